@@ -1,0 +1,1 @@
+"""From photographs to a pack, and from a pack to batches."""

@@ -1,0 +1,302 @@
+"""The pack: a prepared data set in a directory, read by memory map and written to a temporary name.
+
+images.npy   uint8 [n, side, side, 3]
+labels.npy   float32 [n, label_dim], in [0, 1]; NaN = not known (only when there are labels)
+index.csv    one line a row: row, source name, group (such as an identity), split, geometry
+pack.json    format, count, side, label names, how it was prepared, what was refused and why, fingerprint
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import DataError, Mismatch, Untrusted, UsageError
+
+FORMAT = 1
+SPLITS = ("train", "holdout")
+INDEX_COLUMNS = ("row", "source", "group", "split", "geometry")
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+class Entry(NamedTuple):
+    """What `index.csv` says of one image."""
+
+    source: str  # its name inside the source, with forward slashes
+    group: str = ""  # what must not be torn apart by a split: an identity
+    split: str = "train"
+    geometry: str = ""  # the box that was cut, or the transform, in pixels of the upright source
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """A prepared data set. `fingerprint` names its content: pixels, labels, names, order and splits."""
+
+    path: Path
+    images: Images  # [n, side, side, 3], a read-only memory map
+    labels: Labels | None  # [n, len(label_names)], in [0, 1]; NaN = not known
+    label_names: tuple[str, ...]
+    side: int  # pixels, height and width
+    fingerprint: str
+    meta: Mapping[str, Any]  # pack.json
+
+    @classmethod
+    def open(cls, path: str | Path) -> Pack:
+        """Open the pack at `path` without reading its pixels; `verify` reads them all.
+
+        Raises DataError where there is no pack, Untrusted for a damaged one, Mismatch for one of a newer format.
+        """
+        path = Path(path)
+        meta = _read_meta(path)
+        try:
+            count, side = int(meta["count"]), int(meta["side"])
+            names, fingerprint = tuple(map(str, meta["label_names"])), str(meta["fingerprint"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, f"pack.json does not describe a pack: {error!r}.") from error
+        images = _map(path / "images.npy", np.dtype(np.uint8), (count, side, side, 3))
+        labels = _map(path / "labels.npy", np.dtype(np.float32), (count, len(names))) if names else None
+        return cls(path, images, labels, names, side, fingerprint, meta)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """Every row of `index.csv`. Read on first use."""
+        with (self.path / "index.csv").open(newline="", encoding="utf-8") as file:
+            entries = [Entry(*line[1:]) for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS)][1:]
+        if len(entries) != len(self):
+            raise _damaged(self.path, f"index.csv has {len(entries)} rows for {len(self)} images.")
+        return entries
+
+    def rows(self, split: str = "train") -> Rows:
+        """The rows of a split, in order: `train`, `holdout`, or `all`."""
+        if split == "all":
+            return np.arange(len(self))
+        if split not in SPLITS:
+            raise UsageError(
+                f"There is no split `{split}`.", "A pack has train and holdout.", "Use train, holdout or all."
+            )
+        counts = self.meta.get("splits", {"train": len(self)})
+        if counts.get(split, 0) in (0, len(self)):
+            return np.arange(counts.get(split, 0))
+        return np.flatnonzero(np.array([entry.split == split for entry in self.entries]))
+
+    def verify(self) -> None:
+        """Read every byte and compare it with the checksums. Raises Untrusted when one differs."""
+        for name, expected in self.meta["sha256"].items():
+            if _hash_file(self.path / name) != expected:
+                raise _damaged(self.path, f"{name} is not what was written: its SHA-256 differs.")
+        if fingerprint_of(self.side, self.label_names, self.meta["sha256"]) != self.fingerprint:
+            raise _damaged(self.path, "The fingerprint in pack.json does not belong to its checksums.")
+
+
+def fingerprint_of(side: int, label_names: Sequence[str], checksums: Mapping[str, str]) -> str:
+    """The name of a pack's content: a hash of its files' hashes, its side and its label names."""
+    content = {
+        "format": FORMAT,
+        "side": side,
+        "label_names": list(label_names),
+        "sha256": dict(sorted(checksums.items())),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class PackWriter:
+    """Writes a pack row by row, in constant memory, under a temporary name; `commit` puts it in place.
+
+    Leaving the `with` block without `commit` removes what was written.
+    """
+
+    def __init__(self, path: str | Path, side: int, label_names: Sequence[str] = ()) -> None:
+        self.path, self.side, self.label_names = Path(path), side, tuple(label_names)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex}.tmp"
+        self.folder.mkdir()
+        self._images = GrowingArray(self.folder / "images.npy", np.dtype(np.uint8), (side, side, 3))
+        self._labels = (
+            GrowingArray(self.folder / "labels.npy", np.dtype(np.float32), (len(self.label_names),))
+            if label_names
+            else None
+        )
+        self._index = (self.folder / "index.csv").open("w", newline="", encoding="utf-8")
+        self._csv = csv.writer(self._index, lineterminator="\n")
+        self._csv.writerow(INDEX_COLUMNS)
+        self._splits = dict.fromkeys(SPLITS, 0)
+        self._committed = False
+
+    def append(self, images: Images, labels: Labels | None, entries: Sequence[Entry]) -> None:
+        """Add rows: images `[k, side, side, 3]`, labels `[k, label_dim]` in [0, 1] or NaN, one entry each."""
+        first = self._images.count
+        self._images.append(images)
+        if self._labels is not None:
+            assert labels is not None
+            self._labels.append(labels)
+        for row, entry in enumerate(entries, first):
+            self._csv.writerow((row, *entry))
+            self._splits[entry.split] += 1
+
+    def commit(self, meta: Mapping[str, Any]) -> Pack:
+        """Complete the files, make them durable and rename the directory into place.
+
+        Raises FileExistsError or OSError (not empty) when another process was first.
+        """
+        checksums = {"images.npy": self._images.close()}
+        if self._labels is not None:
+            checksums["labels.npy"] = self._labels.close()
+        self._index.close()
+        checksums["index.csv"] = _hash_file(self.folder / "index.csv")
+        described = {
+            "format": FORMAT,
+            "count": self._images.count,
+            "side": self.side,
+            "label_names": list(self.label_names),
+            "fingerprint": fingerprint_of(self.side, self.label_names, checksums),
+            "splits": {split: count for split, count in self._splits.items() if count},
+            "sha256": checksums,
+            **meta,
+        }
+        (self.folder / "pack.json").write_text(
+            json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        for file in self.folder.iterdir():
+            sync(file)
+        sync(self.folder)
+        self.folder.rename(self.path)
+        self._committed = True
+        sync(self.path.parent)
+        return Pack.open(self.path)
+
+    def __enter__(self) -> PackWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            self._images.close()
+            if self._labels is not None:
+                self._labels.close()
+            self._index.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class GrowingArray:
+    """A .npy file that grows along its first axis; its header is completed when it is closed."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
+        self.count = 0
+        self._dtype, self._row_shape = dtype, row_shape
+        self._file = path.open("w+b")
+        self._write_header()
+        self._hash = hashlib.sha256()
+
+    def _write_header(self) -> None:
+        # numpy pads the header so that the growing axis can be rewritten in place
+        described = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self.count, *self._row_shape),
+        }
+        np.lib.format.write_array_header_1_0(self._file, described)
+
+    def append(self, rows: NDArray[Any]) -> None:
+        assert rows.dtype == self._dtype and rows.shape[1:] == self._row_shape, (rows.dtype, rows.shape)
+        data = np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
+        self._file.write(data)
+        self._hash.update(data)
+        self.count += len(rows)
+
+    def close(self) -> str:
+        """Complete the file. Returns the SHA-256 of its rows, without the header."""
+        if not self._file.closed:
+            self._file.seek(0)
+            self._write_header()
+            self._file.close()
+        return self._hash.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Make a file or a directory survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a directory says that it is a pack."""
+    return (path / "pack.json").is_file()
+
+
+def chunks(count: int, size: int) -> Iterable[slice]:
+    """Consecutive slices of at most `size` that cover `count`."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _hash_file(path: Path) -> str:
+    """SHA-256 of a file; of an .npy only its rows, so that the header's padding does not matter."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if path.suffix == ".npy":
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    remedy = "Prepare one with `mien data prepare SOURCE PACK`."
+    if not path.exists():
+        raise DataError(f"There is no pack at {path}.", "The path does not exist.", f"Check the spelling. {remedy}")
+    if not is_pack(path):
+        raise DataError(f"{path} is not a pack.", "A pack is a directory with a pack.json.", remedy)
+    try:
+        meta = json.loads((path / "pack.json").read_text(encoding="utf-8"))
+        version = int(meta["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"pack.json does not parse: {error}.") from error
+    if version > FORMAT:
+        raise Mismatch(
+            f"{path} has pack format {version}.",
+            f"This mien reads formats up to {FORMAT}.",
+            "Update mien, or prepare the pack again.",
+        )
+    assert isinstance(meta, dict)
+    return meta
+
+
+def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if 0 in shape:  # an empty file cannot be mapped
+        return np.zeros(shape, dtype)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path.parent, f"{path.name} cannot be read: {error}.") from error
+    if array.dtype != dtype or array.shape != shape:
+        raise _damaged(
+            path.parent, f"{path.name} holds {array.dtype} {array.shape}, pack.json promises {dtype} {shape}."
+        )
+    return array  # type: ignore[no-any-return]
+
+
+def _damaged(path: Path, why: str) -> Untrusted:
+    return Untrusted(f"The pack {path} is damaged.", why, "Prepare it again, or restore it from a copy.")

@@ -1,0 +1,199 @@
+"""The pack and the loader: what is written is read, and order is a function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mien.core import Batch
+from mien.data.loader import Loader, to_tensor
+from mien.data.pack import Entry, Pack, PackWriter
+from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
+
+
+def write_pack(path: Path, count: int = 10, side: int = 4, holdout: int = 0, seed: int = 0) -> Pack:
+    """A small pack of noise whose first label is the row's share of the count."""
+    images = np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    labels = np.stack([np.arange(count) / max(count, 1), np.full(count, np.nan)], 1).astype(np.float32)
+    with PackWriter(path, side, ["Row", "Unknown"]) as writer:
+        for start in range(0, count, 3):
+            entries = [
+                Entry(f"{i}.png", split="holdout" if i < holdout else "train")
+                for i in range(start, min(start + 3, count))
+            ]
+            writer.append(images[start : start + 3], labels[start : start + 3], entries)
+        return writer.commit({"source": {"kind": "noise"}})
+
+
+def test_a_pack_reads_what_was_written(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "a.pack")
+    assert len(pack) == 10 and pack.side == 4 and pack.label_names == ("Row", "Unknown")
+    assert np.array_equal(pack.images, np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), dtype=np.uint8))
+    assert pack.labels is not None and pack.labels[3, 0] == np.float32(0.3) and np.isnan(pack.labels[:, 1]).all()
+    assert pack.entries[7].source == "7.png"
+    assert np.array_equal(np.load(pack.path / "images.npy"), pack.images)  # a plain .npy file to everybody else
+    pack.verify()
+    assert list(tmp_path.iterdir()) == [pack.path]
+
+
+def test_splits(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "a.pack", holdout=4)
+    assert pack.rows("holdout").tolist() == [0, 1, 2, 3]
+    assert pack.rows("train").tolist() == [4, 5, 6, 7, 8, 9]
+    assert len(pack.rows("all")) == 10
+    with pytest.raises(UsageError):
+        pack.rows("test")
+
+
+def test_the_fingerprint_names_the_content(tmp_path: Path) -> None:
+    same = write_pack(tmp_path / "a.pack"), write_pack(tmp_path / "b.pack")
+    others = (
+        write_pack(tmp_path / "c.pack", seed=1),
+        write_pack(tmp_path / "d.pack", holdout=1),
+        write_pack(tmp_path / "e.pack", count=9),
+    )
+    assert same[0].fingerprint == same[1].fingerprint
+    assert len({same[0].fingerprint, *(pack.fingerprint for pack in others)}) == 4
+
+
+def test_an_abandoned_pack_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), PackWriter(tmp_path / "a.pack", 4):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def _cut(path: Path) -> None:
+    file = path / "images.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _newer(path: Path) -> None:
+    meta = json.loads((path / "pack.json").read_text())
+    (path / "pack.json").write_text(json.dumps({**meta, "format": 99}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (_cut, Untrusted),
+        (_newer, Mismatch),
+        (lambda path: (path / "pack.json").write_text("{"), Untrusted),
+        (lambda path: (path / "pack.json").write_text('{"format": 1}'), Untrusted),
+        (lambda path: (path / "labels.npy").unlink(), Untrusted),
+        (lambda path: (path / "pack.json").unlink(), DataError),
+    ],
+)
+def test_a_damaged_pack_is_refused(tmp_path: Path, damage: Callable[[Path], object], error: type[MienError]) -> None:
+    path = write_pack(tmp_path / "a.pack").path
+    damage(path)
+    with pytest.raises(error) as caught:
+        Pack.open(path)
+    assert all((caught.value.what, caught.value.why, caught.value.remedy))
+
+
+def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
+    path = write_pack(tmp_path / "a.pack").path
+    data = bytearray((path / "images.npy").read_bytes())
+    data[-1] ^= 1
+    (path / "images.npy").write_bytes(data)
+    with pytest.raises(Untrusted, match=r"images\.npy"):
+        Pack.open(path).verify()
+
+
+def test_a_missing_pack_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        Pack.open(tmp_path / "nothing")
+
+
+def take(pack: Pack, batches: int, **knobs: int) -> list[Batch]:
+    loader = Loader(pack, **{"batch": 4, "seed": 3, **knobs})  # type: ignore[arg-type]
+    try:
+        return [next(loader) for _ in range(batches)]
+    finally:
+        loader.close()
+
+
+def same(left: list[Batch], right: list[Batch]) -> bool:
+    return all(torch.equal(a.images, b.images) for a, b in zip(left, right, strict=True))
+
+
+def test_batches_are_channels_last_and_in_range(tmp_path: Path) -> None:
+    batch = take(write_pack(tmp_path / "a.pack"), 1)[0]
+    assert batch.images.shape == (4, 3, 4, 4) and batch.images.dtype == torch.float32
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.labels is not None and batch.labels.shape == (4, 2)
+    ends = to_tensor(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1).repeat(3, 3))
+    assert ends.unique().tolist() == [-1.0, 1.0]
+
+
+def test_an_epoch_holds_every_image_once_and_epochs_differ(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "a.pack", count=12)
+    order = torch.cat([batch.labels[:, 0] for batch in take(pack, 6) if batch.labels is not None])
+    first, second = order[:12], order[12:]
+    assert torch.equal(first.sort()[0], second.sort()[0]) and len(first.unique()) == 12
+    assert not torch.equal(first, second)
+
+
+def test_flips_mirror_some_images_and_never_change_them_otherwise(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "a.pack", count=64)
+    batch = take(pack, 1, batch=64)[0]
+    assert batch.labels is not None
+    plain = to_tensor(pack.images[(batch.labels[:, 0] * 64).round().long().numpy()])
+    straight = (batch.images == plain).flatten(1).all(1)
+    mirrored = (batch.images == plain.flip(3)).flatten(1).all(1)
+    assert bool((straight ^ mirrored).all()) and 16 < int(mirrored.sum()) < 48
+    assert bool((take(pack, 1, batch=64, flip=False)[0].images == plain).all())
+
+
+def test_threads_never_change_the_stream(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "a.pack")
+    reference = take(pack, 30, threads=0)
+    assert same(reference, take(pack, 30, threads=1)) and same(reference, take(pack, 30, threads=3))
+    assert not same(reference, take(pack, 30, threads=0, seed=4))
+
+
+def test_a_loader_continues_at_any_position(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "a.pack")
+    reference = take(pack, 20)
+    for consumed in range(20):
+        assert same(reference[consumed:], take(pack, 20 - consumed, position=consumed * 4))
+
+
+def test_position_counts_what_was_consumed_not_what_was_prepared(tmp_path: Path) -> None:
+    loader = Loader(write_pack(tmp_path / "a.pack"), batch=4, seed=0, threads=2)
+    next(loader)
+    assert loader.position == 4 and loader.waited > 0
+    loader.close()
+
+
+def test_ranks_share_every_batch_in_contiguous_slices(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "a.pack")
+    whole, halves = take(pack, 15), [take(pack, 15, rank=rank, world=2) for rank in (0, 1)]
+    for batch, left, right in zip(whole, *halves, strict=True):
+        assert torch.equal(batch.images, torch.cat([left.images, right.images]))
+
+
+def test_a_batch_larger_than_the_pack_spans_epochs(tmp_path: Path) -> None:
+    batch = take(write_pack(tmp_path / "a.pack", count=5), 1, batch=12)[0]
+    assert batch.labels is not None
+    assert sorted(batch.labels[:5, 0].tolist()) == sorted(batch.labels[5:10, 0].tolist())
+
+
+def test_only_the_training_split_is_learned_from(tmp_path: Path) -> None:
+    batch = take(write_pack(tmp_path / "a.pack", holdout=4), 1, batch=60)[0]
+    assert batch.labels is not None and float(batch.labels[:, 0].min()) > 0.39
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        Loader(write_pack(tmp_path / "a.pack"), batch=5, seed=0, world=2)
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        Loader(write_pack(tmp_path / "a.pack", count=0), batch=4, seed=0)
