@@ -1,0 +1,195 @@
+"""Films: frames to mp4, gif, webp or a strip, and the film of a training from its sample grids."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from mien.durable import replacing
+from mien.errors import DataError, UsageError
+from mien.report.grid import grid, save_png
+from mien.report.record import sample_grids
+
+SUFFIXES = (".mp4", ".gif", ".webp", ".png")
+STRIP_WIDTH = 8192  # pixels; a longer strip goes on in the next row
+BAR, BAR_PAPER, CAPTION, CAPTION_PAPER = (86, 180, 233), (52, 52, 58), (236, 236, 240), (24, 24, 27)
+
+
+def film(frames: Iterable[Image.Image], path: Path, fps: float = 24) -> Path:
+    """Write `frames`, all of one size, as the suffix of `path` says: .mp4, .gif, .webp, or .png for a strip.
+
+    Raises UsageError for another suffix, and for .mp4 where PyAV is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"{path.name} is not a film.",
+            f"The suffix {suffix or '(none)'} names no format that mien writes.",
+            f"End the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.",
+        )
+    if not fps > 0:
+        raise UsageError(f"{fps} frames a second is no film.", "The rate must be above 0.", "Try --fps 24.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = (frame.convert("RGB") for frame in frames)
+    first = next(stream, None)
+    if first is None:
+        raise UsageError("A film needs a frame.", "There are none.", "Ask for --frames 1 or more.")
+    whole = itertools.chain([first], stream)
+    if suffix == ".mp4":
+        return _write_mp4(whole, first.size, path, fps)
+    if suffix == ".png":
+        return _write_strip(list(whole), path)
+    held, durations = _held(list(whole), fps)
+    if suffix == ".gif":
+        return _write_gif(held, durations, path)
+    with replacing(path) as temporary:
+        held[0].save(
+            temporary, format="WEBP", save_all=True, append_images=held[1:], duration=durations, loop=0, quality=80
+        )
+    return path
+
+
+def _write_mp4(frames: Iterable[Image.Image], size: tuple[int, int], path: Path, fps: float) -> Path:
+    """H.264 that every browser and phone plays: yuv420p, even sides, the index in front."""
+    try:
+        import av
+    except ImportError:
+        raise UsageError(
+            f"{path.name} cannot be written.",
+            "mp4 needs PyAV, which is not installed.",
+            f"pip install 'mien[film]', or write {path.stem}.webp instead, which needs nothing.",
+        ) from None
+    even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    try:
+        with (
+            replacing(path) as temporary,
+            av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+        ):
+            container.metadata["comment"] = "Synthetic faces made by mien"
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+            stream.width, stream.height = even
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"crf": "18", "preset": "medium"}
+            for frame in frames:
+                whole = frame.crop((0, 0, *even))  # an odd side gets one dark line
+                container.mux(stream.encode(av.VideoFrame.from_image(whole)))
+            container.mux(stream.encode())
+    except OSError:
+        raise  # the disk, which every caller knows how to tell
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UsageError(
+            f"{path.name} cannot be encoded.",
+            f"This build of PyAV says: {error}.",
+            f"Write {path.stem}.webp instead, which needs no PyAV.",
+        ) from error
+    return path
+
+
+def _write_gif(frames: Sequence[Image.Image], durations: Sequence[int], path: Path) -> Path:
+    """One palette for the whole film, so that colours do not flicker: made from frames spread over it."""
+    spread = [frames[index * (len(frames) - 1) // 15] for index in range(16)] if len(frames) > 16 else frames
+    palette = grid(spread).quantize(256, method=Image.Quantize.FASTOCTREE)
+    indexed = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+    with replacing(path) as temporary:
+        indexed[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=indexed[1:],
+            duration=list(durations),
+            loop=0,
+            optimize=False,  # would drop colours from the palette frame by frame
+            palette=palette.palette,  # once for all: without it each frame repeats its own
+        )
+    return path
+
+
+def _write_strip(frames: Sequence[Image.Image], path: Path) -> Path:
+    columns = max(1, min(len(frames), STRIP_WIDTH // frames[0].width))
+    return save_png(grid(frames, columns=columns), path, {"frames": len(frames)})
+
+
+def _held(frames: Sequence[Image.Image], fps: float) -> tuple[list[Image.Image], list[int]]:
+    """Frames without immediate repeats, and how long each stands in milliseconds.
+
+    Times are rounded to hundredths of a second, all that a GIF can say, such that the errors do not add up.
+    """
+    held: list[Image.Image] = []
+    durations: list[int] = []
+    for index, frame in enumerate(frames):
+        duration = 10 * (round((index + 1) * 100 / fps) - round(index * 100 / fps))
+        if held and frame.tobytes() == held[-1].tobytes():
+            durations[-1] += duration
+        else:
+            held.append(frame)
+            durations.append(duration)
+    return held, durations
+
+
+def captioned(image: Image.Image, text: str, share: float) -> Image.Image:
+    """`image` over a dark strip with `text` and a bar filled to `share` in [0, 1]."""
+    size = max(11, min(22, image.width // 24))
+    strip = size * 2
+    sheet = Image.new("RGB", (image.width, image.height + strip), CAPTION_PAPER)
+    sheet.paste(image.convert("RGB"), (0, 0))
+    pen = ImageDraw.Draw(sheet)
+    bar = max(2, size // 6)
+    pen.rectangle((0, image.height, image.width, image.height + bar - 1), fill=BAR_PAPER)
+    pen.rectangle((0, image.height, round(image.width * share), image.height + bar - 1), fill=BAR)
+    middle = image.height + bar + (strip - bar) / 2
+    pen.text((size * 0.6, middle), text, fill=CAPTION, font=ImageFont.load_default(size), anchor="lm")
+    return sheet
+
+
+def training_film(run_dir: Path) -> Path:
+    """The film of a run from its sample grids: training.mp4, or training.webp where PyAV is not installed.
+
+    It lasts 6 to 20 seconds however many grids there are, and rests on the last. Raises DataError without a grid.
+    """
+    grids = _readable(sample_grids(run_dir))
+    if not grids:
+        raise DataError(
+            f"{run_dir.name} has no film.",
+            "No sample grid was written yet.",
+            "Train longer, or sample more often with --sample-every.",
+        )
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        fps, path = 8, run_dir / "training.webp"
+    else:
+        fps, path = 24, run_dir / "training.mp4"
+    seconds = min(max(len(grids) / 10, 6), 18)
+    moving = round(seconds * fps)
+    shown = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)
+    return film(_frames(shown), path, fps)
+
+
+def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
+    """The grids that open and are of one size with the last such."""
+    found: list[tuple[int, Path]] = []
+    size = None
+    for seen, path in reversed(grids):
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except (OSError, SyntaxError):  # torn by a crash
+            continue
+        if size in (None, image.size):
+            size = image.size
+            found.insert(0, (seen, path))
+    return found
+
+
+def _frames(shown: Sequence[tuple[int, Path]]) -> Iterator[Image.Image]:
+    """Captioned frames, each grid opened once."""
+    goal = max(1, shown[-1][0])
+    for (seen, path), repeats in itertools.groupby(shown):
+        with Image.open(path) as image:
+            frame = captioned(image, f"{seen:,} images seen", seen / goal)
+        for _ in repeats:
+            yield frame

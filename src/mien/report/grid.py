@@ -1,0 +1,110 @@
+"""Grids of faces, and PNG files that carry the recipe of what they show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from torch import Tensor
+
+from mien._version import __version__
+from mien.durable import replacing
+from mien.errors import DataError, Untrusted
+
+GAP = 2  # pixels between cells
+PAPER, INK = (255, 255, 255), (38, 38, 42)
+RECIPE_KEY = "mien"
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Images `[n, C, H, W]` in [-1, 1] -> uint8 `[n, H, W, C]` on the CPU. Clipped; what is not a number is black."""
+    levels = images.detach().float().nan_to_num(nan=-1.0).add(1).mul(127.5).round().clamp(0, 255)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+
+
+def picture(image: Tensor) -> Image.Image:
+    """One image `[C, H, W]` in [-1, 1] as a picture, grey for one channel."""
+    pixels = to_bytes(image[None])[0].numpy()
+    return Image.fromarray(pixels[..., 0]) if pixels.shape[-1] == 1 else Image.fromarray(pixels)
+
+
+def near_square(count: int) -> int:
+    """Columns for `count` cells: close to a square, and of those the one that leaves the fewest cells empty."""
+    least = max(1, int(-(-(count**0.5) // 1)))
+    return min(range(least, least * 3 // 2 + 1), key=lambda columns: (-count % columns, columns))
+
+
+def grid(
+    images: Tensor | Sequence[Image.Image], columns: int | None = None, titles: Sequence[str] | None = None
+) -> Image.Image:
+    """Faces `[n, C, H, W]` in [-1, 1], or pictures of one size, in reading order with a small gap.
+
+    `titles`, one a face, stand in a strip under each: the labels of a conditional model.
+    """
+    cells = [picture(image) for image in images] if isinstance(images, Tensor) else list(images)
+    if not cells:
+        raise ValueError("a grid needs at least one image")
+    columns = min(columns or near_square(len(cells)), len(cells))
+    rows = -(-len(cells) // columns)
+    width, height = cells[0].size
+    font = ImageFont.load_default(max(9, min(16, width // 6)))
+    strip = int(font.getbbox("Ay")[3]) + 4 if titles else 0
+
+    across, down = width + GAP, height + strip + GAP
+    grey = all(cell.mode == "L" for cell in cells) and not titles
+    sheet = Image.new("L" if grey else "RGB", (columns * across + GAP, rows * down + GAP), 255 if grey else PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for index, cell in enumerate(cells):
+        left, top = GAP + index % columns * across, GAP + index // columns * down
+        sheet.paste(cell, (left, top))
+        if titles:
+            text = shortened(titles[index], width, font)
+            pen.text((left + width / 2, top + height + strip / 2), text, fill=INK, font=font, anchor="mm")
+    return sheet
+
+
+def shortened(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """`text` cut with an ellipsis so that it fits `width` pixels."""
+    text = " ".join(text.split())[:200]
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any]) -> Path:
+    """Write `image` with the `recipe` that makes it again as text metadata, marked as synthetic."""
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True))
+    notes.add_text("Software", f"mien {__version__}")
+    notes.add_text("Disclaimer", "Synthetic: made by a model; shows no real person.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=notes)
+    return path
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe in a PNG written by `save_png`. Raises DataError without one, Untrusted where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            text = image.info.get(RECIPE_KEY)
+        recipe = json.loads(text) if isinstance(text, str) else None
+    except FileNotFoundError:
+        raise DataError(f"{path} is not there.", "No file has this name.", "Name a PNG that mien wrote.") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise Untrusted(
+            f"{path} cannot be read.", f"It is not a whole picture: {error}.", "Name a PNG that mien wrote."
+        ) from error
+    if not isinstance(recipe, dict):
+        raise DataError(
+            f"{path} carries no recipe.",
+            "mien writes one into each PNG; converting or sharing a picture often drops it.",
+            "Name the PNG that mien wrote, not a copy that was edited or re-encoded.",
+        )
+    return recipe
