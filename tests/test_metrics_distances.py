@@ -1,0 +1,163 @@
+"""Distances of feature sets against closed forms and independent implementations, in float64 at 64 dimensions."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from mien.metrics.distances import (
+    frechet,
+    frechet_at_infinity,
+    kernel_distance,
+    kernel_distance_of_subsets,
+)
+from mien.metrics.intervals import bootstrap
+from mien.metrics.neighbours import manifolds, memorisation, nearest
+
+
+def draw(count, dimensions=64, seed=0, shift=0.0, spread=1.0):
+    random = np.random.default_rng(seed)
+    mix = np.random.default_rng(99).normal(size=(dimensions, dimensions)) / np.sqrt(dimensions)
+    return (random.normal(size=(count, dimensions)) @ mix * spread + shift).astype(np.float64)
+
+
+def sqrtm_frechet(a, b):
+    root = scipy.linalg.sqrtm(np.cov(a, rowvar=False) @ np.cov(b, rowvar=False))
+    covariances = np.cov(a, rowvar=False) + np.cov(b, rowvar=False) - 2 * root.real
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(covariances)
+
+
+def plain_kernel_distance(x, y):
+    def kernel(a, b):
+        return (np.einsum("id,jd->ij", a, b) / a.shape[1] + 1) ** 3
+
+    def within(a):
+        return sum(kernel(a[i : i + 1], np.delete(a, i, 0)).sum() for i in range(len(a))) / (len(a) * (len(a) - 1))
+
+    return within(x) + within(y) - 2 * kernel(x, y).mean()
+
+
+def plain_distances(a, b):
+    return np.array([[np.sqrt(((x - y) ** 2).sum()) for y in b] for x in a])
+
+
+def plain_manifolds(real, fake, k):
+    between, own, others = plain_distances(real, fake), plain_distances(real, real), plain_distances(fake, fake)
+    radii = np.array([np.sort(row)[k] for row in own])  # the first is the row itself
+    fake_radii = np.array([np.sort(row)[k] for row in others])
+    inside = between < radii[:, None]
+    return {
+        "precision": inside.any(0).mean(),
+        "recall": (between < fake_radii).any(1).mean(),
+        "density": inside.sum(0).mean() / k,
+        "coverage": (between.min(1) < radii).mean(),
+    }
+
+
+@pytest.mark.parametrize("shift, spread", [(0.0, 1.0), (0.3, 1.0), (0.1, 0.4), (5.0, 3.0)])
+def test_frechet_agrees_with_a_matrix_square_root(shift, spread):
+    real, fake = draw(500), draw(400, seed=1, shift=shift, spread=spread)
+    assert frechet(real, fake).value == pytest.approx(sqrtm_frechet(real, fake), rel=1e-6)
+
+
+def test_frechet_of_known_gaussians():
+    """Features whose sample moments are exact: mean 0 and identity, against mean m and diagonal covariance."""
+    x = np.vstack([np.eye(8), -np.eye(8)]) * np.sqrt(15 / 2)  # covariance is the identity
+    scales, mean = np.arange(1.0, 9.0), np.full(8, 0.5)
+    expected = (mean**2).sum() + ((scales - 1.0) ** 2).sum()
+    assert frechet(x, x * scales + mean).value == pytest.approx(expected, rel=1e-12)
+
+
+def test_frechet_with_fewer_samples_than_dimensions():
+    real, fake = draw(40, 64), draw(30, 64, seed=1, shift=0.2)
+    # in the space that the samples span the covariances keep their eigenvalues, and a root exists
+    basis = np.linalg.qr(np.vstack([real, fake]).T)[0]
+    jitter = 1e-13 * np.eye(64)
+    a, b = real @ basis, fake @ basis
+    root = scipy.linalg.sqrtm((np.cov(a, rowvar=False) + jitter) @ (np.cov(b, rowvar=False) + jitter)).real
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(
+        np.cov(a, rowvar=False) + np.cov(b, rowvar=False) - 2 * root
+    )
+    assert frechet(real, fake).value == pytest.approx(expected, rel=1e-4)
+    assert frechet(real, real).value == pytest.approx(0.0, abs=1e-9)
+    assert frechet(real, np.repeat(fake[:1], 20, 0)).value == pytest.approx(
+        ((real.mean(0) - fake[0]) ** 2).sum() + np.cov(real, rowvar=False).trace(), rel=1e-9
+    )
+
+
+def test_frechet_interval_has_the_width_of_repeated_sampling():
+    real = draw(2000, 16)
+    repeated = [frechet(real, draw(300, 16, seed=seed, shift=0.1)) for seed in range(1, 101)]
+    spread = np.std([estimate.value for estimate in repeated])
+    errors = [(estimate.high - estimate.low) / (2 * 1.96) for estimate in repeated]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.25)
+
+
+def test_frechet_extrapolation_removes_the_bias_of_few_samples():
+    real, fake = draw(20_000, 32), draw(800, 32, seed=1)
+    biased, extrapolated = frechet(real, fake).value, frechet_at_infinity(real, fake)
+    assert abs(extrapolated) < 0.25 * biased  # the two distributions are one
+
+
+def test_kernel_distance_agrees_with_sums_over_pairs():
+    real, fake = draw(150), draw(131, seed=1, shift=0.2)
+    assert kernel_distance(real, fake).value == pytest.approx(plain_kernel_distance(fake, real), rel=1e-6)
+
+
+def test_kernel_distance_is_unbiased_and_its_interval_covers():
+    estimates = [kernel_distance(draw(300, 8, seed=seed), draw(200, 8, seed=seed + 500)) for seed in range(100)]
+    values = np.array([estimate.value for estimate in estimates])
+    assert abs(values.mean()) < 3 * values.std() / 10
+    shifted = [kernel_distance(draw(800, 8), draw(200, 8, seed=seed, shift=0.3)) for seed in range(1, 101)]
+    errors = [(estimate.high - estimate.low) / (2 * 1.96) for estimate in shifted]
+    assert np.mean(errors) == pytest.approx(np.std([estimate.value for estimate in shifted]), rel=0.25)
+
+
+def test_kernel_distance_of_one_subset_of_everything_is_the_distance():
+    real, fake = draw(60), draw(60, seed=1, shift=0.2)
+    mean, deviation = kernel_distance_of_subsets(real, fake, subsets=3, size=60)
+    assert mean == pytest.approx(plain_kernel_distance(fake, real), rel=1e-9)
+    assert deviation == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("block", [7, 1024])
+def test_manifold_scores_agree_with_plain_loops(monkeypatch, block):
+    monkeypatch.setattr("mien.metrics.neighbours.BLOCK", block)
+    real, fake = draw(120), draw(90, seed=1, shift=0.05, spread=0.9)
+    scores, expected = manifolds(real, fake, k=5), plain_manifolds(real, fake, k=5)
+    for name, value in expected.items():
+        assert getattr(scores, name).value == pytest.approx(value, rel=1e-6), name
+        assert getattr(scores, name).low <= value <= getattr(scores, name).high
+    assert 0 < expected["precision"] < 1 and 0 < expected["coverage"] < 1  # the comparison says something
+
+
+def test_a_constant_generator_is_precise_and_covers_nothing():
+    real = draw(200)
+    scores = manifolds(real, np.repeat(real[:1], 100, 0))
+    assert scores.precision.value == 1.0 and scores.recall.value == 0.0
+    assert scores.coverage.value < 0.2
+
+
+def test_neighbours_of_a_set_within_itself_leave_out_the_row():
+    points = np.array([[0.0], [1.0], [3.0], [3.0]])
+    distances, indices = nearest(points, points, 2, within=True)
+    assert distances.tolist() == [[1.0, 3.0], [1.0, 2.0], [0.0, 2.0], [0.0, 2.0]]
+    assert indices[2, 0] == 3 and indices[3, 0] == 2
+
+
+def test_memorisation_finds_the_copied_share():
+    train, unseen, honest = draw(1000), draw(500, seed=1), draw(500, seed=2)
+    copying = honest.copy()
+    copying[:50] = train[100:150]
+    clean, caught = memorisation(train, unseen, honest), memorisation(train, unseen, copying)
+    assert clean.excess.low <= 0.005 and abs(clean.nearer - 0.5) < 0.05 and clean.ratio == pytest.approx(1.0, abs=0.03)
+    assert caught.excess.value == pytest.approx(0.1, abs=0.02) and caught.excess.low > 0.05
+    pairs = caught.pairs[:50].tolist()
+    assert sorted(pairs) == [[i, 100 + i] for i in range(50)]
+    assert memorisation(train, None, copying).excess.low > 0.05
+
+
+def test_bootstrap_is_seeded_and_as_wide_as_theory():
+    values = np.random.default_rng(0).normal(size=400)
+    estimate = bootstrap(values)
+    assert estimate == bootstrap(values)
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
