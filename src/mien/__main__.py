@@ -35,7 +35,7 @@ VERBS: dict[str, Verb] = {
     "data prepare": Verb("mien.verbs.data:prepare", "turn photographs into a pack"),
     "data info": Verb("mien.verbs.data:info", "say what a pack holds"),
     "data check": Verb("mien.verbs.data:check", "look at photographs without writing a pack"),
-    "data fetch": Verb("mien.verbs.data:fetch", "download a data set or a weights file"),
+    "data fetch": Verb("mien.verbs.fetch:data_fetch", "download a data set or a weights file"),
     "presets": Verb("mien.verbs.presets:presets", "list the presets, or show one"),
     "cite": Verb("mien.verbs.cite:cite", "the papers behind a run or a preset"),
     "doctor": Verb("mien.verbs.doctor:doctor", "look at this machine, or at a run"),
@@ -127,7 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f" at {error.filename}" if error.filename else ""
         return report(
-            StorageError(f"The file system refused{where}.", str(error), "Free space or choose another place with --out or -o."),
+            StorageError(
+                f"The file system refused{where}.", str(error), "Free space or choose another place with --out or -o."
+            ),
             as_json,
         )
     except Exception as error:
