@@ -1,0 +1,86 @@
+"""mien: train, judge, explore and serve generators of faces.
+
+import mien
+
+run = mien.train("quick", minutes=5)
+faces = mien.load(run).sample(seeds=range(64))  # [64, 3, 64, 64] in [-1, 1]
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mien._version import __version__
+
+if TYPE_CHECKING:
+    from mien.core import (
+        Batch,
+        Faces,
+        Invertible,
+        Model,
+        ModelConfig,
+        Observer,
+        Prior,
+        Progress,
+        Recipe,
+        RecipeConfig,
+        Update,
+    )
+    from mien.run import Averaging, Run
+    from mien.sampler import Sampler
+    from mien.verbs.train import train
+
+    load = Sampler.load
+
+__all__ = [
+    "Averaging",
+    "Batch",
+    "Faces",
+    "Invertible",
+    "Model",
+    "ModelConfig",
+    "Observer",
+    "Prior",
+    "Progress",
+    "Recipe",
+    "RecipeConfig",
+    "Run",
+    "Sampler",
+    "Update",
+    "__version__",
+    "load",
+    "train",
+]
+
+_HOMES = {
+    **dict.fromkeys(
+        (
+            "Batch",
+            "Faces",
+            "Invertible",
+            "Model",
+            "ModelConfig",
+            "Observer",
+            "Prior",
+            "Progress",
+            "Recipe",
+            "RecipeConfig",
+            "Update",
+        ),
+        "mien.core",
+    ),
+    "Averaging": "mien.run",
+    "Run": "mien.run",
+    "Sampler": "mien.sampler",
+    "train": "mien.verbs.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names on first use, so that `mien --help` never waits for torch."""
+    if name == "load":
+        return importlib.import_module("mien.sampler").Sampler.load
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mien' has no attribute {name!r}")

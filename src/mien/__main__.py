@@ -81,7 +81,8 @@ def run_verb(verb: Verb, arguments: list[str]) -> Answer | None:
     function: Callable[..., Any] = getattr(importlib.import_module(module_name), function_name)
     if verb.typed_flags:
         function, arguments = function(arguments)
-    return call(function, arguments)
+    answer: Answer | None = call(function, arguments)
+    return answer
 
 
 def report(error: MienError, as_json: bool) -> int:

@@ -12,5 +12,16 @@ class Answer:
     """A verb's result: `text` goes to stdout, or `data` does as one JSON document under `--json`."""
 
     text: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Any = field(default_factory=dict)
     exit_code: int = 0
+
+
+def readable(value: Mapping[str, Any], indent: str = "") -> str:
+    """A JSON object as an indented list."""
+    lines = []
+    for name, item in value.items():
+        if isinstance(item, dict):
+            lines += [f"{indent}{name}", readable(item, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {item}")
+    return "\n".join(lines)

@@ -105,7 +105,7 @@ class Recipe(nn.Module, ABC):
     def step(self, batches: Iterator[Batch]) -> Iterator[Update | tuple[Update, ...]]:
         """Pull the real batches it needs; successive yields alternate, a tuple is simultaneous: every gradient, then every move."""
 
-    def schedule(self, seen: int) -> None:  # noqa: B027 - most recipes have nothing to schedule
+    def schedule(self, seen: int) -> None:
         """Set what depends on the number of real images seen. Default: nothing."""
 
     def latents(self, count: int) -> Tensor:
@@ -163,6 +163,8 @@ class Progress:
     images_per_second: float  # of training alone, recently
     stats: Mapping[str, float]  # means since the last log line
     waiting: float = 0.0  # share of recent time spent waiting for data
+    log: bool = True  # whether a log period ended with this step
+    show: bool = False  # whether a sample period ended with this step
 
 
 class Observer(Protocol):

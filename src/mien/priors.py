@@ -25,7 +25,9 @@ def philox(seeds: Sequence[int], blocks: int) -> npt.NDArray[np.uint64]:
     """`[len(seeds), 4 * blocks]` words in [0, 2^32) of Philox4x32-10."""
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
-            raise UsageError(f"{seed} is not a seed.", "A seed is the address of a face.", f"Choose from 0 to {MAX_SEED}.")
+            raise UsageError(
+                f"{seed} is not a seed.", "A seed is the address of a face.", f"Choose from 0 to {MAX_SEED}."
+            )
     low = np.uint64(0xFFFFFFFF)
     shift = np.uint64(32)
     key = np.asarray(seeds, dtype=np.uint64)[:, None]
@@ -87,4 +89,4 @@ class Uniform:
         return torch.rand(count, *shape, generator=generator) * 2.0 - 1.0
 
     def path(self, a: Tensor, b: Tensor, t: float) -> Tensor:
-        return torch.lerp(a, b, t)
+        return a + (b - a) * t

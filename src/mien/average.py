@@ -1,0 +1,39 @@
+"""A moving average of the model, its half-life counted in images."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+
+from mien.core import Model
+from mien.run import Averaging
+
+
+class Average:
+    """The averaged twin of a model. Floating buffers are averaged with the weights; counters are copied."""
+
+    def __init__(self, model: Model, config: Averaging) -> None:
+        self.config = config
+        self.model = deepcopy(model).requires_grad_(False)
+        self.model.eval()
+
+    def decay(self, batch: int, seen: int) -> float:
+        """What remains of the old average after a step of `batch` images, `seen` in all: 0.5^(batch / half-life)."""
+        half_life = (
+            min(self.config.half_life, self.config.warmup * seen) if self.config.warmup else self.config.half_life
+        )
+        return float(0.5 ** (batch / max(half_life, 1e-8)))
+
+    @torch.no_grad()
+    def update(self, model: Model, batch: int, seen: int) -> None:
+        """Move the average toward `model`, which has just learned from `batch` images."""
+        weight = 1.0 - self.decay(batch, seen)
+        averaged, current = [], []
+        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                averaged.append(mine)
+                current.append(theirs)
+            else:
+                mine.copy_(theirs)
+        torch._foreach_lerp_(averaged, current, weight)

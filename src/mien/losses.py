@@ -1,0 +1,36 @@
+"""Losses as pure functions of logits and images. Logits are large for real; everything is computed in at least fp32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def full(value: Tensor) -> Tensor:
+    """At least fp32: bf16 has eight bits of fraction, too few for a loss."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+def judged_real(logits: Tensor) -> Tensor:
+    """Binary cross-entropy of the logits `[n]` against "real" (Goodfellow et al. 2014; the generator's non-saturating loss)."""
+    return F.softplus(-full(logits)).mean()
+
+
+def judged_fake(logits: Tensor) -> Tensor:
+    """Binary cross-entropy of the logits `[n]` against "fake"."""
+    return F.softplus(full(logits)).mean()
+
+
+def relativistic(winner: Tensor, loser: Tensor) -> Tensor:
+    """softplus(loser - winner), paired by row (Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441)."""
+    return F.softplus(full(loser) - full(winner)).mean()
+
+
+def zero_centred_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Mean over the batch of the squared norm of d logits / d images: R1 on reals, R2 on fakes (arXiv:1801.04406, eq. 9 and 10).
+
+    `images` `[n, C, H, W]` must require gradients and lie in the graph of `logits` `[n]`.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return full(gradient).square().sum((1, 2, 3)).mean()

@@ -1,0 +1,1 @@
+"""What makes a face: one architecture a file, with its critic where it was published with one."""

@@ -1,0 +1,146 @@
+"""A small residual generator and critic for little compute, in the spirit of R3GAN (arXiv:2501.05441): no normalisation in
+the critic, blocks that start as the identity, and the last doubling done by rearranging channels into pixels, so that the
+most expensive resolution is never convolved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import sqrt
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
+from mien.errors import UsageError
+from mien.priors import Normal
+
+LEGAL = (16, 32, 64, 128, 256)
+SLOPE = 0.2  # of every LeakyReLU
+
+
+def widths_of(side: int, width: int, widest: int, fold: int) -> list[int]:
+    """Feature maps at 4, 8, ... px up to side / fold: `width` at the finest, doubling downward to `widest`."""
+    if side not in LEGAL:
+        raise UsageError(
+            f"The residual networks cannot make {side} px.",
+            "They double from 4 px, to 256 at most.",
+            f"Use --side {nearest_side(side, LEGAL)}.",
+        )
+    depth = (side // fold // 4).bit_length()
+    return [min(widest, width * 2**power) for power in range(depth - 1, -1, -1)]
+
+
+def scaled(layer: nn.Module, gain: float) -> nn.Module:
+    """Weights from N(0, gain / sqrt(fan_in)), biases 0."""
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    fan_in = layer.weight[0].numel()
+    nn.init.normal_(layer.weight, 0.0, gain / sqrt(fan_in))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Block(nn.Module):
+    """x + conv(act(conv(act(x)))); the second convolution starts at zero."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.first = scaled(nn.Conv2d(width, width, 3, padding=1), sqrt(2 / (1 + SLOPE**2)) * blocks**-0.25)
+        self.second = scaled(nn.Conv2d(width, width, 3, padding=1), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(F.leaky_relu(x, SLOPE))
+        return x + self.second(F.leaky_relu(h, SLOPE))  # type: ignore[no-any-return]
+
+
+class ResidualGenerator(Model):
+    """A learned 4x4 tensor scaled by the latent, then blocks and nearest doublings, then pixels from channels."""
+
+    def __init__(self, config: ResidualGeneratorConfig, faces: Faces) -> None:
+        super().__init__()
+        widths = widths_of(faces.side, config.width, config.widest, config.fold)
+        total = config.blocks * len(widths)
+        self.latent_shape = (config.latent,)
+        self.prior = Normal()
+        self.fold = config.fold
+        self.mapping = scaled(nn.Linear(config.latent, widths[0] * 16), 1.0)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
+        )
+        self.narrow = nn.ModuleList(
+            scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
+        )
+        self.style = nn.ModuleList(scaled(nn.Linear(config.latent, width), 0.0) for width in widths)
+        self.last = scaled(nn.Conv2d(widths[-1], faces.channels * config.fold**2, 3, padding=1), 0.3)
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # the direction is the face: lengths say nothing
+        x = self.mapping(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        for index, stage in enumerate(self.stages):
+            if index:
+                x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
+            x = stage(x * (1 + self.style[index](z))[:, :, None, None])
+        images = F.pixel_shuffle(self.last(F.leaky_relu(x, SLOPE)), self.fold)
+        return torch.tanh(images.float())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualGeneratorConfig(ModelConfig):
+    """`width` is the dial: compute grows with its square."""
+
+    cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
+
+    latent: int = 64
+    width: int = 64  # feature maps at the finest convolved resolution, doubling downward
+    widest: int = 192
+    blocks: int = 1  # residual blocks a resolution
+    fold: int = 2  # pixels a side that one position of the finest features becomes
+
+    def build(self, faces: Faces) -> ResidualGenerator:
+        return ResidualGenerator(self, faces)
+
+
+class ResidualCritic(nn.Module):
+    """The generator's mirror image, to one logit."""
+
+    def __init__(self, config: ResidualCriticConfig, faces: Faces) -> None:
+        super().__init__()
+        widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]
+        total = config.blocks * len(widths)
+        self.fold = config.fold
+        self.first = scaled(nn.Conv2d(faces.channels * config.fold**2, widths[0], 3, padding=1), 1.0)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
+        )
+        self.widen = nn.ModuleList(
+            scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
+        )
+        self.last = scaled(nn.Linear(widths[-1] * 16, 1), 1.0)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
+        x = self.first(F.pixel_unshuffle(images, self.fold).contiguous(memory_format=torch.channels_last))
+        for index, stage in enumerate(self.stages):
+            if index:
+                x = self.widen[index - 1](F.avg_pool2d(x, 2))
+            x = stage(x)
+        return self.last(F.leaky_relu(x, SLOPE).flatten(1)).squeeze(1)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualCriticConfig(NetworkConfig):
+    """Sized like the generator; see ResidualGeneratorConfig."""
+
+    cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
+
+    width: int = 64
+    widest: int = 192
+    blocks: int = 1
+    fold: int = 2
+
+    def build(self, faces: Faces) -> ResidualCritic:
+        return ResidualCritic(self, faces)

@@ -1,0 +1,33 @@
+"""Batch normalisation over all ranks, on any device: torch's synchronised layer refuses CPUs and double backward."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mien import parallel
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that, under torchrun, normalises by the statistics of all ranks' batches together."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.training and parallel.joined()):
+            return super().forward(input)
+        x = input.float() if input.dtype == torch.bfloat16 else input
+        sums = torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])])
+        totals = parallel.differentiable_sum(sums)
+        count = totals[-1].detach()
+        mean, square = (totals[:-1] / count).chunk(2)
+        variance = square - mean.square()
+        with torch.no_grad():
+            momentum = self.momentum if self.momentum is not None else 0.1
+            assert (
+                self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+            )
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+            self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var.dtype), momentum)
+            self.num_batches_tracked += 1
+        shape = (1, -1, 1, 1)
+        y = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
+        return (y * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)

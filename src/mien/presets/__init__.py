@@ -1,0 +1,120 @@
+"""Named Runs, and the one place where models and recipes meet.
+
+Dated presets (`torch-gan-2015`) are frozen to history: every constant but side and data is spelt out, and a golden file pins
+them. Undated ones (`quick`) are the best known, and may improve.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
+from mien.errors import DataError, Mismatch, UsageError, did_you_mean
+from mien.presets import dcgan, quick, torch2015
+from mien.run import Run, from_json
+
+PRESETS: dict[str, Run] = {run.preset: run for run in (*quick.PRESETS, *torch2015.PRESETS, *dcgan.PRESETS)}
+
+
+def configs_in(value: Any) -> Iterator[type]:
+    """The classes of every config inside a config."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if isinstance(value, ModelConfig | RecipeConfig | NetworkConfig):
+            yield type(value)
+        for field in dataclasses.fields(value):
+            yield from configs_in(getattr(value, field.name))
+
+
+def kinds_of(runs: Iterable[Run]) -> dict[str, type]:
+    """The config classes that a file may name: those that some preset uses, and no others."""
+    return {cls.__name__: cls for run in runs for cls in configs_in(run)}
+
+
+KINDS = kinds_of(PRESETS.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """A user's own file of models: the only way to run code from a file is to name it on the command line."""
+
+    name: str
+    sha256: str
+    presets: Mapping[str, Run]
+
+    @property
+    def header(self) -> JSON:
+        """What a model's header says of its code."""
+        return {"file": self.name, "sha256": self.sha256}
+
+
+def load_code(path: Path) -> Code:
+    """Run a user's Python file and take its `PRESETS`. Raises DataError or UsageError if there are none."""
+    if not path.is_file():
+        raise DataError(f"There is no {path}.", "A preset of your own is `file.py:name`.", "Check the spelling.")
+    name = f"mien_code_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up here
+    spec.loader.exec_module(module)
+    presets = vars(module).get("PRESETS")
+    if not isinstance(presets, dict) or not all(isinstance(run, Run) for run in presets.values()):
+        raise UsageError(
+            f"{path} has no PRESETS.", "A file of models ends in a dict of named Runs.", "See docs/own_model.md."
+        )
+    return Code(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), presets)
+
+
+def find(name: str) -> tuple[Run, Code | None]:
+    """The preset of a name, or of `file.py:name`. Raises UsageError with the nearest names."""
+    file, colon, inner = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        code = load_code(Path(file))
+        if inner not in code.presets:
+            raise UsageError(
+                f"{file} has no preset `{inner}`.", "Its PRESETS do not list it.", did_you_mean(inner, code.presets)
+            )
+        return code.presets[inner], code
+    if name not in PRESETS:
+        raise UsageError(f"There is no preset `{name}`.", "`mien presets` lists them all.", did_you_mean(name, PRESETS))
+    return PRESETS[name], None
+
+
+def kinds_for(wanted: JSON | None, code_file: Path | None) -> Mapping[str, type]:
+    """The classes for a model's header: the package's, and those of the user's file if the header needs one.
+
+    Raises UsageError when the file is needed and not named; a file that has changed since only warns.
+    """
+    if code_file is None:
+        if wanted:
+            raise UsageError(
+                f"This model was made by {wanted['file']}.",
+                "mien runs no code that is not named.",
+                f"Add --code {wanted['file']}.",
+            )
+        return KINDS
+    code = load_code(code_file)
+    if wanted and wanted["sha256"] != code.sha256:
+        print(f"mien: {code_file} has changed since this model was trained", file=sys.stderr)
+    return {**KINDS, **kinds_of(code.presets.values())}
+
+
+def build_model(header: JSON, kinds: Mapping[str, type]) -> Model:
+    """A model from its header, with fresh weights. Raises Mismatch for a header that does not describe one."""
+    try:
+        config, faces = from_json(ModelConfig, header["config"], kinds), Faces(**header["faces"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Mismatch(
+            "This header does not describe a model.", f"{type(error).__name__}: {error}", "Use a file written by mien."
+        ) from error
+    if not isinstance(config, ModelConfig):
+        raise Mismatch(
+            "This header describes no model.", f"It names a {type(config).__name__}.", "Use a file written by mien."
+        )
+    return config.build(faces)

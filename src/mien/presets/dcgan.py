@@ -1,0 +1,49 @@
+"""DCGAN (arXiv:1511.06434) with the constants of soumith/dcgan.torch."""
+
+from __future__ import annotations
+
+from mien.models.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
+from mien.recipes.adversarial import AdversarialConfig
+from mien.run import Run
+
+PRESETS = (
+    Run(
+        preset="dcgan-2015",
+        story="the all-convolutional GAN that the field started from",
+        model=DCGANGeneratorConfig(latent=100, width=64, uniform=False),
+        recipe=AdversarialConfig(
+            critic=DCGANDiscriminatorConfig(width=64),
+            balance="none",
+            margin=(0.3, 0.7),
+            l2_target=(0.9, 1.2),
+            l2_step=1e-5,
+            l1=0.0,
+            l2=0.0,
+            critic_steps=1,
+            generator_ratio=1,
+            fresh_latents=False,
+            joint=False,
+            optimizer="adam",
+            lr=2e-4,
+            beta1=0.5,
+            beta2=0.999,
+            alpha=0.9,
+            lr_decay=1.0,
+            lr_decay_images=13_000,
+            lr_floor=1e-6,
+            warmup_calls=(),
+            warmup_divisors=(),
+        ),
+        side=64,
+        batch=64,
+        flip=False,
+        average=None,
+        seed=1,
+        images=5_000_000,
+        notes=(
+            "Sources: arXiv:1511.06434 and soumith/dcgan.torch: 25 epochs of 64 images at a time, latents from N(0, 1).",
+            "The generator is judged on the fakes that the critic has just seen, as there; the critic's forward is computed "
+            "again after its move, where the original kept the one from before.",
+        ),
+    ),
+)

@@ -1,0 +1,87 @@
+"""A game with a reason to converge (R3GAN, Huang et al. 2024, arXiv:2501.05441): the critic judges fakes against reals in
+pairs, and its slope is held down around both kinds of image. Here the penalty is lazy and on part of the batch, which is
+what makes it cheap (Karras et al. 2020, arXiv:1912.04958, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, optim
+
+from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.losses import relativistic, zero_centred_penalty
+from mien.recipes import optimizers
+from mien.schedules import cosine
+
+
+class Relativistic(Recipe):
+    """Critic, then generator, each on fresh latents, against the same pull of reals."""
+
+    turn: Tensor  # steps since the last penalty
+
+    def __init__(self, config: RelativisticConfig, model: Model, faces: Faces) -> None:
+        super().__init__(model)
+        self.config = config
+        self.critic = config.critic.build(faces)
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
+        for name, network in (("critic", self.critic), ("generator", self.model)):
+            self.optimizers[name] = optim.Adam(
+                network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
+            )
+        self.gamma = config.gamma
+
+    def schedule(self, seen: int) -> None:
+        c = self.config
+        self.gamma = cosine(c.gamma, c.gamma_end, seen, c.anneal_images)
+        for optimizer in self.optimizers.values():
+            optimizers.set_rate(optimizer, cosine(c.lr, c.lr_end, seen, c.anneal_images))
+
+    def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
+        reals = next(batches).images
+        with torch.no_grad():
+            fakes = self.model.decode(self.latents(len(reals))).to(reals.dtype)
+        real, fake = self.critic(torch.cat([reals, fakes])).chunk(2)
+        loss = relativistic(real, fake)
+        stats = {"critic_loss": loss, "critic_gap": (real - fake).float().mean()}
+        if int(self.turn) % self.config.penalty_every == 0:
+            penalty = self.penalty(reals, fakes)
+            stats["penalty"] = penalty
+            loss = loss + penalty * (0.5 * self.gamma * self.config.penalty_every)
+        self.turn += 1
+        yield Update(self.optimizers["critic"], loss, stats=stats)
+
+        fakes = self.model.decode(self.latents(len(reals))).to(reals.dtype)
+        real, fake = self.critic(torch.cat([reals, fakes])).chunk(2)
+        loss = relativistic(fake, real)
+        yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
+
+    def penalty(self, reals: Tensor, fakes: Tensor) -> Tensor:
+        """R1 + R2 on the first rows of the batch."""
+        rows = max(1, len(reals) // self.config.penalty_part)
+        images = torch.cat([reals[:rows], fakes[:rows]]).requires_grad_(True)
+        return 2.0 * zero_centred_penalty(self.critic(images), images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativisticConfig(RecipeConfig):
+    """The relativistic game and its annealing."""
+
+    cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
+
+    critic: NetworkConfig
+    lr: float = 1e-3
+    lr_end: float = 2e-4
+    gamma: float = 1.0  # weight of the slope penalty
+    gamma_end: float = 0.5
+    anneal_images: int = 100_000  # over which rates and penalty go from start to end
+    beta1: float = 0.0
+    beta2: float = 0.99
+    penalty_every: int = 4  # steps; the penalty is scaled up to match
+    penalty_part: int = 4  # the penalty looks at one in so many rows
+
+    def build(self, model: Model, faces: Faces) -> Relativistic:
+        return Relativistic(self, model, faces)

@@ -1,0 +1,86 @@
+"""The two observers that every run has: a line for the reader, and metrics.jsonl for everything else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from mien.core import Model, Progress
+from mien.directory import RunDirectory
+
+
+class MetricsLog:
+    """Appends a line to metrics.jsonl at the end of every log period; each number of images stands there once."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+        self.warned = False
+
+    def after_step(self, progress: Progress, model: Model) -> None:
+        if not progress.log:
+            return
+        line = {
+            "seen": progress.seen,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(progress.images_per_second, 2),
+            "waiting": round(progress.waiting, 4),
+            **{name: float(f"{value:.6g}") for name, value in progress.stats.items()},
+        }
+        try:
+            with self.directory.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            self.directory.update_status(seen=progress.seen, seconds=round(progress.seconds, 3))
+        except OSError as error:  # what is only looked at never stops training
+            if not self.warned:
+                print(f"mien: metrics.jsonl cannot be written: {error}", file=sys.stderr)
+            self.warned = True
+
+    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
+
+    def close(self, outcome: str) -> None: ...
+
+
+class ProgressLine:
+    """Images of total, images/s, ETA, losses and the last checkpoint: one line rewritten on a terminal, else one every ten seconds."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.last = 0.0
+        self.saved = "no checkpoint yet"
+
+    def after_step(self, progress: Progress, model: Model) -> None:
+        now = time.monotonic()
+        done = progress.seen >= progress.goal
+        if now - self.last < (0.2 if self.live else 10.0) and not done:
+            return
+        self.last = now
+        line = self.text(progress)
+        if self.live:
+            print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def text(self, progress: Progress) -> str:
+        """The line."""
+        left = (progress.goal - progress.seen) / progress.images_per_second if progress.images_per_second else 0.0
+        losses = "  ".join(f"{name} {value:.3g}" for name, value in list(progress.stats.items())[:4])
+        return (
+            f"{progress.seen:,} of {progress.goal:,} images  {progress.images_per_second:.0f}/s  {clock(left)} left"
+            f"  {losses}  {self.saved}"
+        )
+
+    def after_commit(self, progress: Progress, checkpoint: Path) -> None:
+        self.saved = f"saved at {progress.seen:,}"
+
+    def close(self, outcome: str) -> None:
+        if self.live:
+            print(file=sys.stderr)
+
+
+def clock(seconds: float) -> str:
+    """`3:07` or `2:03:07`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,182 @@
+"""A Run: the frozen, typed description of one experiment, and its twin as JSON and as flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from mien.core import JSON, ModelConfig, NetworkConfig, RecipeConfig
+from mien.errors import Mismatch, UsageError, did_you_mean
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "bf16", "fp32", "fp64"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaging:
+    """An exponential moving average of the model, counted in images so that it means the same at any batch size."""
+
+    half_life: int = 10_000  # images after which a weight's influence has halved
+    warmup: float = 0.1  # the half-life is at most this share of the images seen, so that early noise is forgotten
+
+    def __post_init__(self) -> None:
+        if self.half_life < 1:
+            raise UsageError(
+                f"An averaging half-life of {self.half_life} images is not possible.",
+                "It counts images.",
+                "Give 1 or more, or --average None for no averaging.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One experiment. `model` and `recipe` are the two axes; everything else is common to all."""
+
+    preset: str
+    model: ModelConfig
+    recipe: RecipeConfig
+    side: int = 64  # pixels; the pack's side wins over a preset's
+    batch: int = 64  # real images in one pull, over all processes
+    flip: bool = True  # mirror images at random
+    conditional: bool = False  # whether the model is told the labels of the pack
+    average: Averaging | None = None  # what is sampled and exported: the average, or the model as trained
+    seed: int = 0
+    precision: Precision = "auto"  # auto: bf16 where the device has units for it, else fp32
+    device: Device = "auto"
+    images: int = 1_000_000  # real images to see
+    minutes: float | None = None  # training time in all, over every resume; instead of images
+    save_every: int = 0  # images between checkpoints; 0 = by time, at most 2% of it
+    sample_every: int = 0  # images between sample grids; 0 = by time, at most 2% of it
+    log_every: int = 0  # images between lines of metrics.jsonl; 0 = every second or two
+    loader_threads: int = 1  # never changes what is learned
+    threads: int = 0  # of torch; 0 = all cores
+    story: str = field(default="", metadata={"knob": False})  # what this preset is, for `mien presets`
+    notes: tuple[str, ...] = field(default=(), metadata={"knob": False})  # sources, kept faults, choices
+
+    def __post_init__(self) -> None:
+        for name in ("side", "batch", "images"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} {getattr(self, name)} is not possible.", "It counts.", "Give 1 or more.")
+        for name in ("save_every", "sample_every", "log_every", "loader_threads", "threads", "seed"):
+            if getattr(self, name) < 0:
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag} {getattr(self, name)} is not possible.", "It counts.", "Give 0 or more.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise UsageError(f"--minutes {self.minutes} is not possible.", "It is training time.", "Give more than 0.")
+
+
+#: Fields that may change when a run goes on: they do not change what is learned up to any number of images seen.
+NOT_IDENTITY = frozenset(
+    {"images", "minutes", "save_every", "sample_every", "log_every", "loader_threads", "threads", "story", "notes"}
+)
+
+Config = TypeVar("Config", bound=object)
+
+
+def to_json(config: Any) -> Any:
+    """A config as plain JSON; each nested config names its class as `kind`."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        named = isinstance(config, ModelConfig | RecipeConfig | NetworkConfig)
+        kind = {"kind": type(config).__name__} if named else {}
+        return {**kind, **{f.name: to_json(getattr(config, f.name)) for f in fields(config)}}
+    if isinstance(config, tuple | list):
+        return [to_json(value) for value in config]
+    return config
+
+
+def from_json(hint: Any, value: Any, kinds: Mapping[str, type]) -> Any:
+    """The inverse of `to_json`. Only classes in `kinds` can be built: a file cannot name code.
+
+    Raises Mismatch for a kind or field that is not known here.
+    """
+    if isinstance(value, dict):
+        cls = (
+            kinds.get(value["kind"])
+            if "kind" in value
+            else next((t for t in _options(hint) if dataclasses.is_dataclass(t)), None)
+        )
+        if not isinstance(cls, type) or not dataclasses.is_dataclass(cls):
+            raise Mismatch(
+                f"This file needs `{value.get('kind', 'a config')}`, which is not known here.",
+                "It was written by another version of mien, or by a model of your own.",
+                f"{did_you_mean(str(value.get('kind')), kinds)} For a model of your own, name its file with --code.",
+            )
+        hints = get_type_hints(cls)
+        given = {name: item for name, item in value.items() if name != "kind"}
+        unknown = sorted(set(given) - {f.name for f in fields(cls)})
+        if unknown:
+            raise Mismatch(
+                f"`{cls.__name__}` has no field {', '.join(unknown)} in this version.",
+                "The file was written by another version of mien.",
+                "Install the version named in the run's env.json.",
+            )
+        return cls(**{name: from_json(hints[name], item, kinds) for name, item in given.items()})
+    if isinstance(value, list):
+        return tuple(from_json(None, item, kinds) for item in value)
+    return value
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the hint itself."""
+    return getattr(hint, "__args__", None) or (hint,)
+
+
+def identity(run: Run) -> JSON:
+    """What makes a run this run: everything but places, periods and lengths."""
+    return {name: value for name, value in to_json(run).items() if name not in NOT_IDENTITY}
+
+
+def fingerprint(config: Any) -> str:
+    """A short name for equal configurations."""
+    text = json.dumps(to_json(config) if dataclasses.is_dataclass(config) else config, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One typed flag: `--recipe.lr`."""
+
+    name: str  # dotted
+    hint: Any
+    value: Any
+    owner: type
+
+
+def knobs(config: Any, prefix: str = "") -> Iterator[Knob]:
+    """Every field of a config and of the configs inside it, by dotted name."""
+    hints = get_type_hints(type(config))
+    for f in fields(config):
+        value = getattr(config, f.name)
+        name = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            yield from knobs(value, f"{name}.")
+        elif f.metadata.get("knob", True) and f.name != "preset":
+            yield Knob(name, hints[f.name], value, type(config))
+
+
+def turn(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A copy of `config` with knobs turned: `turn(run, {"recipe.lr": 1e-3})`."""
+    here = {name: value for name, value in changes.items() if "." not in name}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        if "." in name:
+            head, rest = name.split(".", 1)
+            nested.setdefault(head, {})[rest] = value
+    inner = {head: turn(getattr(config, head), rest) for head, rest in nested.items()}
+    return dataclasses.replace(config, **here, **inner)  # type: ignore[type-var]
+
+
+def differences(old: JSON, new: JSON, prefix: str = "") -> list[str]:
+    """Lines such as `recipe.lr: 0.001 -> 0.0002` for two identities."""
+    lines = []
+    for name in sorted(set(old) | set(new)):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name}: {a} -> {b}")
+    return lines

@@ -1,0 +1,179 @@
+"""Faces from a trained model: everything the command line, the metrics and the explorer ask for goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mien import checkpoint, presets
+from mien.core import JSON, Faces, Model
+from mien.engine import Engine, mix
+from mien.errors import Mismatch, UsageError, did_you_mean
+from mien.priors import MAX_SEED
+from mien.run import Device, Precision
+
+#: A model computes this many faces at a time, the last chunk padded, so that a face never depends on its neighbours: the
+#: kernels of a library may round differently for another batch.
+CHUNK = 8
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A model that is ready to draw."""
+
+    model: Model
+    header: JSON  # config, faces, labels, preset, data: what the model says of itself
+    engine: Engine
+    model_hash: str  # SHA-256 of the file, or "" for a model that is still learning
+
+    @staticmethod
+    def load(
+        path: str | Path, *, device: Device = "auto", precision: Precision = "fp32", code: Path | None = None
+    ) -> Sampler:
+        """The model of a run directory, a checkpoint or a `.safetensors` file. `code` is the file of a model of your own.
+
+        Raises DataError for a path that holds no model, Untrusted for a damaged file, Mismatch for one that does not fit.
+        """
+        file = checkpoint.find_model(Path(path))
+        tensors, header = checkpoint.read_model(file)
+        kinds = presets.kinds_for(header.get("code"), code)
+        model = presets.build_model(header, kinds)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise Mismatch(
+                f"{file} does not fit its own description.",
+                str(error).splitlines()[0],
+                "Sample with the version that wrote it.",
+            ) from error
+        engine = Engine.choose(device, precision)
+        engine.place(model)
+        return Sampler(model.eval().requires_grad_(False), header, engine, checkpoint.file_hash(file))
+
+    @property
+    def faces(self) -> Faces:
+        """Side, channels and label width."""
+        return Faces(**self.header["faces"])
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels that a face can be asked for by."""
+        return tuple(self.header.get("labels", ()))
+
+    def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
+        """One latent a seed, `[n, *latent_shape]`, on the CPU; `truncation` scales it toward the mean of the prior."""
+        return self.model.prior.draw(seeds, self.model.latent_shape) * truncation
+
+    def labels(self, seeds: Sequence[int], asked: Mapping[str, float] | None = None) -> Tensor | None:
+        """Label rows `[n, label_dim]`: rows of the training data by seed, overwritten where a label is asked for."""
+        if not self.model.label_dim:
+            if asked:
+                raise UsageError("This model has no labels.", "It was trained without.", "Leave out --label.")
+            return None
+        stored = torch.tensor(self.header["label_rows"])
+        rows = stored[[mix(seed) % len(stored) for seed in seeds]].clone()
+        for name, value in (asked or {}).items():
+            if name not in self.label_names:
+                raise UsageError(
+                    f"There is no label `{name}`.", "The model does not know it.", did_you_mean(name, self.label_names)
+                )
+            rows[:, self.label_names.index(name)] = value
+        return rows
+
+    @torch.inference_mode()
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Latents `[n, *latent_shape]` -> images `[n, C, H, W]`, float32 in [-1, 1] on the CPU, equal for equal latents."""
+        pieces = list(self._decode(z, labels))
+        return torch.cat(pieces) if pieces else torch.empty(0, self.faces.channels, self.faces.side, self.faces.side)
+
+    def _decode(self, z: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+        dtype = torch.float64 if self.engine.precision == "fp64" else torch.float32
+        for start in range(0, len(z), CHUNK):
+            rows = z[start : start + CHUNK]
+            missing = CHUNK - len(rows)
+            padded = torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
+            asked = None if labels is None else labels[start : start + CHUNK]
+            if asked is not None and missing:
+                asked = torch.cat([asked, asked[-1:].expand(missing, -1)])
+            with self.engine.autocast():
+                images = self.model.decode(
+                    padded.to(self.engine.device, dtype), None if asked is None else asked.to(self.engine.device, dtype)
+                )
+            yield images[: len(rows)].float().clamp(-1.0, 1.0).cpu().contiguous()
+
+    def sample(
+        self, seeds: Sequence[int], labels: Mapping[str, float] | Tensor | None = None, truncation: float = 1.0
+    ) -> Tensor:
+        """The faces of seeds, `[n, C, H, W]` in [-1, 1]. Seed 42 is the same face in any batch."""
+        rows = labels if isinstance(labels, Tensor) else self.labels(seeds, labels)
+        return self.decode(self.latents(seeds, truncation), rows)
+
+    def walk(
+        self,
+        seeds: Sequence[int],
+        frames: int,
+        labels: Mapping[str, float] | None = None,
+        truncation: float = 1.0,
+        loop: bool = False,
+    ) -> Iterator[Tensor]:
+        """`frames` images `[C, H, W]` along the prior's own path through seeds; every seed is met exactly, the ends included."""
+        stops = [*seeds, seeds[0]] if loop else list(seeds)
+        if len(stops) < 2 or frames < 2:
+            raise UsageError(
+                "A walk needs two faces and two frames.",
+                "It goes from one to the next.",
+                "Give --seeds 3 42 7 --frames 60.",
+            )
+        points = self.latents(stops, truncation)
+        rows = self.labels(stops, labels)
+        for t in positions(len(stops), frames, loop):
+            leg, share = min(int(t), len(stops) - 2), t - min(int(t), len(stops) - 2)
+            z = self.model.prior.path(points[leg : leg + 1], points[leg + 1 : leg + 2], share)
+            row = None if rows is None else torch.lerp(rows[leg : leg + 1], rows[leg + 1 : leg + 2], share)
+            yield self.decode(z, row)[0]
+
+    def recipe(self, **asked: object) -> JSON:
+        """What a picture must carry to be drawn again."""
+        return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **asked}
+
+
+def positions(stops: int, frames: int, loop: bool) -> list[float]:
+    """Where each frame of a walk stands on the line 0 .. stops - 1: evenly, except that each stop has a frame of its own."""
+    legs = stops - 1
+    steps = frames if loop else frames - 1  # a loop's last frame is the one before the first
+    marks = [round(leg * steps / legs) for leg in range(legs + 1)]
+    line = [
+        leg + step / (marks[leg + 1] - marks[leg]) for leg in range(legs) for step in range(marks[leg + 1] - marks[leg])
+    ]
+    return line if loop else [*line, float(legs)]
+
+
+def parse_seeds(words: Iterable[str]) -> list[int]:
+    """Seeds from words such as `0-63`, `3,42,7` and `42`. Raises UsageError for anything else."""
+    seeds: list[int] = []
+    for word in (part for given in words for part in given.split(",") if part):
+        first, dash, last = word.partition("-")
+        if (
+            not first.isdigit()
+            or (dash and not last.isdigit())
+            or int(first) > MAX_SEED
+            or (dash and int(last) < int(first))
+        ):
+            raise UsageError(
+                f"`{word}` is not a seed.",
+                f"Seeds are 0 to {MAX_SEED}.",
+                "Write --seeds 42, --seeds 0-63 or --seeds 3,42,7.",
+            )
+        count = int(last or first) - int(first) + 1
+        if len(seeds) + count > 1_000_000:
+            raise UsageError(
+                "That is more than a million faces.",
+                "They are listed before they are drawn.",
+                "Ask for fewer at a time.",
+            )
+        seeds += range(int(first), int(first) + count)
+    return seeds

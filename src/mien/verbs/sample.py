@@ -1,0 +1,108 @@
+"""`mien sample`: faces of seeds, as one grid or as single files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mien.answer import Answer
+from mien.errors import UsageError
+from mien.report.grid import grid, picture, save_png
+from mien.run import Device, Precision
+from mien.sampler import Sampler, parse_seeds
+
+PART = 256  # faces drawn before they are written
+
+
+def sample(
+    model: Path,
+    /,
+    *,
+    seeds: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = ("0-63",),
+    out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("faces.png"),
+    label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    truncation: float = 1.0,
+    columns: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    code: Path | None = None,
+) -> Answer:
+    """Draw faces: a grid if --out ends in .png, else a folder of single files.
+
+    Seed 42 is the same face in any batch, verb and page. Every PNG carries its recipe as metadata. Examples:
+
+        mien sample runs/00000-quick-drawn64-s0 -o grid.png
+        mien sample RUN --seeds 0-999 -o faces/
+        mien sample RUN --seeds 3,42,7 --truncation 0.7
+
+    Parameters
+    ----------
+    model
+        A run, a checkpoint inside it, or a .safetensors file.
+    seeds
+        Which faces: 0-63, or 3,42,7, or several words.
+    out
+        A .png for one grid, anything else for a folder.
+    label
+        NAME=VALUE in [0, 1], for a model that is told labels; repeat for more.
+    truncation
+        Scale of the latents: under 1, faces are more typical and less varied.
+    columns
+        Of the grid; near a square by default.
+    device
+        Where to compute.
+    precision
+        fp32 gives the same face everywhere; bf16 is faster.
+    code
+        The file of a model of your own.
+    """
+    chosen = parse_seeds(seeds)
+    if not chosen:
+        raise UsageError("There is nothing to draw.", "--seeds is empty.", "Write --seeds 0-63.")
+    asked = parse_labels(label)
+    sampler = Sampler.load(model, device=device, precision=precision, code=code)
+    recipe = sampler.recipe(truncation=truncation, **({"labels": asked} if asked else {}))
+    if out.suffix.lower() == ".png":
+        if len(chosen) > 4096:
+            raise UsageError(
+                f"A grid of {len(chosen)} faces is too large.",
+                "It would not open anywhere.",
+                "Name a folder: -o faces/.",
+            )
+        images = sampler.sample(chosen, asked, truncation)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_png(grid(images, columns), out, {**recipe, "seeds": chosen})
+        return Answer(str(out), {"files": [str(out)], "seeds": chosen})
+    if out.suffix:
+        raise UsageError(
+            f"{out} is neither a .png nor a folder.", "Faces are written as PNG.", "Use -o grid.png or -o faces/."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for start in range(0, len(chosen), PART):
+        part = chosen[start : start + PART]
+        for seed, image in zip(part, sampler.sample(part, asked, truncation), strict=True):
+            file = out / f"seed{seed:08d}.png"
+            save_png(picture(image), file, {**recipe, "seeds": [seed]})
+            files.append(str(file))
+    return Answer(f"{len(files)} faces in {out}", {"files": files, "seeds": chosen})
+
+
+def parse_labels(words: Sequence[str]) -> dict[str, float]:
+    """`Smiling=1` as a name and a value in [0, 1]. Raises UsageError for anything else."""
+    asked = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not equals or not 0.0 <= number <= 1.0:
+            raise UsageError(
+                f"`{word}` is not a label.", "A label is NAME=VALUE with a value in [0, 1].", "Write --label Smiling=1."
+            )
+        asked[name] = number
+    return asked
