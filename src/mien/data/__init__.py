@@ -1,1 +1,55 @@
-"""From photographs to a pack, and from a pack to batches."""
+"""Data: sources, preparation, packs and the loader. Imports no torch; the loader does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from mien.data.drawn import COUNT, SEED, VERSION, DrawnFaces
+from mien.data.pack import Pack, is_pack
+from mien.data.prepare import Preparation, plan, prepare
+from mien.data.source import Source
+from mien.data.sources import find_source
+
+__all__ = ["Pack", "Preparation", "cache_folder", "find_source", "open_data", "prepare"]
+
+DEFAULT_SIDE = 64
+
+
+def cache_folder() -> Path:
+    """Where mien keeps what it can make again: `MIEN_CACHE`, or the platform's place for caches."""
+    return Path(os.environ.get("MIEN_CACHE") or user_cache_path("mien"))
+
+
+def open_data(
+    source: str | Path | None = None, side: int | None = None, *, count: int = COUNT, seed: int = SEED
+) -> Pack:
+    """The pack that `source` means: nothing or `drawn` = the built-in faces; a pack = itself, at its own side; a folder or an
+    archive of images = a pack of them, made at `side` on first use and kept in the cache.
+
+    Raises DataError when there is nothing at the path or nothing in it.
+    """
+    if source is None or str(source) == "drawn":
+        return _drawn(side or DEFAULT_SIDE, count, seed)
+    path = Path(source)
+    if path.is_dir() and is_pack(path):
+        return Pack.open(path)
+    preparation = Preparation(side=side or DEFAULT_SIDE)
+    found = find_source(path)
+    name = f"{path.resolve().stem}-{preparation.side}-{plan(found, preparation).key}.pack"
+    return _prepared(found, cache_folder() / "packs" / name, preparation)
+
+
+def _drawn(side: int, count: int, seed: int) -> Pack:
+    path = cache_folder() / "drawn" / f"{VERSION}-{side}-{count}-{seed}.pack"
+    if is_pack(path):
+        return Pack.open(path)
+    return _prepared(DrawnFaces(side, count, seed), path, Preparation(side=side))
+
+
+def _prepared(source: Source, path: Path, preparation: Preparation) -> Pack:
+    pack = prepare(source, path, preparation, wait=True)
+    assert pack is not None
+    return pack

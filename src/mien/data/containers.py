@@ -1,0 +1,214 @@
+"""What holds files: a folder, a ZIP, a tar, a list of paths. Members are read in place; nothing is ever unpacked."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections import Counter
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from mien.errors import DataError, Untrusted
+
+MAX_BYTES = 100_000_000  # of one file; above it, no photograph
+PHOTOGRAPHS = "jpg jpeg jpe jfif png apng webp bmp dib gif tif tiff ppm pgm pbm pnm avif jp2 j2k"
+NOT_READ = (
+    "heic heif jxl svg eps fits fit psd raw dng cr2 nef arw"  # listed, so that they are refused and not overlooked
+)
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in (*PHOTOGRAPHS.split(), *NOT_READ.split()))
+
+
+class Refused(Exception):
+    """Why one image cannot be used. Counted and named, never fatal."""
+
+
+class Member(NamedTuple):
+    """One file, without its bytes."""
+
+    name: str  # with forward slashes, relative to the container
+    size: int  # bytes
+    stamp: int  # changes when the file does: modification time or checksum
+
+
+class Container(ABC):
+    """A set of named files that can be listed and read."""
+
+    path: Path
+
+    @abstractmethod
+    def members(self) -> list[Member]:
+        """Every file, sorted by name."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """One file's bytes. Raises Refused when it cannot be read or is too large to be a photograph."""
+
+
+def images_in(members: list[Member]) -> tuple[list[Member], dict[str, int]]:
+    """The members named like images, and how many others there are by suffix."""
+    images, others = [], Counter[str]()
+    for member in members:
+        path = PurePosixPath(member.name)
+        if path.suffix.lower() in IMAGE_SUFFIXES and "__MACOSX" not in path.parts and not path.name.startswith("._"):
+            images.append(member)
+        else:
+            others[path.suffix.lower() or path.name] += 1
+    return images, dict(others)
+
+
+class Folder(Container):
+    """A directory, with its sub-directories; links to directories are followed once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def members(self) -> list[Member]:
+        found: list[Member] = []
+        seen: set[tuple[int, int]] = set()
+
+        def visit(folder: Path, prefix: str) -> None:
+            info = folder.stat()
+            if (info.st_dev, info.st_ino) in seen:  # a link back to a folder above
+                return
+            seen.add((info.st_dev, info.st_ino))
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    try:
+                        is_folder = entry.is_dir()
+                    except OSError:  # a loop of links
+                        is_folder = False
+                    if is_folder and not is_pack_or_hidden(entry):
+                        visit(Path(entry.path), f"{prefix}{entry.name}/")
+                    elif not is_folder:
+                        found.append(describe(entry, prefix))
+
+        visit(self.path, "")
+        return sorted(found)
+
+    def read(self, name: str) -> bytes:
+        return read_file(self.path / name)
+
+
+class FileList(Container):
+    """A text file with one path a line, relative to the text file or absolute; `#` begins a comment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def members(self) -> list[Member]:
+        lines = (line.strip() for line in self.path.read_text(encoding="utf-8").splitlines())
+        found = []
+        for name in dict.fromkeys(line for line in lines if line and not line.startswith("#")):
+            try:
+                info = (self.path.parent / name).stat()
+            except OSError:
+                found.append(Member(name, 0, 0))  # refused by name when it is read
+            else:
+                found.append(Member(name, info.st_size, info.st_mtime_ns))
+        return sorted(found)
+
+    def read(self, name: str) -> bytes:
+        return read_file(self.path.parent / name)
+
+
+class ZipContainer(Container):
+    """A ZIP archive."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self.path)
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            raise Untrusted(f"{self.path} is not a readable ZIP.", str(error), "Download or pack it again.") from error
+
+    def members(self) -> list[Member]:
+        infos = self._archive.infolist()
+        return sorted({Member(info.filename, info.file_size, info.CRC) for info in infos if not info.is_dir()})
+
+    def read(self, name: str) -> bytes:
+        info = self._archive.getinfo(name)
+        if info.flag_bits & 1:
+            raise Refused("encrypted in the archive")
+        check_size(info.file_size)
+        try:
+            return self._archive.read(info)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+            raise Refused(f"damaged in the archive: {error}") from error
+
+
+class TarContainer(Container):
+    """A tar archive, not compressed: a compressed one cannot be read at random."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def _members(self) -> dict[str, tarfile.TarInfo]:
+        try:
+            with tarfile.open(self.path, "r:") as archive:
+                return {info.name.removeprefix("./"): info for info in archive if info.isreg()}
+        except (tarfile.TarError, EOFError) as error:
+            if tarfile.is_tarfile(self.path):
+                raise DataError(
+                    f"{self.path} is a compressed tar.",
+                    "It cannot be read at random.",
+                    "Decompress it first: `gunzip FILE`.",
+                ) from error
+            raise Untrusted(f"{self.path} is not a readable tar.", str(error), "Download or pack it again.") from error
+
+    def members(self) -> list[Member]:
+        return sorted(Member(name, info.size, int(info.mtime)) for name, info in self._members.items())
+
+    def read(self, name: str) -> bytes:
+        info = self._members[name]
+        check_size(info.size)
+        with self.path.open("rb") as file:
+            file.seek(info.offset_data)
+            data = file.read(info.size)
+        if len(data) != info.size:
+            raise Refused("cut off in the archive")
+        return data
+
+
+def check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise Refused(f"larger than {MAX_BYTES // 1_000_000} MB")
+    if size == 0:
+        raise Refused("empty")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file. Never opens anything else, because a pipe would block."""
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise Refused("not a regular file")
+        check_size(info.st_size)
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise Refused("a broken link" if path.is_symlink() else "missing") from None
+    except OSError as error:
+        reason = "a loop of links" if error.errno == errno.ELOOP else f"unreadable: {error.strerror}"
+        raise Refused(reason) from error
+
+
+def describe(entry: os.DirEntry[str], prefix: str) -> Member:
+    try:
+        info = entry.stat()
+        return Member(f"{prefix}{entry.name}", info.st_size, info.st_mtime_ns)
+    except OSError:  # a broken link or a loop: refused by name when it is read
+        return Member(f"{prefix}{entry.name}", 0, 0)
+
+
+def is_pack_or_hidden(entry: os.DirEntry[str]) -> bool:
+    """Folders that hold no photographs: hidden ones (half-made packs, version control) and packs."""
+    return entry.name.startswith(".") or (Path(entry.path) / "pack.json").is_file()

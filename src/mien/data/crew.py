@@ -1,0 +1,142 @@
+"""The worker processes of a preparation: jobs handed out, deaths and hangs outlived."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mien.data.source import Source
+from mien.data.worker import Cutting, job_line
+from mien.errors import MienError
+
+PATIENCE = 60.0  # seconds that one image may take
+
+
+class Worker:
+    """One process, the shards it was given and the image it is at."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from mien.data.worker import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # one process a core, one thread each
+        )
+        self.shards: deque[int] = deque()  # running, then waiting: it never idles between two
+        self.position = -1  # the image it is at in the running shard
+        self.last_sign = time.monotonic()
+        self._rest = b""
+
+    def give(self, shard: int, line: str) -> None:
+        assert self.process.stdin is not None
+        self.shards.append(shard)
+        self.process.stdin.write(line.encode())
+        self.process.stdin.flush()
+
+    def hear(self) -> list[str]:
+        """The lines said since the last call; raises EOFError when the process is gone."""
+        assert self.process.stdout is not None
+        data = os.read(self.process.stdout.fileno(), 1 << 16)
+        if not data:
+            raise EOFError
+        self.last_sign = time.monotonic()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [line.decode() for line in lines]
+
+    def dismiss(self, gently: bool) -> None:
+        if not gently:
+            self.process.kill()
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it died with words of ours unread
+            self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def make_shards(
+    folder: Path,
+    shards: dict[int, Sequence[str]],
+    source: Source,
+    cutting: Cutting,
+    workers: int,
+    on_images: Callable[[int], object],
+) -> None:
+    """Make the files of `shards` (number -> names) in `folder`; `on_images` hears how many more images were begun."""
+    waiting = deque(sorted(shards))
+    lost: dict[int, dict[int, str]] = {shard: {} for shard in shards}
+    crew: dict[int, Worker] = {}
+    selector = selectors.DefaultSelector()
+    deaths_without_work = 0
+
+    def hand_out(worker: Worker) -> None:
+        while waiting and len(worker.shards) < 2:
+            shard = waiting.popleft()
+            path = shard_path(folder, shard)
+            worker.give(shard, job_line(shard, path, source, shards[shard], cutting, lost[shard]))
+
+    def hire() -> None:
+        worker = Worker()
+        assert worker.process.stdout is not None
+        crew[worker.process.stdout.fileno()] = worker
+        selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        hand_out(worker)
+
+    def replace(worker: Worker, reason: str) -> None:
+        """After a death: the image it was at is refused, its shards wait again."""
+        nonlocal deaths_without_work
+        assert worker.process.stdout is not None
+        selector.unregister(worker.process.stdout)
+        del crew[worker.process.stdout.fileno()]
+        worker.dismiss(gently=False)
+        if worker.position < 0:
+            deaths_without_work += 1
+            if deaths_without_work > 3:
+                raise MienError(
+                    "A worker process could not start.", f"It {reason}.", "Run again with --workers 1 and --debug."
+                )
+        elif worker.shards:
+            lost[worker.shards[0]][worker.position] = reason
+        waiting.extendleft(reversed(worker.shards))
+        if waiting:
+            hire()
+
+    try:
+        for _ in range(min(workers, len(waiting))):
+            hire()
+        while any(worker.shards for worker in crew.values()):
+            for key, _ in selector.select(timeout=1.0):
+                worker = key.data
+                try:
+                    begun = 0
+                    for line in worker.hear():
+                        word, _, number = line.partition(" ")
+                        if word == "START":
+                            worker.position = int(number)
+                            begun += 1
+                        elif word == "DONE":
+                            worker.shards.popleft()
+                            hand_out(worker)
+                    on_images(begun)
+                except (EOFError, BrokenPipeError):
+                    replace(worker, "ended the decoder")
+            now = time.monotonic()
+            for worker in [w for w in crew.values() if w.shards and now - w.last_sign > PATIENCE]:
+                replace(worker, f"took longer than {PATIENCE:.0f} s to decode")
+        for worker in crew.values():
+            worker.dismiss(gently=True)
+        crew.clear()
+    finally:
+        for worker in crew.values():
+            worker.dismiss(gently=False)
+        selector.close()
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    return folder / f"shard-{shard:06d}.npz"

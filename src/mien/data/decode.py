@@ -1,0 +1,163 @@
+"""From a file's bytes to an upright RGB image, or to the reason why not.
+
+Everything is decoded fully, once: a header that parses proves nothing. What a mode means is kept: 16-bit grey is scaled, not
+clipped; alpha is composed on a colour; colour profiles are converted to sRGB; EXIF rotation is applied.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+
+from mien.data.containers import Refused
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO")
+MAX_PIXELS = 50_000_000  # larger ones are refused before they are decoded: 200 MB of memory each
+MIN_SIDE = 16  # pixels; below it there is no face to see
+DRAFT_PIXELS = 12_000_000  # JPEGs above it are decoded at half size by their own transform: far above any training size
+
+
+class Decoded(NamedTuple):
+    """An upright RGB image, and what had to be done to it."""
+
+    image: Image.Image
+    notes: tuple[str, ...]  # such as "animated: first frame"
+
+
+def decode(data: bytes, background: str = "white") -> Decoded:
+    """The image in `data`, upright, in sRGB, without alpha. Raises Refused with the reason."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of sizes and damaged metadata; both are judged here
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return _decode(image, background)
+    except Refused:
+        raise
+    except UnidentifiedImageError:
+        raise Refused(f"not an image that can be read: {guess_format(data)}") from None
+    except Image.DecompressionBombError:
+        raise Refused(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
+    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError, OverflowError) as error:
+        raise Refused(f"damaged: {error}") from error
+    except (struct.error, zlib.error, MemoryError, NotImplementedError, AttributeError, RuntimeError) as error:
+        raise Refused(f"damaged: {type(error).__name__} {error}") from error
+
+
+def _decode(image: Image.Image, background: str) -> Decoded:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise Refused(f"{width}x{height}: more than {MAX_PIXELS // 1_000_000} megapixels")
+    if min(width, height) < MIN_SIDE:
+        raise Refused(f"{width}x{height}: smaller than {MIN_SIDE} pixels")
+    notes = []
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        notes.append("animated: first frame")
+    if image.format == "JPEG" and width * height > DRAFT_PIXELS:
+        image.draft(None, (width // 2, height // 2))
+    orientation = image.getexif().get(0x0112, 1) if image.format != "BMP" else 1
+    image.load()
+    if orientation in range(2, 9):
+        image = ImageOps.exif_transpose(image)
+        notes.append("rotated by EXIF")
+    profile = image.info.get("icc_profile")
+    upright = _without_alpha(image, background, notes)
+    if profile and upright.mode in ("RGB", "CMYK", "L"):
+        upright = _to_srgb(upright, profile, notes)
+    if upright.mode != "RGB":
+        notes.append(f"converted from {upright.mode}")
+        upright = upright.convert("RGB")
+    return Decoded(upright, tuple(notes))
+
+
+def _without_alpha(image: Image.Image, background: str, notes: list[str]) -> Image.Image:
+    """`image` in a mode without alpha, palette or more than 8 bits."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        notes.append(f"scaled from {image.mode}")
+        return _from_deep_grey(image)
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    if has_alpha:
+        notes.append("alpha composed")
+        foreground = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
+        return Image.alpha_composite(canvas, foreground).convert("RGB")
+    return image.convert("RGB") if image.mode == "P" else image
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits, scaled by its type's range: 65,535 becomes 255, and so does 1.0."""
+    values = np.asarray(image, dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(values).all() or low < 0:
+        raise Refused("grey values that are negative or not finite")
+    if image.mode == "F":
+        if high > 1:
+            raise Refused("floating-point values above 1: their scale is not known")
+        top = 1.0
+    elif high > 65535:
+        raise Refused("32-bit values: their scale is not known")
+    else:
+        top = 65535.0
+    return Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a file's profile to sRGB; None when it is sRGB already."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if "sRGB" in ImageCms.getProfileDescription(source):
+        return None
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+    try:
+        transform = _transform(profile, image.mode)
+        if transform is None:
+            return image
+        converted = ImageCms.applyTransform(image, transform)
+        assert converted is not None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        notes.append("colour profile unreadable: taken as sRGB")
+        return image
+    notes.append("colour profile converted")
+    return converted
+
+
+def guess_format(data: bytes) -> str:
+    """What bytes that no reader takes look like, for a message."""
+    head = data[:512].lstrip()
+    signatures = {
+        b"ftypheic": "HEIC, convert it to JPEG or PNG",
+        b"ftypheix": "HEIC, convert it to JPEG or PNG",
+        b"ftypmif1": "HEIF, convert it to JPEG or PNG",
+        b"JXL ": "JPEG XL, convert it to JPEG or PNG",
+        b"\xff\x0a": "JPEG XL, convert it to JPEG or PNG",
+        b"<svg": "SVG, a drawing and not a photograph",
+        b"%!PS": "EPS, which is a program",
+        b"SIMPLE": "FITS",
+        b"8BPS": "Photoshop",
+        b"%PDF": "PDF",
+        b"\x1f\x8b": "gzip",
+        b"PK\x03\x04": "a ZIP archive",
+    }
+    for signature, name in signatures.items():
+        if head.startswith(signature) or signature in head[:64]:
+            return name
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError:
+        return "unknown or cut off"
+    return (
+        "SVG, a drawing and not a photograph"
+        if "<svg" in text
+        else "text"
+        if text.isprintable() or "\n" in text
+        else "unknown"
+    )

@@ -1,0 +1,108 @@
+"""Which images and which of their labels: chosen, negated, filtered, balanced. Every step is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.pack import Labels, Rows
+from mien.data.source import Listing
+from mien.errors import DataError, UsageError, did_you_mean
+
+
+def column(listing: Listing, name: str) -> NDArray[np.float32]:
+    """The values `[n]` of a label; `!Name` is its negation. Raises UsageError for an unknown name."""
+    negated, plain = name.startswith("!"), name.removeprefix("!")
+    if listing.labels is None or plain not in listing.label_names:
+        why = "The source has no labels." if listing.labels is None else "The source has other labels."
+        raise UsageError(f"There is no label `{plain}`.", why, did_you_mean(plain, listing.label_names))
+    values: NDArray[np.float32] = listing.labels[:, listing.label_names.index(plain)]
+    return 1 - values if negated else values
+
+
+def choose(listing: Listing, choices: Sequence[str]) -> Listing:
+    """The listing with only the chosen labels, in that order: `Smiling`, or `Beard=!No_Beard` under a new name."""
+    names, columns, scales = [], [], {}
+    for choice in choices:
+        name, _, origin = choice.partition("=")
+        origin = origin or name
+        names.append(name.replace("!", "Not_"))
+        columns.append(column(listing, origin))
+        if origin.removeprefix("!") in listing.scales:
+            low, high = listing.scales[origin.removeprefix("!")]
+            scales[names[-1]] = (high, low) if origin.startswith("!") else (low, high)
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise UsageError(f"The label {', '.join(sorted(twice))} is chosen twice.", "Names are unique.", "Name it once.")
+    return replace(listing, label_names=tuple(names), labels=np.stack(columns, axis=1), scales=scales)
+
+
+def where(listing: Listing, conditions: Mapping[str, str]) -> Rows:
+    """The rows that fit every condition: `Male=1`, or a range in the label's own units, `Age=20..30`."""
+    fits = np.ones(len(listing.names), dtype=bool)
+    for name, wanted in conditions.items():
+        values = column(listing, name)
+        low, high = listing.scales.get(name.removeprefix("!"), (0.0, 1.0))
+        physical = values * (high - low) + low
+        try:
+            first, _, last = wanted.partition("..")
+            lowest, highest = float(first), float(last or first)
+        except ValueError:
+            raise UsageError(
+                f"--where {name}={wanted} is not a condition.",
+                "A value is a number or a range.",
+                f"Write {name}=1 or {name}=20..30.",
+            ) from None
+        fits &= (physical >= lowest - 1e-4) & (physical <= highest + 1e-4)  # not known fits nothing
+    return np.flatnonzero(fits)
+
+
+def combinations(listing: Listing, names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Which combination of yes and no of `names` each row has, -1 where one is not known, and the combinations in words."""
+    code = np.zeros(len(listing.names), dtype=np.int64)
+    unknown = np.zeros(len(listing.names), dtype=bool)
+    for name in names:
+        values = column(listing, name)
+        unknown |= np.isnan(values)
+        code = 2 * code + (np.nan_to_num(values) > 0.5)
+    words = [
+        ", ".join(f"{name}={(number >> (len(names) - 1 - place)) & 1}" for place, name in enumerate(names))
+        for number in range(2 ** len(names))
+    ]
+    code[unknown] = -1
+    return code, words
+
+
+def balance(listing: Listing, names: Sequence[str], limit: int | None = None) -> tuple[Rows, dict[str, Any]]:
+    """The first rows of every combination of `names` that occurs, equally many of each, and what was left out."""
+    code, words = combinations(listing, names)
+    counts = np.bincount(code[code >= 0], minlength=len(words))
+    present = np.flatnonzero(counts)
+    if not len(present):
+        raise DataError("There is nothing to balance.", "No image has all of these labels.", "Choose other labels.")
+    each = int(counts[present].min())
+    if limit is not None:
+        each = min(each, limit // len(present))
+    taken = np.sort(np.concatenate([np.flatnonzero(code == number)[:each] for number in present]))
+    report: dict[str, Any] = {
+        "of_each": each,
+        "found": {words[number]: int(counts[number]) for number in range(len(words))},
+        "left_out": {words[number]: int(counts[number]) - each for number in present},
+        "not_known": int((code < 0).sum()),
+    }
+    return taken, report
+
+
+def count_labels(names: Sequence[str], labels: Labels | None) -> dict[str, dict[str, int]]:
+    """How often each label is yes, no and not known."""
+    if labels is None:
+        return {}
+    yes, unknown = (labels > 0.5).sum(axis=0), np.isnan(labels).sum(axis=0)
+    return {
+        name: {"yes": int(yes[i]), "no": int(len(labels) - yes[i] - unknown[i]), "unknown": int(unknown[i])}
+        for i, name in enumerate(names)
+    }

@@ -1,0 +1,78 @@
+"""A source: images by name, with what is known of each. Recognised by looking, never by asking."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mien.data.pack import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The images of a source, in the order of their names, and what its layout says of them."""
+
+    layout: str  # such as `celeba`
+    names: Sequence[str]
+    label_names: tuple[str, ...] = ()
+    labels: Labels | None = None  # [n, len(label_names)], in [0, 1]; NaN = not known
+    scales: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # what 0 and 1 of a label mean, such as years
+    groups: Sequence[str] | None = None  # an identity for each image
+    parts: Sequence[str] | None = None  # the layout's own partition: train, val, test
+    crop: str = "center"  # the layout's own
+    others: Mapping[str, int] = field(default_factory=dict)  # files left aside, by suffix
+    remarks: Sequence[str] = ()  # what does not fit together, in sentences
+    stamp: str = ""  # changes when the files do; never holds where they lie
+
+    def take(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Listing:
+        """The listing of some of its rows."""
+        return Listing(
+            layout=self.layout,
+            names=[self.names[row] for row in rows],
+            label_names=self.label_names,
+            labels=None if self.labels is None else self.labels[rows],
+            scales=self.scales,
+            groups=None if self.groups is None else [self.groups[row] for row in rows],
+            parts=None if self.parts is None else [self.parts[row] for row in rows],
+            crop=self.crop,
+            others=self.others,
+            remarks=self.remarks,
+            stamp=self.stamp,
+        )
+
+
+class Source(ABC):
+    """Where images come from. A worker process opens it again from its specification."""
+
+    @property
+    @abstractmethod
+    def specification(self) -> dict[str, Any]:
+        """What `open_source` needs, as JSON: `kind` and its arguments."""
+
+    @property
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What a pack says of its source: no path of this machine."""
+
+    @abstractmethod
+    def listing(self) -> Listing:
+        """Every image's name and what is known of it."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The bytes of one image file. Raises Refused when they cannot be had."""
+
+
+def stamp_of(parts: Sequence[object]) -> str:
+    """A short name for a list of names, sizes and times."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part).encode())
+    return digest.hexdigest()[:16]
