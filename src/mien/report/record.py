@@ -58,8 +58,11 @@ class Record:
         return tuple(newest[name] for name in sorted(newest))
 
 
-def read_record(run_dir: Path) -> Record:
-    """Read `run_dir`; a file that is missing or torn counts as empty. Raises DataError where there is no run."""
+def read_record(run_dir: Path, state: str | None = None) -> Record:
+    """Read `run_dir`; a file that is missing or torn counts as empty. Raises DataError where there is no run.
+
+    `state`, if given, stands for the state in status.json.
+    """
     if not (run_dir / "run.json").is_file():
         raise DataError(
             f"{run_dir} is not a run.",
@@ -79,7 +82,7 @@ def read_record(run_dir: Path) -> Record:
         run=read_json(run_dir / "run.json") or {},
         environment=read_json(run_dir / "env.json") or {},
         data=read_json(run_dir / "data.json") or {},
-        status=read_json(run_dir / "status.json") or {},
+        status={**(read_json(run_dir / "status.json") or {}), **({"state": state} if state else {})},
         health=tuple(
             verdict for verdict in (verdicts if isinstance(verdicts, list) else ()) if isinstance(verdict, dict)
         ),

@@ -1,0 +1,180 @@
+"""The model card: what a run made, from what, how well, and what it must not be used for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mien import durable, presets
+from mien._version import __version__
+from mien.citations import bibtex
+from mien.core import JSON
+from mien.report.html import UNSEEN
+from mien.report.meanings import metric_meaning
+from mien.report.page import duration
+from mien.report.record import Record, is_number, read_record
+from mien.report.series import short
+
+BEGIN = "<!-- Written by mien; the next report writes this part anew. -->"
+END = "<!-- End of the part that mien writes. What stands below is yours and is kept. -->"
+OWNER = """
+## From the owner
+
+Please complete: who trained this model and why, the licence of its weights, the rights to the training images and the consent
+of the people in them, who is over- and under-represented among its faces, and how to reach you.
+"""
+
+
+def write_card(run_dir: Path, state: str | None = None) -> Path:
+    """Write MODEL_CARD.md of a run. What its owner wrote outside the generated part is kept.
+
+    `state`, if given, stands for the state in status.json. Raises DataError where there is no run.
+    """
+    path = run_dir / "MODEL_CARD.md"
+    generated = f"{BEGIN}\n{card(read_record(run_dir, state))}\n{END}"
+    try:
+        before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+    except (OSError, ValueError):
+        before = begin = end = after = ""
+    if not (begin and end):
+        front = "---\nlibrary_name: mien\ntags: [faces, image-generation, unconditional-image-generation]\n---\n"
+        before, after = (before, OWNER) if before.strip() else (front, OWNER)
+    durable.replace_text(path, f"{before}{generated}{after}")
+    return path
+
+
+def card(record: Record) -> str:
+    """The generated part of the card as Markdown."""
+    run, word = record.run, plain_path(record.path)
+    sections = {
+        f"{plain(record.name)}": _description(record),
+        "Intended use and limits": (
+            "For study, art and research on generative models. The faces show no real person, but they carry whatever is "
+            "common, rare or missing in the training images. Do not use them as evidence of anybody, to decide about "
+            "anybody, or as a stand-in for real people in a study. "
+            f"A face is {run.get('side', '?')} pixels high and wide."
+        ),
+        "Misuse": (
+            "Do not pass the faces off as real people, for false accounts, or to deceive. Files written by mien say in "
+            "their metadata that they are synthetic; leave that in place."
+        ),
+        "Training data": _data(record.data),
+        "Procedure": _procedure(record),
+        "Evaluation": _evaluation(record),
+        "Memorisation": _memorisation(record),
+        "Use": f"```sh\nmien sample {word} --seeds 0-63 -o faces.png\nmien walk {word} --seeds 3 42 7 -o walk.mp4\n```",
+        "Citation": _citation(run),
+    }
+    (title, first), *others = sections.items()
+    return "\n\n".join([f"# {title}", first, *(f"## {name}\n\n{text}" for name, text in others)])
+
+
+def _description(record: Record) -> str:
+    run = record.run
+    story = plain(str(run.get("story") or "")).rstrip(".")
+    return (
+        f"A generator of faces, made with mien {__version__} from the preset `{code(run.get('preset', '?'))}`"
+        f"{f': {story}' if story else ''}. State: {plain(str(record.status.get('state', 'unknown')))}, "
+        f"after {record.seen:,} images and {duration(record.seconds)} of training."
+    )
+
+
+def _data(data: JSON) -> str:
+    name, labels = str(data.get("name", "unknown")), data.get("labels")
+    lines = [
+        f"- Source: {plain(Path(name).name or name)}",
+        f"- Images: {data['count']:,}" if isinstance(data.get("count"), int) else "- Images: unknown",
+        f"- Fingerprint: `{code(data.get('fingerprint', 'unknown'))}`",
+    ]
+    if isinstance(labels, list) and labels:
+        lines.append(f"- Labels: {plain(', '.join(str(label) for label in labels[:60]))}")
+    consent = (
+        "The images are drawings made by mien; they show no person and need no consent."
+        if name == "drawn"
+        else "mien does not know the licence of these images, nor whether the people in them agreed. The owner says so below."
+    )
+    return "\n".join(lines) + f"\n\n{consent}"
+
+
+def _procedure(record: Record) -> str:
+    run, environment = record.run, record.environment
+    shown = {name: run[name] for name in ("model", "recipe", "average", "batch", "side", "seed", "flip") if name in run}
+    machine = ", ".join(
+        f"{name} {plain(str(environment[name]))}"
+        for name in ("device", "precision", "threads", "torch")
+        if name in environment
+    )
+    return "\n".join([f"Machine: {machine or 'not recorded'}.", "", "```yaml", *outline(shown), "```"])
+
+
+def _evaluation(record: Record) -> str:
+    if not record.latest_scores:
+        return "Not measured."
+    rows = ["| score | value | interval | better | at images seen |", "|---|---|---|---|---|"]
+    for score in record.latest_scores:
+        ends = [short(score[end]) if is_number(score.get(end)) else "?" for end in ("low", "high")]
+        number = f"{score['value']:.4g}" if is_number(score.get("value")) else "?"
+        seen = f"{score['seen']:,}" if is_number(score.get("seen")) else "?"
+        better = metric_meaning(score["metric"]).better
+        name = plain(str(score.get("name", score["metric"])))
+        rows.append(f"| {name} | {number} | {ends[0]} to {ends[1]} | {better} | {seen} |")
+    return "\n".join([*rows, "", "Each score's passport (extractor, resizer, samples, reference) is in `eval/`."])
+
+
+def _memorisation(record: Record) -> str:
+    measured = [score for score in record.latest_scores if score["metric"] == "memorisation"]
+    if not measured or not is_number(measured[0].get("value")):
+        return "Not measured: whether some faces are copies of training images is not known."
+    return f"Measured: {measured[0]['value']:.4g}. {metric_meaning('memorisation').text}"
+
+
+def _citation(run: JSON) -> str:
+    known = [presets.KINDS[kind] for kind in kinds(run) if kind in presets.KINDS]
+    keys = [key for kind in known for key in getattr(kind, "cites", ())]
+    entries = bibtex(keys)
+    return f"```bibtex\n{entries}\n```" if entries else "This model stands on no paper that mien knows of."
+
+
+def outline(value: JSON, indent: str = "") -> Iterator[str]:
+    """A configuration as indented lines, `name: value` with values as JSON."""
+    for name, item in value.items():
+        if isinstance(item, dict):
+            yield f"{indent}{code(name)}:"
+            yield from outline(item, indent + "  ")
+        else:
+            yield f"{indent}{code(name)}: {json.dumps(item)}"
+
+
+def kinds(value: Any) -> Iterator[str]:
+    """Every `kind` named in a configuration, outermost first."""
+    if isinstance(value, dict):
+        if isinstance(value.get("kind"), str):
+            yield value["kind"]
+        for item in value.values():
+            yield from kinds(item)
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is: one line, its marks escaped."""
+    line = " ".join(UNSEEN.sub("\ufffd", text).split())
+    return (
+        re.sub(r"([\\`*_{}\[\]()#+!|~&<>])", r"\\\1", line)
+        .replace("\\<", "&lt;")
+        .replace("\\>", "&gt;")
+        .replace("\\&", "&amp;")
+    )
+
+
+def code(text: object) -> str:
+    """Text inside backticks."""
+    return " ".join(UNSEEN.sub("\ufffd", str(text)).replace("`", "'").split())
+
+
+def plain_path(path: str) -> str:
+    """A path as one word of a command inside a block of code."""
+    word = code(path)
+    return word if re.fullmatch(r"[\w./-]+", word) else "'" + word.replace("'", "'\\''") + "'"

@@ -1,0 +1,79 @@
+"""HTML in which text cannot become markup: whatever is not made by `tag` is escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+STATIC = Path(__file__).parent / "static"
+VOID = frozenset({"img", "input", "meta", "link", "br", "col"})
+# What is invisible or turns the direction of reading has no business in a name; lone surrogates are no text at all.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+class Markup(str):
+    """Text that is HTML already; only this module's functions make it."""
+
+    __slots__ = ()
+
+
+def escaped(text: object) -> Markup:
+    """Any value as text of a page or of a quoted attribute."""
+    return text if isinstance(text, Markup) else Markup(html.escape(UNSEEN.sub("\ufffd", str(text)), quote=True))
+
+
+def tag(element: str, /, *children: object, **attributes: object) -> Markup:
+    """One element. `class_` and `aria_label` stand for class and aria-label; None and False leave an attribute out."""
+    parts = [element]
+    for key, value in attributes.items():
+        key = key.rstrip("_").replace("_", "-")
+        if value is True:
+            parts.append(key)
+        elif value is not None and value is not False:
+            parts.append(f'{key}="{escaped(value)}"')
+    opening = f"<{' '.join(parts)}>"
+    return Markup(opening if element in VOID else f"{opening}{join(*children)}</{element}>")
+
+
+def join(*children: object) -> Markup:
+    """Several pieces one after the other; None and False are left out."""
+    return Markup("".join(escaped(child) for child in children if child is not None and child is not False))
+
+
+def document(title: str, body: Markup, style: str, script: str, data: Any) -> str:
+    """A whole page in one file. `style` and `script` are names in static/; `data` is read by the script.
+
+    The policy in its head lets the browser run that script and show inline pictures, and nothing else.
+    """
+    css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("base.css", style))
+    code = (STATIC / script).read_text(encoding="utf-8")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(css)}'; script-src '{_hash(code)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    # In a script element only "<" could end the data early; JSON allows it to be written so.
+    values = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", title),
+        tag("style", Markup(css)),
+    )
+    scripts = join(
+        tag("script", Markup(values), id="data", type="application/json"),
+        tag("script", Markup(code)),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', body, scripts), lang='en')}\n"
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,0 +1,159 @@
+"""What watches a run: grids of fixed seeds, TensorBoard, and the report. None of it can stop a training or change it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from mien.core import Model, Progress
+from mien.directory import RunDirectory
+from mien.errors import MienError
+from mien.report.card import write_card
+from mien.report.film import training_film
+from mien.report.grid import grid, save_png
+from mien.report.page import Compressed, write_report
+from mien.report.plots import plot_run
+from mien.report.record import sample_grids
+
+SHARE = 0.01  # of the time, at most, goes into refreshing the report
+
+
+class Forgiving:
+    """Lets training go on where a picture or log cannot be written: one warning a kind, and a count in status.json."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.directory = RunDirectory(run_dir)
+        self.counts: dict[str, int] = {}
+
+    @contextmanager
+    def __call__(self, kind: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, MienError) as error:
+            if kind not in self.counts:
+                print(f"mien: {kind} cannot be written, training goes on: {error}", file=sys.stderr)
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+            with suppress(OSError):  # the same disk
+                known = self.directory.status.get("warnings", {})
+                self.directory.update_status(warnings={**known, **self.counts})
+
+
+class SampleGrids:
+    """Draws the same seeds whenever a sample period ends, into samples/ under the number of images seen."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        draw: Callable[[Model], Tensor],
+        recipe: Mapping[str, Any],
+        columns: int | None = None,
+    ) -> None:
+        """`draw` gives faces `[n, C, H, W]` in [-1, 1] without touching torch's global random state."""
+        self.samples = run_dir / "samples"
+        self.draw, self.recipe, self.columns = draw, recipe, columns
+        self.forgiving = Forgiving(run_dir)
+
+    def after_step(self, progress: Progress, model: Model) -> None:
+        if not progress.show:
+            return
+        image = grid(self.draw(model), self.columns)
+        with self.forgiving("samples"):
+            for seen, path in sample_grids(self.samples.parent):
+                if seen > progress.seen:  # of a future that a rollback or a resume took back
+                    path.unlink()
+            save_png(image, self.samples / f"{progress.seen:010d}.png", {**self.recipe, "seen": progress.seen})
+
+    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
+
+    def close(self, outcome: str) -> None: ...
+
+
+class TensorBoard:
+    """Writes stats and grids as events in tensorboard/, where it is installed. Steps are images seen."""
+
+    def __init__(self, run_dir: Path, purge_step: int = 0) -> None:
+        """`purge_step` is where a resumed run starts: what was logged beyond is struck out."""
+        self.run_dir, self.start = run_dir, purge_step
+        self.forgiving = Forgiving(run_dir)
+        self.writer: Any = None
+
+    def after_step(self, progress: Progress, model: Model) -> None:
+        if not (progress.log or progress.show):
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        with self.forgiving("tensorboard"):
+            try:
+                self._write(progress, SummaryWriter)
+            except OSError:
+                self.close("failed")  # its thread is dead; the next call opens another file
+                raise
+
+    def _write(self, progress: Progress, open_writer: Callable[..., Any]) -> None:
+        if self.writer is None:
+            purge = self.start + 1 if self.start else None
+            self.writer = open_writer(str(self.run_dir / "tensorboard"), purge_step=purge, flush_secs=30)
+        if progress.log:
+            speed = {"images_per_second": progress.images_per_second, "waiting": progress.waiting}
+            for name, value in (*progress.stats.items(), *speed.items()):
+                group = "speed" if name in speed else "train"
+                self.writer.add_scalar(f"{group}/{name}", value, progress.seen)
+        picture = self.run_dir / "samples" / f"{progress.seen:010d}.png"
+        if progress.show and picture.exists():
+            with Image.open(picture) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            self.writer.add_image("samples", pixels, progress.seen, dataformats="HWC")
+        self.start = progress.seen
+
+    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
+
+    def close(self, outcome: str) -> None:
+        writer, self.writer = self.writer, None
+        if writer is not None:
+            with self.forgiving("tensorboard"):
+                writer.close()
+
+
+class Report:
+    """Keeps plots/ and report.html fresh; at the end also writes the film of the training and the model card."""
+
+    def __init__(self, run_dir: Path, every_seconds: float = 60) -> None:
+        self.run_dir, self.every_seconds = run_dir, every_seconds
+        self.forgiving = Forgiving(run_dir)
+        self.compressed: Compressed = {}
+        self.due = 0.0
+
+    def after_step(self, progress: Progress, model: Model) -> None:
+        started = time.monotonic()
+        if started >= self.due:
+            self.refresh()
+            now = time.monotonic()
+            self.due = now + max(self.every_seconds, (now - started) / SHARE)
+
+    def refresh(self, state: str | None = None) -> None:
+        """Write plots and page as things stand."""
+        with self.forgiving("plots"):
+            plot_run(self.run_dir)
+        with self.forgiving("report"):
+            write_report(self.run_dir, state, self.compressed)
+
+    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
+
+    def close(self, outcome: str) -> None:
+        self.refresh(outcome)
+        with self.forgiving("model card"):
+            write_card(self.run_dir, outcome)
+        # Whoever takes the machine away does not wait; the film comes at the end of the resumed run.
+        if outcome != "preempted" and sample_grids(self.run_dir):
+            with self.forgiving("film"):
+                training_film(self.run_dir)

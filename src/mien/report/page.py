@@ -1,0 +1,347 @@
+"""The report of a run: one page that opens from disk and asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mien import durable
+from mien._version import __version__
+from mien.core import JSON
+from mien.report.charts import chart, chart_data
+from mien.report.html import Markup, document, join, tag
+from mien.report.meanings import metric_meaning
+from mien.report.record import Record, is_number, read_record
+from mien.report.series import panels, short
+
+BESIDE = 2  # curves beside the faces; the others follow below
+MOST_GRIDS = 60
+GRID_BYTES = 66_000  # each at most, so that a page stays below 6 MB
+STATES = {
+    "running": ("training", "watch"),
+    "done": ("done", "good"),
+    "preempted": ("preempted, state saved", "watch"),
+    "interrupted": ("interrupted, state saved", "watch"),
+    "diverged": ("diverged", "bad"),
+    "failed": ("failed", "bad"),
+}
+TOLD_ELSEWHERE = frozenset({"format", "identity", "story", "notes"})  # fields of run.json
+VERDICTS = {"healthy": "good", "warning": "watch", "alarm": "bad"}
+
+Compressed = dict[Path, tuple[float, str, tuple[int, int]]]  # time of change, data URI, width and height
+
+
+def write_report(run_dir: Path, state: str | None = None, compressed: Compressed | None = None) -> Path:
+    """Write report.html of the run in `run_dir`. Raises DataError where there is no run.
+
+    `state` says more than status.json while a run is ending. `compressed` remembers the pictures from one refresh to the
+    next, so that each is recompressed once.
+    """
+    record = read_record(run_dir, state)
+    path = run_dir / "report.html"
+    durable.replace_text(path, report(record, {} if compressed is None else compressed))
+    return path
+
+
+def report(record: Record, compressed: Compressed) -> str:
+    """The page of a run as text."""
+    grids = _pictures(record.grids, compressed)
+    curves = panels(record)
+    ends = [float(series.seen[at]) for panel in curves for series in panel.series for at in (0, -1)]
+    extent = (0.0, max([*ends, *(float(seen) for seen, _, _ in grids), 1.0]))
+    charts = [chart(panel, index, extent) for index, panel in enumerate(curves)]
+    body = join(
+        _head(record),
+        tag(
+            "main",
+            tag(
+                "section",
+                tag("h2", "Learning"),
+                tag(
+                    "div",
+                    _faces(grids),
+                    tag("div", *charts[:BESIDE], class_="curves")
+                    if charts
+                    else tag("p", "No curves yet: the first line of metrics.jsonl is still to come.", class_="soft"),
+                    class_="learning",
+                ),
+            ),
+            tag("section", tag("h2", "More curves"), tag("div", *charts[BESIDE:], class_="more"))
+            if charts[BESIDE:]
+            else None,
+            _scores(record),
+            _health(record),
+            _sampling(record),
+            _facts(record),
+        ),
+        tag(
+            "footer",
+            f"Made by mien {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. "
+            "The faces are synthetic. This page is one file and makes no request.",
+            class_="page-foot",
+        ),
+    )
+    data = {
+        "from": int(extent[0]),
+        "to": int(extent[1]),
+        "grids": [seen for seen, _, _ in grids],
+        "charts": [chart_data(panel) for panel in curves],
+    }
+    return document(f"{record.name} · mien", body, "report.css", "report.js", data)
+
+
+def _head(record: Record) -> Markup:
+    run, status = record.run, record.status
+    words, kind = STATES.get(str(status.get("state")), ("unknown", "watch"))
+    goal = run.get("images")
+    speeds = [line["images_per_second"] for line in record.metrics if is_number(line.get("images_per_second"))]
+    speed = sorted(speeds)[len(speeds) // 2] if speeds else 0.0
+    facts: list[tuple[str, str, str]] = [
+        (
+            "Images seen",
+            f"{record.seen:,}",
+            f"of {goal:,}" if isinstance(goal, int) and run.get("minutes") is None else "",
+        ),
+        ("Training time", duration(record.seconds), _allowance(record)),
+        ("Speed", f"{speed:,.0f} images/s" if speed else "not yet", "median" if speed else ""),
+        ("Faces", f"{run.get('side', '?')} px", f"batch {run.get('batch', '?')}, seed {run.get('seed', '?')}"),
+    ]
+    reason = status.get("reason")
+    return tag(
+        "header",
+        tag("p", "mien · report of a run", class_="overline"),
+        tag("div", tag("h1", record.name), tag("span", words, class_=f"state {kind}"), class_="title"),
+        tag("p", reason, class_="soft") if reason else None,
+        tag(
+            "dl",
+            *(tag("div", tag("dt", a), tag("dd", b, tag("small", c) if c else None)) for a, b, c in facts),
+            class_="facts",
+        ),
+        class_="page-head",
+    )
+
+
+def _allowance(record: Record) -> str:
+    """What bounds the time, and how often the run was taken up again."""
+    minutes, times = record.run.get("minutes"), record.status.get("resumes")
+    return ", ".join(
+        [
+            *([f"of {duration(minutes * 60)}"] if is_number(minutes) else []),
+            *([f"resumed {times} time{'s' if times != 1 else ''}"] if isinstance(times, int) and times else []),
+        ]
+    )
+
+
+def _faces(grids: Sequence[tuple[int, str, tuple[int, int]]]) -> Markup:
+    if not grids:
+        return tag("p", "No faces yet: the first grid of samples is still to come.", class_="soft")
+    last = len(grids) - 1
+    pictures = (
+        tag(
+            "img",
+            src=source,
+            alt=f"Grid of faces after {seen:,} images seen",
+            width=size[0],
+            height=size[1],
+            decoding="sync",
+            hidden=index != last,
+        )
+        for index, (seen, source, size) in enumerate(grids)
+    )
+    player = tag(
+        "div",
+        tag("button", "Play", id="play", type="button", aria_pressed="false"),
+        tag(
+            "input",
+            id="time",
+            type="range",
+            min=0,
+            max=last,
+            value=last,
+            step=1,
+            aria_label="Images seen",
+            autocomplete="off",
+        ),
+        tag("output", f"{grids[-1][0]:,}", id="seen", for_="time"),
+        class_="player",
+    )
+    hint = (
+        "The same seeds all along. Slide, or press the arrow keys; a click on a curve shows the faces of that moment."
+    )
+    return tag("div", tag("div", *pictures), player, tag("p", hint, class_="hint"), class_="faces")
+
+
+def _scores(record: Record) -> Markup | None:
+    if not record.latest_scores:
+        return None
+    rows = []
+    for score in record.latest_scores:
+        meaning = metric_meaning(str(score["metric"]))
+        passport = score.get("passport")
+        rows.append(
+            tag(
+                "tr",
+                tag("th", meaning.title or score["metric"], tag("small", score.get("name", "")), scope="row"),
+                tag("td", value(score), class_="number"),
+                tag("td", f"{meaning.better} is better" if meaning.better else ""),
+                tag("td", meaning.text),
+                tag("td", f"{score['seen']:,}" if is_number(score.get("seen")) else "", class_="number"),
+                tag(
+                    "td",
+                    tag("details", tag("summary", "passport"), tree(passport)) if isinstance(passport, dict) else "",
+                ),
+            )
+        )
+    names = ("Score", "Value", "Direction", "Meaning", "Images seen", "Measured how")
+    head = tag(
+        "tr",
+        *(
+            tag("th", name, scope="col", class_="number" if name in ("Value", "Images seen") else None)
+            for name in names
+        ),
+    )
+    caption = (
+        "The newest value of each; brackets hold its interval. Compare two numbers only if their passports are equal."
+    )
+    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *rows))
+    return tag(
+        "section",
+        tag("h2", "Scores"),
+        tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Scores"),
+    )
+
+
+def value(score: JSON) -> Markup:
+    """A score's value with its interval."""
+    if not is_number(score.get("value")):
+        return tag("span", "not a number")
+    interval = [score.get("low"), score.get("high")]
+    ends = [short(end) for end in interval if is_number(end)]
+    return join(f"{score['value']:.4g}", tag("small", f"[{ends[0]}, {ends[1]}]") if len(ends) == 2 else None)
+
+
+def _health(record: Record) -> Markup | None:
+    if not record.health:
+        return None
+    items = [
+        tag(
+            "li",
+            tag("span", verdict.get("state", "?"), class_=f"mark {VERDICTS.get(str(verdict.get('state')), 'watch')}"),
+            tag(
+                "div",
+                tag("h3", verdict.get("name", "")),
+                tag("p", verdict.get("evidence", ""), class_="soft"),
+                tag("p", verdict["suggestion"]) if verdict.get("suggestion") else None,
+            ),
+        )
+        for verdict in record.health
+    ]
+    return tag("section", tag("h2", "Health"), tag("ul", *items, class_="verdicts"))
+
+
+def _sampling(record: Record) -> Markup:
+    run = shlex.quote(record.path)
+    commands = (
+        f"mien sample {run} --seeds 0-63 -o faces.png",
+        f"mien walk {run} --seeds 3 42 7 -o walk.mp4",
+    )
+    text = "Seed 42 is the same face in every command; name the run as it lies on your disk."
+    return tag(
+        "section", tag("h2", "Sample it"), tag("p", text, class_="soft"), tag("pre", tag("code", "\n".join(commands)))
+    )
+
+
+def _facts(record: Record) -> Markup:
+    run = {name: item for name, item in record.run.items() if name not in TOLD_ELSEWHERE}
+    story = record.run.get("story")
+    left = tag(
+        "div",
+        tag("h2", "Configuration"),
+        tag("p", story, class_="soft") if isinstance(story, str) and story else None,
+        tree(run),
+        class_="stack",
+    )
+    right = tag(
+        "div", tag("h2", "Data"), tree(record.data), tag("h2", "Environment"), tree(record.environment), class_="stack"
+    )
+    return tag("section", tag("div", left, right, class_="pair"))
+
+
+def tree(values: Mapping[str, Any]) -> Markup:
+    """An object as a list of names and values, objects inside it indented; long lists are cut with their length."""
+    if not values:
+        return tag("p", "Nothing recorded.", class_="soft")
+    return tag(
+        "dl",
+        *(join(tag("dt", str(name).replace("_", " ")), tag("dd", _leaf(item))) for name, item in values.items()),
+        class_="tree",
+    )
+
+
+def _leaf(item: object) -> Markup:
+    match item:
+        case dict() if item:
+            return tree(item)
+        case list() if any(isinstance(part, dict) for part in item):
+            return join(*(_leaf(part) for part in item[:20]))
+        case list():
+            more = f" … {len(item)} in all" if len(item) > 60 else ""
+            return join(", ".join(str(part) for part in item[:60]) + more or "none")
+        case None:
+            return join("none")
+        case bool():
+            return join("yes" if item else "no")
+        case int() if abs(item) >= 10_000:
+            return join(f"{item:,}")
+        case _:
+            return join(str(item))
+
+
+def duration(seconds: float) -> str:
+    """3 h 12 min, 12 min 4 s, 8 s."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def _pictures(grids: Sequence[tuple[int, Path]], compressed: Compressed) -> list[tuple[int, str, tuple[int, int]]]:
+    """At most MOST_GRIDS of them, evenly spaced, first and last among them; what does not open is left out.
+
+    The step between them is a power of two, so that a growing run keeps most of its choice, and their compression.
+    """
+    step = 1
+    while len(grids) > step * (MOST_GRIDS - 1):
+        step *= 2
+    chosen = [*grids[:-1:step], *grids[-1:]]
+    found = []
+    for seen, path in chosen:
+        try:
+            changed = path.stat().st_mtime
+            if path not in compressed or compressed[path][0] != changed:
+                compressed[path] = (changed, *_compress(path))
+        except (OSError, SyntaxError):  # torn by a crash, or being replaced
+            continue
+        found.append((seen, *compressed[path][1:]))
+    return found
+
+
+def _compress(path: Path) -> tuple[str, tuple[int, int]]:
+    """A picture as a WebP data URI of at most GRID_BYTES: coarser first, then smaller."""
+    with Image.open(path) as image:
+        shown = image.convert("RGB")
+    while True:
+        for quality in (84, 70, 55):
+            buffer = io.BytesIO()
+            shown.save(buffer, format="WEBP", quality=quality)
+            if buffer.tell() <= GRID_BYTES:
+                return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", shown.size
+        shown = shown.resize((round(shown.width * 0.75), round(shown.height * 0.75)), Image.Resampling.LANCZOS)

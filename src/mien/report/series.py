@@ -1,0 +1,227 @@
+"""Curves over images seen: which belong in one panel, how they are smoothed, thinned and named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.core import JSON
+from mien.report.meanings import metric_meaning, stat_meaning
+from mien.report.record import Record, is_number
+
+Numbers = NDArray[np.float64]
+NOT_STATS = frozenset({"seen", "seconds", "images_per_second", "waiting"})
+BALANCE = ("generator_loss", "critic_fake", "critic_real")
+APART = 12.0  # losses whose sizes differ by more do not share an axis
+TOGETHER = 5  # curves at most in one panel
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve. `low` and `high` are its raw extent, or a score's interval; `usual` bounds all but rare spikes."""
+
+    label: str
+    seen: Numbers
+    value: Numbers
+    low: Numbers
+    high: Numbers
+    usual: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A level that a rule acts on."""
+
+    value: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves that share an axis."""
+
+    key: str
+    title: str
+    meaning: str
+    series: tuple[Series, ...]
+    bounds: tuple[Bound, ...] = ()
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest value to draw: the curves whole, of their raw extent the usual part."""
+        levels = [bound.value for bound in self.bounds]
+        for series in self.series:
+            levels += [float(series.value.min()), float(series.value.max()), *series.usual]
+        low, high = min(levels), max(levels)
+        if 0 <= low < 0.4 * high:
+            low = 0.0
+        margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+        return (low if low == 0 else low - margin), high + margin
+
+
+def panels(record: Record, points: int = 240) -> tuple[Panel, ...]:
+    """All curves of a run in reading order, each thinned to at most `points`."""
+    names = _names(record)
+    balance = [balance_panel(record, points)] if set(BALANCE) <= set(names) else []
+    shown = set(BALANCE) if balance else set()
+    losses = loss_panels(record, points, without=shown)
+    rest = []
+    for group in _by_last_word([name for name in names if not is_loss(name)]):
+        name = group[0] if len(group) == 1 else group[0].rpartition("_")[2]
+        curves = tuple(stat(record.metrics, member, points) for member in group)
+        rest.append(Panel(name, capitalised(readable(name)), stat_meaning(name), curves))
+    return (*balance, *losses, *rest, *score_panels(record.scores), *speed_panels(record, points))
+
+
+def _names(record: Record) -> list[str]:
+    """The recipe's stats that have at least one finite value."""
+    return sorted({name for line in record.metrics for name, value in line.items() if is_number(value)} - NOT_STATS)
+
+
+def is_loss(name: str) -> bool:
+    """Whether a stat is something that an update descends."""
+    return "loss" in name or name in BALANCE
+
+
+def loss_panels(record: Record, points: int, without: Collection[str] = ()) -> list[Panel]:
+    """The losses, those of comparable size together."""
+    found = []
+    series = {
+        name: stat(record.metrics, name, points) for name in _names(record) if "loss" in name and name not in without
+    }
+    for number, group in enumerate(_alike(series), 1):
+        title = "Losses" if number == 1 else f"Losses: {', '.join(series[name].label for name in group)}"
+        meaning = stat_meaning(group[0]) if len(group) == 1 else "What each update descends."
+        found.append(Panel(f"losses{number}", title, meaning, tuple(series[name] for name in group)))
+    return found
+
+
+def speed_panels(record: Record, points: int) -> list[Panel]:
+    """Images a second, and the share of time spent waiting for data unless it is always next to nothing."""
+    found = []
+    for name, title in (("images_per_second", "Speed, images a second"), ("waiting", "Share of time waiting for data")):
+        curve = stat(record.metrics, name, points)
+        if len(curve.seen) and (name != "waiting" or curve.high.max() > 0.01):
+            found.append(Panel(name, title, stat_meaning(name), (curve,)))
+    return found
+
+
+def balance_panel(record: Record, points: int) -> Panel:
+    """The three curves that "Generating Faces with Torch" watches, with the bounds of the run's balance rule."""
+    labels = ("gen", "fake", "real")
+    return Panel(
+        "balance",
+        "The game: generator against critic",
+        "gen: how far the generator is from fooling the critic. fake, real: how wrong the critic is on fakes and on "
+        "real faces; 0.69 is guessing. A level game keeps all three away from 0.",
+        tuple(stat(record.metrics, name, points, label) for name, label in zip(BALANCE, labels, strict=True)),
+        balance_bounds(record.run.get("recipe")),
+    )
+
+
+def balance_bounds(recipe: object) -> tuple[Bound, ...]:
+    """The levels at which the run's rule acts: `margin` on the critic's losses, `l2_target` on the generator's."""
+    if not isinstance(recipe, dict):
+        return ()
+    field = {"margin": "margin", "adaptive-l2": "l2_target"}.get(str(recipe.get("balance")), "")
+    levels = recipe.get(field)
+    label = "margin" if field == "margin" else "target"
+    return tuple(Bound(float(level), label) for level in levels if is_number(level)) if isinstance(levels, list) else ()
+
+
+def score_panels(scores: Iterable[JSON]) -> list[Panel]:
+    """A panel for each score that was measured at least twice."""
+    by_name: dict[str, list[JSON]] = {}
+    for score in scores:
+        if is_number(score.get("value")) and is_number(score.get("seen")):
+            by_name.setdefault(str(score.get("name", score["metric"])), []).append(score)
+    found = []
+    for name, lines in sorted(by_name.items()):
+        if len(lines) < 2:
+            continue
+        ends = [
+            [line[end] if is_number(line.get(end)) else line["value"] for line in lines]
+            for end in ("seen", "value", "low", "high")
+        ]
+        seen, value, low, high = (np.array(end, dtype=np.float64) for end in ends)
+        meaning = metric_meaning(str(lines[0]["metric"]))
+        curve = Series(name, seen, value, low, high, (float(low.min()), float(high.max())))
+        found.append(Panel(f"score-{name}", meaning.title or name, meaning.text, (curve,)))
+    return found
+
+
+def stat(metrics: Sequence[JSON], name: str, points: int, label: str | None = None) -> Series:
+    """One column of metrics.jsonl, smoothed over a fortieth of its length, then thinned; raw extent beside it."""
+    pairs = [(line["seen"], line[name]) for line in metrics if is_number(line.get(name))]
+    seen, raw = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    smooth = smoothed(raw, len(raw) // 40)
+    starts = np.unique(np.linspace(0, len(raw), min(points, len(raw)), endpoint=False).astype(int))
+    last = np.append(starts[1:], len(raw)) - 1
+    low, high = (extent.reduceat(raw, starts) if len(raw) else raw for extent in (np.minimum, np.maximum))
+    usual = tuple(float(level) for level in np.quantile(raw, (0.02, 0.98))) if len(raw) else (0.0, 0.0)
+    return Series(label or readable(name), seen[last], smooth[last], low, high, (usual[0], usual[1]))
+
+
+def smoothed(values: Numbers, reach: int) -> Numbers:
+    """The mean over `reach` neighbours on either side, twice.
+
+    At the start, where curves are steep, it looks as far ahead as back; at the end, where they are flat, only back.
+    """
+    index = np.arange(len(values))
+    left = np.minimum(reach, index)
+    right = np.minimum(left, len(values) - 1 - index)
+    for _ in range(2 if reach else 0):
+        total = np.concatenate([[0.0], np.cumsum(values)])
+        values = (total[index + right + 1] - total[index - left]) / (left + right + 1)
+    return values
+
+
+def _alike(losses: dict[str, Series]) -> list[list[str]]:
+    """Names grouped such that the sizes in a group are comparable, largest group first."""
+    size = {name: float(np.median(np.abs(series.value))) for name, series in losses.items() if len(series.value)}
+    groups: list[list[str]] = []
+    for name in sorted(size, key=lambda name: size[name]):
+        if groups and len(groups[-1]) < TOGETHER and size[name] <= APART * size[groups[-1][0]]:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return sorted((sorted(group) for group in groups), key=len, reverse=True)
+
+
+def _by_last_word(names: Sequence[str]) -> list[list[str]]:
+    """`real_accuracy` and `fake_accuracy` belong together, as all names that end in one word."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.rpartition("_")[2], []).append(name)
+    return [group[start : start + TOGETHER] for group in groups.values() for start in range(0, len(group), TOGETHER)]
+
+
+def readable(name: str) -> str:
+    """`critic_grad_norm` -> critic grad norm."""
+    return name.replace("_", " ").replace(".", " · ").strip() or name
+
+
+def capitalised(text: str) -> str:
+    """With a capital first letter, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """About `count` round numbers in [low, high]."""
+    step = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(step))
+    step = power * next(factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= step * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def short(value: float) -> str:
+    """A number for an axis: 0.25, 12, 1.2k, 3M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{suffix}"
+    return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{round(value, 6):.4g}"
