@@ -99,7 +99,6 @@ class Person:
     eyes: str
     brows: str
     nose: str
-    clothing_colour: str
     background: str
 
     @property
@@ -154,7 +153,6 @@ def choose(seed: int, index: int) -> Person:
         eyes=one_of(EYES),
         brows=one_of(BROWS),
         nose=one_of(NOSES),
-        clothing_colour=one_of(FABRICS),
         background=pastel(float(generator.random()), float(generator.random()), float(generator.random())),
     )
 
@@ -190,8 +188,7 @@ def svg(person: Person) -> str:
         hair_color=person.hair_colour,
         facial_hair_color=person.hair_colour,
         accessory=parts.AccessoryType[person.accessory],
-        clothing=parts.ClothingType.SHIRT_CREW_NECK,
-        clothing_color=person.clothing_colour,
+        clothing=None,  # below the frame
     ).render()
     head, _, body = drawing.partition(">")
     frame = " ".join(map(str, VIEW))
