@@ -89,4 +89,5 @@ class Uniform:
         return torch.rand(count, *shape, generator=generator) * 2.0 - 1.0
 
     def path(self, a: Tensor, b: Tensor, t: float) -> Tensor:
-        return a + (b - a) * t
+        between: Tensor = a + (b - a) * t
+        return between

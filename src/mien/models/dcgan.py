@@ -44,7 +44,7 @@ class DCGANGenerator(Model):
         depth = stages(faces.side)
         self.latent_shape = (config.latent,)
         self.prior = Uniform() if config.uniform else Normal()
-        widths = [config.width * 2**power for power in range(depth - 2, -1, -1)]  # 512, 256, 128, 64 at 64 px
+        widths = [config.width * 2**power for power in range(depth - 1, -1, -1)]  # 512, 256, 128, 64 at 64 px
         layers: list[nn.Module] = [nn.ConvTranspose2d(config.latent, widths[0], 4, bias=False)]
         for inputs, outputs in zip(widths, [*widths[1:], faces.channels], strict=True):
             layers += [BatchNorm2d(inputs), nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]
@@ -74,7 +74,7 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, config: DCGANDiscriminatorConfig, faces: Faces) -> None:
         super().__init__()
-        widths = [config.width * 2**power for power in range(stages(faces.side) - 1)]  # 64, 128, 256, 512 at 64 px
+        widths = [config.width * 2**power for power in range(stages(faces.side))]  # 64, 128, 256, 512 at 64 px
         layers: list[nn.Module] = [nn.Conv2d(faces.channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
         for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), BatchNorm2d(outputs), nn.LeakyReLU(0.2)]

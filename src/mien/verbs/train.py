@@ -360,11 +360,10 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer], list[str]]:
     known = {knob.name: knob for knob in knobs(run)}
 
     def function(**given: Any) -> Answer:
-        data, out = given.pop("data"), given.pop("out")
-        resume, dry_run = given.pop("resume"), given.pop("dry_run")
-        asked = {n.replace("__", "."): value for n, value in given.items()}
-        changed = turn(run, {n: value for n, value in asked.items() if value != known[n].value})
-        if "images" in asked and asked["images"] != run.images and asked["minutes"] == run.minutes:
+        data, out = given.pop("data", None), given.pop("out", None)
+        resume, dry_run = given.pop("resume", "auto"), given.pop("dry_run", False)
+        changed = turn(run, {name.replace("__", "."): value for name, value in given.items()})
+        if "images" in given and "minutes" not in given:
             changed = turn(changed, {"minutes": None})  # --images alone replaces a preset's minutes
         if dry_run:
             plan = describe(make_plan(changed, code, data, World()))

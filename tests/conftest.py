@@ -1,0 +1,85 @@
+"""What several test files need: small drawn data, tiny presets, a clean place to run in."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mien.core import ModelConfig, NetworkConfig
+from mien.data.pack import Entry, Pack, PackWriter
+from mien.run import Run
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+torch.set_num_threads(1)
+
+
+def blobs(count: int, side: int, seed: int = 0) -> np.ndarray:
+    """Drawn data `[count, side, side, 3]`: an ellipse of a face on a ground, in random colours."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:side, 0:side] / side - 0.5
+    radius = rng.uniform(0.25, 0.45, (count, 1, 1))
+    face = (x**2 * rng.uniform(1, 2, (count, 1, 1)) + y**2 < radius**2)[..., None]
+    ground, skin = rng.integers(0, 256, (2, count, 1, 1, 3))
+    return np.where(face, skin, ground).astype(np.uint8)
+
+
+def write_pack(path: Path, count: int = 96, side: int = 16, labels: tuple[str, ...] = (), seed: int = 0) -> Pack:
+    """A pack of blobs."""
+    rng = np.random.default_rng(seed + 1)
+    with PackWriter(path, side, labels) as writer:
+        rows = rng.integers(0, 2, (count, len(labels))).astype(np.float32) if labels else None
+        writer.append(blobs(count, side, seed), rows, [Entry(f"{i:05d}.png") for i in range(count)])
+        return writer.commit({})
+
+
+@pytest.fixture(scope="session")
+def blob_pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """96 blobs at 16 px."""
+    return write_pack(tmp_path_factory.mktemp("data") / "blobs.pack")
+
+
+def tiny(run: Run) -> Run:
+    """A preset with every width cut down, for contract tests: the algorithm is the same."""
+
+    def shrink(config: Any) -> Any:
+        if not dataclasses.is_dataclass(config) or isinstance(config, type):
+            return config
+        changes: dict[str, Any] = {f.name: shrink(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        if isinstance(config, ModelConfig | NetworkConfig):
+            small = {"width": 4, "widest": 8, "latent": 8, "hidden": 16}
+            changes |= {name: value for name, value in small.items() if name in changes}
+        return dataclasses.replace(config, **changes)
+
+    return dataclasses.replace(shrink(run), side=16, batch=8, images=64, minutes=None)
+
+
+@pytest.fixture
+def mien(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own, in an empty folder."""
+
+    def run(*arguments: object, code: int | None = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "mien", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        if code is not None:
+            assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return done
+
+    return run

@@ -1,0 +1,80 @@
+"""Architectures against the counts and rules that their originals publish."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mien import presets
+from mien.core import Faces
+from mien.errors import UsageError
+from mien.models.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
+from mien.models.torch2015 import TorchDiscriminatorConfig, TorchGeneratorConfig
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (TorchGeneratorConfig(), 7_484_675),  # counted from skaae/torch-gan
+        (TorchDiscriminatorConfig(), 6_500_897),
+        (DCGANGeneratorConfig(), 3_576_704),  # soumith/dcgan.torch at 64 px
+        (DCGANDiscriminatorConfig(), 2_765_568),
+    ],
+)
+def test_parameter_counts(config: object, expected: int) -> None:
+    assert count(config.build(Faces())) == expected  # type: ignore[attr-defined]
+
+
+def test_torch_generator_output_is_linear() -> None:
+    model = TorchGeneratorConfig(latent=8, width=4).build(Faces(side=16))
+    with torch.no_grad():
+        model.body[-1].bias.fill_(5.0)
+        assert model.decode(torch.zeros(2, 8)).max() > 1.0
+
+
+def test_torch_initialisation() -> None:
+    """Uniform within 1 / sqrt(fan_in), weights and biases; scales of batch normalisation uniform in (0, 1)."""
+    torch.manual_seed(0)
+    model = TorchGeneratorConfig().build(Faces())
+    convolution = model.body[1]
+    bound = (128 * 25) ** -0.5
+    for tensor in (convolution.weight, convolution.bias):
+        assert tensor.abs().max() <= bound and tensor.abs().max() > 0.95 * bound
+    assert 0 <= model.body[2].weight.min() and model.body[2].weight.max() <= 1 and model.body[2].weight.std() > 0.2
+
+
+def test_dcgan_initialisation() -> None:
+    torch.manual_seed(0)
+    model = DCGANGeneratorConfig().build(Faces()).requires_grad_(False)
+    assert model.body[0].weight.std() == pytest.approx(0.02, rel=0.02) and model.body[0].bias is None
+    assert model.body[1].weight.mean() == pytest.approx(1.0, abs=0.01)
+
+
+def test_critic_dropout_drops_whole_maps() -> None:
+    critic = TorchDiscriminatorConfig(width=32).build(Faces()).train()
+    assert sum(isinstance(module, nn.Dropout2d) for module in critic.modules()) == 3
+    assert [m.p for m in critic.modules() if isinstance(m, nn.Dropout)] == [0.5]
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in critic.modules())
+    normed = TorchDiscriminatorConfig(batch_norm=True).build(Faces())
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in normed.modules()) == 3
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+@pytest.mark.parametrize("side", [8, 48, 100])
+def test_impossible_sides_name_the_nearest(name: str, side: int) -> None:
+    config = presets.PRESETS[name].model
+    try:
+        model = config.build(Faces(side=side))
+    except UsageError as error:
+        assert str(side) in error.what and "--side" in error.remedy
+        legal = [int(word) for word in error.remedy.replace(".", "").split() if word.isdigit()]
+        for candidate in legal:
+            config.build(Faces(side=candidate))
+    else:
+        with torch.no_grad():
+            assert model.eval().decode(model.prior.draw([0], model.latent_shape)).shape == (1, 3, side, side)

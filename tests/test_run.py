@@ -1,0 +1,89 @@
+"""Runs as JSON, as flags, and as identities."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from mien import presets
+from mien.citations import BIBTEX
+from mien.errors import Mismatch, UsageError
+from mien.run import Averaging, Run, differences, fingerprint, from_json, identity, knobs, to_json, turn
+
+GOLDEN = Path(__file__).parent / "golden"
+DATED = [name for name in presets.PRESETS if name.rpartition("-")[2].isdigit()]
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_a_run_survives_json(name: str) -> None:
+    run = presets.PRESETS[name]
+    assert from_json(Run, json.loads(json.dumps(to_json(run))), presets.KINDS) == run
+
+
+@pytest.mark.parametrize("name", DATED)
+def test_dated_presets_are_frozen(name: str) -> None:
+    """Compare with the golden file; a dated preset never changes, whatever improves around it."""
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    assert differences(golden, identity(presets.PRESETS[name])) == []
+
+
+@pytest.mark.parametrize("name", DATED)
+def test_dated_presets_spell_out_every_constant(name: str) -> None:
+    """Each field of model and recipe stands in the preset's own source: a changed default cannot move it."""
+    import inspect
+
+    source = inspect.getsource(presets)
+    for module in (presets.torch2015, presets.dcgan, presets.quick):
+        if any(run.preset == name for run in module.PRESETS):
+            source = inspect.getsource(module)
+    run = presets.PRESETS[name]
+    names = {knob.name.rpartition(".")[2] for knob in knobs(run) if knob.name.startswith(("model.", "recipe."))}
+    assert not [field for field in names if f"{field}=" not in source]
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_cites_and_tells(name: str) -> None:
+    run = presets.PRESETS[name]
+    keys = [key for cls in presets.configs_in(run) for key in cls.cites]  # type: ignore[attr-defined]
+    assert keys and all(key in BIBTEX for key in keys)
+    assert run.story and run.notes and run.preset == name
+
+
+def test_files_cannot_name_code() -> None:
+    for kind in ("os.system", "Path", "subprocess.Popen", "Run"):
+        with pytest.raises(Mismatch):
+            from_json(None, {"kind": kind, "args": "x"}, presets.KINDS)
+    with pytest.raises(Mismatch, match="no field"):
+        from_json(None, {"kind": "TorchGeneratorConfig", "evil": 1}, presets.KINDS)
+
+
+def test_turn() -> None:
+    run = presets.PRESETS["torch-gan-2015"]
+    changed = turn(run, {"recipe.lr": 0.5, "recipe.critic.width": 7, "batch": 3})
+    assert (changed.recipe.lr, changed.recipe.critic.width, changed.batch) == (0.5, 7, 3)  # type: ignore[attr-defined]
+    assert run.recipe.lr == 1e-3  # type: ignore[attr-defined]
+    assert differences(identity(run), identity(changed)) == [
+        "batch: 64 -> 3", "recipe.critic.width: 32 -> 7", "recipe.lr: 0.001 -> 0.5",
+    ]  # fmt: skip
+
+
+def test_identity_leaves_out_places_periods_and_lengths() -> None:
+    run = presets.PRESETS["quick"]
+    same = dataclasses.replace(run, images=7, minutes=3.0, save_every=1, sample_every=1, log_every=1, threads=2, loader_threads=4)
+    assert fingerprint(identity(run)) == fingerprint(identity(same))
+    for change in ({"seed": 9}, {"batch": 9}, {"average": None}, {"flip": False}, {"precision": "fp64"}):
+        assert fingerprint(identity(run)) != fingerprint(identity(dataclasses.replace(run, **change)))
+
+
+@pytest.mark.parametrize("bad", [{"batch": 0}, {"minutes": -1.0}, {"save_every": -1}, {"side": 0}, {"images": 0}])
+def test_impossible_values_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        dataclasses.replace(presets.PRESETS["quick"], **bad)
+
+
+def test_averaging_half_life() -> None:
+    with pytest.raises(UsageError):
+        Averaging(half_life=0)

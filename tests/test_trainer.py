@@ -1,0 +1,223 @@
+"""The loop's promises: routed gradients, the order of moves, finite weights, rollbacks, periods."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn, optim
+
+from mien.core import Batch, Model, Recipe, Update
+from mien.engine import Engine
+from mien.parallel import World
+from mien.priors import Normal
+from mien.trainer import Learner, NonFinite, Period, Signals, move, slowed
+
+ENGINE = Engine(torch.device("cpu"), "fp32")
+
+
+def descend(module: nn.Module, lr: float = 1.0) -> optim.Optimizer:
+    return optim.SGD(module.parameters(), lr=lr)
+
+
+def test_gradients_reach_only_their_own_optimizer() -> None:
+    a, b = nn.Linear(2, 2), nn.Linear(2, 1)
+    before = copy.deepcopy(a.state_dict())
+    move((Update(descend(b), b(a(torch.ones(1, 2))).sum()),))
+    assert all(torch.equal(a.state_dict()[name], before[name]) for name in before)
+    assert all(parameter.grad is None for parameter in (*a.parameters(), *b.parameters()))
+
+
+def test_a_tuple_is_simultaneous() -> None:
+    """x y with x down and y up: simultaneous moves use the old other, alternating ones the new."""
+    x, y = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))
+    first, second = optim.SGD([x], lr=0.1), optim.SGD([y], lr=0.1)
+    move((Update(first, x * y), Update(second, -x * y)))
+    assert (x.item(), y.item()) == (pytest.approx(2 - 0.3), pytest.approx(3 + 0.2))
+    with torch.no_grad():
+        x.fill_(2.0), y.fill_(3.0)
+    move((Update(first, x * y),))
+    move((Update(second, -x * y),))
+    assert (x.item(), y.item()) == (pytest.approx(2 - 0.3), pytest.approx(3 + 0.17))
+
+
+def test_a_stale_graph_raises() -> None:
+    """A loss computed before its parameters moved does not train on old weights unnoticed."""
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+    optimizer = descend(net)
+    first, stale = net(torch.ones(1, 2)).sum(), net(torch.ones(1, 2)).square().sum()
+    move((Update(optimizer, first),))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        move((Update(optimizer, stale),))
+
+
+def test_a_parameter_without_gradient_is_an_error_unless_named() -> None:
+    used, unused = nn.Linear(1, 1), nn.Linear(1, 1)
+    optimizer = optim.SGD([*used.parameters(), *unused.parameters()], lr=1.0)
+    with pytest.raises(RuntimeError, match="got no gradient"):
+        move((Update(optimizer, used(torch.ones(1, 1)).sum()),))
+    weight = unused.weight.clone()
+    move((Update(optimizer, used(torch.ones(1, 1)).sum(), idle=tuple(unused.parameters())),))
+    assert torch.equal(unused.weight, weight)
+
+
+def test_clip_bounds_the_global_norm() -> None:
+    x = nn.Parameter(torch.zeros(2))
+    move((Update(optim.SGD([x], lr=1.0), (x * torch.tensor([3.0, 4.0])).sum(), clip=1.0),))
+    assert x.norm().item() == pytest.approx(1.0, abs=1e-5)
+    move((Update(optim.SGD([x], lr=1.0), (x * torch.tensor([0.03, 0.04])).sum(), clip=1.0),))
+    assert x.norm().item() == pytest.approx(1.05, abs=1e-5)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_nothing_moves_when_something_is_not_finite(where: str) -> None:
+    a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+    fine = Update(optim.SGD([a], lr=1.0), a.sum())
+    bad_loss = (b * float("nan")).sum() if where == "loss" else b.sqrt().sum()  # the slope of sqrt at 0 is infinite
+    with pytest.raises(NonFinite):
+        move((fine, Update(optim.SGD([b], lr=1.0), bad_loss)))
+    assert a.item() == 1.0 and b.item() == 0.0
+
+
+def test_slowed_restores_the_rate() -> None:
+    optimizer = descend(nn.Linear(1, 1), lr=0.5)
+    with slowed(optimizer, 0.25):
+        assert optimizer.param_groups[0]["lr"] == 0.125
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_periods_in_images_and_in_time() -> None:
+    counted = Period(100, least=5.0)
+    assert [counted.due(before, before + 32, 0.0) for before in range(0, 320, 32)] == [
+        False, False, False, True, False, False, True, False, False, True,
+    ]  # fmt: skip
+    timed = Period(0, least=2.0)
+    assert not timed.due(0, 1, 1.9) and timed.due(0, 1, 2.0)
+    timed.fired(2.0, cost=0.1)
+    assert not timed.due(0, 1, 6.9) and timed.due(0, 1, 7.1)  # 0.1 s may come every 5 s: 2%
+
+
+class Line(Model):
+    """One weight times the latent, painted over an image."""
+
+    latent_shape = (1,)
+    prior = Normal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return (z * self.weight)[:, :, None, None].expand(-1, 3, 4, 4)
+
+
+class Script(Recipe):
+    """Moves the weight by 1 a step; goes wrong where the script says, once for each retry listed."""
+
+    def __init__(self, wrong: dict[int, int]) -> None:
+        super().__init__(Line())
+        self.optimizers["line"] = optim.Adam(self.model.parameters(), lr=0.01)
+        self.wrong = wrong
+        self.now = 0
+
+    def schedule(self, seen: int) -> None:
+        self.now = seen
+
+    def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
+        batch = next(batches)
+        loss = (self.model.decode(self.latents(len(batch.images))) - batch.images).square().mean()
+        if self.wrong.get(self.now, 0) > 0:
+            self.wrong[self.now] -= 1
+            loss = loss * float("inf")
+        yield Update(self.optimizers["line"], loss, stats={"loss": loss.detach()})
+
+
+class Source:
+    """Batches of zeros, from any position."""
+
+    waited = 0.0
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+    def __iter__(self) -> Source:
+        return self
+
+    def __next__(self) -> Batch:
+        return Batch(torch.zeros(4, 3, 4, 4))
+
+    def close(self) -> None: ...
+
+
+def start(tmp_path: Path, wrong: dict[int, int], images: int = 80, **changes: Any) -> tuple[Any, ...]:
+    import dataclasses
+
+    from mien import presets
+    from mien.directory import RunDirectory
+    from mien.trainer import train
+
+    run = dataclasses.replace(presets.PRESETS["quick"], minutes=None, images=images, save_every=16, **changes)
+    home = RunDirectory(tmp_path)
+    torch.manual_seed(0)
+    learner = Learner(Script(wrong), None, ENGINE, World(), seed=0)
+    header = {"run_fingerprint": "x", "data": {"fingerprint": "y"}, "config": {}}
+    return train, (run, home, learner, Source, [], header), learner, home
+
+
+def test_rollback_goes_back_slows_down_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, arguments, learner, home = start(tmp_path, {24: 2})
+    train(*arguments)
+    assert learner.seen == 80 and learner.retry == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]
+    assert "back to 16, rates times 0.5, retry 1" in lines[0] and "back to 16, rates times 0.25, retry 2" in lines[1]
+
+
+def test_rollback_before_the_first_checkpoint(tmp_path: Path) -> None:
+    train, arguments, learner, _ = start(tmp_path, {8: 1})
+    train(*arguments)
+    assert learner.seen == 80 and learner.retry == 1
+
+
+def test_three_rollbacks_and_no_more(tmp_path: Path) -> None:
+    from mien import checkpoint
+    from mien.errors import Diverged
+
+    train, arguments, _, home = start(tmp_path, {24: 9})
+    with pytest.raises(Diverged) as caught:
+        train(*arguments)
+    assert caught.value.exit_code == 5
+    newest, reports = checkpoint.newest(home.checkpoints)
+    assert newest is not None and int(newest.name) == 16 and not reports
+    tensors, _ = checkpoint.read_state(newest)
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point())
+
+
+def test_a_retry_draws_other_numbers() -> None:
+    draws = []
+    for retry in (0, 1):
+        learner = Learner(Script({}), None, ENGINE, World(), seed=0, retry=retry)
+        learner.step(Source(0))
+        draws.append(learner.recipe.latents(3))
+    assert not torch.equal(draws[0], draws[1])
+
+
+def test_snapshot_refuses_what_is_not_finite() -> None:
+    learner = Learner(Script({}), None, ENGINE, World(), seed=0)
+    learner.recipe.model.weight.data.fill_(float("nan"))
+    with pytest.raises(NonFinite):
+        learner.snapshot({})
+
+
+def test_signals_are_a_flag() -> None:
+    import os
+    import signal
+
+    with Signals() as signals:
+        assert signals.code == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.code == 75
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
