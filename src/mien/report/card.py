@@ -14,9 +14,8 @@ from mien.citations import bibtex
 from mien.core import JSON
 from mien.report.html import UNSEEN
 from mien.report.meanings import metric_meaning
-from mien.report.page import duration
+from mien.report.numbers import duration, short
 from mien.report.record import Record, is_number, read_record
-from mien.report.series import short
 
 BEGIN = "<!-- Written by mien; the next report writes this part anew. -->"
 END = "<!-- End of the part that mien writes. What stands below is yours and is kept. -->"
@@ -102,7 +101,9 @@ def _data(data: JSON) -> str:
 
 def _procedure(record: Record) -> str:
     run, environment = record.run, record.environment
-    shown = {name: run[name] for name in ("model", "recipe", "average", "batch", "side", "seed", "flip") if name in run}
+    shown: JSON = {
+        name: run[name] for name in ("model", "recipe", "average", "batch", "side", "seed", "flip") if name in run
+    }
     machine = ", ".join(
         f"{name} {plain(str(environment[name]))}"
         for name in ("device", "precision", "threads", "torch")

@@ -19,7 +19,8 @@ from mien.errors import MienError
 from mien.report.card import write_card
 from mien.report.film import training_film
 from mien.report.grid import grid, save_png
-from mien.report.page import Compressed, write_report
+from mien.report.page import write_report
+from mien.report.pictures import Compressed
 from mien.report.plots import plot_run
 from mien.report.record import sample_grids
 

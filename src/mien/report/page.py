@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from mien import durable
 from mien._version import __version__
@@ -18,12 +14,12 @@ from mien.core import JSON
 from mien.report.charts import chart, chart_data
 from mien.report.html import Markup, document, join, tag
 from mien.report.meanings import metric_meaning
+from mien.report.numbers import duration, short
+from mien.report.pictures import Compressed, Picture, pictures
 from mien.report.record import Record, is_number, read_record
-from mien.report.series import panels, short
+from mien.report.series import panels
 
 BESIDE = 2  # curves beside the faces; the others follow below
-MOST_GRIDS = 60
-GRID_BYTES = 66_000  # each at most, so that a page stays below 6 MB
 STATES = {
     "running": ("training", "watch"),
     "done": ("done", "good"),
@@ -34,8 +30,6 @@ STATES = {
 }
 TOLD_ELSEWHERE = frozenset({"format", "identity", "story", "notes"})  # fields of run.json
 VERDICTS = {"healthy": "good", "warning": "watch", "alarm": "bad"}
-
-Compressed = dict[Path, tuple[float, str, tuple[int, int]]]  # time of change, data URI, width and height
 
 
 def write_report(run_dir: Path, state: str | None = None, compressed: Compressed | None = None) -> Path:
@@ -52,10 +46,11 @@ def write_report(run_dir: Path, state: str | None = None, compressed: Compressed
 
 def report(record: Record, compressed: Compressed) -> str:
     """The page of a run as text."""
-    grids = _pictures(record.grids, compressed)
+    grids = pictures(record.grids, compressed)
+    seens = [picture.seen for picture in grids]
     curves = panels(record)
     ends = [float(series.seen[at]) for panel in curves for series in panel.series for at in (0, -1)]
-    extent = (0.0, max([*ends, *(float(seen) for seen, _, _ in grids), 1.0]))
+    extent = (0.0, max([*ends, *map(float, seens), 1.0]))
     charts = [chart(panel, index, extent) for index, panel in enumerate(curves)]
     body = join(
         _head(record),
@@ -73,11 +68,11 @@ def report(record: Record, compressed: Compressed) -> str:
                     class_="learning",
                 ),
             ),
+            _scores(record),
+            _health(record),
             tag("section", tag("h2", "More curves"), tag("div", *charts[BESIDE:], class_="more"))
             if charts[BESIDE:]
             else None,
-            _scores(record),
-            _health(record),
             _sampling(record),
             _facts(record),
         ),
@@ -91,7 +86,7 @@ def report(record: Record, compressed: Compressed) -> str:
     data = {
         "from": int(extent[0]),
         "to": int(extent[1]),
-        "grids": [seen for seen, _, _ in grids],
+        "grids": seens,
         "charts": [chart_data(panel) for panel in curves],
     }
     return document(f"{record.name} · mien", body, "report.css", "report.js", data)
@@ -110,7 +105,7 @@ def _head(record: Record) -> Markup:
             f"of {goal:,}" if isinstance(goal, int) and run.get("minutes") is None else "",
         ),
         ("Training time", duration(record.seconds), _allowance(record)),
-        ("Speed", f"{speed:,.0f} images/s" if speed else "not yet", "median" if speed else ""),
+        ("Speed", f"{speed:,.0f}" if speed else "not yet", "images a second, median" if speed else ""),
         ("Faces", f"{run.get('side', '?')} px", f"batch {run.get('batch', '?')}, seed {run.get('seed', '?')}"),
     ]
     reason = status.get("reason")
@@ -139,21 +134,21 @@ def _allowance(record: Record) -> str:
     )
 
 
-def _faces(grids: Sequence[tuple[int, str, tuple[int, int]]]) -> Markup:
+def _faces(grids: Sequence[Picture]) -> Markup:
     if not grids:
         return tag("p", "No faces yet: the first grid of samples is still to come.", class_="soft")
     last = len(grids) - 1
-    pictures = (
+    shown = (
         tag(
             "img",
-            src=source,
-            alt=f"Grid of faces after {seen:,} images seen",
-            width=size[0],
-            height=size[1],
+            src=picture.source,
+            alt=f"Grid of faces after {picture.seen:,} images seen",
+            width=picture.width,
+            height=picture.height,
             decoding="sync",
             hidden=index != last,
         )
-        for index, (seen, source, size) in enumerate(grids)
+        for index, picture in enumerate(grids)
     )
     player = tag(
         "div",
@@ -169,13 +164,13 @@ def _faces(grids: Sequence[tuple[int, str, tuple[int, int]]]) -> Markup:
             aria_label="Images seen",
             autocomplete="off",
         ),
-        tag("output", f"{grids[-1][0]:,}", id="seen", for_="time"),
+        tag("output", f"{grids[-1].seen:,}", id="seen", for_="time"),
         class_="player",
     )
     hint = (
         "The same seeds all along. Slide, or press the arrow keys; a click on a curve shows the faces of that moment."
     )
-    return tag("div", tag("div", *pictures), player, tag("p", hint, class_="hint"), class_="faces")
+    return tag("div", tag("div", *shown), player, tag("p", hint, class_="hint"), class_="faces")
 
 
 def _scores(record: Record) -> Markup | None:
@@ -185,37 +180,27 @@ def _scores(record: Record) -> Markup | None:
     for score in record.latest_scores:
         meaning = metric_meaning(str(score["metric"]))
         passport = score.get("passport")
+        seen = f"{score['seen']:,}" if is_number(score.get("seen")) else "unknown"
         rows.append(
             tag(
                 "tr",
                 tag("th", meaning.title or score["metric"], tag("small", score.get("name", "")), scope="row"),
                 tag("td", value(score), class_="number"),
-                tag("td", f"{meaning.better} is better" if meaning.better else ""),
-                tag("td", meaning.text),
-                tag("td", f"{score['seen']:,}" if is_number(score.get("seen")) else "", class_="number"),
+                tag("td", meaning.text, tag("small", f"{meaning.better} is better") if meaning.better else None),
                 tag(
                     "td",
-                    tag("details", tag("summary", "passport"), tree(passport)) if isinstance(passport, dict) else "",
+                    f"at {seen} images",
+                    tag("details", tag("summary", "passport"), tree(passport)) if isinstance(passport, dict) else None,
                 ),
             )
         )
-    names = ("Score", "Value", "Direction", "Meaning", "Images seen", "Measured how")
-    head = tag(
-        "tr",
-        *(
-            tag("th", name, scope="col", class_="number" if name in ("Value", "Images seen") else None)
-            for name in names
-        ),
-    )
+    names = ("Score", "Value", "Meaning", "Measured")
+    head = tag("tr", *(tag("th", name, scope="col", class_="number" if name == "Value" else None) for name in names))
     caption = (
         "The newest value of each; brackets hold its interval. Compare two numbers only if their passports are equal."
     )
-    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *rows))
-    return tag(
-        "section",
-        tag("h2", "Scores"),
-        tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Scores"),
-    )
+    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *rows), class_="scores")
+    return tag("section", tag("h2", "Scores"), table)
 
 
 def value(score: JSON) -> Markup:
@@ -278,11 +263,15 @@ def tree(values: Mapping[str, Any]) -> Markup:
     """An object as a list of names and values, objects inside it indented; long lists are cut with their length."""
     if not values:
         return tag("p", "Nothing recorded.", class_="soft")
-    return tag(
-        "dl",
-        *(join(tag("dt", str(name).replace("_", " ")), tag("dd", _leaf(item))) for name, item in values.items()),
-        class_="tree",
+    pairs = (
+        join(tag("dt", str(name).replace("_", " ")), tag("dd", _leaf(item), class_="inner" if _nested(item) else None))
+        for name, item in values.items()
     )
+    return tag("dl", *pairs, class_="tree")
+
+
+def _nested(item: object) -> bool:
+    return isinstance(item, dict) and bool(item)
 
 
 def _leaf(item: object) -> Markup:
@@ -302,46 +291,3 @@ def _leaf(item: object) -> Markup:
             return join(f"{item:,}")
         case _:
             return join(str(item))
-
-
-def duration(seconds: float) -> str:
-    """3 h 12 min, 12 min 4 s, 8 s."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
-
-
-def _pictures(grids: Sequence[tuple[int, Path]], compressed: Compressed) -> list[tuple[int, str, tuple[int, int]]]:
-    """At most MOST_GRIDS of them, evenly spaced, first and last among them; what does not open is left out.
-
-    The step between them is a power of two, so that a growing run keeps most of its choice, and their compression.
-    """
-    step = 1
-    while len(grids) > step * (MOST_GRIDS - 1):
-        step *= 2
-    chosen = [*grids[:-1:step], *grids[-1:]]
-    found = []
-    for seen, path in chosen:
-        try:
-            changed = path.stat().st_mtime
-            if path not in compressed or compressed[path][0] != changed:
-                compressed[path] = (changed, *_compress(path))
-        except (OSError, SyntaxError):  # torn by a crash, or being replaced
-            continue
-        found.append((seen, *compressed[path][1:]))
-    return found
-
-
-def _compress(path: Path) -> tuple[str, tuple[int, int]]:
-    """A picture as a WebP data URI of at most GRID_BYTES: coarser first, then smaller."""
-    with Image.open(path) as image:
-        shown = image.convert("RGB")
-    while True:
-        for quality in (84, 70, 55):
-            buffer = io.BytesIO()
-            shown.save(buffer, format="WEBP", quality=quality)
-            if buffer.tell() <= GRID_BYTES:
-                return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", shown.size
-        shown = shown.resize((round(shown.width * 0.75), round(shown.height * 0.75)), Image.Resampling.LANCZOS)

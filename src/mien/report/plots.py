@@ -8,8 +8,9 @@ from typing import Any
 
 from mien import durable
 from mien.report.charts import spread
+from mien.report.numbers import short
 from mien.report.record import read_record
-from mien.report.series import BALANCE, Panel, balance_panel, loss_panels, short, speed_panels
+from mien.report.series import BALANCE, Panel, balance_panel, loss_panels, speed_panels
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00")  # Okabe and Ito: told apart by every kind of eye
 INK, SOFT, RULE = "#22222a", "#5d5c66", "#e4e1dc"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -77,9 +76,14 @@ def panels(record: Record, points: int = 240) -> tuple[Panel, ...]:
     return (*balance, *losses, *rest, *score_panels(record.scores), *speed_panels(record, points))
 
 
+def _columns(record: Record) -> set[str]:
+    """Names with at least one finite value."""
+    return {name for line in record.metrics for name, value in line.items() if is_number(value)}
+
+
 def _names(record: Record) -> list[str]:
-    """The recipe's stats that have at least one finite value."""
-    return sorted({name for line in record.metrics for name, value in line.items() if is_number(value)} - NOT_STATS)
+    """The recipe's own stats among them."""
+    return sorted(_columns(record) - NOT_STATS)
 
 
 def is_loss(name: str) -> bool:
@@ -104,9 +108,10 @@ def speed_panels(record: Record, points: int) -> list[Panel]:
     """Images a second, and the share of time spent waiting for data unless it is always next to nothing."""
     found = []
     for name, title in (("images_per_second", "Speed, images a second"), ("waiting", "Share of time waiting for data")):
-        curve = stat(record.metrics, name, points)
-        if len(curve.seen) and (name != "waiting" or curve.high.max() > 0.01):
-            found.append(Panel(name, title, stat_meaning(name), (curve,)))
+        if name in _columns(record):
+            curve = stat(record.metrics, name, points)
+            if name != "waiting" or curve.high.max() > 0.01:
+                found.append(Panel(name, title, stat_meaning(name), (curve,)))
     return found
 
 
@@ -155,15 +160,15 @@ def score_panels(scores: Iterable[JSON]) -> list[Panel]:
 
 
 def stat(metrics: Sequence[JSON], name: str, points: int, label: str | None = None) -> Series:
-    """One column of metrics.jsonl, smoothed over a fortieth of its length, then thinned; raw extent beside it."""
+    """One column of metrics.jsonl that has a value, smoothed over a fortieth of its length, then thinned; raw extent beside it."""
     pairs = [(line["seen"], line[name]) for line in metrics if is_number(line.get(name))]
     seen, raw = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     smooth = smoothed(raw, len(raw) // 40)
     starts = np.unique(np.linspace(0, len(raw), min(points, len(raw)), endpoint=False).astype(int))
     last = np.append(starts[1:], len(raw)) - 1
-    low, high = (extent.reduceat(raw, starts) if len(raw) else raw for extent in (np.minimum, np.maximum))
-    usual = tuple(float(level) for level in np.quantile(raw, (0.02, 0.98))) if len(raw) else (0.0, 0.0)
-    return Series(label or readable(name), seen[last], smooth[last], low, high, (usual[0], usual[1]))
+    low, high = (extent.reduceat(raw, starts) for extent in (np.minimum, np.maximum))
+    usual = (float(np.quantile(raw, 0.02)), float(np.quantile(raw, 0.98)))
+    return Series(label or readable(name), seen[last], smooth[last], low, high, usual)
 
 
 def smoothed(values: Numbers, reach: int) -> Numbers:
@@ -208,20 +213,3 @@ def readable(name: str) -> str:
 def capitalised(text: str) -> str:
     """With a capital first letter, the rest as it is."""
     return text[:1].upper() + text[1:]
-
-
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """About `count` round numbers in [low, high]."""
-    step = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(step))
-    step = power * next(factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= step * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def short(value: float) -> str:
-    """A number for an axis: 0.25, 12, 1.2k, 3M."""
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{suffix}"
-    return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{round(value, 6):.4g}"
