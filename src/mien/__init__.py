@@ -9,9 +9,14 @@ faces = mien.load(run).sample(seeds=range(64))  # [64, 3, 64, 64] in [-1, 1]
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from mien._version import __version__
+
+# Threads that wait yield their core. Spinning, which is OpenMP's default, wins little on an idle machine and made training up
+# to 14 times slower on one with other work (docs/LOG.md). Read when torch loads, so it must stand before any import of it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from mien.core import (

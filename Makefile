@@ -1,0 +1,43 @@
+# mien: two commands do everything on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check format bench setup clean
+
+demo: setup  ## train the quick preset on the built-in drawn faces; writes demo/faces.png and demo/run/report.html
+	$(BIN)/mien train quick --out demo/run
+	$(BIN)/mien sample demo/run --seeds 0-63 -o demo/faces.png
+	@echo
+	@echo "The picture: demo/faces.png. The report: demo/run/report.html."
+
+test: setup  ## every fast test, on two cores
+	$(BIN)/pytest -n 2
+
+test-slow: setup  ## the slow proofs: dozens of kills, long preparations, every preset trained
+	$(BIN)/pytest -m slow -n 1
+
+check: setup  ## formatter, linter, strict type checker
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## the benchmarks of the loop and the loader; the others say in their docstrings what they need
+	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/loader.py
+
+setup: .venv/ready
+
+# torch first and exactly: a looser requirement could pull other builds of several GB.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 --editable '.[all,dev]'
+	@touch .venv/ready
+
+clean:
+	rm -rf .venv demo

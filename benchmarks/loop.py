@@ -1,0 +1,188 @@
+"""What the loop, the checkpoints and mixed precision cost or save.
+
+    python benchmarks/loop.py            loop against a hand-written loop, checkpoint cost, bf16 against fp32
+    python benchmarks/loop.py --only loop
+
+Both sides of each comparison run interleaved in one process; medians. A claim that fails prints FAIL and exits 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+
+from mien import checkpoint, presets
+from mien.average import Average
+from mien.core import Batch, Faces
+from mien.engine import Engine, has_bf16_units
+from mien.losses import judged_fake, judged_real
+from mien.parallel import World
+from mien.run import Averaging, Run, turn
+from mien.trainer import Learner
+
+HEADER = {"config": {}, "run_fingerprint": "", "data": {"fingerprint": ""}}
+
+
+class Stream:
+    """The same random batch again and again: data is not what is measured here."""
+
+    def __init__(self, count: int, side: int) -> None:
+        self.batch = Batch(torch.rand(count, 3, side, side).mul(2).sub(1).to(memory_format=torch.channels_last))
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Batch:
+        return self.batch
+
+
+def learner_of(run: Run, precision: str, channels_last: bool = True) -> Learner:
+    torch.manual_seed(0)
+    faces = Faces(side=run.side)
+    model = run.model.build(faces)
+    recipe = run.recipe.build(model, faces)
+    engine = Engine(torch.device("cpu"), precision)
+    if channels_last:
+        engine.place(recipe)
+    recipe.train()
+    return Learner(recipe, Average(model, run.average) if run.average else None, engine, World(), 0)
+
+
+def by_hand(learner: Learner, stream: Stream) -> Callable[[], None]:
+    """dcgan-2015 as one would write it in a notebook: same networks, optimizers, averaging and finite check."""
+    generator, critic = learner.recipe.model, learner.recipe.critic
+    move_g, move_c = learner.recipe.optimizers["generator"], learner.recipe.optimizers["critic"]
+    average = learner.average
+    assert average is not None
+    seen = 0
+
+    def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if not bool(torch.isfinite(norm + loss.detach())):
+            raise FloatingPointError
+        optimizer.step()
+
+    def step() -> None:
+        nonlocal seen
+        reals = next(stream).images
+        fakes = generator(torch.randn(len(reals), *generator.latent_shape))
+        for parameter in critic.parameters():
+            parameter.requires_grad_(True)
+        descend(move_c, judged_real(critic(reals)) + judged_fake(critic(fakes.detach())))
+        for parameter in critic.parameters():
+            parameter.requires_grad_(False)
+        descend(move_g, judged_real(critic(fakes)))
+        seen += len(reals)
+        average.update(generator, len(reals), seen)
+
+    return step
+
+
+def interleaved(sides: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, float]:
+    """Median seconds a step of each side."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for step in sides.values():
+        for _ in range(2):
+            step()
+    for round_ in range(rounds):
+        for name in sorted(sides, reverse=bool(round_ % 2)):
+            started = time.perf_counter()
+            for _ in range(steps):
+                sides[name]()
+            times[name].append((time.perf_counter() - started) / steps)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def loop() -> bool:
+    run = turn(
+        presets.PRESETS["dcgan-2015"],
+        {"side": 32, "model.width": 32, "recipe.critic.width": 32, "batch": 32, "average": Averaging()},
+    )
+    stream = Stream(run.batch, run.side)
+    ours, theirs = learner_of(run, "fp32"), learner_of(run, "fp32")
+
+    def step() -> None:
+        ours.step(iter(stream))
+
+    median = interleaved({"mien": step, "hand": by_hand(theirs, stream)}, rounds=9, steps=10)
+    extra = median["mien"] - median["hand"]
+    good = extra < max(0.03 * median["hand"], 1e-3)
+    print(
+        f"loop: {1e3 * median['mien']:.2f} ms a step, by hand {1e3 * median['hand']:.2f} ms: "
+        f"{1e3 * extra:+.2f} ms, {100 * extra / median['hand']:+.1f}% {'ok' if good else 'FAIL'}"
+    )
+    return good
+
+
+def checkpoints() -> bool:
+    """At the default period a checkpoint waits until its cost is 2% of the time since the last: the cost itself is printed."""
+    good = True
+    for name in ("quick", "torch-gan-2015"):
+        run = presets.PRESETS[name]
+        learner = learner_of(run, "fp32")
+        learner.step(iter(Stream(2, run.side)))
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            costs = []
+            for index in range(5):
+                started = time.perf_counter()
+                learner.seen = index
+                checkpoint.commit(Path(folder), learner.snapshot(HEADER), {})
+                costs.append(time.perf_counter() - started)
+        cost = statistics.median(costs)
+        period = max(30.0, cost / 0.02)
+        good &= cost / period <= 0.02
+        print(f"checkpoint of {name}: {cost:.2f} s, at most every {period:.0f} s: {100 * cost / period:.2f}% of the time")
+    return good
+
+
+def precision() -> bool:
+    """torch-gan-2015 in bf16 and channels-last against plain fp32 NCHW."""
+    if not has_bf16_units("cpu"):
+        print("bf16: this CPU has no bf16 units; nothing to compare")
+        return True
+    run = turn(presets.PRESETS["torch-gan-2015"], {"recipe.balance": "none"})
+    stream = Stream(8, run.side)
+    sides = {}
+    for name, precision_, layout in (("bf16", "bf16", True), ("fp32", "fp32", True), ("plain", "fp32", False)):
+        learner = learner_of(run, precision_, layout)
+        if not layout:
+            learner.engine = PlainEngine(torch.device("cpu"), "fp32")
+        sides[name] = lambda learner=learner: learner.step(iter(stream))
+    median = interleaved(sides, rounds=5, steps=2)
+    ratio = median["plain"] / median["bf16"]
+    matrix = bool(torch.cpu._is_amx_tile_supported())
+    good = ratio >= 3 or not matrix
+    print(
+        f"bf16 channels-last: {ratio:.2f} times plain fp32 NCHW, fp32 channels-last {median['plain'] / median['fp32']:.2f} times "
+        f"({'with' if matrix else 'without'} bf16 matrix units) {'ok' if good else 'FAIL'}"
+    )
+    return good
+
+
+class PlainEngine(Engine):
+    """NCHW, as a plain script would have it."""
+
+    def batch(self, batch: Batch) -> Batch:
+        return Batch(batch.images.contiguous(), batch.labels)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("loop", "checkpoints", "precision"))
+    only = parser.parse_args().only
+    checks = {"loop": loop, "checkpoints": checkpoints, "precision": precision}
+    results = [check() for name, check in checks.items() if only in (None, name)]
+    sys.exit(0 if all(results) else 1)
