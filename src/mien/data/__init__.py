@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-from platformdirs import user_cache_path
 
 from mien.data.drawn import COUNT, SEED, VERSION, DrawnFaces
 from mien.data.pack import Pack, is_pack
-from mien.data.prepare import Preparation, plan, prepare
+from mien.data.plan import DEFAULT_SIDE, Preparation, plan
+from mien.data.prepare import prepare
 from mien.data.source import Source
 from mien.data.sources import find_source
+from mien.data.weights import cache_folder
 
-__all__ = ["Pack", "Preparation", "cache_folder", "find_source", "open_data", "prepare"]
-
-DEFAULT_SIDE = 64
-
-
-def cache_folder() -> Path:
-    """Where mien keeps what it can make again: `MIEN_CACHE`, or the platform's place for caches."""
-    return Path(os.environ.get("MIEN_CACHE") or user_cache_path("mien"))
+__all__ = ["Pack", "Preparation", "find_source", "open_data", "prepare"]
 
 
 def open_data(
     source: str | Path | None = None, side: int | None = None, *, count: int = COUNT, seed: int = SEED
 ) -> Pack:
-    """The pack that `source` means: nothing or `drawn` = the built-in faces; a pack = itself, at its own side; a folder or an
-    archive of images = a pack of them, made at `side` on first use and kept in the cache.
+    """The pack that `source` means.
 
-    Raises DataError when there is nothing at the path or nothing in it.
+    Nothing or `drawn`: the built-in faces at `side`. A pack: itself, at its own side. A folder or an archive of images: a
+    pack of them, made at `side` on first use and kept in the cache. Raises DataError when there is nothing to be had.
     """
     if source is None or str(source) == "drawn":
         return _drawn(side or DEFAULT_SIDE, count, seed)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
+import lzma
 import os
 import stat
 import tarfile
@@ -10,11 +13,14 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mien.errors import DataError, Untrusted
+from mien.data.weights import cache_folder
+from mien.durable import replacing
+from mien.errors import Untrusted
 
 MAX_BYTES = 100_000_000  # of one file; above it, no photograph
 PHOTOGRAPHS = "jpg jpeg jpe jfif png apng webp bmp dib gif tif tiff ppm pgm pbm pnm avif jp2 j2k"
@@ -22,6 +28,10 @@ NOT_READ = (
     "heic heif jxl svg eps fits fit psd raw dng cr2 nef arw"  # listed, so that they are refused and not overlooked
 )
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in (*PHOTOGRAPHS.split(), *NOT_READ.split()))
+
+
+OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+MOST_INFLATION = 100  # times its size that a compressed tar may grow to; photographs hardly shrink
 
 
 class Refused(Exception):
@@ -96,15 +106,14 @@ class Folder(Container):
 
 
 class FileList(Container):
-    """A text file with one path a line, relative to the text file or absolute; `#` begins a comment."""
+    """Files named one by one, relative to `path`'s folder or absolute, and `path` itself, which names them."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, names: Callable[[Path], Sequence[str]]) -> None:
+        self.path, self._names = path, names
 
     def members(self) -> list[Member]:
-        lines = (line.strip() for line in self.path.read_text(encoding="utf-8").splitlines())
         found = []
-        for name in dict.fromkeys(line for line in lines if line and not line.startswith("#")):
+        for name in dict.fromkeys((*self._names(self.path), self.path.name)):
             try:
                 info = (self.path.parent / name).stat()
             except OSError:
@@ -115,6 +124,12 @@ class FileList(Container):
 
     def read(self, name: str) -> bytes:
         return read_file(self.path.parent / name)
+
+
+def lines(path: Path) -> list[str]:
+    """The names in a text file: one a line; `#` begins a comment."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 class ZipContainer(Container):
@@ -146,23 +161,37 @@ class ZipContainer(Container):
 
 
 class TarContainer(Container):
-    """A tar archive, not compressed: a compressed one cannot be read at random."""
+    """A tar archive; a compressed one, which cannot be read at random, is decompressed into the cache once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @cached_property
+    def _plain(self) -> Path:
+        with self.path.open("rb") as file:
+            head = file.read(6)
+        opener = next((OPENERS[magic] for magic in OPENERS if head.startswith(magic)), None)
+        if opener is None:
+            return self.path
+        info = self.path.stat()
+        plain = cache_folder() / "tars" / f"{self.path.stem}-{info.st_size}-{info.st_mtime_ns}.tar"
+        if not plain.exists():
+            plain.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(plain) as temporary, opener(self.path, "rb") as packed, temporary.open("wb") as file:
+                while block := packed.read(1 << 22):
+                    file.write(block)
+                    if file.tell() > MOST_INFLATION * max(info.st_size, 1 << 20):
+                        raise Untrusted(
+                            f"{self.path} is a bomb.", f"It inflates over {MOST_INFLATION} times.", "Do not use it."
+                        )
+        return plain
+
+    @cached_property
     def _members(self) -> dict[str, tarfile.TarInfo]:
         try:
-            with tarfile.open(self.path, "r:") as archive:
+            with tarfile.open(self._plain, "r:") as archive:
                 return {info.name.removeprefix("./"): info for info in archive if info.isreg()}
-        except (tarfile.TarError, EOFError) as error:
-            if tarfile.is_tarfile(self.path):
-                raise DataError(
-                    f"{self.path} is a compressed tar.",
-                    "It cannot be read at random.",
-                    "Decompress it first: `gunzip FILE`.",
-                ) from error
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             raise Untrusted(f"{self.path} is not a readable tar.", str(error), "Download or pack it again.") from error
 
     def members(self) -> list[Member]:
@@ -171,7 +200,7 @@ class TarContainer(Container):
     def read(self, name: str) -> bytes:
         info = self._members[name]
         check_size(info.size)
-        with self.path.open("rb") as file:
+        with self._plain.open("rb") as file:
             file.seek(info.offset_data)
             data = file.read(info.size)
         if len(data) != info.size:

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mien.data.cutting import Cutting
 from mien.data.source import Source
-from mien.data.worker import Cutting, job_line
+from mien.data.worker import job_line
 from mien.errors import MienError
 
 PATIENCE = 60.0  # seconds that one image may take

@@ -2,63 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
 
+from mien.data import tables
 from mien.data.containers import Container, Member, images_in
 from mien.data.pack import Labels
 from mien.data.source import Listing, stamp_of
 from mien.errors import Untrusted
 
+ALMOST_ALL = 0.9  # of the names must fit a pattern: public copies have a few strays
+MOST_CLASS_FOLDERS = 100
 
-def recognise(container: Container) -> Listing:
+
+@dataclass(frozen=True)
+class View:
+    """A container's members, as a layout looks at them."""
+
+    container: Container
+    images: Sequence[Member]
+    others: dict[str, int]
+    files: dict[str, Member]  # everything, by its name without folders; of two, the one less deep
+
+    @cached_property
+    def paths(self) -> list[PurePosixPath]:
+        """The images' names without the folders that all of them share."""
+        parts = [PurePosixPath(image.name) for image in self.images]
+        shared = 0
+        while all(len(path.parts) > shared + 1 and path.parts[shared] == parts[0].parts[shared] for path in parts):
+            shared += 1
+        return [PurePosixPath(*path.parts[shared:]) for path in parts]
+
+    def read(self, name: str) -> bytes:
+        return self.container.read(self.files[name].name)
+
+    def listing(self, layout: str) -> Listing:
+        """Every image, without labels."""
+        names = [image.name for image in self.images]
+        return Listing(layout=layout, names=names, others=self.others, stamp=stamp_of(self.images))
+
+
+def recognise(container: Container, layouts: Sequence[Callable[[View], Listing | None]] | None = None) -> Listing:
     """The listing of a container, by the first layout that it fits."""
     members = container.members()
-    by_name = {PurePosixPath(member.name).name: member for member in members}
     images, others = images_in(members)
-    if "list_attr_celeba.txt" in by_name:
-        return celeba(container, images, others, by_name)
-    return Listing(
-        layout="folder",
-        names=[member.name for member in images],
-        others=others,
-        stamp=stamp_of(images),
+    files: dict[str, Member] = {}
+    for member in sorted(members, key=lambda member: -member.name.count("/")):
+        files[PurePosixPath(member.name).name] = member
+    view = View(container, images, others, files)
+    if images:
+        for layout in layouts or LAYOUTS:
+            if listing := layout(view):
+                return listing
+    return view.listing("folder")
+
+
+def stylegan(view: View) -> Listing | None:
+    """The StyleGAN family's archive: `dataset.json` with `labels`, a list of file name and vector or class number."""
+    if "dataset.json" not in view.files:
+        return None
+    plain = view.listing("stylegan")
+    root = PurePosixPath(view.files["dataset.json"].name).parent
+    try:
+        described = json.loads(view.read("dataset.json"))
+        given = {str(root / name): label for name, label in described["labels"] or []}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Untrusted("dataset.json does not parse.", repr(error), "Pack the archive again.") from error
+    extra = described.get("mien", {})  # written by mien, ignored by others
+    listing = replace(plain, groups=extra.get("groups"), parts=extra.get("splits"))
+    if not given:
+        return listing
+    rows = [given.get(name) for name in listing.names]
+    known = [row for row in rows if row is not None]
+    if all(isinstance(row, int) for row in known):
+        width = 1 + max((int(row) for row in known), default=0)
+        labels = np.full((len(rows), width), np.nan, np.float32)
+        for number, row in enumerate(rows):
+            if row is not None:
+                labels[number] = np.arange(width) == row
+        names = tuple(f"class_{number}" for number in range(width))
+        return replace(listing, label_names=names, labels=labels)
+    width = len(known[0])
+    labels = np.array([[math.nan] * width if row is None else row for row in rows], np.float32).reshape(
+        len(rows), width
     )
+    scales = {name: (float(low), float(high)) for name, (low, high) in extra.get("label_scales", {}).items()}
+    names = tuple(extra.get("label_names") or (f"label_{number}" for number in range(width)))
+    if not extra:
+        for number, name in enumerate(names):
+            labels[:, number], scale = tables.to_unit(labels[:, number].astype(np.float64))
+            scales |= {name: scale} if scale != (0.0, 1.0) else {}
+    return replace(listing, label_names=names, labels=labels, scales=scales)
 
 
-def celeba(
-    container: Container, images: Sequence[Member], others: dict[str, int], by_name: dict[str, Member]
-) -> Listing:
-    """CelebA: `list_attr_celeba.txt` beside the pictures, and the other lists when they are there."""
-    rows, label_names, labels = read_attributes(container.read(by_name["list_attr_celeba.txt"].name))
-    known = {name: row for row, name in enumerate(rows)}
-    listed = [image for image in images if PurePosixPath(image.name).name in known]
-    order = [known[PurePosixPath(image.name).name] for image in listed]
-    remarks = []
-    if len(listed) < len(images):
-        remarks.append(f"{len(images) - len(listed):,} pictures are not in list_attr_celeba.txt and were left aside.")
-    if len(listed) < len(rows):
-        remarks.append(f"{len(rows) - len(listed):,} lines of list_attr_celeba.txt have no picture.")
-    base_names = [PurePosixPath(image.name).name for image in listed]
-    identities = read_pairs(container, by_name, "identity_CelebA.txt")
-    partition = read_pairs(container, by_name, "list_eval_partition.txt")
-    return Listing(
-        layout="celeba",
-        names=[image.name for image in listed],
+def celeba(view: View) -> Listing | None:
+    """CelebA: `list_attr_celeba.txt` (or .csv) beside the pictures, and the other lists when they are there."""
+    name = next((name for name in ("list_attr_celeba.txt", "list_attr_celeba.csv") if name in view.files), None)
+    if name is None:
+        return None
+    if name.endswith(".txt"):
+        rows, label_names, labels = read_attributes(view.read(name))
+    else:
+        columns = dict(tables.read_csv(view.read(name), name))
+        rows = list(columns.pop(next(iter(columns))))
+        described = tables.describe(columns, rows, "")
+        label_names, labels = described.label_names, described.labels
+    listing, order = match(view.listing("celeba"), rows, name)
+    base_names = [PurePosixPath(name).name for name in listing.names]
+    identities = read_pairs(view, "identity_CelebA.txt")
+    partition = read_pairs(view, "list_eval_partition.txt") or read_pairs(view, "list_eval_partition.csv")
+    known_parts = {"0": "train", "1": "val", "2": "test"}
+    return replace(
+        listing,
         label_names=label_names,
         labels=labels[order],
         groups=[identities.get(name, "") for name in base_names] if identities else None,
-        parts=[PARTS.get(partition.get(name, ""), "") for name in base_names] if partition else None,
+        parts=[known_parts.get(partition.get(name, ""), "") for name in base_names] if partition else None,
         crop="celeba-148",
-        others=others,
-        remarks=remarks,
-        stamp=stamp_of([*listed, labels.tobytes()]),
+        stamp=stamp_of([listing.stamp, labels.tobytes(), identities, partition]),
     )
-
-
-PARTS = {"0": "train", "1": "val", "2": "test"}
 
 
 def read_attributes(data: bytes) -> tuple[list[str], tuple[str, ...], Labels]:
@@ -76,9 +146,117 @@ def read_attributes(data: bytes) -> tuple[list[str], tuple[str, ...], Labels]:
         raise Untrusted("list_attr_celeba.txt does not parse.", str(error), "Download it again.") from error
 
 
-def read_pairs(container: Container, by_name: dict[str, Member], name: str) -> dict[str, str]:
+def read_pairs(view: View, name: str) -> dict[str, str]:
     """A list with a file name and one word a line; empty when it is not there."""
-    if name not in by_name:
+    if name not in view.files:
         return {}
-    text = container.read(by_name[name].name).decode("utf-8", errors="replace")
+    text = view.read(name).decode("utf-8", errors="replace").replace(",", " ")
     return {words[0]: words[1] for line in text.splitlines() if len(words := line.split()) == 2}
+
+
+def match(listing: Listing, rows: Sequence[str], table: str) -> tuple[Listing, list[int]]:
+    """The images that a table names, the table's row of each, and a remark on what has no partner."""
+    known = {PurePosixPath(name).name: row for row, name in enumerate(rows)}
+    exact = {name: row for row, name in enumerate(rows)}
+    found = [exact.get(name, known.get(PurePosixPath(name).name, -1)) for name in listing.names]
+    kept = [number for number, row in enumerate(found) if row >= 0]
+    remarks = list(listing.remarks)
+    if len(kept) < len(found):
+        remarks.append(f"{len(found) - len(kept):,} pictures are not in {table} and were left aside.")
+    order = [found[number] for number in kept]
+    if len(set(order)) < len(rows):
+        remarks.append(f"{len(rows) - len(set(order)):,} lines of {table} have no picture.")
+    return replace(listing.take(np.array(kept, dtype=np.int64)), remarks=remarks), order
+
+
+def utkface(view: View) -> Listing | None:
+    """UTKFace: age, gender and race in the names, `[age]_[gender]_[race]_[time].jpg`; a few lack one of them."""
+    pattern = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d{8,})")
+    found = [pattern.match(path.name) for path in view.paths]
+    if sum(fit is not None for fit in found) < ALMOST_ALL * len(found):
+        return None
+    oldest = 116.0  # the data set's greatest age
+    races = ("White", "Black", "Asian", "Indian", "Other_Race")
+    rows = []
+    for fit in found:
+        if fit is None:
+            rows.append([math.nan] * (2 + len(races)))
+        else:
+            age, gender, race = (int(fit[group]) for group in (1, 2, 3))
+            rows.append(
+                [min(age / oldest, 1.0), float(gender == 0), *(float(race == number) for number in range(len(races)))]
+            )
+    labels = np.array(rows, dtype=np.float32)
+    names = ("Age", "Male", *races)
+    return replace(view.listing("utkface"), label_names=names, labels=labels, scales={"Age": (0.0, oldest)})
+
+
+def lfw(view: View) -> Listing | None:
+    """Labeled Faces in the Wild: a folder for each person, `Name/Name_0001.jpg`."""
+    fits = [
+        len(path.parts) >= 2 and re.fullmatch(re.escape(path.parent.name) + r"_\d{4}", path.stem) for path in view.paths
+    ]
+    if sum(map(bool, fits)) < ALMOST_ALL * len(fits):
+        return None
+    groups = [path.parent.name if fit else "" for path, fit in zip(view.paths, fits, strict=True)]
+    return replace(view.listing("lfw"), groups=groups, crop="lfw-150")
+
+
+def ffhq(view: View) -> Listing | None:
+    """FFHQ: five digits in folders of a thousand, `00000/00012.png`."""
+    fits = [re.fullmatch(r"(\d\d000/)?\d{5}\.(png|jpg|webp)", "/".join(path.parts[-2:])) for path in view.paths]
+    foldered = sum(path.parent.name.endswith("000") for path in view.paths)
+    named = any("ffhq" in image.name.lower() or "thumbnails128" in image.name.lower() for image in view.images[:1])
+    if sum(map(bool, fits)) < ALMOST_ALL * len(fits) or not (foldered or named):
+        return None
+    return view.listing("ffhq")
+
+
+def simpsons(view: View) -> Listing | None:
+    """The Simpsons faces: `cropped/*.png`, squashed to the side as Leikrit/LMH_Summer_Programme does."""
+    if not all("cropped" in PurePosixPath(image.name).parts[:-1] for image in view.images):
+        return None
+    return replace(view.listing("simpsons"), crop="squash")
+
+
+def table(view: View) -> Listing | None:
+    """Any CSV or TSV that names most of the files."""
+    known = frozenset(path.name for path in view.paths)
+    for name in sorted(name for name in view.files if name.lower().endswith((".csv", ".tsv"))):
+        columns = tables.read_csv(view.read(name), name)
+        files = tables.file_column(columns, known)
+        if files is None:
+            continue
+        described = tables.describe(columns, columns[files], files)
+        listing, order = match(view.listing("table"), described.files, name)
+        return with_table(listing, described, order)
+    return None
+
+
+def with_table(listing: Listing, described: tables.Described, order: Sequence[int]) -> Listing:
+    """The listing with what a table says of its rows."""
+    return replace(
+        listing,
+        label_names=described.label_names,
+        labels=described.labels[list(order)] if described.label_names else None,
+        scales=described.scales,
+        groups=[described.groups[row] for row in order] if described.groups else None,
+        parts=[described.parts[row] for row in order] if described.parts else None,
+        remarks=[*listing.remarks, *described.remarks],
+        stamp=stamp_of([listing.stamp, described.labels.tobytes(), described.groups, described.parts]),
+    )
+
+
+def classes(view: View) -> Listing | None:
+    """A folder for each class, and every image in one of them: the folders are labels."""
+    if not all(len(path.parts) == 2 for path in view.paths):
+        return None
+    counts = Counter(path.parts[0] for path in view.paths)
+    if not 2 <= len(counts) <= MOST_CLASS_FOLDERS:
+        return None
+    names = tuple(sorted(counts))
+    labels = np.array([[path.parts[0] == name for name in names] for path in view.paths], dtype=np.float32)
+    return replace(view.listing("classes"), label_names=tuple(tables.clean(name) for name in names), labels=labels)
+
+
+LAYOUTS: tuple[Callable[[View], Listing | None], ...] = (stylegan, celeba, lfw, utkface, ffhq, simpsons, table, classes)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.durable import force, force_directory
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
 
 FORMAT = 1
@@ -175,12 +175,13 @@ class PackWriter:
         (self.folder / "pack.json").write_text(
             json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        for file in self.folder.iterdir():
-            sync(file)
-        sync(self.folder)
+        for path in self.folder.iterdir():
+            with path.open("rb") as file:
+                force(file.fileno())
+        force_directory(self.folder)
         self.folder.rename(self.path)
         self._committed = True
-        sync(self.path.parent)
+        force_directory(self.path.parent)
         return Pack.open(self.path)
 
     def __enter__(self) -> PackWriter:
@@ -230,15 +231,6 @@ class GrowingArray:
             self._write_header()
             self._file.close()
         return self._hash.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Make a file or a directory survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def is_pack(path: Path) -> bool:

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,106 +20,34 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from mien.data import labels as choosing
+from mien.data import duplicates, labels
 from mien.data.crew import make_shards, shard_path
-from mien.data.geometry import RESAMPLERS, Box, find_crop
-from mien.data.pack import FORMAT, Entry, Pack, PackWriter, Rows, chunks, is_pack
-from mien.data.source import Listing, Source, stamp_of
+from mien.data.pack import Entry, Pack, PackWriter, Rows, is_pack
+from mien.data.plan import Plan, Preparation, plan
+from mien.data.source import Listing, Source
 from mien.data.split import hold_out
-from mien.data.worker import Cutting, Shard
-from mien.errors import DataError, Locked, StorageError, UsageError, did_you_mean
+from mien.data.worker import Shard
+from mien.errors import DataError, Locked, StorageError
 
-SHARD_BYTES = 4_000_000  # of finished pixels; the outcome never depends on it
 REFUSED_SHARE = 0.01  # above it, something is wrong with the source
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preparation:
-    """How a pack is made from a source."""
+@dataclass
+class Outcome:
+    """What became of the images of a plan, over all shards, without their pixels."""
 
-    side: int = 64  # pixels, height and width
-    crop: str | None = None  # None = the layout's own
-    box: Box | None = None  # left, top, right, bottom in pixels, instead of a named crop
-    resampler: str | None = None  # None = the crop's own
-    background: str = "white"  # what transparent pictures are composed on
-    labels: Sequence[str] = ()  # none = every label of the source
-    where: Mapping[str, str] = field(default_factory=dict)
-    balance: Sequence[str] = ()
-    limit: int | None = None  # images at most
-    holdout: float = 0.0  # share held out for evaluation
-    dedupe: bool = False  # leave out images whose pixels occur before
+    kept: list[int] = field(default_factory=list)  # rows of the plan's listing
+    refused: list[dict[str, str]] = field(default_factory=list)  # name and reason
+    hashes: list[str] = field(default_factory=list)
+    signatures: list[str] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
 
-    def __post_init__(self) -> None:
-        if not 4 <= self.side <= 4096:
-            raise UsageError(
-                f"--size {self.side} is not a side.", "It lies between 4 and 4096 pixels.", "Use 64, for example."
-            )
-        if self.resampler is not None and self.resampler not in RESAMPLERS:
-            raise UsageError(
-                f"There is no resampler `{self.resampler}`.",
-                "They are known by name.",
-                did_you_mean(self.resampler, RESAMPLERS),
-            )
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit {self.limit} keeps nothing.", "It counts images.", "Use 1 or more.")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be decoded, and how: everything that decides the outcome."""
-
-    source: Source
-    listing: Listing  # of the images that were selected
-    cutting: Cutting
-    preparation: Preparation
-    counts: Mapping[str, Any]
-    key: str
-
-    @property
-    def shards(self) -> list[slice]:
-        size = max(1, min(256, SHARD_BYTES // (self.cutting.side**2 * 3)))
-        return list(chunks(len(self.listing.names), size))
-
-
-def plan(source: Source, preparation: Preparation) -> Plan:
-    """List the source and select. Raises DataError when nothing is left, UsageError for a label or crop that is not there."""
-    found = source.listing()
-    if not len(found.names):
-        others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.others.items())) or "nothing at all"
-        raise DataError(
-            "The source holds no images.", f"It holds {others}.", "Give the folder or archive with the images."
-        )
-    crop_name = preparation.crop or found.crop
-    crop = find_crop(crop_name, preparation.box)
-    cutting = Cutting(
-        side=preparation.side,
-        crop="box" if preparation.box else crop_name,
-        resampler=preparation.resampler or crop.resampler,
-        box=preparation.box,
-        background=preparation.background,
-    )
-    listing, counts = select(found, preparation)
-    decides = [FORMAT, asdict(cutting), asdict(preparation), source.description, found.stamp]
-    return Plan(source, listing, cutting, preparation, counts, stamp_of(decides))
-
-
-def select(found: Listing, preparation: Preparation) -> tuple[Listing, dict[str, Any]]:
-    """The images and labels that the preparation asks for, and how many each step left."""
-    counts: dict[str, Any] = {"found": len(found.names)}
-    listing = found
-    if preparation.where:
-        listing = listing.take(choosing.where(listing, preparation.where))
-        counts["where"] = len(listing.names)
-        if not len(listing.names):
-            conditions = ", ".join(f"{name}={value}" for name, value in preparation.where.items())
-            raise DataError(f"No image has {conditions}.", f"None of {len(found.names):,} fits.", "Loosen --where.")
-    if preparation.balance:
-        rows, counts["balance"] = choosing.balance(listing, preparation.balance, preparation.limit)
-        listing = listing.take(rows)
-    elif preparation.limit is not None:
-        listing = listing.take(np.arange(min(preparation.limit, len(listing.names))))
-    counts["selected"] = len(listing.names)
-    return listing, counts
+    def repeated(self) -> dict[int, tuple[int, bool]]:
+        """Each kept image, by its place in `kept`, that occurs before: where first, and whether to the bit."""
+        exact = duplicates.exact(self.hashes)
+        near = duplicates.near(self.signatures)
+        return {place: (exact.get(place, near.get(place, place)), place in exact) for place in sorted(exact | near)}
 
 
 def prepare(
@@ -153,12 +81,12 @@ def prepare(
         with held(folder / f"lock-{rank}", wait) as owned:
             if not owned or path.exists():  # somebody finished while we waited
                 continue
-            decode_share(todo, folder, workers or len(os.sched_getaffinity(0)), rank, world)
+            decode_share(todo, folder, workers, rank, world)
             if rank:
                 return None
             wait_for(todo, folder)
             pack = assemble(todo, folder, path, force)
-        shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         for stale in path.parent.glob(f".{path.name}.*.partial"):  # of other settings, given up
             shutil.rmtree(stale, ignore_errors=True)
         return pack
@@ -180,28 +108,40 @@ def existing(path: Path, todo: Plan) -> Pack:
 @contextlib.contextmanager
 def held(path: Path, wait: bool) -> Iterator[bool]:
     """Hold a lock file; yields False when it was removed while we waited. A dead process holds nothing."""
-    import fcntl  # not on Windows
+    if os.name == "nt":  # no such locks there: two processes would do the work twice, and one would win
+        yield True
+        return
+    import fcntl
 
-    with path.open("a") as file:
+    try:
+        file = path.open("a")
+    except FileNotFoundError:  # whoever finished has removed the folder
+        yield False
+        return
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise Locked(
-                f"{path.parent} is being prepared by another process.",
-                "Its lock is held.",
-                "Wait until it ends, or end it.",
+                f"{path.parent.name} is being prepared by another process.", "Its lock is held.", "Wait for its end."
             ) from None
         yield path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino
 
 
-def decode_share(todo: Plan, folder: Path, workers: int, rank: int, world: int) -> None:
+def decode_share(todo: Plan, folder: Path, workers: int | None = None, rank: int = 0, world: int = 1) -> None:
     """Make every shard of this rank that is not there yet."""
     ours = [number for number in range(len(todo.shards)) if number % world == rank]
     missing = {n: todo.listing.names[todo.shards[n]] for n in ours if not shard_path(folder, n).exists()}
     total = sum(len(todo.listing.names[todo.shards[number]]) for number in ours)
     done = total - sum(map(len, missing.values()))
     with tqdm(total=total, initial=done, unit=" images", desc="preparing", disable=None, leave=False) as bar:
-        make_shards(folder, missing, todo.source, todo.cutting, workers, bar.update)
+        make_shards(folder, missing, todo.source, todo.cutting, workers or cores(), bar.update)
+
+
+def cores() -> int:
+    """The cores that this process may use, shared among the processes that a launcher started on this machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def wait_for(todo: Plan, folder: Path, patience: float = 900.0) -> None:
@@ -219,86 +159,98 @@ def wait_for(todo: Plan, folder: Path, patience: float = 900.0) -> None:
         time.sleep(0.2)
 
 
-def assemble(todo: Plan, folder: Path, path: Path, force: bool) -> Pack:
-    """Write the pack from its finished shards, one at a time."""
-    names, chosen = todo.listing.names, todo.listing
-    kept: list[int] = []
-    refused: list[dict[str, str]] = []
-    hashes: list[str] = []
-    notes = Counter[str]()
+def collect(todo: Plan, folder: Path) -> Outcome:
+    """What became of every image, from the finished shards."""
+    outcome = Outcome()
     for number, part in enumerate(todo.shards):
-        shard = Shard.load(shard_path(folder, number))
-        kept += [part.start + position for position in shard.kept]
-        refused += [{"name": names[part.start + position], "reason": reason} for position, reason in shard.refused]
-        hashes += shard.hashes
-        notes.update(shard.notes)
-    check_refused(refused, len(names), force)
-    rows = np.array(kept, dtype=np.int64)
-    counts = {**todo.counts, "refused": len(refused)}
+        shard = Shard.load(shard_path(folder, number), pixels=False)
+        names = todo.listing.names[part]
+        outcome.kept += [part.start + position for position in shard.kept]
+        outcome.refused += [{"name": names[position], "reason": reason} for position, reason in shard.refused]
+        outcome.hashes += shard.hashes
+        outcome.signatures += shard.signatures
+        outcome.sizes.update((width, height) for width, height in shard.sizes)
+        outcome.notes.update(shard.notes)
+    return outcome
+
+
+def assemble(todo: Plan, folder: Path, path: Path, force: bool) -> Pack:
+    """Write the pack from its finished shards."""
+    outcome = collect(todo, folder)
+    check_refused(outcome.refused, len(todo.listing.names), force)
+    counts: dict[str, Any] = {**todo.counts, "refused": len(outcome.refused)}
+    rows, left_out = np.array(outcome.kept, dtype=np.int64), []
     if todo.preparation.dedupe:
-        first = {digest: row for row, digest in reversed(list(zip(kept, hashes, strict=True)))}
-        unique = [first[digest] == row for row, digest in zip(kept, hashes, strict=True)]
-        counts["duplicates"] = len(kept) - sum(unique)
-        rows = rows[np.array(unique, dtype=bool)]
+        names, repeated = todo.listing.names, outcome.repeated()
+        for place, (earlier, is_exact) in repeated.items():
+            name, first = names[outcome.kept[place]], names[outcome.kept[earlier]]
+            left_out.append({"name": name, "reason": f"{'the same as' if is_exact else 'nearly the same as'} {first}"})
+        rows = np.delete(rows, list(repeated))
+        exact = sum(is_exact for _, is_exact in repeated.values())
+        counts |= {"duplicates": exact, "near_duplicates": len(repeated) - exact}
     if todo.preparation.balance:  # what was refused must not tip the balance
-        again, _ = choosing.balance(chosen.take(rows), todo.preparation.balance)
+        again, _ = labels.balance(todo.listing.take(rows), todo.preparation.balance)
         counts["rebalanced_away"] = len(rows) - len(again)
         rows = rows[again]
-    if todo.preparation.labels:
-        chosen = choosing.choose(chosen, todo.preparation.labels)
-    return write(todo, chosen, rows, folder, path, {"counts": counts, "notes": dict(notes), "refused": refused})
+    found = {"counts": counts, "notes": dict(sorted(outcome.notes.items())), "refused": outcome.refused}
+    return write(todo, rows, folder, path, {**found, "duplicates": left_out})
 
 
 def check_refused(refused: Sequence[Mapping[str, str]], total: int, force: bool) -> None:
     """Stop when too many images were refused, or all of them."""
     examples = "; ".join(f"{item['name']} ({item['reason']})" for item in refused[:3])
     if len(refused) == total:
-        raise DataError("Not one image can be used.", examples, "Look at them with `mien data check`.")
+        raise DataError("Not one image can be used.", f"{examples}.", "Look at them with `mien data check`.")
     if len(refused) > REFUSED_SHARE * total and not force:
         raise DataError(
             f"{len(refused):,} of {total:,} images were refused, more than {REFUSED_SHARE:.0%}.",
-            examples,
-            "Look at them with `mien data check`, or keep the others with --force.",
+            f"{examples}{', ...' if len(refused) > 3 else '.'}",
+            "Look at them with `mien data check SOURCE`, or keep the others: `mien data prepare SOURCE PACK --force`.",
         )
 
 
-def write(todo: Plan, listing: Listing, rows: Rows, folder: Path, path: Path, found: dict[str, Any]) -> Pack:
-    """Copy the rows of every shard into the pack, in order."""
-    kept = listing.take(rows)
-    splits = hold_out(todo.preparation.holdout, kept.names, kept.groups)
-    found["counts"] = {
-        **found["counts"],
-        "kept": len(rows),
-        "labels": choosing.count_labels(kept.label_names, kept.labels),
-    }
-    wanted = np.zeros(len(listing.names), dtype=bool)
+def write(todo: Plan, rows: Rows, folder: Path, path: Path, found: dict[str, Any]) -> Pack:
+    """Copy the rows of every shard into the pack, in order, one shard in memory."""
+    kept = todo.listing.take(rows)
+    if todo.preparation.labels:
+        kept = labels.choose(kept, todo.preparation.labels)
+    splits = split(kept, todo.preparation.holdout)
+    found["counts"] |= {"kept": len(rows), "labels": labels.count_labels(kept.label_names, kept.labels)}
+    wanted = np.zeros(len(todo.listing.names), dtype=bool)
     wanted[rows] = True
     with PackWriter(path, todo.cutting.side, kept.label_names if kept.labels is not None else ()) as writer:
         written = 0
         for number, part in enumerate(todo.shards):
             shard = Shard.load(shard_path(folder, number))
-            take = [i for i, position in enumerate(shard.kept) if wanted[part.start + position]]
+            take = [place for place, position in enumerate(shard.kept) if wanted[part.start + position]]
             here = slice(written, written + len(take))
             entries = [
-                Entry(kept.names[row], kept.groups[row] if kept.groups else "", splits[row], shard.geometry[i])
-                for row, i in zip(range(here.start, here.stop), take, strict=True)
+                Entry(kept.names[row], kept.groups[row] if kept.groups else "", splits[row], shard.geometry[place])
+                for row, place in zip(range(here.start, here.stop), take, strict=True)
             ]
             writer.append(shard.images[take], None if kept.labels is None else kept.labels[here], entries)
             written = here.stop
         try:
             return writer.commit(describe(todo, kept, found))
-        except FileExistsError:
-            return existing(path, todo)
+        except OSError:
+            if path.exists():  # another machine was first
+                return existing(path, todo)
+            raise
+
+
+def split(kept: Listing, holdout: float) -> list[str]:
+    """`train` or `holdout` for each image: drawn by groups, or as the source holds out already."""
+    if not holdout and kept.parts is not None:
+        return ["holdout" if part == "holdout" else "train" for part in kept.parts]
+    return hold_out(holdout, kept.names, kept.groups)
 
 
 def describe(todo: Plan, kept: Listing, found: Mapping[str, Any]) -> dict[str, Any]:
     """What pack.json says beyond the pack's own fields."""
-    asked = asdict(replace(todo.preparation, where=dict(todo.preparation.where)))
-    recipe = {**asked, **asdict(todo.cutting), "decoder": f"Pillow {PIL.__version__}"}
     return {
         "key": todo.key,
         "source": {**todo.source.description, "layout": kept.layout},
-        "recipe": recipe,
+        "recipe": {**asdict(todo.preparation), **asdict(todo.cutting), "decoder": f"Pillow {PIL.__version__}"},
         "label_scales": dict(kept.scales),
         "remarks": list(kept.remarks),
         "others": dict(kept.others),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,24 +27,19 @@ class Listing:
     groups: Sequence[str] | None = None  # an identity for each image
     parts: Sequence[str] | None = None  # the layout's own partition: train, val, test
     crop: str = "center"  # the layout's own
+    side: int | None = None  # pixels, when the source has one side only: a pack
     others: Mapping[str, int] = field(default_factory=dict)  # files left aside, by suffix
     remarks: Sequence[str] = ()  # what does not fit together, in sentences
     stamp: str = ""  # changes when the files do; never holds where they lie
 
     def take(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Listing:
         """The listing of some of its rows."""
-        return Listing(
-            layout=self.layout,
+        return replace(
+            self,
             names=[self.names[row] for row in rows],
-            label_names=self.label_names,
             labels=None if self.labels is None else self.labels[rows],
-            scales=self.scales,
             groups=None if self.groups is None else [self.groups[row] for row in rows],
             parts=None if self.parts is None else [self.parts[row] for row in rows],
-            crop=self.crop,
-            others=self.others,
-            remarks=self.remarks,
-            stamp=self.stamp,
         )
 
 

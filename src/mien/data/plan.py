@@ -1,0 +1,118 @@
+"""What a preparation will do: listed and selected before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import ImageColor
+
+from mien.data import labels
+from mien.data.cutting import Cutting
+from mien.data.geometry import RESAMPLERS, Box, find_crop
+from mien.data.pack import FORMAT, chunks
+from mien.data.source import Listing, Source, stamp_of
+from mien.errors import DataError, UsageError, did_you_mean
+
+DEFAULT_SIDE = 64
+SHARD_BYTES = 4_000_000  # of finished pixels; the outcome never depends on it
+SHARD_IMAGES = 256  # at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How a pack is made from a source."""
+
+    side: int | None = None  # pixels, height and width; None = the source's own, or 64
+    crop: str | None = None  # None = the layout's own
+    box: Box | None = None  # left, top, right, bottom in pixels, instead of a named crop
+    resampler: str | None = None  # None = the crop's own
+    background: str = "white"  # what transparent pictures are composed on
+    labels: Sequence[str] = ()  # none = every label of the source
+    where: Mapping[str, str] = field(default_factory=dict)
+    balance: Sequence[str] = ()
+    limit: int | None = None  # images at most
+    holdout: float = 0.0  # share held out for evaluation
+    dedupe: bool = False  # leave out images that occur before, exactly or nearly
+
+    def __post_init__(self) -> None:
+        if self.side is not None and not 4 <= self.side <= 4096:
+            raise UsageError(f"--size {self.side} is not a side.", "It lies between 4 and 4096 pixels.", "Use 64.")
+        if self.resampler is not None and self.resampler not in RESAMPLERS:
+            hint = did_you_mean(self.resampler, RESAMPLERS)
+            raise UsageError(f"There is no resampler `{self.resampler}`.", "They are known by name.", hint)
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit {self.limit} keeps nothing.", "It counts images.", "Use 1 or more.")
+        if not 0 <= self.holdout < 1:
+            raise UsageError(f"--holdout {self.holdout} is not a share.", "It lies in [0, 1).", "Use 0.1 for a tenth.")
+        try:
+            ImageColor.getrgb(self.background)
+        except ValueError:
+            raise UsageError(
+                f"--background {self.background} is not a colour.", "Colours are names or #RRGGBB.", "Use white."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be decoded, and how: everything that decides the outcome."""
+
+    source: Source
+    listing: Listing  # of the images that were selected
+    cutting: Cutting
+    preparation: Preparation
+    counts: Mapping[str, Any]  # what each step of the selection left
+    key: str  # a hash of everything that decides the outcome
+
+    @cached_property
+    def shards(self) -> list[slice]:
+        """Rows of the listing that are decoded together."""
+        size = max(1, min(SHARD_IMAGES, SHARD_BYTES // (self.cutting.side**2 * 3)))
+        return list(chunks(len(self.listing.names), size))
+
+
+def plan(source: Source, preparation: Preparation) -> Plan:
+    """List the source and select. Raises DataError when nothing is left, UsageError for a label or crop that is not there."""
+    found = source.listing()
+    if not len(found.names):
+        others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.others.items())) or "nothing at all"
+        raise DataError(
+            "The source holds no images.", f"It holds {others}.", "Give the folder or archive with the images."
+        )
+    crop_name = preparation.crop or found.crop
+    crop = find_crop(crop_name, preparation.box)
+    cutting = Cutting(
+        side=preparation.side or found.side or DEFAULT_SIDE,
+        crop="box" if preparation.box else crop_name,
+        resampler=preparation.resampler or crop.resampler,
+        box=preparation.box,
+        background=preparation.background,
+        signatures=preparation.dedupe,
+    )
+    listing, counts = select(found, preparation)
+    if preparation.labels:
+        labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name is told before anything is decoded
+    decides = [FORMAT, asdict(cutting), asdict(preparation), source.description, found.stamp]
+    return Plan(source, listing, cutting, preparation, counts, stamp_of(decides))
+
+
+def select(found: Listing, preparation: Preparation) -> tuple[Listing, dict[str, Any]]:
+    """The images that the preparation asks for, and how many each step left."""
+    counts: dict[str, Any] = {"found": len(found.names)}
+    listing = found
+    if preparation.where:
+        listing = listing.take(labels.where(listing, preparation.where))
+        counts["where"] = len(listing.names)
+        if not len(listing.names):
+            conditions = ", ".join(f"{name}={value}" for name, value in preparation.where.items())
+            raise DataError(f"No image has {conditions}.", f"None of {len(found.names):,} fits.", "Loosen --where.")
+    if preparation.balance:
+        rows, counts["balance"] = labels.balance(listing, preparation.balance, preparation.limit)
+        listing = listing.take(rows)
+    elif preparation.limit is not None:
+        listing = listing.take(np.arange(min(preparation.limit, len(listing.names))))
+    counts["selected"] = len(listing.names)
+    return listing, counts
