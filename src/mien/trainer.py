@@ -20,7 +20,7 @@ from mien import checkpoint, parallel
 from mien.average import Average
 from mien.core import JSON, Batch, Model, Observer, Progress, Recipe, Update
 from mien.directory import RunDirectory
-from mien.engine import Engine, mix
+from mien.engine import Engine, mix, untouched_randomness
 from mien.errors import DeviceError, Diverged, Interrupted, MienError, Mismatch, Preempted, StorageError
 from mien.parallel import World
 from mien.run import Run
@@ -204,6 +204,22 @@ def slowed(optimizer: Optimizer, rate: float) -> Iterator[None]:
     yield
     for group, original in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = original
+
+
+@contextmanager
+def only_looking(model: Model) -> Iterator[Model]:
+    """The model as it would be served, its layers' modes and torch's random state put back afterwards.
+
+    A model that is not averaged is the one that learns: drawing from it in training mode would move its batch statistics.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with untouched_randomness():
+            yield model
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Signals:
@@ -390,10 +406,9 @@ class _Loop:
         if log or last:
             self.sums, self.counts = {}, {}
             self.rate_mark, self.waited_mark = (self.seconds, self.learner.seen), batches.waited
-        random_state = torch.get_rng_state()
-        for observer in self.observers:
-            observer.after_step(progress, self.learner.served)
-        torch.set_rng_state(random_state)
+        with only_looking(self.learner.served) as model:
+            for observer in self.observers:
+                observer.after_step(progress, model)
         cost = time.perf_counter() - started
         for period, fired in ((self.logging, log), (self.showing, show)):
             if fired:
