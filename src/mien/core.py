@@ -109,12 +109,12 @@ class Recipe(nn.Module, ABC):
         """Set what depends on the number of real images seen. Default: nothing."""
 
     def latents(self, count: int) -> Tensor:
-        """`count` fresh latents `[count, *latent_shape]` of the prior for this rank, on the model's device.
+        """`count` fresh latents `[count, *latent_shape]` of the prior for this rank, on the model's device and in its precision.
 
         All ranks draw the same rows and keep their own, so that two processes learn what one process with both batches learns.
         """
         z = self.model.prior.sample(count * self.world, self.model.latent_shape, self.shared_noise)
-        return z[self.rank * count : (self.rank + 1) * count].to(next(self.model.parameters()).device)
+        return z[self.rank * count : (self.rank + 1) * count].to(next(self.model.parameters()))
 
 
 Built = TypeVar("Built", covariant=True)

@@ -85,7 +85,7 @@ class ResidualGenerator(Model):
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
             x = stage(x * (1 + self.style[index](z))[:, :, None, None])
         images = F.pixel_shuffle(self.last(F.leaky_relu(x, SLOPE)), self.fold)
-        return torch.tanh(images.float())
+        return torch.tanh(images.to(torch.promote_types(images.dtype, torch.float32)))
 
 
 @dataclass(frozen=True, kw_only=True)
