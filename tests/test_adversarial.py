@@ -1,0 +1,177 @@
+"""The two-player recipes: order and number of moves, warm-up, balance, penalties. Each knob has a test that fails without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from mien import presets
+from mien.core import Batch, Faces, Update
+from mien.engine import Engine
+from mien.parallel import World
+from mien.recipes.adversarial import Adversarial
+from mien.run import turn
+from mien.trainer import Learner, move
+
+from tests.conftest import tiny
+
+
+def build(name: str = "torch-gan-2015", **changes: Any) -> Adversarial:
+    torch.manual_seed(0)
+    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    model = run.model.build(Faces(side=16))
+    recipe = run.recipe.build(model, Faces(side=16)).train()
+    assert isinstance(recipe, Adversarial)
+    return recipe
+
+
+def batches(size: int = 8) -> Iterator[Batch]:
+    torch.manual_seed(1)
+    while True:
+        yield Batch(torch.rand(size, 3, 16, 16) * 2 - 1)
+
+
+def movers(recipe: Adversarial, source: Iterator[Batch] | None = None) -> list[str]:
+    """Who moves in one step, in order; every update is applied."""
+    names = {id(optimizer): name for name, optimizer in recipe.optimizers.items()}
+    order = []
+    for update in recipe.step(source or batches()):
+        assert isinstance(update, Update)
+        order.append(names[id(update.optimizer)])
+        move((update,))
+    return order
+
+
+def test_the_critic_moves_first() -> None:
+    assert movers(build(balance="none")) == ["critic", "generator"]
+    assert movers(build("dcgan-2015")) == ["critic", "generator"]
+
+
+def test_critic_steps_pull_fresh_batches() -> None:
+    pulled = 0
+
+    def source() -> Iterator[Batch]:
+        nonlocal pulled
+        for batch in batches():
+            pulled += 1
+            yield batch
+
+    assert movers(build(balance="none", critic_steps=3), source()) == ["critic"] * 3 + ["generator"]
+    assert pulled == 3
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [((0.0, 100.0), ["critic", "generator"]), ((50.0, 100.0), ["generator"]), ((0.0, 0.01), ["critic"]), ((50.0, 0.01), ["critic", "generator"])],
+)
+def test_margin_lets_players_rest(bounds: tuple[float, float], expected: list[str]) -> None:
+    assert movers(build(balance="margin", margin=bounds)) == expected
+
+
+def test_without_balance_the_margin_does_nothing() -> None:
+    assert movers(build(balance="none", margin=(50.0, 100.0))) == ["critic", "generator"]
+
+
+def test_warm_up_counts_calls_also_of_players_who_rest() -> None:
+    recipe = build(balance="margin", margin=(50.0, 100.0))  # the critic always rests
+    rates = []
+    source = batches()
+    for _ in range(32):
+        movers(recipe, source)
+        rates.append((recipe.optimizers["critic"].param_groups[0]["lr"], recipe.optimizers["generator"].param_groups[0]["lr"]))
+    expected = [1e-3 / 50] * 10 + [1e-3 / 5] * 20 + [1e-3] * 2
+    assert [critic for critic, _ in rates] == pytest.approx(expected)
+    assert [generator for _, generator in rates] == pytest.approx(expected)
+    assert recipe.calls.tolist() == [32, 32] and "calls" in recipe.state_dict()
+
+
+def test_rate_falls_by_a_percent_an_epoch() -> None:
+    recipe = build()
+    recipe.calls.fill_(100)
+    for seen, rate in ((0, 1e-3), (12_999, 1e-3), (13_000, 0.99e-3), (13_000 * 10, 0.99**10 * 1e-3), (13_000 * 5000, 1e-6)):
+        recipe.schedule(seen)
+        recipe.warm("critic")
+        assert recipe.optimizers["critic"].param_groups[0]["lr"] == pytest.approx(rate)
+
+
+def test_adaptive_l2_holds_the_critic() -> None:
+    recipe = build(balance="adaptive-l2", l2_target=(0.0, 0.01))  # the generator always loses
+    movers(recipe)
+    assert float(recipe.decay.coefficient) == pytest.approx(1e-5)
+    recipe.decay.coefficient.fill_(0.5)
+    plain, held = build(balance="none"), recipe
+    held.critic.load_state_dict(plain.critic.state_dict())
+    images = next(batches()).images
+    torch.manual_seed(5)
+    _, _, bare = plain.critic_update(images, images)
+    torch.manual_seed(5)
+    _, _, decayed = held.critic_update(images, images)
+    weights = sum(parameter.square().sum() for parameter in plain.critic.parameters())
+    assert float((decayed.loss - bare.loss).detach()) == pytest.approx(0.25 * float(torch.as_tensor(weights).detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_constant_penalties(norm: str) -> None:
+    images = next(batches()).images
+    losses = []
+    for value in (0.0, 0.1):
+        recipe = build(balance="none", **{norm: value})
+        torch.manual_seed(5)
+        losses.append(float(recipe.critic_update(images, images)[2].loss.detach()))
+    assert losses[1] > losses[0]
+
+
+def test_joint_forward_averages_both_halves() -> None:
+    images = next(batches()).images
+    joint, apart = build(joint=True), build(joint=False)
+    for recipe in (joint, apart):
+        recipe.critic.eval()
+    a, b = (float(recipe.critic_update(images, -images)[2].loss.detach()) for recipe in (joint, apart))
+    assert 2 * a == pytest.approx(b, rel=1e-5)
+
+
+def test_fresh_latents_double_the_generators_batch() -> None:
+    recipe = build(balance="none")
+    seen: list[int] = []
+    recipe.model.register_forward_hook(lambda *_: None)
+    decode = recipe.model.decode
+
+    def counted(z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        seen.append(len(z))
+        return decode(z, labels)
+
+    recipe.model.decode = counted  # type: ignore[method-assign]
+    movers(recipe)
+    assert seen == [8, 16]
+    again = build("dcgan-2015")
+    seen.clear()
+    decode = again.model.decode
+    again.model.decode = counted  # type: ignore[method-assign]
+    movers(again)
+    assert seen == [8]
+
+
+def test_the_critic_learns_to_tell() -> None:
+    """On separable data the critic's losses fall, so the signs are right."""
+    recipe = build(balance="none", warmup_calls=(), warmup_divisors=())
+    reals, fakes = torch.ones(32, 3, 16, 16), -torch.ones(32, 3, 16, 16)
+    first = recipe.critic_update(reals, fakes)
+    for _ in range(30):
+        move((recipe.critic_update(reals, fakes)[2],))
+    last = recipe.critic_update(reals, fakes)
+    assert float(last[2].loss.detach()) < 0.5 * float(first[2].loss.detach())
+
+
+def test_relativistic_penalty_is_lazy() -> None:
+    run = tiny(presets.PRESETS["quick"])
+    torch.manual_seed(0)
+    model = run.model.build(Faces(side=16))
+    recipe = run.recipe.build(model, Faces(side=16))
+    learner = Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
+    source = batches()
+    present = ["penalty" in learner.step(source) for _ in range(9)]
+    every = run.recipe.penalty_every  # type: ignore[attr-defined]
+    assert present == [index % every == 0 for index in range(9)]
