@@ -299,7 +299,11 @@ def train(
         raise
     finally:
         for observer in observers:
-            observer.close(outcome)
+            try:
+                observer.close(outcome)
+            except Exception as error:  # what only looks takes nothing down with it: the others still have to close
+                print(f"mien: {type(observer).__name__} did not close: {error}", file=sys.stderr)
+                directory.log(f"{type(observer).__name__} did not close: {type(error).__name__}: {error}")
 
 
 def out_of_memory(run: Run, error: Exception) -> DeviceError:

@@ -314,8 +314,8 @@ def compose(plan: Plan, home: RunDirectory, start: Path | None) -> list[Observer
         ProgressLine(),
         SampleGrids(home.path, draw=draw, recipe=recipe),
         TensorBoard(home.path, purge_step=seen),
-        Report(home.path),
         Ending(home),
+        Report(home.path),
     ]
 
 
