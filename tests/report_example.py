@@ -12,6 +12,45 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from mien.report.grid import grid, save_png
 
+PAYLOADS = (
+    "<script>window.hacked=1</script>",
+    "</script><script>window.hacked=1</script>",
+    "</title><script>window.hacked=1</script>",
+    "</style><script>window.hacked=1</script>",
+    "</pre></code><img src=x onerror=window.hacked=1>",
+    "<img src=x onerror=window.hacked=1>",
+    "<img/src/onerror=window.hacked=1>",
+    "<svg onload=window.hacked=1>",
+    "<svg><script>window.hacked=1</script></svg>",
+    "<svg/onload=window.hacked=1//",
+    "<iframe src=javascript:window.hacked=1>",
+    "<iframe srcdoc='<script>parent.hacked=1</script>'>",
+    "<body onload=window.hacked=1>",
+    "<details open ontoggle=window.hacked=1>",
+    "<input autofocus onfocus=window.hacked=1>",
+    "<a href=javascript:window.hacked=1>x</a>",
+    "<math><mtext><script>window.hacked=1</script>",
+    "<template><script>window.hacked=1</script></template>",
+    "<noscript><p title='</noscript><img src=x onerror=window.hacked=1>'>",
+    "<!--><script>window.hacked=1</script>-->",
+    "--><script>window.hacked=1</script>",
+    "<![CDATA[<script>window.hacked=1</script>]]>",
+    '" onmouseover="window.hacked=1',
+    "' onmouseover='window.hacked=1",
+    '" autofocus onfocus=window.hacked=1 x="',
+    '"><script>window.hacked=1</script>',
+    "'><script>window.hacked=1</script>",
+    "`${window.hacked=1}`",
+    '\\"};window.hacked=1;//',
+    "\u2028window.hacked=1\u2029",
+    "&lt;script&gt;window.hacked=1&lt;/script&gt;",
+    "\ud800\x00\x1b[2J\u202eoot",
+    "<meta http-equiv=refresh content='0;url=https://example.org/'>",
+    "<link rel=stylesheet href=https://example.org/x.css>",
+    "<base href=https://example.org/>",
+    "{{constructor.constructor('window.hacked=1')()}}",
+)
+
 BATCH = 64
 
 
@@ -173,3 +212,21 @@ def write_run(
 def write(path: Path, value: Any) -> None:
     """One JSON file."""
     path.write_text(json.dumps(value))
+
+
+def hostile_run(run_dir: Path) -> Path:
+    """Payloads wherever a run directory holds text."""
+    stats = dict.fromkeys(PAYLOADS[:3], 0.5)
+    write_run(run_dir, name=" ".join(PAYLOADS), preset=PAYLOADS[22], nested={text: [text] for text in PAYLOADS})
+    lines = "".join(json.dumps({"seen": n, "seconds": n, **stats}) + "\n" for n in (64, 128))
+    (run_dir / "metrics.jsonl").write_text(lines)
+    scores = [{"metric": t, "name": t, "value": 1.0, "seen": n, "passport": {t: t}} for t in PAYLOADS for n in (1, 2)]
+    (run_dir / "eval" / "scores.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
+    for name in ("env", "data"):
+        (run_dir / f"{name}.json").write_text(json.dumps({text: text for text in PAYLOADS}))
+    (run_dir / "status.json").write_text(
+        json.dumps({"state": PAYLOADS[0], "reason": " ".join(PAYLOADS), "resumes": PAYLOADS[1]})
+    )
+    verdicts = [{"name": text, "state": text, "evidence": text, "suggestion": text} for text in PAYLOADS]
+    (run_dir / "health.json").write_text(json.dumps({"verdicts": verdicts}))
+    return run_dir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from report_example import write_run
 from torch import Tensor
 
 from mien.core import Model, Progress
@@ -24,6 +24,7 @@ from mien.report.card import BEGIN, END, kinds, plain, write_card
 from mien.report.grid import read_recipe
 from mien.report.observers import Forgiving, Report, SampleGrids, TensorBoard
 from mien.report.plots import plot_run
+from tests.report_example import write_run
 
 
 class Painter(Model):
@@ -151,7 +152,7 @@ def test_the_report_costs_little(run_dir: Path, monkeypatch: pytest.MonkeyPatch)
     for _ in range(500):
         report.after_step(progress(640), Painter())
         clock[0] += 1.0
-    assert len(made) == 3 and all(b - a >= 200 for a, b in zip(made, made[1:], strict=False))
+    assert len(made) == 3 and all(b - a >= 200 for a, b in itertools.pairwise(made))
 
 
 def test_the_last_report_says_how_the_run_ended(run_dir: Path) -> None:

@@ -1,10 +1,10 @@
-"""The report of a run: what it shows, what it survives, and how it behaves in a browser."""
+"""The report of a run: what it shows, and what it survives."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_example import metric_lines, write_run
 
 from mien.errors import DataError
 from mien.report.charts import spread
@@ -22,45 +21,7 @@ from mien.report.page import write_report
 from mien.report.pictures import MOST, MOST_BYTES, pictures
 from mien.report.record import read_record
 from mien.report.series import panels, smoothed, stat
-
-PAYLOADS = (
-    "<script>window.hacked=1</script>",
-    "</script><script>window.hacked=1</script>",
-    "</title><script>window.hacked=1</script>",
-    "</style><script>window.hacked=1</script>",
-    "</pre></code><img src=x onerror=window.hacked=1>",
-    "<img src=x onerror=window.hacked=1>",
-    "<img/src/onerror=window.hacked=1>",
-    "<svg onload=window.hacked=1>",
-    "<svg><script>window.hacked=1</script></svg>",
-    "<svg/onload=window.hacked=1//",
-    "<iframe src=javascript:window.hacked=1>",
-    "<iframe srcdoc='<script>parent.hacked=1</script>'>",
-    "<body onload=window.hacked=1>",
-    "<details open ontoggle=window.hacked=1>",
-    "<input autofocus onfocus=window.hacked=1>",
-    "<a href=javascript:window.hacked=1>x</a>",
-    "<math><mtext><script>window.hacked=1</script>",
-    "<template><script>window.hacked=1</script></template>",
-    "<noscript><p title='</noscript><img src=x onerror=window.hacked=1>'>",
-    "<!--><script>window.hacked=1</script>-->",
-    "--><script>window.hacked=1</script>",
-    "<![CDATA[<script>window.hacked=1</script>]]>",
-    '" onmouseover="window.hacked=1',
-    "' onmouseover='window.hacked=1",
-    '" autofocus onfocus=window.hacked=1 x="',
-    '"><script>window.hacked=1</script>',
-    "'><script>window.hacked=1</script>",
-    "`${window.hacked=1}`",
-    '\\"};window.hacked=1;//',
-    "\u2028window.hacked=1\u2029",
-    "&lt;script&gt;window.hacked=1&lt;/script&gt;",
-    "\ud800\x00\x1b[2J\u202eoot",
-    "<meta http-equiv=refresh content='0;url=https://example.org/'>",
-    "<link rel=stylesheet href=https://example.org/x.css>",
-    "<base href=https://example.org/>",
-    "{{constructor.constructor('window.hacked=1')()}}",
-)
+from tests.report_example import PAYLOADS, hostile_run, metric_lines, write_run
 
 
 class Elements(HTMLParser):
@@ -91,24 +52,6 @@ class Elements(HTMLParser):
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     return write_run(tmp_path / "runs" / "00007-torch-gan-2015-drawn-s1")
-
-
-def hostile_run(run_dir: Path) -> Path:
-    """Payloads wherever a run directory holds text."""
-    stats = {text: 0.5 for text in PAYLOADS[:3]}
-    write_run(run_dir, name=" ".join(PAYLOADS), preset=PAYLOADS[22], nested={text: [text] for text in PAYLOADS})
-    lines = "".join(json.dumps({"seen": n, "seconds": n, **stats}) + "\n" for n in (64, 128))
-    (run_dir / "metrics.jsonl").write_text(lines)
-    scores = [{"metric": t, "name": t, "value": 1.0, "seen": n, "passport": {t: t}} for t in PAYLOADS for n in (1, 2)]
-    (run_dir / "eval" / "scores.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
-    for name in ("env", "data"):
-        (run_dir / f"{name}.json").write_text(json.dumps({text: text for text in PAYLOADS}))
-    (run_dir / "status.json").write_text(
-        json.dumps({"state": PAYLOADS[0], "reason": " ".join(PAYLOADS), "resumes": PAYLOADS[1]})
-    )
-    verdicts = [{"name": text, "state": text, "evidence": text, "suggestion": text} for text in PAYLOADS]
-    (run_dir / "health.json").write_text(json.dumps({"verdicts": verdicts}))
-    return run_dir
 
 
 def test_the_page_tells_the_run(run_dir: Path) -> None:
@@ -201,7 +144,7 @@ def test_many_big_grids_stay_below_six_megabytes(tmp_path: Path) -> None:
     shown = pictures(read_record(run_dir).grids, compressed)
     assert 30 < len(shown) <= MOST and (shown[0].seen, shown[-1].seen) == (640, 151 * 640)
     assert max(len(picture.source) for picture in shown) <= MOST_BYTES * 4 / 3 + 100
-    assert {b.seen - a.seen for a, b in zip(shown[:-1], shown[1:-1], strict=False)} == {4 * 640}
+    assert {b.seen - a.seen for a, b in itertools.pairwise(shown[:-1])} == {4 * 640}
     assert write_report(run_dir, compressed=compressed).stat().st_size < 6e6
     known = dict(compressed)
     shutil.copy(run_dir / "first.png", run_dir / "samples" / f"{152 * 640:010d}.png")
@@ -246,100 +189,3 @@ def test_numbers_are_written_for_readers() -> None:
     assert [short(n) for n in (0, 0.25, 12, 1200, 2.5e6, 3e-5)] == ["0", "0.25", "12", "1.2k", "2.5M", "3e-05"]
     assert [duration(n) for n in (8.2, 64, 11_520, 3_600_000)] == ["8 s", "1 min 4 s", "3 h 12 min", "1,000 h 0 min"]
     assert spread([10, 11, 12], 15, 200) == [10, 25, 40] and spread([195, 199], 15, 200) == [177.5, 192.5]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="SKIPPED BROWSER TESTS: playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("SKIPPED BROWSER TESTS: no chromium on this machine")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A fresh page that notes every request and complaint: nothing may leave, nothing may be said."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    found = context.new_page()
-    asked: list[str] = []
-    said: list[str] = []
-    found.on("request", lambda request: asked.append(request.url))
-    found.on("console", lambda message: said.append(message.text))
-    found.on("pageerror", lambda error: said.append(str(error)))
-    found.on("dialog", lambda dialog: said.append(dialog.message))
-    yield found
-    context.close()
-    assert not said, said
-    assert not [url for url in asked if not (url.startswith("data:") or url.endswith("/report.html"))], asked
-
-
-def visible(page: Any) -> str:
-    """The description of the only grid on show."""
-    shown = [image.get_attribute("alt") for image in page.locator(".faces img").all() if image.is_visible()]
-    assert len(shown) == 1
-    return str(shown[0])
-
-
-def test_the_slider_moves_by_keyboard_and_mouse(run_dir: Path, page: Any) -> None:
-    page.goto(write_report(run_dir).as_uri())
-    slider = page.locator("#time")
-    assert visible(page) == "Grid of faces after 256,000 images seen"
-    slider.focus()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")
-    assert visible(page) == "Grid of faces after 170,666 images seen"
-    assert slider.get_attribute("aria-valuetext") == "170,666 images seen"
-    assert page.locator("#seen").inner_text() == "170,666"
-    assert page.locator(".chart .at").first.inner_text().startswith("170,"), "the curves do not follow the slider"
-    page.keyboard.press("Home")
-    assert visible(page) == "Grid of faces after 42,666 images seen"
-    box = slider.bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 0.6, box["y"] + box["height"] / 2)
-    assert visible(page) == "Grid of faces after 170,666 images seen"
-
-
-def test_play_runs_through_the_grids_and_stops(run_dir: Path, page: Any) -> None:
-    page.goto(write_report(run_dir).as_uri())
-    button = page.locator("#play")
-    button.click()
-    assert button.inner_text() == "Pause" and visible(page) == "Grid of faces after 42,666 images seen"
-    page.get_by_role("button", name="Play").wait_for(timeout=10_000)
-    assert visible(page) == "Grid of faces after 256,000 images seen"
-
-
-def test_a_point_of_a_curve_is_read_by_mouse_and_keyboard(run_dir: Path, page: Any) -> None:
-    page.goto(write_report(run_dir).as_uri())
-    area = page.locator(".area").first
-    box = area.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
-    text = page.locator(".readout").first.inner_text()
-    assert text.startswith("128,") and "gen 1." in text, text
-    assert visible(page) == "Grid of faces after 256,000 images seen", "reading must not move the faces"
-    page.mouse.down()
-    page.mouse.up()
-    assert visible(page) == "Grid of faces after 128,000 images seen"
-    area.focus()
-    page.keyboard.press("Home")
-    assert area.get_attribute("aria-valuetext").startswith("640 images: gen ")
-    page.keyboard.press("ArrowRight")
-    assert int(area.get_attribute("aria-valuenow")) > 640
-
-
-@pytest.mark.parametrize("width", [340, 820, 1600])
-def test_no_width_needs_sideways_scrolling(run_dir: Path, page: Any, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(write_report(run_dir).as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-def test_hostile_text_runs_nowhere(tmp_path: Path, page: Any) -> None:
-    page.goto(write_report(hostile_run(tmp_path / "run")).as_uri())
-    page.locator("#time").focus()
-    page.keyboard.press("ArrowLeft")
-    page.mouse.move(700, 400)
-    page.wait_for_timeout(200)
-    assert page.evaluate("window.hacked") is None

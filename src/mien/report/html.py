@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,13 @@ def join(*children: object) -> Markup:
     return Markup("".join(escaped(child) for child in children if child is not None and child is not False))
 
 
-def document(title: str, body: Markup, style: str, script: str, data: Any) -> str:
-    """A whole page in one file. `style` and `script` are names in static/; `data` is read by the script.
+def document(title: str, body: Markup, styles: Sequence[str], scripts: Sequence[str], data: Any) -> str:
+    """A whole page in one file. `styles` and `scripts` are names in static/; `data` is read by the scripts.
 
-    The policy in its head lets the browser run that script and show inline pictures, and nothing else.
+    The policy in its head lets the browser run those scripts and show inline pictures, and nothing else.
     """
-    css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("base.css", style))
-    code = (STATIC / script).read_text(encoding="utf-8")
+    css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("base.css", *styles))
+    code = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in scripts)
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(css)}'; script-src '{_hash(code)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -68,11 +69,11 @@ def document(title: str, body: Markup, style: str, script: str, data: Any) -> st
         tag("title", title),
         tag("style", Markup(css)),
     )
-    scripts = join(
+    last = join(
         tag("script", Markup(values), id="data", type="application/json"),
         tag("script", Markup(code)),
     )
-    return f"<!doctype html>\n{tag('html', head, tag('body', body, scripts), lang='en')}\n"
+    return f"<!doctype html>\n{tag('html', head, tag('body', body, last), lang='en')}\n"
 
 
 def _hash(text: str) -> str:

@@ -89,7 +89,7 @@ def report(record: Record, compressed: Compressed) -> str:
         "grids": seens,
         "charts": [chart_data(panel) for panel in curves],
     }
-    return document(f"{record.name} · mien", body, "report.css", "report.js", data)
+    return document(f"{record.name} · mien", body, ("curves.css", "report.css"), ("curves.js", "report.js"), data)
 
 
 def _head(record: Record) -> Markup:

@@ -27,13 +27,15 @@ class Picture:
 Compressed = dict[Path, tuple[float, Picture]]  # with the time of the file's last change
 
 
-def pictures(grids: Sequence[tuple[int, Path]], compressed: Compressed) -> list[Picture]:
-    """At most MOST of them, evenly spaced, first and last among them; what does not open is left out.
+def pictures(
+    grids: Sequence[tuple[int, Path]], compressed: Compressed, most: int = MOST, most_bytes: int = MOST_BYTES
+) -> list[Picture]:
+    """At most `most` of them, evenly spaced, first and last among them; what does not open is left out.
 
     The step between them is a power of two, so that a growing run keeps most of its choice, and their compression.
     """
     step = 1
-    while len(grids) > step * (MOST - 1):
+    while len(grids) > step * (most - 1):
         step *= 2
     chosen = [*grids[:-1:step], *grids[-1:]]
     found = []
@@ -41,22 +43,22 @@ def pictures(grids: Sequence[tuple[int, Path]], compressed: Compressed) -> list[
         try:
             changed = path.stat().st_mtime
             if path not in compressed or compressed[path][0] != changed:
-                compressed[path] = (changed, compress(seen, path))
+                compressed[path] = (changed, compress(seen, path, most_bytes))
         except (OSError, SyntaxError):  # torn by a crash, or being replaced
             continue
         found.append(compressed[path][1])
     return found
 
 
-def compress(seen: int, path: Path, most: int = MOST_BYTES) -> Picture:
-    """A picture as WebP of at most `most` bytes: coarser first, then smaller."""
+def compress(seen: int, path: Path, most_bytes: int) -> Picture:
+    """A picture as WebP of at most `most_bytes`: coarser first, then smaller."""
     with Image.open(path) as image:
         shown = image.convert("RGB")
     while True:
         for quality in (84, 70, 55):
             buffer = io.BytesIO()
             shown.save(buffer, format="WEBP", quality=quality, method=3)
-            if buffer.tell() <= most:
+            if buffer.tell() <= most_bytes:
                 source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
                 return Picture(seen, source, *shown.size)
         shown = shown.resize((round(shown.width * 0.75), round(shown.height * 0.75)), Image.Resampling.LANCZOS)

@@ -54,7 +54,7 @@ class Record:
     @property
     def latest_scores(self) -> tuple[JSON, ...]:
         """The newest score of each name."""
-        newest = {str(score.get("name", score["metric"])): score for score in self.scores}
+        newest = {score_name(score): score for score in self.scores}
         return tuple(newest[name] for name in sorted(newest))
 
 
@@ -90,6 +90,11 @@ def read_record(run_dir: Path, state: str | None = None) -> Record:
         scores=tuple(sorted(scores, key=lambda score: float(score.get("seen", 0)))),
         grids=tuple(sample_grids(run_dir)),
     )
+
+
+def score_name(score: JSON) -> str:
+    """What a score is called: by its protocol if it says so, else by its metric."""
+    return str(score.get("name", score["metric"]))
 
 
 def sample_grids(run_dir: Path) -> list[tuple[int, Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from mien.core import JSON
 from mien.report.meanings import metric_meaning, stat_meaning
-from mien.report.record import Record, is_number
+from mien.report.record import Record, is_number, score_name
 
 Numbers = NDArray[np.float64]
 NOT_STATS = frozenset({"seen", "seconds", "images_per_second", "waiting"})
 BALANCE = ("generator_loss", "critic_fake", "critic_real")
 APART = 12.0  # losses whose sizes differ by more do not share an axis
 TOGETHER = 5  # curves at most in one panel
+COLOURS = 8  # that static/base.css has
 
 
 @dataclass(frozen=True)
@@ -138,25 +139,28 @@ def balance_bounds(recipe: object) -> tuple[Bound, ...]:
     return tuple(Bound(float(level), label) for level in levels if is_number(level)) if isinstance(levels, list) else ()
 
 
-def score_panels(scores: Iterable[JSON]) -> list[Panel]:
+def score_panels(scores: Sequence[JSON]) -> list[Panel]:
     """A panel for each score that was measured at least twice."""
-    by_name: dict[str, list[JSON]] = {}
-    for score in scores:
-        if is_number(score.get("value")) and is_number(score.get("seen")):
-            by_name.setdefault(str(score.get("name", score["metric"])), []).append(score)
+    metrics = {score_name(score): str(score["metric"]) for score in scores}
     found = []
-    for name, lines in sorted(by_name.items()):
-        if len(lines) < 2:
-            continue
-        ends = [
-            [line[end] if is_number(line.get(end)) else line["value"] for line in lines]
-            for end in ("seen", "value", "low", "high")
-        ]
-        seen, value, low, high = (np.array(end, dtype=np.float64) for end in ends)
-        meaning = metric_meaning(str(lines[0]["metric"]))
-        curve = Series(name, seen, value, low, high, (float(low.min()), float(high.max())))
-        found.append(Panel(f"score-{name}", meaning.title or name, meaning.text, (curve,)))
+    for name, metric in sorted(metrics.items()):
+        curve = score_series(scores, name, name)
+        if len(curve.seen) > 1:
+            meaning = metric_meaning(metric)
+            found.append(Panel(f"score-{name}", meaning.title or name, meaning.text, (curve,)))
     return found
+
+
+def score_series(scores: Sequence[JSON], name: str, label: str) -> Series:
+    """The curve of one score with its intervals; empty where it was never measured."""
+    rows = []
+    for score in scores:
+        value, seen = score.get("value"), score.get("seen")
+        if score_name(score) == name and is_number(value) and is_number(seen):
+            rows.append([seen, value, *(score[end] if is_number(score.get(end)) else value for end in ("low", "high"))])
+    seen, value, low, high = np.array(rows, dtype=np.float64).reshape(-1, 4).T
+    usual = (float(low.min()), float(high.max())) if len(rows) else (0.0, 0.0)
+    return Series(label, seen, value, low, high, usual)
 
 
 def stat(metrics: Sequence[JSON], name: str, points: int, label: str | None = None) -> Series:

@@ -1,0 +1,155 @@
+"""A pack on one page, and its contact sheet: what it holds, how it was made, how its labels lie together."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien import durable
+from mien.data.check import SHEET, spread
+from mien.data.pack import Images, Pack
+from mien.report.grid import grid
+from mien.report.html import Markup, document, join, tag
+
+MOST_LABELS = 48  # that the table of pairs shows
+
+
+def contact_sheet(images: Images) -> Image.Image:
+    """Images `[n, side, side, 3]` in reading order."""
+    return grid([Image.fromarray(image) for image in images])
+
+
+def sheet_of(pack: Pack) -> Image.Image:
+    """The contact sheet of a pack: rows evenly spread."""
+    return contact_sheet(pack.images[spread(len(pack), SHEET)])
+
+
+def together(labels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """`[d, d]`: of the images with the row's label, the share that has the column's too; NaN where there are none.
+
+    Images where either is not known do not count.
+    """
+    known, yes = (~np.isnan(labels)).astype(np.float64), (np.nan_to_num(labels) > 0.5).astype(np.float64)
+    both, base = yes.T @ yes, yes.T @ known
+    return np.divide(both, base, out=np.full_like(both, np.nan), where=base > 0)
+
+
+def write_pack_page(pack: Pack, folder: Path) -> tuple[Path, Path]:
+    """Write contact.png and report.html into `folder`; the page needs nothing else. Returns both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = sheet_of(pack)
+    picture, page = folder / "contact.png", folder / "report.html"
+    with durable.replacing(picture) as temporary:
+        sheet.save(temporary, "PNG")
+    durable.replace_text(page, pack_page(pack, sheet))
+    return picture, page
+
+
+def pack_page(pack: Pack, sheet: Image.Image) -> str:
+    """The page as text."""
+    meta = pack.meta
+    counts, recipe = meta["counts"], meta["recipe"]
+    facts = {
+        "images": f"{len(pack):,}",
+        "side": f"{pack.side} px",
+        "labels": f"{len(pack.label_names)}",
+        "held out": f"{meta['splits'].get('holdout', 0):,}",
+        "refused": f"{counts['refused']:,}",
+        "crop": recipe["crop"],
+    }
+    head = tag(
+        "header",
+        tag("p", f"{meta['source']['name']} ({meta['source']['layout']})", class_="overline"),
+        tag("h1", pack.path.name),
+        tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items()), class_="facts"),
+        class_="page-head",
+    )
+    body = join(
+        head,
+        tag("main", section("Images", embedded(sheet, pack)), *label_sections(pack), *made_sections(pack)),
+        tag("footer", f"fingerprint {pack.fingerprint}", class_="page-foot"),
+    )
+    return document(f"{pack.path.name} · mien", body, ["pack.css"], ["pack.js"], {})
+
+
+def section(title: str, *children: object) -> Markup:
+    return tag("section", tag("h2", title), *children)
+
+
+def embedded(sheet: Image.Image, pack: Pack) -> Markup:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "WEBP", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    words = f"{min(len(pack), SHEET)} of {len(pack):,} images, evenly spread"
+    return tag("img", src=f"data:image/webp;base64,{data}", alt=words, class_="sheet", width=sheet.width)
+
+
+def label_sections(pack: Pack) -> list[Markup]:
+    """How often each label is set, and which go together."""
+    if pack.labels is None:
+        return []
+    head = tag(
+        "tr", tag("th", "label"), *(tag("th", word, class_="number") for word in ("yes", "no", "not known", "share"))
+    )
+    rows = []
+    for name, count in pack.meta["counts"]["labels"].items():
+        share = count["yes"] / max(count["yes"] + count["no"], 1)
+        numbers = (f"{count['yes']:,}", f"{count['no']:,}", f"{count['unknown']:,}")
+        bar = tag("meter", value=f"{share:.4f}", min="0", max="1")
+        cells = [
+            *(tag("td", number, class_="number") for number in numbers),
+            tag("td", bar, f" {share:.1%}", class_="number"),
+        ]
+        rows.append(tag("tr", tag("th", name, scope="row"), *cells))
+    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="sortable")
+    balance = section("Labels", tag("div", table, class_="scroll"))
+    return [balance, section("Labels together", *pairs(pack))]
+
+
+def pairs(pack: Pack) -> list[Markup]:
+    """The table of shares: of the images with the row's label, how many have the column's."""
+    assert pack.labels is not None
+    names = pack.label_names[:MOST_LABELS]
+    shares = together(np.asarray(pack.labels[:, :MOST_LABELS]))
+    columns = [tag("th", tag("span", name), scope="col") for name in names]
+    rows = []
+    for name, row in zip(names, shares, strict=True):
+        cells = []
+        for value, other in zip(row, names, strict=True):
+            level = "none" if np.isnan(value) else f"l{round(10 * value)}"
+            words = "" if np.isnan(value) else f"{value:.0%}"
+            cells.append(tag("td", words.removesuffix("%"), class_=level, title=f"{words} of {name} are {other}"))
+        rows.append(tag("tr", tag("th", name, scope="row"), *cells))
+    table = tag("table", tag("thead", tag("tr", tag("td"), *columns)), tag("tbody", *rows), class_="pairs")
+    words = "Of the images with the row's label, how many in a hundred have the column's."
+    if len(pack.label_names) > MOST_LABELS:
+        words += f" The first {MOST_LABELS} of {len(pack.label_names)} labels."
+    return [tag("p", words, class_="soft"), tag("div", table, class_="scroll")]
+
+
+def made_sections(pack: Pack) -> list[Markup]:
+    """How the pack was made, and what was left out."""
+    meta = pack.meta
+    told = {**{k: v for k, v in meta["counts"].items() if k not in ("labels", "balance")}, **meta["notes"]}
+    sections = [section("How it was made", definition(meta["recipe"]), tag("h3", "Counts"), definition(told))]
+    if meta["remarks"]:
+        sections.append(section("Remarks", *(tag("p", remark) for remark in meta["remarks"])))
+    left_out = [*meta["refused"], *meta.get("duplicates", ())]
+    if left_out:
+        rows = [tag("tr", tag("td", item["name"]), tag("td", item["reason"])) for item in left_out[:1000]]
+        head = tag("thead", tag("tr", tag("th", "file"), tag("th", "reason")))
+        table = tag("table", head, tag("tbody", *rows))
+        more = tag("p", f"and {len(left_out) - 1000:,} more in pack.json") if len(left_out) > 1000 else None
+        sections.append(section("Left out", tag("div", table, class_="scroll"), more))
+    return sections
+
+
+def definition(values: dict[str, Any]) -> Markup:
+    shown = {name: value for name, value in values.items() if value not in (None, "", [], {}, False)}
+    return tag("dl", *(join(tag("dt", name), tag("dd", str(value))) for name, value in shown.items()), class_="tree")
