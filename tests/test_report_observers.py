@@ -83,8 +83,8 @@ def test_nothing_observed_moves_a_random_state(run_dir: Path) -> None:
     np.random.seed(1)
     before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist(), np.random.get_state()[2])
     for observer in watching:
-        for seen in (640, 1280):
-            observer.after_step(progress(seen), model)
+        for seen, show in ((640, True), (960, False), (1280, True)):
+            observer.after_step(progress(seen, show=show), model)
         observer.after_commit(progress(1280), run_dir)
         observer.close("done")
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -109,8 +109,8 @@ def test_a_disk_that_refuses_never_stops_training(
     if place == "training.mp4":
         pytest.importorskip("av")
     for observer in watching:
-        for seen in (640, 1280, 1920):
-            observer.after_step(progress(seen), Painter())
+        for seen, show in ((640, True), (960, False), (1280, True), (1600, False)):
+            observer.after_step(progress(seen, show=show), Painter())
     for observer in watching:
         observer.close("done")
     kind = {"report.html": "report", "MODEL_CARD.md": "model card", "training.mp4": "film"}.get(place, place)
@@ -150,9 +150,9 @@ def test_the_report_costs_little(run_dir: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(observers, "write_report", slow)
     report = Report(run_dir, every_seconds=60)
     for _ in range(500):
-        report.after_step(progress(640), Painter())
+        report.after_step(progress(640, show=clock[0] < 105), Painter())
         clock[0] += 1.0
-    assert len(made) == 3 and all(b - a >= 200 for a, b in itertools.pairwise(made))
+    assert made[0] == 105 and len(made) == 3 and all(b - a >= 200 for a, b in itertools.pairwise(made))
 
 
 def test_the_last_report_says_how_the_run_ended(run_dir: Path) -> None:

@@ -136,7 +136,8 @@ class Report:
 
     def after_step(self, progress: Progress, model: Model) -> None:
         started = time.monotonic()
-        if started >= self.due:
+        # Never in a step that also draws samples: the trainer spaces those by what such a step costs.
+        if started >= self.due and not progress.show:
             self.refresh()
             now = time.monotonic()
             self.due = now + max(self.every_seconds, (now - started) / SHARE)
