@@ -67,7 +67,8 @@ def commit(directory: Path, snapshot: Snapshot, fingerprints: JSON, keep: int = 
             durable.write_bytes(beside / name, content)
             listed[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         manifest = {"format": FORMAT, "seen": snapshot.seen, **fingerprints, "files": listed}
-        durable.write_bytes(beside / "MANIFEST.json", json.dumps(manifest, sort_keys=True, indent=1).encode())
+        sealed = {**manifest, "seal": seal(manifest)}
+        durable.write_bytes(beside / "MANIFEST.json", json.dumps(sealed, sort_keys=True, indent=1).encode())
         durable.force_directory(beside)
         durable.rename(beside, target)
     except BaseException:
@@ -79,10 +80,20 @@ def commit(directory: Path, snapshot: Snapshot, fingerprints: JSON, keep: int = 
     return target
 
 
+def seal(manifest: JSON) -> str:
+    """The SHA-256 of a manifest without its seal, so that damage to the list itself shows too."""
+    content = {name: value for name, value in manifest.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def verify(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, in words, or None. Reads every byte."""
     try:
         manifest = json.loads((checkpoint / "MANIFEST.json").read_bytes())
+        if manifest["seal"] != seal(manifest):
+            return "its manifest fails its checksum"
+        if checkpoint.name.isdigit() and int(checkpoint.name) != manifest["seen"]:
+            return f"it stands for {manifest['seen']} images"
         files = manifest["files"].items()
         if manifest["format"] > FORMAT:
             raise Mismatch(
