@@ -130,3 +130,13 @@ def kernel_distance_of_subsets(
         within = (own.sum() - np.trace(own) + other.sum() - np.trace(other)) / (size * (size - 1))
         values.append(within - 2.0 * cubic_kernel(x, y).mean())
     return float(np.mean(values)), float(np.std(values))
+
+
+def mean_pairwise(features: Features) -> Estimate:
+    """The mean squared distance over all pairs of rows, in one pass: twice the trace of the covariance.
+
+    Of LPIPS embeddings, it is the mean LPIPS over all pairs.
+    """
+    mean = features.mean(0, dtype=np.float64)
+    spread = np.array([((row - mean) ** 2).sum() for row in features])
+    return infinitesimal_jackknife(2.0 * float(spread.sum()) / (len(features) - 1), 2.0 * spread)

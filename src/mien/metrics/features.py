@@ -1,0 +1,216 @@
+"""Features of images: who extracts them, how they are computed block by block, and where those of real images are
+kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mien import durable, parallel
+from mien.data import weights
+from mien.engine import has_bf16_units
+from mien.errors import DataError, MienError
+from mien.metrics.images import Images, Pixels, ahead
+from mien.metrics.inception import SIDE, Inception
+from mien.metrics.lpips import Lpips, Network
+from mien.metrics.resize import Resizer, resize
+
+BLOCK = 16  # images at a time, always the same ones together: a feature never depends on who else is computed
+CACHE_BYTES = 4 << 30  # of kept features; the ones longest unused go first
+
+Features = npt.NDArray[np.float32]  # [n, d]
+
+
+class Extractor(Protocol):
+    """Turns images into features. The four names say which numbers come out, and are written into each score's
+    passport.
+    """
+
+    name: str
+    hash: str  # of its weights
+    resizer: str
+    precision: str
+
+    def __call__(self, images: Pixels) -> Features:
+        """uint8 `[n, H, W, 3]` -> float32 `[n, d]`."""
+        ...
+
+
+def planes(images: Pixels, device: torch.device) -> Tensor:
+    """uint8 `[n, H, W, 3]` -> float32 `[n, 3, H, W]` in [0, 255]."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float()
+
+
+class InceptionFeatures:
+    """The 2048 features of FID and its relatives.
+
+    `legacy_range` takes pixels to (x - 128) / 128, as TensorFlow's and NVIDIA's versions do; the default is x / 127.5
+    - 1.
+    """
+
+    name = "inception-2015-12-05"
+
+    def __init__(
+        self, resizer: Resizer = "bilinear", precision: str = "auto", device: str = "cpu", legacy_range: bool = False
+    ) -> None:
+        if precision == "auto":
+            precision = "bf16" if has_bf16_units(device) else "fp32"
+        self.hash, self.precision = weights.find("inception").sha256, precision
+        self.resampling, self.legacy_range = resizer, legacy_range
+        self.resizer = f"{resizer}, (x - 128) / 128" if legacy_range else resizer
+        self.device, self.dtype = torch.device(device), torch.bfloat16 if precision == "bf16" else torch.float32
+        network = Inception(weights.tensors("inception")).eval().to(self.device, self.dtype)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, images: Pixels) -> Features:
+        x = resize(planes(images, self.device), (SIDE, SIDE), self.resampling)
+        x = (x - 128.0) / 128.0 if self.legacy_range else x / 127.5 - 1.0
+        x = x.to(self.dtype, memory_format=torch.channels_last)
+        return np.asarray(self.network(x).cpu().numpy(), np.float32)
+
+
+class PerceptualFeatures:
+    """Embeddings whose squared distances are LPIPS."""
+
+    resizer = "none"
+    precision = "fp32"
+
+    def __init__(self, network: Network = "alex", device: str = "cpu") -> None:
+        self.name, self.hash = f"lpips-{network}", weights.find(f"lpips-{network}").sha256
+        self.device = torch.device(device)
+        self.network = Lpips(weights.tensors(self.name), network).eval().to(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, images: Pixels) -> Features:
+        return self.embed(planes(images, self.device) / 127.5 - 1.0).cpu().numpy()
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images `[n, C, H, W]` in [-1, 1] -> embeddings `[n, D]`."""
+        images = images.to(self.device).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        embedded: Tensor = self.network(images)
+        return embedded
+
+
+class PixelFeatures:
+    """The image itself at 32 by 32: the plainest second opinion, where no other network is at hand."""
+
+    name, hash, resizer, precision = "pixels-32", "", "bilinear", "fp32"
+
+    def __call__(self, images: Pixels) -> Features:
+        small = resize(planes(images, torch.device("cpu")), (32, 32), "bilinear") / 127.5 - 1.0
+        return small.flatten(1).numpy()
+
+
+def blocks(count: int) -> list[slice]:
+    """The rows of every block, the same for any number of processes."""
+    return [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+
+
+def extract(images: Images, extractor: Extractor, told: Callable[[int], None] = lambda _: None) -> Features:
+    """Features `[n, d]` of all images. Reading or drawing runs ahead in a thread; the ranks share the blocks.
+
+    `told` hears how many images were added. Every rank returns the same bits that one alone would.
+    """
+    world = parallel.joined()
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if world else (0, 1)
+    own = blocks(images.count)[rank::ranks]
+    found, failure = [], None
+    try:
+        for block in ahead(partial(images.read, rows) for rows in own):
+            found.append(extractor(block))
+            told(len(block) * ranks)
+    except MienError as error:
+        failure = error
+    if parallel.maximum(float(failure is not None)):  # all ranks stop together: the others would wait for ever
+        raise failure or DataError("Another process found images it must refuse.", "It says which.", "See its message.")
+    width = int(parallel.maximum(float(found[0].shape[1] if found else 0)))
+    features = np.zeros((images.count, width), np.float32)
+    for rows, part in zip(own, found, strict=True):
+        features[rows] = part
+    return summed(features) if world else features
+
+
+def summed(values: Features) -> Features:
+    """The sum over ranks; where each row is of one rank and zero elsewhere, it is exact."""
+    tensor = torch.from_numpy(values)
+    if dist.get_backend() == "nccl":
+        tensor = tensor.cuda()
+    dist.all_reduce(tensor)
+    return tensor.cpu().numpy()
+
+
+def identity(extractor: Extractor) -> str:
+    """One word for the numbers that an extractor gives."""
+    return f"{extractor.name} {extractor.hash} {extractor.resizer} {extractor.precision}"
+
+
+def kept(images: Images, extractor: Extractor, told: Callable[[int], None] = lambda _: None) -> Features:
+    """The same as `extract`, kept in the cache folder under the images' fingerprint and the extractor's identity."""
+    if not images.fingerprint:
+        return extract(images, extractor, told)
+    key = hashlib.sha256(f"{images.fingerprint} {identity(extractor)}".encode()).hexdigest()[:32]
+    file = weights.cache_folder() / "features" / f"{key}.npy"
+    features = read_features(file, images.count)
+    if parallel.maximum(float(features is None)):  # also where one rank's disk has no copy
+        features = extract(images, extractor, told)
+        if not parallel.joined() or dist.get_rank() == 0:
+            keep(file, features)
+    else:
+        told(images.count)
+    assert features is not None
+    return features
+
+
+def read_features(file: Path, count: int) -> Features | None:
+    """Kept features, or None where there are none that can be used."""
+    try:
+        features = np.load(file, allow_pickle=False)
+        file.touch()
+    except (OSError, ValueError, EOFError):
+        return None
+    usable = features.ndim == 2 and len(features) == count and np.isfinite(features).all()
+    return np.asarray(features, np.float32) if usable else None
+
+
+def keep(file: Path, features: Features) -> None:
+    """Write features whole or not at all; a full disk only costs the next evaluation some time."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with durable.replacing(file) as beside:
+            np.save(beside, features)
+        trim(file.parent, file)
+    except OSError as error:
+        print(f"mien: the features of real images could not be kept: {error}", file=sys.stderr)
+
+
+def trim(folder: Path, newest: Path) -> None:
+    """Remove the features longest unused until the folder is within its bound."""
+    files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
+    total = sum(file.stat().st_size for file in files)
+    for file in files:
+        if total <= CACHE_BYTES or file == newest:
+            return
+        total -= file.stat().st_size
+        file.unlink(missing_ok=True)
+
+
+def passport_of(extractor: Extractor) -> dict[str, Any]:
+    """What a score's passport says of the extractor."""
+    return {
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.hash,
+        "resizer": extractor.resizer,
+        "precision": extractor.precision,
+    }

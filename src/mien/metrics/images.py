@@ -1,0 +1,214 @@
+"""The images to be judged: of a pack, of a folder made by anything, or drawn by a model, read in blocks as uint8."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mien.data.containers import Container, Folder, Refused, ZipContainer, images_in
+from mien.data.decode import decode
+from mien.data.pack import Pack, is_pack
+from mien.errors import DataError, Mismatch
+
+Pixels = npt.NDArray[np.uint8]  # [n, H, W, 3]
+HELD_BYTES = 1 << 30  # of samples kept in memory between two metrics
+T = TypeVar("T")
+
+
+class Images(ABC):
+    """Images of one size that can be read by row."""
+
+    name: str  # as a reader would call them
+    split: str  # for the score's name: train, holdout, all, folder, or samples
+    count: int
+    size: tuple[int, int]  # height, width
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Names the content, so that its features can be kept; empty where they should not be."""
+
+    @abstractmethod
+    def read(self, rows: slice) -> Pixels:
+        """The images of some rows, `[n, H, W, 3]`."""
+
+
+class PackImages(Images):
+    """A split of a pack; of a large one, `most` images evenly spread over it."""
+
+    def __init__(self, pack: Pack, split: str = "train", most: int = 50_000) -> None:
+        self.pack, self.split = pack, split
+        rows = pack.rows(split)
+        self.rows = rows if len(rows) <= most else rows[np.arange(most) * len(rows) // most]
+        self.name, self.count, self.size = str(pack.path), len(self.rows), (pack.side, pack.side)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.pack.fingerprint}/{self.split}/{self.count}"
+
+    def read(self, rows: slice) -> Pixels:
+        return np.asarray(self.pack.images[self.rows[rows]])
+
+
+class FolderImages(Images):
+    """Every image of a folder or ZIP, in the order of their names."""
+
+    split = "folder"
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise DataError(f"There is no {path}.", "The path does not exist.", "Check the spelling.")
+        self.name = str(path)
+        self.container: Container = Folder(path) if path.is_dir() else ZipContainer(path)
+        try:
+            self.members = images_in(self.container.members())[0]
+        except Refused as error:
+            raise DataError(f"{path} cannot be read.", str(error), "Name a folder or a ZIP of images.") from error
+        self.count = len(self.members)
+        if not self.count:
+            raise DataError(f"{path} holds no images.", "It has no file named like an image.", "Name another folder.")
+        self.size = self.one(0).shape[:2]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for member in self.members:
+            digest.update(member.name.encode() + b"\0" + hashlib.sha256(self.container.read(member.name)).digest())
+        return digest.hexdigest()
+
+    def one(self, row: int) -> Pixels:
+        name = self.members[row].name
+        try:
+            return np.asarray(decode(self.container.read(name)).image)
+        except Refused as error:
+            why = f"{name} is {error}" if str(error).startswith("not an image") else f"{name}: {error}"
+            raise DataError(
+                f"{self.name} holds a file that is refused.", f"{why}.", "Remove it, and run again."
+            ) from error
+
+    def read(self, rows: slice) -> Pixels:
+        images = []
+        for row in range(*rows.indices(self.count)):
+            image = self.one(row)
+            if image.shape[:2] != self.size:
+                height, width = image.shape[:2]
+                raise Mismatch(
+                    f"{self.name} holds images of more than one size.",
+                    f"{self.members[row].name} is {width}x{height}, the first is {self.size[1]}x{self.size[0]}.",
+                    "Resizing is part of a score: `mien data prepare` makes one size of them, and names how.",
+                )
+            images.append(image)
+        return np.stack(images)
+
+
+class Drawing(Protocol):
+    """What is asked of a sampler."""
+
+    @property
+    def header(self) -> dict[str, Any]: ...
+
+    @property
+    def model_hash(self) -> str: ...
+
+    def sample(self, seeds: Sequence[int]) -> Tensor: ...
+
+
+class DrawnImages(Images):
+    """The faces of seeds 0 to count - 1."""
+
+    split = "samples"
+
+    def __init__(self, sampler: Drawing, count: int, name: str = "model") -> None:
+        self.sampler, self.count, self.name = sampler, count, name
+        side = int(sampler.header["faces"]["side"])
+        self.size = (side, side)
+
+    @property
+    def fingerprint(self) -> str:
+        return ""  # a model changes more often than its samples are judged twice
+
+    def read(self, rows: slice) -> Pixels:
+        start, stop, _ = rows.indices(self.count)
+        return to_pixels(self.sampler.sample(range(start, stop)), start)
+
+
+def to_pixels(images: Tensor, first_seed: int = 0) -> Pixels:
+    """`[n, C, H, W]` in [-1, 1] -> uint8 `[n, H, W, 3]`, rounded to nearest. Raises DataError for what is not a
+    number.
+    """
+    finite = images.flatten(1).isfinite().all(1)
+    if not finite.all():
+        seed = first_seed + int((~finite).nonzero()[0])
+        raise DataError(
+            f"The model's face of seed {seed} is not made of numbers.",
+            "Its pixels hold NaN or infinity: the weights have diverged, or the file is damaged.",
+            "Judge an earlier checkpoint of the run.",
+        )
+    whole = ((images.clamp(-1.0, 1.0) + 1.0) * 127.5).round().byte()
+    return np.ascontiguousarray(whole.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
+
+
+class First(Images):
+    """The first images of others."""
+
+    def __init__(self, images: Images, count: int) -> None:
+        self.images, self.count = images, min(count, images.count)
+        self.name, self.split, self.size = images.name, images.split, images.size
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.images.fingerprint}/first {self.count}" if self.images.fingerprint else ""
+
+    def read(self, rows: slice) -> Pixels:
+        return self.images.read(slice(*rows.indices(self.count)))
+
+
+class Held(Images):
+    """Images whose blocks stay in memory once read, as far as they fit: drawing costs more than keeping."""
+
+    def __init__(self, images: Images) -> None:
+        self.images, self.count = images, images.count
+        self.name, self.split, self.size = images.name, images.split, images.size
+        self.blocks: dict[tuple[int, int], Pixels] = {}
+        self.free = HELD_BYTES
+
+    @property
+    def fingerprint(self) -> str:
+        return self.images.fingerprint
+
+    def read(self, rows: slice) -> Pixels:
+        start, stop, _ = rows.indices(self.count)
+        if (start, stop) not in self.blocks:
+            block = self.images.read(rows)
+            if block.nbytes > self.free:
+                return block
+            self.blocks[start, stop] = block
+            self.free -= block.nbytes
+        return self.blocks[start, stop]
+
+
+def open_images(path: Path, split: str = "all") -> Images:
+    """A pack's split, or every image of a folder or ZIP."""
+    return PackImages(Pack.open(path), split) if is_pack(path) else FolderImages(path)
+
+
+def ahead(tasks: Iterable[Callable[[], T]], depth: int = 2) -> Iterator[T]:
+    """The results of tasks in order, the next few of them computed in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        pending: deque[Future[T]] = deque()
+        for task in tasks:
+            pending.append(pool.submit(task))
+            if len(pending) > depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,0 +1,68 @@
+"""A score and its passport: what must be known to compare it with another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mien.metrics.intervals import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number, its 95% interval, and the protocol that gave it. `name` says the protocol in short: `fid10k_train`."""
+
+    metric: str
+    name: str
+    value: float
+    low: float
+    high: float
+    passport: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(metric: str, name: str, estimate: Estimate, passport: Mapping[str, Any]) -> Score:
+        """A score from an estimate, whose method joins the passport."""
+        return Score(
+            metric=metric,
+            name=name,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            passport={**passport, "interval": estimate.method},
+        )
+
+    def json(self) -> dict[str, Any]:
+        """The score as `evaluate --json` and the files under `eval/` hold it."""
+        return {
+            "metric": self.metric,
+            "name": self.name,
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "passport": dict(self.passport),
+        }
+
+
+def in_thousands(count: int) -> str:
+    """10000 -> 10k, 500 -> 500."""
+    return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
+
+
+# What makes two scores of one metric incomparable when it differs; the rest of a passport may.
+PROTOCOL = (
+    "extractor",
+    "extractor_sha256",
+    "resizer",
+    "precision",
+    "reference",
+    "samples",
+    "legacy",
+    "neighbours",
+    "estimator",
+)
+
+
+def disagreements(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The parts of two passports that differ and make their scores incomparable."""
+    return [part for part in PROTOCOL if a.get(part) != b.get(part)]

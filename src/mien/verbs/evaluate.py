@@ -1,0 +1,258 @@
+"""`mien evaluate`: scores of a model, or of two folders made by anything, each with its passport."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from PIL import Image
+from tqdm import tqdm
+
+from mien import parallel
+from mien.answer import Answer
+from mien.data import open_data
+from mien.data.pack import Pack
+from mien.directory import read_json
+from mien.engine import Engine
+from mien.errors import DataError, Mismatch, StorageError, UsageError
+from mien.metrics.evaluate import DEFAULT, Legacy, drawn, inception
+from mien.metrics.evaluate import evaluate as measure
+from mien.metrics.features import Extractor
+from mien.metrics.images import First, Images, PackImages, open_images
+from mien.metrics.judged import Judged
+from mien.metrics.scores import Score
+from mien.report.grid import grid, save_png
+from mien.run import Device
+from mien.sampler import Sampler
+
+
+def evaluate(
+    model: Path | None = None,
+    /,
+    *,
+    data: str | None = None,
+    real: Path | None = None,
+    fake: Path | None = None,
+    metrics: str = ",".join(DEFAULT),
+    samples: int | None = None,
+    split: Literal["train", "holdout", "all"] = "train",
+    legacy: Legacy | None = None,
+    extractor: str | None = None,
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    device: Device = "auto",
+    code: Path | None = None,
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
+) -> Answer:
+    """Judge a model against its data, or one folder of images against another.
+
+    Every score carries its protocol and a 95% interval. Examples:
+
+        mien evaluate RUN
+        mien evaluate RUN --data faces.pack --metrics fid,kid --samples 5000
+        mien evaluate --real photos/ --fake made-by-anything/
+        mien evaluate --real a/ --fake b/ --legacy pytorch-fid --metrics fid
+        torchrun --nproc-per-node 4 -m mien evaluate RUN
+
+    Parameters
+    ----------
+    model
+        A run, a checkpoint inside it, or a .safetensors file.
+    data
+        The pack to judge it against; a run knows its own.
+    real
+        A folder, ZIP or pack of real images.
+    fake
+        A folder, ZIP or pack of images to judge.
+    metrics
+        Of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl.
+    samples
+        How many faces are drawn: seeds 0 to N-1; as many as there are real images by default, at most 10,000.
+    split
+        The part of the pack that is the reference.
+    legacy
+        The numbers of another package, with its resizing and its range: pytorch-fid, torch-fidelity or clean-fid.
+    extractor
+        FILE.py:NAME, a function without arguments that gives an extractor of your own, in place of Inception.
+    precision
+        Of the extractor; bf16 where it is computed in hardware.
+    device
+        Where to compute.
+    code
+        The file of a model of your own.
+    out
+        A folder for the scores and the closest pairs; by default eval/ in the run, where there is one.
+    """
+    engine = Engine.choose(device, "fp32")
+    with parallel.world(engine.device.type) as world:
+        eye = load_extractor(extractor) if extractor else inception(legacy, precision, engine.device.type)
+        listener = Listener(quiet=not world.first)
+        if model is not None and (real or fake):
+            raise UsageError("Both a model and folders were named.", "One thing is judged at a time.", "Leave one out.")
+        if model is not None:
+            judged = of_model(model, data, split, samples, eye, device, code)
+            out = out or eval_folder(model)
+        elif real and fake:
+            judged = of_folders(real, fake, samples, eye, engine)
+        else:
+            raise UsageError(
+                "There is nothing to judge.",
+                "Neither a model nor both folders were named.",
+                "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
+            )
+        judged.legacy, judged.told = legacy, listener
+        scores = measure(judged, [word.strip() for word in metrics.split(",") if word.strip()])
+        listener.close()
+        if not world.first:
+            return Answer("")
+        files = save(judged, scores, out, model) if out else []
+    for warning in judged.warnings:
+        print(f"mien: {warning}", file=sys.stderr)
+    found = {"scores": [score.json() for score in scores], "warnings": judged.warnings, "files": files}
+    return Answer("\n".join([*table(scores), *files]), found)
+
+
+def of_model(
+    model: Path, data: str | None, split: str, samples: int | None, eye: Extractor, device: Device, code: Path | None
+) -> Judged:
+    """A model's samples against a pack."""
+    sampler = Sampler.load(model, device=device, precision="fp32", code=code)
+    pack = open_pack(data if data is not None else own_data(model), sampler)
+    reference = PackImages(pack, split)
+    if not reference.count:
+        raise DataError(
+            f"{pack.path} has no {split} images.", "Its split is empty.", "Use --split all, or prepare with --holdout."
+        )
+    unseen = PackImages(pack, "holdout") if split == "train" else None
+    judged = Judged(
+        fake=drawn(sampler, reference, samples, str(model)),
+        reference=reference,
+        extractor=eye,
+        unseen=unseen if unseen and unseen.count > 1 else None,
+        sampler=sampler,
+        device=sampler.engine.device.type,
+    )
+    trained_on = sampler.header.get("data", {}).get("fingerprint")
+    if trained_on != pack.fingerprint:
+        judged.warnings.append(f"{model} was trained on other data than {pack.path}: memorisation says nothing of it")
+    return judged
+
+
+def of_folders(real: Path, fake: Path, samples: int | None, eye: Extractor, engine: Engine) -> Judged:
+    """One set of images against another."""
+    images = open_images(fake)
+    shown: Images = First(images, samples) if samples else images
+    return Judged(fake=shown, reference=open_images(real), extractor=eye, device=engine.device.type)
+
+
+def open_pack(data: str, sampler: Sampler) -> Pack:
+    """The pack to judge against. Raises Mismatch for a model of another size."""
+    pack = open_data(data, sampler.faces.side)
+    if pack.side != sampler.faces.side:
+        raise Mismatch(
+            f"The model draws {sampler.faces.side} px, {data} holds {pack.side} px.",
+            "Resizing one to the other would be part of the score.",
+            f"Prepare a pack with --size {sampler.faces.side}.",
+        )
+    return pack
+
+
+def own_data(model: Path) -> str:
+    """What a run was trained on, from the data.json above the model."""
+    run = home_of(model)
+    known = read_json(run / "data.json") if run else None
+    if known is None:
+        raise UsageError(
+            f"{model} does not say what it is judged against.", "It is no run.", "Name a pack with --data."
+        )
+    return str(known["name"])
+
+
+def home_of(model: Path) -> Path | None:
+    """The run directory that a model is or lies in."""
+    return next((place for place in (model, *model.resolve().parents[:3]) if (place / "run.json").is_file()), None)
+
+
+def eval_folder(model: Path) -> Path | None:
+    """Where a run keeps its scores."""
+    run = home_of(model)
+    return run / "eval" if run else None
+
+
+def load_extractor(words: str) -> Extractor:
+    """An extractor from `FILE.py:NAME`, a function without arguments in a file of the user's."""
+    file, _, name = words.rpartition(":")
+    if not Path(file).is_file():
+        raise DataError(f"There is no {file or words}.", "An extractor is FILE.py:NAME.", "Check the spelling.")
+    found = runpy.run_path(file).get(name)
+    if not callable(found):
+        raise UsageError(
+            f"`{words}` is not an extractor.",
+            "It is FILE.py:NAME, where NAME is a function that returns one.",
+            "docs/metrics.md shows one in ten lines.",
+        )
+    eye: Extractor = found()
+    return eye
+
+
+class Listener:
+    """A progress bar on stderr for every set of images that is looked at."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet, self.what = quiet, ""
+        self.bar: tqdm[Any] | None = None
+
+    def __call__(self, what: str, count: int, total: int) -> None:
+        if self.quiet:
+            return
+        if self.bar is None or self.what != what or self.bar.n >= total:
+            self.close()
+            self.what = what
+            self.bar = tqdm(total=total, desc=what, unit=" images", leave=False, disable=None, mininterval=0.5)
+        self.bar.update(min(count, total - self.bar.n))
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def table(scores: Sequence[Score]) -> list[str]:
+    """Name, value and interval, a line each."""
+    width = max(len(score.name) for score in scores)
+    return [f"{s.name:<{width}}  {s.value:10.4f}   [{s.low:.4f}, {s.high:.4f}]" for s in scores]
+
+
+def save(judged: Judged, scores: Sequence[Score], out: Path, model: Path | None) -> list[str]:
+    """Append each score to `out/METRIC.jsonl`, and write the pictures. Returns the pictures' paths."""
+    seen = seen_of(model)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for score in scores:
+            with (out / f"{score.metric}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**({} if seen is None else {"seen": seen}), **score.json()}) + "\n")
+        files = []
+        for name, pixels in judged.pictures.items():
+            cells = [Image.fromarray(image) for image in pixels]
+            path = out / f"{name}.png"
+            save_png(
+                grid(cells, columns=len(cells) // 2), path, {"shows": "samples above their nearest training image"}
+            )
+            files.append(str(path))
+        return files
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written.", str(error), "Name another folder with --out.") from error
+
+
+def seen_of(model: Path | None) -> int | None:
+    """The images a checkpoint had seen, from its folder's name."""
+    if model is None:
+        return None
+    from mien.checkpoint import find_model
+
+    name = find_model(model).resolve().parent.name
+    return int(name) if name.isdigit() else None
