@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb("mien.verbs.train:command", "teach a generator to draw faces", typed_flags=True),
     "sample": Verb("mien.verbs.sample:sample", "draw faces: a grid or single files"),
     "walk": Verb("mien.verbs.walk:walk", "move through faces: mp4, gif, webp or a strip"),
+    "evaluate": Verb("mien.verbs.evaluate:evaluate", "judge a model, or one folder of images against another"),
     "data prepare": Verb("mien.verbs.data:prepare", "turn photographs into a pack"),
     "data info": Verb("mien.verbs.data:info", "say what a pack holds"),
     "data check": Verb("mien.verbs.data:check", "look at photographs without writing a pack"),
