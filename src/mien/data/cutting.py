@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -26,6 +26,12 @@ class Cutting:
     eye_distance: float = 0.26  # of `face`: between the eyes, as a share of the side
     eye_height: float = 0.47  # of `face`: of the eyes, as a share of the side, from the top
     signatures: bool = False  # whether near duplicates are looked for
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a pack says of it: the fields that mattered."""
+        idle = {"signatures"} if self.crop == "face" else {"signatures", "eye_distance", "eye_height"}
+        return {name: value for name, value in asdict(self).items() if name not in idle}
 
 
 class Made(NamedTuple):

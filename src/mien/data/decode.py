@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from mien.data.containers import Refused
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 50_000_000  # larger ones are refused before they are decoded: 200 MB of memory each
 MIN_SIDE = 16  # pixels; below it there is no face to see
 DRAFT_PIXELS = 12_000_000  # JPEGs above it are decoded at half size by their own transform: far above any training size

@@ -106,3 +106,25 @@ def count_labels(names: Sequence[str], labels: Labels | None) -> dict[str, dict[
         name: {"yes": int(yes[i]), "no": int(len(labels) - yes[i] - unknown[i]), "unknown": int(unknown[i])}
         for i, name in enumerate(names)
     }
+
+
+def together(labels: Labels) -> NDArray[np.float64]:
+    """`[d, d]`: of the images with the row's label, the share that has the column's too; NaN where there are none.
+
+    Images where either is not known do not count.
+    """
+    known, yes = (~np.isnan(labels)).astype(np.float64), (np.nan_to_num(labels) > 0.5).astype(np.float64)
+    both, base = yes.T @ yes, yes.T @ known
+    return np.divide(both, base, out=np.full_like(both, np.nan), where=base > 0)
+
+
+def strongest(names: Sequence[str], labels: Labels, most: int = 8) -> list[tuple[str, str, float]]:
+    """The pairs of labels that go together most, or exclude each other most, by their correlation in [-1, 1]."""
+    known = labels[~np.isnan(labels).any(axis=1)]
+    varied = np.flatnonzero(known.std(axis=0) > 0) if len(known) else np.array([], dtype=np.int64)
+    if len(varied) < 2:
+        return []
+    correlation = np.atleast_2d(np.corrcoef(known[:, varied], rowvar=False))
+    rows, columns = np.triu_indices(len(varied), 1)
+    order = np.argsort(-np.abs(correlation[rows, columns]), kind="stable")[:most]
+    return [(names[varied[rows[i]]], names[varied[columns[i]]], float(correlation[rows[i], columns[i]])) for i in order]

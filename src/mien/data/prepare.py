@@ -250,7 +250,7 @@ def describe(todo: Plan, kept: Listing, found: Mapping[str, Any]) -> dict[str, A
     return {
         "key": todo.key,
         "source": {**todo.source.description, "layout": kept.layout},
-        "recipe": {**asdict(todo.preparation), **asdict(todo.cutting), "decoder": f"Pillow {PIL.__version__}"},
+        "recipe": {**asdict(todo.preparation), **todo.cutting.told, "decoder": f"Pillow {PIL.__version__}"},
         "label_scales": dict(kept.scales),
         "remarks": list(kept.remarks),
         "others": dict(kept.others),

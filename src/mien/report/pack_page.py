@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from mien import durable
 from mien.data.check import SHEET, spread
+from mien.data.labels import together
 from mien.data.pack import Images, Pack
 from mien.report.grid import grid
 from mien.report.html import Markup, document, join, tag
@@ -28,16 +28,6 @@ def contact_sheet(images: Images) -> Image.Image:
 def sheet_of(pack: Pack) -> Image.Image:
     """The contact sheet of a pack: rows evenly spread."""
     return contact_sheet(pack.images[spread(len(pack), SHEET)])
-
-
-def together(labels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """`[d, d]`: of the images with the row's label, the share that has the column's too; NaN where there are none.
-
-    Images where either is not known do not count.
-    """
-    known, yes = (~np.isnan(labels)).astype(np.float64), (np.nan_to_num(labels) > 0.5).astype(np.float64)
-    both, base = yes.T @ yes, yes.T @ known
-    return np.divide(both, base, out=np.full_like(both, np.nan), where=base > 0)
 
 
 def write_pack_page(pack: Pack, folder: Path) -> tuple[Path, Path]:

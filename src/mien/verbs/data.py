@@ -1,17 +1,30 @@
-"""`mien data`: photographs into packs."""
+"""`mien data`: photographs into packs, and what they hold."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from mien.answer import Answer
 from mien.data import Preparation, find_source
 from mien.data import prepare as prepare_pack
+from mien.data.check import Examination
+from mien.data.check import check as check_source
 from mien.data.geometry import Box
-from mien.data.pack import Pack
+from mien.data.labels import strongest
+from mien.data.pack import Pack, is_pack
+from mien.data.prepare import REFUSED_SHARE
+from mien.data.stylegan import write_zip
 from mien.errors import UsageError
+
+SHOWN = 10  # refused files that are named on the screen; all of them stand in pack.json
+
+Out = Annotated[Path | None, Parameter(name=("--out", "-o"))]
+Switch = Parameter(negative=())
 
 
 def prepare(
@@ -19,7 +32,7 @@ def prepare(
     pack: Path,
     /,
     *,
-    size: int = 64,
+    size: int | None = None,
     crop: str | None = None,
     box: str | None = None,
     resampler: str | None = None,
@@ -29,25 +42,28 @@ def prepare(
     balance: str = "",
     limit: int | None = None,
     holdout: float = 0.0,
-    dedupe: bool = False,
-    force: bool = False,
+    dedupe: Annotated[bool, Switch] = False,
+    force: Annotated[bool, Switch] = False,
     workers: int | None = None,
 ) -> Answer:
     """Turn photographs into a pack, ready to train on.
 
-    Examples: `mien data prepare photos/ photos.pack --size 64`,
-    `mien data prepare celeba.zip men.pack --where Male=1 --labels Eyeglasses,Beard=!No_Beard,Bald`
+    The same command again after an interruption goes on where it was. Under torchrun all processes share the work. Examples:
+
+        mien data prepare photos/ photos.pack --size 64
+        mien data prepare celeba.zip men.pack --where Male=1 --labels Eyeglasses,Beard=!No_Beard,Bald
+        mien data prepare photos.pack photos.zip        # the StyleGAN family's archive
 
     Parameters
     ----------
     source
-        A folder, ZIP, tar or list of files; CelebA and other layouts are recognised.
+        A folder, ZIP, tar, list of files, CSV or Parquet table, or pack; CelebA, LFW and other layouts are recognised.
     pack
-        The directory to make. The same command again after an interruption goes on where it was.
+        The directory to make; with the ending .zip, an archive as the StyleGAN family reads it.
     size
-        Height and width of the finished images, in pixels.
+        Height and width of the finished images, in pixels. Default: 64, or the pack's own.
     crop
-        How the square is cut: center, squash, celeba-148, celeba-128-vae, lfw-150, face. Default: the layout's own.
+        How the square is cut: center, squash, face, celeba-148, celeba-128-vae, lfw-150. Default: the layout's own.
     box
         LEFT,TOP,RIGHT,BOTTOM in pixels of every picture, instead of a named crop.
     resampler
@@ -65,7 +81,7 @@ def prepare(
     holdout
         Share of the images held out for evaluation, by identity where it is known.
     dedupe
-        Leave out images whose pixels occur before.
+        Leave out images that occur before, exactly or nearly.
     force
         Keep on when more than 1% of the images are refused.
     workers
@@ -85,23 +101,93 @@ def prepare(
         dedupe=dedupe,
     )
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    made = prepare_pack(find_source(source), pack, preparation, workers=workers, force=force, rank=rank, world=world)
+    to_archive = pack.suffix.lower() == ".zip"
+    if to_archive and is_pack(source) and preparation == Preparation():  # as it is
+        write_zip(Pack.open(source), pack)
+        return Answer(f"{pack}: {len(Pack.open(source)):,} images", {"path": str(pack)})
+    target = pack.with_name(f".{pack.name}.pack") if to_archive else pack
+    made = prepare_pack(find_source(source), target, preparation, workers=workers, force=force, rank=rank, world=world)
     if made is None:
         return Answer(f"rank {rank} of {world} did its share of {pack}", {"rank": rank, "world": world})
-    return Answer(summary(made), described(made))
+    answer = Answer(summary(made), described(made))
+    if to_archive:
+        write_zip(made, pack)
+        shutil.rmtree(target)
+    return answer
 
 
-def info(pack: Path, /) -> Answer:
-    """Say what a pack holds.
+def info(pack: Path, /, *, out: Out = None) -> Answer:
+    """Say what a pack holds, after reading every byte of it; write a contact sheet and a report page.
+
+    Examples:
+
+        mien data info photos.pack
+        mien data info photos.pack -o about/
 
     Parameters
     ----------
     pack
         A pack.
+    out
+        The folder for contact.png and report.html. Default: the pack itself.
     """
+    from mien.report.pack_page import write_pack_page  # draws with torch: not for `prepare`
+
     opened = Pack.open(pack)
     opened.verify()
-    return Answer(summary(opened), described(opened))
+    sheet, page = write_pack_page(opened, out or pack)
+    told = {**described(opened), "files": {"contact_sheet": str(sheet), "report": str(page)}}
+    lines = [summary(opened)]
+    if opened.labels is not None:
+        pairs = strongest(opened.label_names, opened.labels)
+        told["together"] = [{"labels": [one, other], "correlation": round(value, 4)} for one, other, value in pairs]
+        lines += [f"  {value:>+11.2f}  correlation of {one} and {other}" for one, other, value in pairs]
+    return Answer("\n".join([*lines, f"  wrote        {sheet}, {page}"]), told)
+
+
+def check(
+    source: Path,
+    /,
+    *,
+    out: Out = None,
+    crop: str | None = None,
+    size: int = 64,
+    strict: Annotated[bool, Switch] = False,
+    workers: int | None = None,
+) -> Answer:
+    """Look at photographs as `prepare` would, without writing a pack: what is damaged, doubled, small, labelled.
+
+    Writes a contact sheet. Examples:
+
+        mien data check photos/
+        mien data check celeba.zip -o sheet.png --strict
+
+    Parameters
+    ----------
+    source
+        What `mien data prepare` takes.
+    out
+        The contact sheet. Default: NAME-check.png here.
+    crop
+        As `mien data prepare` takes it.
+    size
+        Height and width of the images on the sheet, in pixels.
+    strict
+        Exit with 3 when a single image is refused, instead of more than 1%.
+    workers
+        Processes that decode. Default: one for each core.
+    """
+    from mien.report.pack_page import contact_sheet
+
+    seen = check_source(find_source(source), Preparation(side=size, crop=crop), workers)
+    report = seen.report
+    sheet = out or Path(f"{source.resolve().stem}-check.png")
+    if len(seen.samples):
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(seen.samples).save(sheet)
+        report["contact_sheet"] = str(sheet)
+    allowed = 0 if strict else REFUSED_SHARE * report["counts"]["selected"]
+    return Answer(examined(seen, report), report, exit_code=3 if report["counts"]["refused"] > allowed else 0)
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -110,7 +196,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def conditions(text: str) -> dict[str, str]:
-    """`Male=1,Bald=0` -> {"Male": "1", "Bald": "0"}; a bare name means 1, `!Name` means 0."""
+    """`Male=1,Bald=0` -> {"Male": "1", "Bald": "0"}; a bare name means 1."""
     pairs = (word.partition("=") for word in words(text))
     return {name.strip(): value.strip() or "1" for name, _, value in pairs}
 
@@ -122,9 +208,8 @@ def parse_box(text: str) -> Box:
         if not (0 <= left < right and 0 <= top < bottom):
             raise ValueError
     except ValueError:
-        raise UsageError(
-            f"--box {text} is not a box.", "A box is four pixel positions.", "Write --box 25,50,153,178."
-        ) from None
+        example = "Write --box 25,50,153,178."
+        raise UsageError(f"--box {text} is not a box.", "A box is LEFT,TOP,RIGHT,BOTTOM.", example) from None
     return (left, top, right, bottom)
 
 
@@ -136,35 +221,76 @@ def described(pack: Pack) -> dict[str, Any]:
 def summary(pack: Pack) -> str:
     """The pack for a reader."""
     meta = pack.meta
-    counts, recipe = meta["counts"], meta["recipe"]
+    counts, recipe, source = meta["counts"], meta["recipe"], meta["source"]
     lines = [
         f"{pack.path}: {len(pack):,} images of {pack.side}x{pack.side}, {len(pack.label_names)} labels",
-        f"  source       {meta['source']['name']} ({meta['source']['layout']}), crop {recipe['crop']}, {recipe['resampler']}",
+        f"  source       {source['name']} ({source['layout']}), crop {recipe['crop']}, {recipe['resampler']}",
         f"  fingerprint  {pack.fingerprint[:16]}",
+        f"  counts       {', '.join(steps(counts))}",
     ]
-    steps = [f"{counts['found']:,} found"]
-    if "where" in counts:
-        steps.append(f"{counts['where']:,} fit --where")
-    if "balance" in counts:
-        steps.append(f"{counts['balance']['of_each']:,} of each kind")
-    steps += [f"{counts['refused']:,} refused", f"{counts['kept']:,} kept"]
-    lines.append(f"  counts       {', '.join(steps)}")
     if len(meta["splits"]) > 1:
         lines.append(f"  splits       {', '.join(f'{count:,} {split}' for split, count in meta['splits'].items())}")
     if "balance" in counts:
-        lines += [
-            f"  left out     {count:,} with {words}" for words, count in counts["balance"]["left_out"].items() if count
-        ]
-    lines += [f"  remark       {remark}" for remark in meta["remarks"]]
-    lines += [f"  {count:>11,}  {note}" for note, count in sorted(meta["notes"].items())]
-    if counts["labels"]:
-        width = max(map(len, counts["labels"]))
-        lines.append(f"  {'label':<{width}}     yes        no   unknown")
-        lines += [
-            f"  {n:<{width}} {c['yes']:>7,}   {c['no']:>7,}   {c['unknown']:>7,}" for n, c in counts["labels"].items()
-        ]
-    if meta["refused"]:
-        lines += [f"  refused {item['name']}: {item['reason']}" for item in meta["refused"][:10]]
-        if len(meta["refused"]) > 10:
-            lines.append(f"  ... and {len(meta['refused']) - 10:,} more in pack.json")
-    return "\n".join(lines)
+        left_out = counts["balance"]["left_out"].items()
+        lines += [f"  left out     {count:,} with {combination}" for combination, count in left_out if count]
+    lines += label_lines(counts["labels"])
+    lines += remark_lines(meta["remarks"], meta["notes"])
+    return "\n".join(lines + refused_lines(meta["refused"], "pack.json"))
+
+
+def steps(counts: dict[str, Any]) -> list[str]:
+    """What each step of a preparation left."""
+    told = [f"{counts['found']:,} found"]
+    if "where" in counts:
+        told.append(f"{counts['where']:,} fit --where")
+    if "balance" in counts:
+        told.append(f"{counts['balance']['of_each']:,} of each kind")
+    told.append(f"{counts['refused']:,} refused")
+    if "duplicates" in counts:
+        told.append(f"{counts['duplicates']:,} duplicates and {counts['near_duplicates']:,} near ones left out")
+    return [*told, f"{counts['kept']:,} kept"]
+
+
+def examined(seen: Examination, report: dict[str, Any]) -> str:
+    """An examination for a reader."""
+    counts, source = report["counts"], report["source"]
+    lines = [
+        f"{source['name']} ({source['layout']}): {counts['usable']:,} of {counts['found']:,} images can be used",
+        f"  crop         {report['crop']}",
+    ]
+    if report["smallest"]:
+        (small_x, small_y), (large_x, large_y) = report["smallest"], report["largest"]
+        lines.append(f"  sizes        {small_x}x{small_y} to {large_x}x{large_y} pixels")
+    if report["groups"]:
+        lines.append(f"  identities   {report['groups']:,}")
+    lines.append(f"  duplicates   {len(report['duplicates']):,} exact, {len(report['near_duplicates']):,} near")
+    pairs = [*report["duplicates"], *report["near_duplicates"]]
+    lines += [f"               {name} = {first}" for name, first in pairs[:SHOWN]]
+    if report["others"]:
+        lines.append(f"  left aside   {', '.join(f'{count:,} {suffix}' for suffix, count in report['others'].items())}")
+    lines += [f"  {count:>11,}  refused: {reason}" for reason, count in report["reasons"].items()]
+    lines += label_lines(report["labels"])
+    lines += remark_lines(report["remarks"], report["notes"])
+    lines += refused_lines(report["refused"], "--json")
+    return "\n".join(lines + ([f"  wrote        {report['contact_sheet']}"] if "contact_sheet" in report else []))
+
+
+def label_lines(counted: dict[str, dict[str, int]]) -> list[str]:
+    """How often each label is yes, no and not known."""
+    if not counted:
+        return []
+    width = max(5, *map(len, counted))
+    lines = [f"  {'label':<{width}} {'yes':>9} {'no':>9} {'unknown':>9}"]
+    return lines + [f"  {n:<{width}} {c['yes']:>9,} {c['no']:>9,} {c['unknown']:>9,}" for n, c in counted.items()]
+
+
+def remark_lines(remarks: list[str], notes: dict[str, int]) -> list[str]:
+    return [f"  remark       {remark}" for remark in remarks] + [
+        f"  {count:>11,}  {note}" for note, count in notes.items()
+    ]
+
+
+def refused_lines(refused: list[dict[str, str]], where: str) -> list[str]:
+    lines = [f"  refused      {item['name']}: {item['reason']}" for item in refused[:SHOWN]]
+    more = len(refused) - SHOWN
+    return [*lines, f"               and {more:,} more, see {where}"] if more > 0 else lines

@@ -1,0 +1,89 @@
+"""Look at a source as a preparation would, and write no pack."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.data.crew import shard_path
+from mien.data.labels import count_labels
+from mien.data.pack import Images
+from mien.data.plan import Plan, Preparation, plan
+from mien.data.prepare import Outcome, collect, decode_share
+from mien.data.source import Source
+from mien.data.worker import Shard
+
+SHEET = 100  # images on a contact sheet
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a preparation would meet."""
+
+    plan: Plan
+    outcome: Outcome
+    samples: Images  # [up to SHEET, side, side, 3], evenly from the usable images
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Everything but the pixels, as JSON."""
+        listing, outcome = self.plan.listing, self.outcome
+        repeated = outcome.repeated()
+        pairs = [(place, earlier, exact) for place, (earlier, exact) in repeated.items()]
+        names = [listing.names[row] for row in outcome.kept]
+        labels = None if listing.labels is None else listing.labels[outcome.kept]
+        return {
+            "source": {**self.plan.source.description, "layout": listing.layout},
+            "crop": self.plan.cutting.crop,
+            "counts": {**self.plan.counts, "usable": len(outcome.kept), "refused": len(outcome.refused)},
+            "reasons": dict(Counter(general(item["reason"]) for item in outcome.refused).most_common()),
+            "refused": outcome.refused,
+            "notes": dict(sorted(outcome.notes.items())),
+            "sizes": [[width, height, count] for (width, height), count in outcome.sizes.most_common(20)],
+            "smallest": list(min(outcome.sizes, key=min, default=())),
+            "largest": list(max(outcome.sizes, key=max, default=())),
+            "groups": len(set(listing.groups)) if listing.groups else None,
+            "duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if exact],
+            "near_duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if not exact],
+            "labels": count_labels(listing.label_names, labels),
+            "others": dict(listing.others),
+            "remarks": list(listing.remarks),
+        }
+
+
+def check(source: Source, preparation: Preparation, workers: int | None = None) -> Examination:
+    """Decode and cut every image once, keep nothing on disk. Raises DataError when the source holds no images."""
+    todo = plan(source, replace(preparation, dedupe=True))
+    with tempfile.TemporaryDirectory(prefix="mien-check-") as name:
+        folder = Path(name)
+        decode_share(todo, folder, workers)
+        outcome = collect(todo, folder)
+        return Examination(todo, outcome, sample(todo, folder, outcome))
+
+
+def sample(todo: Plan, folder: Path, outcome: Outcome) -> Images:
+    """Usable images, evenly spread."""
+    wanted = {outcome.kept[place] for place in spread(len(outcome.kept), SHEET)}
+    found = [np.empty((0, todo.cutting.side, todo.cutting.side, 3), dtype=np.uint8)]
+    for number, part in enumerate(todo.shards):
+        if wanted.isdisjoint(range(part.start, part.stop)):
+            continue
+        shard = Shard.load(shard_path(folder, number))
+        found.append(shard.images[[part.start + position in wanted for position in shard.kept]])
+    return np.concatenate(found)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` places among `count`, evenly spread."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
+
+
+def general(reason: str) -> str:
+    """A reason without the figures of one file: `20x30: smaller than 16 pixels` -> `smaller than 16 pixels`."""
+    head, separator, tail = reason.partition(": ")
+    return tail if separator and "x" in head and head[:1].isdigit() else head if head == "damaged" else reason

@@ -1,0 +1,148 @@
+"""The torture set: every file classified as specified, quickly, in bounded memory, by `check` and by `prepare`."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mien.data import Preparation, find_source, prepare
+from mien.data.check import check
+from mien.data.containers import Refused
+from mien.data.decode import decode
+from mien.errors import DataError
+from tests.data_torture import ACCEPTED, face, png_header, saved, text_bomb, torture_files, write_torture
+
+
+@pytest.fixture(scope="module")
+def torture(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("torture")
+    return folder, write_torture(folder)
+
+
+def judge(expected: dict[str, str], refused: dict[str, str]) -> list[str]:
+    """The files that were not classified as specified."""
+    return [
+        f"{name}: expected {pattern or 'accepted'}, got {refused.get(name, 'accepted')}"
+        for name, pattern in expected.items()
+        if (name in refused) != (pattern != ACCEPTED) or not re.search(pattern, refused.get(name, ""))
+    ]
+
+
+def test_check_classifies_every_file(torture: tuple[Path, dict[str, str]]) -> None:
+    folder, expected = torture
+    assert len(expected) >= 60
+    started = time.perf_counter()
+    report = check(find_source(folder), Preparation(side=32), workers=2).report
+    assert time.perf_counter() - started < 60
+    assert judge(expected, {item["name"]: item["reason"] for item in report["refused"]}) == []
+    assert report["counts"]["found"] == len(expected)
+    assert report["others"] == {".txt": 1}
+
+
+def test_decoding_them_all_takes_little_memory(torture: tuple[Path, dict[str, str]]) -> None:
+    program = (
+        "import sys, pathlib, re; from mien.data.containers import Folder, Refused; from mien.data.decode import decode\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
+        "folder, before = Folder(pathlib.Path(sys.argv[1])), peak()\n"
+        "for member in folder.members():\n"
+        "    try: decode(folder.read(member.name))\n"
+        "    except Refused: pass\n"
+        "print((peak() - before) // 1024)"
+    )
+    command = [sys.executable, "-c", program, str(torture[0])]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown < 300, f"{grown} MB"
+
+
+def test_prepare_names_what_it_refuses_and_asks_first(torture: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    folder, expected = torture
+    with pytest.raises(DataError, match="--force"):
+        prepare(find_source(folder), tmp_path / "t.pack", Preparation(side=32), workers=2)
+    pack = prepare(find_source(folder), tmp_path / "t.pack", Preparation(side=32), workers=2, force=True)
+    assert pack is not None
+    assert judge(expected, {item["name"]: item["reason"] for item in pack.meta["refused"]}) == []
+    assert len(pack) == sum(pattern == ACCEPTED for pattern in expected.values())
+    assert pack.meta["notes"]["animated: first frame"] == 3
+    assert list(tmp_path.iterdir()) == [pack.path]
+
+
+@pytest.mark.parametrize("data", [png_header(9000, 9000), png_header(14000, 14000), text_bomb()])
+def test_bombs_are_refused_before_they_are_decoded(data: bytes) -> None:
+    started = time.perf_counter()
+    with pytest.raises(Refused):
+        decode(data)
+    assert time.perf_counter() - started < 0.5  # decoding takes seconds
+
+
+def decoded(name: str, background: str = "white") -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.asarray(decode(torture_files()[name][0], background).image)
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    for name in ("grey16.png", "grey16.tiff", "rgb16.png"):
+        assert np.abs(decoded(name).astype(int) - round(40000 / 257)).max() <= 1, name
+    assert (decoded("float.tiff") == 128).all()
+
+
+def test_alpha_is_composed_on_the_chosen_colour() -> None:
+    white, black = decoded("rgba.png"), decoded("rgba.png", "black")
+    assert white[0].min() >= 254 and black[0].max() <= 1  # the gradient begins transparent
+    assert np.abs(white[-1].astype(int) - black[-1]).max() <= 1  # and ends opaque
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied(orientation: int) -> None:
+    image = decode(torture_files()[f"exif_{orientation}.jpg"][0]).image
+    assert image.size == ((64, 96) if orientation >= 5 else (96, 64))
+    stored = Image.open(io.BytesIO(saved(face(96, 64), "JPEG")))
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    upright = stored.transpose(undo[orientation]) if orientation > 1 else stored
+    assert np.array_equal(np.asarray(image), np.asarray(upright))
+
+
+def test_modes_keep_their_colours() -> None:
+    reference = np.asarray(face()).astype(int)
+    for name in ("cmyk.jpg", "cmyk.tiff", "plain.bmp", "plain.ppm", "lossless.webp", "animated.png", "really_png.jpg"):
+        assert np.abs(decoded(name) - reference).mean() < 4, name
+    grey = decoded("grey.jpg")
+    assert (grey[..., 0] == grey[..., 2]).all()
+
+
+def test_colour_profiles_are_converted() -> None:
+    plain, converted = decoded("progressive.jpg").astype(int), decode(torture_files()["other_profile.jpg"][0])
+    assert "colour profile converted" in converted.notes
+    assert np.abs(np.asarray(converted.image) - plain).mean() > 10
+    assert decode(torture_files()["broken_profile.jpg"][0]).notes == ("colour profile unreadable: taken as sRGB",)
+
+
+@pytest.mark.slow
+def test_mutated_images_neither_crash_nor_hang() -> None:
+    generator = np.random.default_rng(0)
+    plain = [data for name, (data, pattern) in torture_files().items() if pattern == ACCEPTED and len(data) < 60_000]
+    for number in range(10_000):
+        data = bytearray(plain[number % len(plain)])
+        for place in generator.integers(0, len(data), 1 + number % 8):
+            data[place] = generator.integers(0, 256)
+        started = time.perf_counter()
+        try:
+            image = decode(bytes(data)).image
+            assert image.mode == "RGB"
+        except Refused as refusal:
+            assert str(refusal)
+        assert time.perf_counter() - started < 2
