@@ -85,17 +85,18 @@ class TensorBoard:
         self.run_dir, self.start = run_dir, purge_step
         self.forgiving = Forgiving(run_dir)
         self.writer: Any = None
+        self.open_writer: Callable[..., Any] | None = None
+        with suppress(ImportError):  # here, not in a step: it takes a second
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.open_writer = SummaryWriter
 
     def after_step(self, progress: Progress, model: Model) -> None:
-        if not (progress.log or progress.show):
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
+        if self.open_writer is None or not (progress.log or progress.show):
             return
         with self.forgiving("tensorboard"):
             try:
-                self._write(progress, SummaryWriter)
+                self._write(progress, self.open_writer)
             except OSError:
                 self.close("failed")  # its thread is dead; the next call opens another file
                 raise

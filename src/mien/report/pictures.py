@@ -57,7 +57,7 @@ def compress(seen: int, path: Path, most_bytes: int) -> Picture:
     while True:
         for quality in (84, 70, 55):
             buffer = io.BytesIO()
-            shown.save(buffer, format="WEBP", quality=quality, method=3)
+            shown.save(buffer, format="WEBP", quality=quality, method=2)
             if buffer.tell() <= most_bytes:
                 source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
                 return Picture(seen, source, *shown.size)
