@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from safetensors import SafetensorError, safe_open
 
-from mien import checkpoint
 from mien.core import JSON
 from mien.errors import MienError
 from mien.report.grid import read_recipe
@@ -100,9 +99,10 @@ def interval(score: JSON) -> tuple[float, float]:
 
 def parameters(record: Record) -> int | None:
     """Learned numbers in the newest model of a run, or None where there is no checkpoint to look into."""
-    for path in checkpoint.all_of(record.directory / "checkpoints"):
+    models = [path for path in record.directory.glob("checkpoints/*/model.safetensors") if path.parent.name.isdigit()]
+    for path in sorted(models, key=lambda path: -int(path.parent.name)):
         try:
-            with safe_open(path / "model.safetensors", framework="np") as file:
+            with safe_open(path, framework="np") as file:
                 names = [name for name in file.keys() if not name.endswith(BUFFERS)]  # noqa: SIM118 - not a mapping
                 return sum(int(math.prod(file.get_slice(name).get_shape())) for name in names)
         except (OSError, SafetensorError):
