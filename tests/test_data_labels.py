@@ -1,0 +1,155 @@
+"""Selection: labels chosen and negated, conditions, balance, and splits that tear nobody apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.data.drawn import DrawnFaces
+from mien.data.labels import balance, choose, count_labels, strongest, together, where
+from mien.data.plan import Preparation, plan, select
+from mien.data.source import Listing
+from mien.data.sources import find_source
+from mien.data.split import hold_out
+from mien.errors import DataError, UsageError
+from tests.conftest import SHARED
+
+NAN = np.nan
+
+
+def listing(**columns: list[float]) -> Listing:
+    labels = np.array(list(columns.values()), dtype=np.float32).T
+    return Listing(
+        layout="test",
+        names=[f"{row}.png" for row in range(len(labels))],
+        label_names=tuple(columns),
+        labels=labels,
+        scales={"Age": (0, 100)} if "Age" in columns else {},
+    )
+
+
+def test_labels_are_chosen_renamed_and_negated() -> None:
+    chosen = choose(listing(A=[0, 1, NAN], B=[1, 0.25, 0], Age=[0.2, 0.3, 1]), ["B", "Not_old=!Age", "!A"])
+    assert chosen.label_names == ("B", "Not_old", "Not_A") and chosen.labels is not None
+    assert np.allclose(chosen.labels, [[1, 0.8, 1], [0.25, 0.7, 0], [0, 0, NAN]], equal_nan=True)
+    assert chosen.scales == {"Not_old": (100, 0)}
+
+
+@pytest.mark.parametrize("choices", [["Nope"], ["A", "A"], ["B=!Nope"]])
+def test_wrong_choices_are_usage_errors(choices: list[str]) -> None:
+    with pytest.raises(UsageError):
+        choose(listing(A=[0, 1]), choices)
+
+
+def test_conditions() -> None:
+    found = listing(A=[0, 1, 1, NAN], Age=[0.2, 0.3, 0.5, 0.3])
+    assert where(found, {"A": "1"}).tolist() == [1, 2]
+    assert where(found, {"!A": "1"}).tolist() == [0]
+    assert where(found, {"A": "1", "Age": "25..40"}).tolist() == [1]
+    assert where(found, {"Age": "30"}).tolist() == [1, 3]
+    with pytest.raises(UsageError, match="not a condition"):
+        where(found, {"A": "yes"})
+
+
+def test_balance_takes_equal_counts_of_every_combination() -> None:
+    found = listing(A=[0, 0, 0, 1, 1, 1, NAN], B=[0, 0, 1, 0, 1, 1, 1])
+    rows, report = balance(found, ["A", "B"])
+    assert rows.tolist() == [0, 2, 3, 4] and report["of_each"] == 1 and report["not_known"] == 1
+    assert report["left_out"] == {"A=0, B=0": 1, "A=0, B=1": 0, "A=1, B=0": 0, "A=1, B=1": 1}
+    rows, report = balance(found, ["A"], limit=4)
+    assert rows.tolist() == [0, 1, 3, 4] and report["of_each"] == 2
+
+
+def test_counts() -> None:
+    found = listing(A=[0, 1, 1, NAN])
+    assert count_labels(found.label_names, found.labels) == {"A": {"yes": 2, "no": 1, "unknown": 1}}
+
+
+def test_labels_together() -> None:
+    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, NAN, 0]], dtype=np.float32)
+    assert np.allclose(together(labels)[0], [1, 1 / 2, 0])
+    assert strongest(["A", "B", "C"], labels)[0] == ("A", "C", pytest.approx(-1))
+
+
+def test_a_selection_that_leaves_nothing_is_a_data_error() -> None:
+    with pytest.raises(DataError, match="No image has A=1"):
+        select(listing(A=[0, 0]), Preparation(where={"A": "1"}))
+
+
+def test_limits() -> None:
+    assert len(select(listing(A=[0, 1, 0]), Preparation(limit=2))[0].names) == 2
+    with pytest.raises(UsageError):
+        Preparation(limit=0)
+
+
+def test_a_plan_is_named_by_what_decides_the_outcome() -> None:
+    source = DrawnFaces(16, 30)
+    keys = [
+        plan(source, asked).key
+        for asked in (
+            Preparation(),
+            Preparation(),
+            Preparation(side=32),
+            Preparation(labels=("Bald",)),
+            Preparation(holdout=0.1),
+        )
+    ]
+    assert keys[0] == keys[1] and len(set(keys)) == 4
+
+
+def test_identities_are_never_torn_apart() -> None:
+    groups = [f"person {number % 100}" for number in range(1000)]
+    splits = hold_out(0.1, [f"{number}" for number in range(1000)], groups)
+    assert splits.count("holdout") == 100
+    sides = {group: {split for other, split in zip(groups, splits, strict=True) if other == group} for group in groups}
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_a_split_depends_on_the_names_alone() -> None:
+    names = [f"{number}.png" for number in range(500)]
+    forwards = dict(zip(names, hold_out(0.2, names, None), strict=True))
+    backwards = dict(zip(names[::-1], hold_out(0.2, names[::-1], None), strict=True))
+    assert forwards == backwards and list(forwards.values()).count("holdout") == 100
+
+
+def attribute_file() -> str:
+    """CelebA's attribute list as text; the test is skipped where it is missing."""
+    path = SHARED / "data" / "celeba-10k.zip"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not beside the repository")
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("list_attr_celeba.txt").decode()
+
+
+def test_celeba_counts_against_an_independent_count() -> None:
+    _, header, *lines = attribute_file().splitlines()
+    people = [dict(zip(header.split(), line.split()[1:], strict=True)) for line in lines]
+    men = [person for person in people if person["Male"] == "1"]
+    expected = {name: sum(man[name] == "1" for man in men) for name in ("Eyeglasses", "No_Beard", "Bald")}
+    assert (len(men), *expected.values()) == (4217, 524, 2558, 246)
+
+    source = find_source(SHARED / "data" / "celeba-10k.zip")
+    chosen, counts = select(source.listing(), Preparation(where={"Male": "1"}))
+    counted = count_labels(chosen.label_names, chosen.labels)
+    assert counts == {"found": 10_000, "where": 4217, "selected": 4217}
+    assert {name: counted[name]["yes"] for name in expected} == expected
+
+    chosen, counts = select(source.listing(), Preparation(balance=("Male",)))
+    assert len(chosen.names) == 8434 and counts["balance"]["of_each"] == 4217
+    assert counts["balance"]["left_out"] == {"Male=0": 10_000 - 2 * 4217, "Male=1": 0}
+
+
+def test_the_split_is_by_identity(tmp_path: Path) -> None:
+    from tests.test_data_sources import write
+
+    names = [f"{person}/{person}_{number:04d}.jpg" for person in ("Ann", "Bo", "Cy", "Di") for number in range(1, 6)]
+    found = find_source(write(tmp_path, *names)).listing()
+    splits = hold_out(0.25, found.names, found.groups)
+    assert (
+        splits.count("holdout") == 5
+        and len({name[:2] for name, s in zip(found.names, splits, strict=True) if s == "holdout"}) == 1
+    )
