@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "__init__": {"core", "run", "sampler", "verbs"},
     "__main__": {"answer", "verbs"},
     "verbs": {*ALL_BUT_TOP, "__main__"},
-    "report": {"citations", "core", "data", "directory", "engine", "metrics", "presets", "run", "sampler", "trainer"},
+    "report": {"checkpoint", "citations", "core", "data", "directory", "engine", "metrics", "presets", "run", "sampler", "trainer"},
     "sampler": {"checkpoint", "core", "engine", "latent", "presets", "priors", "run"},
     "presets": {"core", "models", "recipes", "run"},
     "trainer": {"average", "checkpoint", "core", "data", "directory", "engine", "parallel", "run"},

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from mien.core import JSON, ModelConfig, NetworkConfig, RecipeConfig
@@ -44,9 +47,9 @@ class Run:
     flip: bool = True  # mirror images at random
     conditional: bool = False  # whether the model is told the labels of the pack
     average: Averaging | None = None  # what is sampled and exported: the average, or the model as trained
-    seed: int = 0
+    seed: int = 0  # of weights, order, latents: everything random
     precision: Precision = "auto"  # auto: bf16 where the device has units for it, else fp32
-    device: Device = "auto"
+    device: Device = "auto"  # auto: a GPU where there is one
     images: int = 1_000_000  # real images to see
     minutes: float | None = None  # training time in all, over every resume; instead of images
     save_every: int = 0  # images between checkpoints; 0 = by time, at most 2% of it
@@ -143,7 +146,18 @@ class Knob:
     name: str  # dotted
     hint: Any
     value: Any
-    owner: type
+    help: str
+
+
+@lru_cache
+def remarks(cls: type) -> dict[str, str]:
+    """What the comments beside a config's fields say: the help of its flags is written once, where the field is."""
+    try:
+        lines = inspect.getsource(cls).splitlines()
+    except OSError:  # a class without a source file
+        return {}
+    found = (re.match(r"    (\w+): [^#]*# (.*)", line) for line in lines)
+    return {match[1]: match[2].strip() for match in found if match}
 
 
 def knobs(config: Any, prefix: str = "") -> Iterator[Knob]:
@@ -155,7 +169,7 @@ def knobs(config: Any, prefix: str = "") -> Iterator[Knob]:
         if dataclasses.is_dataclass(value):
             yield from knobs(value, f"{name}.")
         elif f.metadata.get("knob", True) and f.name != "preset":
-            yield Knob(name, hints[f.name], value, type(config))
+            yield Knob(name, hints[f.name], value, remarks(type(config)).get(f.name, ""))
 
 
 def turn(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -61,7 +61,7 @@ class DCGANGeneratorConfig(ModelConfig):
 
     cites: ClassVar[tuple[str, ...]] = ("dcgan2015",)
 
-    latent: int = 100
+    latent: int = 100  # numbers that describe a face
     width: int = 64  # feature maps of the last hidden stage, doubling toward the first
     uniform: bool = False  # latents from U(-1, 1) rather than N(0, 1)
 

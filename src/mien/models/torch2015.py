@@ -103,10 +103,10 @@ class TorchDiscriminatorConfig(NetworkConfig):
     cites: ClassVar[tuple[str, ...]] = ("torch2015",)
 
     width: int = 32  # feature maps of the first convolution; then twice and three times as many
-    hidden: int = 1024
+    hidden: int = 1024  # features of the linear layer
     batch_norm: bool = False  # the blog's panel A: dangerous in a critic
-    map_dropout: float = 0.2
-    dropout: float = 0.5
+    map_dropout: float = 0.2  # of whole maps, after each convolution
+    dropout: float = 0.5  # of features, before the logit
 
     def build(self, faces: Faces) -> TorchDiscriminator:
         return TorchDiscriminator(self, faces)

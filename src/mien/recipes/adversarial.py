@@ -118,19 +118,19 @@ class AdversarialConfig(RecipeConfig):
     l2_target: tuple[float, float] = (0.9, 1.2)  # where adaptive-l2 wants the generator's loss
     l2_step: float = 1e-5  # by how much its coefficient moves at a time
     l1: float = 0.0  # constant penalty on the critic's weights
-    l2: float = 0.0
+    l2: float = 0.0  # constant decay of the critic's weights
     critic_steps: int = 1  # K: critic updates, each on a fresh batch, for one of the generator
     generator_ratio: int = 1  # latents in the generator's batch for each real image of the critic's
     fresh_latents: bool = True  # whether the generator is judged on new fakes, or on those the critic has just seen
     joint: bool = False  # one forward of the critic for reals and fakes; its loss is then the mean over both
-    optimizer: optimizers.OptimizerName = "adam"
-    lr: float = 2e-4
+    optimizer: optimizers.OptimizerName = "adam"  # of both players
+    lr: float = 2e-4  # of both players
     beta1: float = 0.5  # Adam
     beta2: float = 0.999  # Adam
     alpha: float = 0.9  # RMSprop
     lr_decay: float = 1.0  # factor every lr_decay_images
-    lr_decay_images: int = 13_000
-    lr_floor: float = 1e-6
+    lr_decay_images: int = 13_000  # real images
+    lr_floor: float = 1e-6  # the rate never falls below
     warmup_calls: tuple[int, ...] = ()  # up to how many calls of a player's optimizer ...
     warmup_divisors: tuple[float, ...] = ()  # ... its rate is divided by this
 

@@ -73,13 +73,13 @@ class RelativisticConfig(RecipeConfig):
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
 
     critic: NetworkConfig
-    lr: float = 1e-3
-    lr_end: float = 2e-4
+    lr: float = 1e-3  # of both players at the start
+    lr_end: float = 2e-4  # after anneal_images
     gamma: float = 1.0  # weight of the slope penalty
-    gamma_end: float = 0.5
+    gamma_end: float = 0.5  # after anneal_images
     anneal_images: int = 100_000  # over which rates and penalty go from start to end
-    beta1: float = 0.0
-    beta2: float = 0.99
+    beta1: float = 0.0  # Adam
+    beta2: float = 0.99  # Adam
     penalty_every: int = 4  # steps; the penalty is scaled up to match
     penalty_part: int = 4  # the penalty looks at one in so many rows
 

@@ -380,7 +380,7 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer], list[str]]:
         parameter("resume", str, "auto", "--resume", "auto, must, never, or the path of a run or checkpoint"),
         parameter("dry_run", bool, False, "--dry-run", "print the resolved run and stop"),
         *(
-            parameter(knob.name.replace(".", "__"), knob.hint, knob.value, f"--{knob.name.replace('_', '-')}", "")
+            parameter(knob.name.replace(".", "__"), knob.hint, knob.value, f"--{knob.name.replace('_', '-')}", knob.help)
             for knob in known.values()
         ),
     ]

@@ -1,0 +1,82 @@
+"""The documentation says what the code does: the reference page is generated, and everything public stands somewhere."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import mien
+from mien.__main__ import VERBS
+from mien.presets import PRESETS
+from mien.run import knobs
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [*DOCS.glob("*.md"), ROOT / "README.md"]
+
+
+def reference() -> str:
+    """docs/reference.md: verbs with their flags, presets with their knobs. Write it anew with MIEN_WRITE_DOCS=1."""
+    parts = ["# Reference", "Written from the code by `MIEN_WRITE_DOCS=1 make test`; do not edit.", "## Verbs"]
+    for name, verb in VERBS.items():
+        module, function = verb.where.split(":")
+        made = getattr(importlib.import_module(module), function)
+        if verb.typed_flags:
+            made, _ = made([])
+        text = (made.__doc__ or "").partition("Parameters\n")[0].rstrip()
+        lines = [line.removeprefix("    ") for line in text.splitlines()]
+        parts += [f"### mien {name}", "\n".join(lines).strip()]
+        flags = re.findall(r"^    (\w+)\n        (.+(?:\n         *\S.*)*)", (made.__doc__ or "").partition("----------\n")[2], re.M)
+        parts += ["\n".join(f"- `{flag}`: {' '.join(help.split())}" for flag, help in flags)] if flags else []
+    parts.append("## Presets")
+    for run in PRESETS.values():
+        parts += [f"### {run.preset}", f"{run.story[0].upper()}{run.story[1:]}."]
+        parts += ["\n".join(f"- {note}" for note in run.notes)]
+        rows = [f"| `--{k.name.replace('_', '-')}` | `{k.value}` | {k.help} |" for k in knobs(run)]
+        parts += ["| flag | default | |\n|---|---|---|\n" + "\n".join(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def test_the_reference_is_current() -> None:
+    page = DOCS / "reference.md"
+    if os.environ.get("MIEN_WRITE_DOCS"):
+        page.write_text(reference(), encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == reference(), "run MIEN_WRITE_DOCS=1 make test"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_knob_is_explained(name: str) -> None:
+    assert [knob.name for knob in knobs(PRESETS[name]) if not knob.help] == []
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_tour_names_every_room() -> None:
+    tour = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = {p.name for p in (ROOT / "src" / "mien").iterdir() if not p.name.startswith(("_", "."))} - {"py.typed"}
+    assert {room for room in rooms if room.removesuffix(".py") not in tour} == set()
+
+
+def test_public_names() -> None:
+    for name in mien.__all__:
+        assert getattr(mien, name) is not None
+    with pytest.raises(AttributeError):
+        mien.nothing  # noqa: B018
+
+
+def test_commands_of_the_readme_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", readme, re.M):
+        assert f"\n{target}:" in makefile
+    for words in re.findall(r"^mien (\w+)(?: (\w+))?", readme, re.M):
+        assert words[0] in VERBS or " ".join(words) in VERBS
