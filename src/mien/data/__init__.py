@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mien.data.drawn import COUNT, SEED, VERSION, DrawnFaces
 from mien.data.pack import Pack, is_pack
-from mien.data.plan import DEFAULT_SIDE, Preparation, plan
-from mien.data.prepare import prepare
+from mien.data.planning import DEFAULT_SIDE, Preparation, plan
+from mien.data.preparation import prepare
 from mien.data.source import Source
 from mien.data.sources import find_source
 from mien.data.weights import cache_folder

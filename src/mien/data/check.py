@@ -13,8 +13,8 @@ import numpy as np
 from mien.data.crew import shard_path
 from mien.data.labels import count_labels
 from mien.data.pack import Images
-from mien.data.plan import Plan, Preparation, plan
-from mien.data.prepare import Outcome, collect, decode_share
+from mien.data.planning import Plan, Preparation, plan
+from mien.data.preparation import Outcome, collect, decode_share
 from mien.data.source import Source
 from mien.data.worker import Shard
 

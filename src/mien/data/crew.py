@@ -18,6 +18,7 @@ from mien.data.worker import job_line
 from mien.errors import MienError
 
 PATIENCE = 60.0  # seconds that one image may take
+COMMAND = [sys.executable, "-c", "from mien.data.worker import main; main()"]
 
 
 class Worker:
@@ -25,7 +26,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from mien.data.worker import main; main()"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},  # one process a core, one thread each

@@ -17,7 +17,7 @@ from mien.data.check import check as check_source
 from mien.data.geometry import Box
 from mien.data.labels import strongest
 from mien.data.pack import Pack, is_pack
-from mien.data.prepare import REFUSED_SHARE
+from mien.data.preparation import REFUSED_SHARE
 from mien.data.stylegan import write_zip
 from mien.errors import UsageError
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mien.data import duplicates, labels
 from mien.data.crew import make_shards, shard_path
 from mien.data.pack import Entry, Pack, PackWriter, Rows, is_pack
-from mien.data.plan import Plan, Preparation, plan
+from mien.data.planning import Plan, Preparation, plan
 from mien.data.source import Listing, Source
 from mien.data.split import hold_out
 from mien.data.worker import Shard
