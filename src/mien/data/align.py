@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.data.tflite import Network
-from mien.data.warp import Pixels, Points, Transform, distance_outside, invert, move, similarity, warp
+from mien.data.warp import Pixels, Points, Transform, distance_outside, invert, move, opencv, similarity, warp
 from mien.errors import UsageError
 
 EYES_TO_MOUTH = 1.02  # distances of eyes-to-mouth and eye-to-eye: median of 1,000 faces, half CelebA, half FairFace
@@ -144,8 +144,7 @@ class Aligner:
 
     def detect(self, pixels: Pixels, scale: float = 1.0, margin: int = 0) -> Points:
         """Faces [n, 15] in pixels of `pixels`: x, y, width, height, five landmarks, score."""
-        import cv2
-
+        cv2 = opencv()
         if self._detector is None:
             self._detector = load_detector(self.min_score)
         view = pixels
@@ -168,17 +167,10 @@ class Aligner:
 
 
 def load_detector(min_score: float) -> Any:
-    """YuNet in OpenCV, on one thread. Raises UsageError without OpenCV, DataError without the weights."""
+    """YuNet in OpenCV. Raises UsageError without OpenCV, DataError without the weights."""
     from mien.data import weights
 
-    try:
-        import cv2
-    except ImportError as error:
-        raise UsageError(
-            "Faces cannot be found without OpenCV.", f"{error}.", "Install it: pip install 'mien[faces]'."
-        ) from error
-    cv2.setNumThreads(1)  # the workers already take every core
-    return cv2.FaceDetectorYN.create(str(weights.path("yunet")), "", (320, 320), min_score, 0.3, 50)
+    return opencv().FaceDetectorYN.create(str(weights.path("yunet")), "", (320, 320), min_score, 0.3, 50)
 
 
 def anchors(landmarks: Points) -> Points:

@@ -6,16 +6,31 @@ What lies outside the photograph is its reflection, blurred more the farther out
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from mien.errors import UsageError
 
 Points = NDArray[np.float64]  # [n, 2]: x, y in pixels; 0 is the left or upper edge, not the first pixel's middle
 Transform = NDArray[np.float64]  # [2, 3]: points of the photograph -> points of the picture made of it
 Pixels = NDArray[np.uint8]  # [height, width, 3], RGB
 
 FADES = ((0.03, 0.015), (0.10, 0.05), (0.35, 0.15))  # at this distance, this blur is complete: shares of the side
+
+
+def opencv() -> Any:
+    """OpenCV, which an extra brings. Raises UsageError without it."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise UsageError(
+            "Faces cannot be aligned or cut out without OpenCV.", f"{error}.", "Install it: pip install 'mien[faces]'."
+        ) from error
+    cv2.setNumThreads(1)  # the workers already take every core
+    return cv2
 
 
 def similarity(source: Points, target: Points, weights: NDArray[np.float64]) -> Transform:
@@ -43,8 +58,7 @@ def invert(transform: Transform) -> Transform:
 
 def warp(pixels: Pixels, transform: Transform, side: int, *, soften: bool = True) -> Pixels:
     """The `side` by `side` picture that a transform makes of a photograph, without aliasing and without streaks."""
-    import cv2
-
+    cv2 = opencv()
     scale = math.sqrt(abs(np.linalg.det(transform[:, :2])))
     while scale < 1 / 8 and min(pixels.shape[:2]) > 16:  # far too large: halve first, so that the canvas stays small
         height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
@@ -68,8 +82,7 @@ def warp(pixels: Pixels, transform: Transform, side: int, *, soften: bool = True
 
 def soften_outside(picture: Pixels, transform: Transform, width: int, height: int) -> Pixels:
     """Blur what lies outside the photograph: a little at its edge, beyond recognition farther out."""
-    import cv2
-
+    cv2 = opencv()
     side = picture.shape[0]
     corners = move(invert(transform), np.array([[0, 0], [side, 0], [0, side], [side, side]], dtype=np.float64))
     if corners.min() >= 0 and (corners <= [width, height]).all():

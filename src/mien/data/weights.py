@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from mien.data import package
+from mien.durable import replacing
 from mien.errors import DataError, Untrusted, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -249,9 +250,5 @@ def kept_file(name: str) -> Path:
 
 def _write(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=target.parent, prefix=".tmp-"
-    ) as folder:  # a half-written file has another name
-        part = Path(folder) / target.name
-        part.write_bytes(content)
-        part.replace(target)
+    with replacing(target) as beside:
+        beside.write_bytes(content)
