@@ -65,6 +65,23 @@ def test_a_parameter_without_gradient_is_an_error_unless_named() -> None:
     assert torch.equal(unused.weight, weight)
 
 
+@pytest.mark.parametrize("penalised", [False, True])
+def test_fused_adam_moves_the_weights_that_the_gradient_names(penalised: bool) -> None:
+    """In channels-last the gradient of a convolution has other strides than its weight; fused Adam does not look."""
+    moved = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Conv2d(4, 1, 1)).to(memory_format=torch.channels_last)
+        images = torch.randn(2, 3, 8, 8).requires_grad_(True)
+        loss = net(images).sum()
+        if penalised:
+            (slope,) = torch.autograd.grad(loss, images, create_graph=True)
+            loss = loss + slope.square().sum()
+        move((Update(optim.Adam(net.parameters(), lr=0.1, fused=fused), loss),))
+        moved.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
+    assert torch.allclose(moved[0], moved[1], atol=1e-6)
+
+
 def test_clip_bounds_the_global_norm() -> None:
     x = nn.Parameter(torch.zeros(2))
     move((Update(optim.SGD([x], lr=1.0), (x * torch.tensor([3.0, 4.0])).sum(), clip=1.0),))

@@ -176,7 +176,7 @@ def move(group: Sequence[Update], rate: float = 1.0) -> None:
         pairs = []
         for parameter, gradient in zip(parameters, found, strict=True):
             if gradient is not None:
-                pairs.append((parameter, gradient))
+                pairs.append((parameter, laid_out_like(parameter, gradient)))
             elif id(parameter) not in idle:
                 raise RuntimeError(f"a parameter of shape {tuple(parameter.shape)} got no gradient from its loss")
         moved = [parameter for parameter, _ in pairs]
@@ -193,6 +193,17 @@ def move(group: Sequence[Update], rate: float = 1.0) -> None:
         with slowed(optimizer, rate):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+
+def laid_out_like(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the parameter's memory layout.
+
+    `backward` sees to this, `autograd.grad` does not, and torch's fused Adam on a CPU walks both memories side by side: with
+    other strides it moves the wrong weights, without a word (seen in torch 2.13; docs/LOG.md).
+    """
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 @contextmanager
@@ -362,9 +373,10 @@ class _Loop:
                         self.seconds += time.perf_counter() - started
                         self.gather(stats)
                         stop = int(parallel.maximum(float(signals.code)))
-                        self.observe(before, batches, last=bool(stop) or self.reached())
-                        if stop or self.due(self.saving, before) or self.reached():
-                            self.save()
+                        last = bool(stop) or self.reached()
+                        self.observe(before, batches, last)
+                        if self.due(self.saving, before) or last:
+                            self.save(last)
                     except NonFinite:
                         batches.close()
                         self.roll_back()
@@ -375,7 +387,7 @@ class _Loop:
         finally:
             batches.close()
         if self.last is None or int(self.last.name) < self.learner.seen:
-            self.save()
+            self.save(last=True)
 
     def reached(self) -> bool:
         """Whether the goal is reached; on time, the first process's clock decides for all."""
@@ -425,8 +437,8 @@ class _Loop:
             return self.run.images
         return round(self.learner.seen * max(1.0, self.run.minutes * 60.0 / max(self.seconds, 1e-9)))
 
-    def save(self) -> None:
-        """Commit a checkpoint from the first rank; all wait. Three failures in a row stop the run."""
+    def save(self, last: bool) -> None:
+        """Commit a checkpoint from the first rank; all wait. Three failures in a row, or one at the end, stop the run."""
         started = time.perf_counter()
         fault = ""
         if self.learner.world.first:
@@ -442,7 +454,7 @@ class _Loop:
                 print(f"mien: {line}", file=sys.stderr)
                 self.directory.log(line)
         self.last, self.failed_saves, fault = parallel.agree((self.last, self.failed_saves, fault))
-        if fault and (self.failed_saves >= 3 or self.reached()):
+        if fault and (last or self.failed_saves >= 3):
             raise StorageError(
                 "The checkpoint could not be saved.",
                 fault,
