@@ -49,7 +49,7 @@ class Patience:
     window: float = 60.0  # seconds
 
 
-class Again(Exception):  # noqa: N818 - not an error until it has happened too often
+class Again(Exception):
     """A failure that may pass: the reason, the pause in seconds that the server asks for, whether it was only slow."""
 
     def __init__(self, reason: str, pause: float = 0.0, *, slow: bool = False) -> None:
