@@ -47,8 +47,11 @@ class RunDirectory:
         durable.replace_text(self.path / name, json.dumps(value, indent=1) + "\n")
 
     def update_status(self, **fields: Any) -> None:
-        """Change some fields of status.json."""
-        self.write_json("status.json", {**self.status, **fields})
+        """Change some fields of status.json; a full disk never stops training."""
+        try:
+            self.write_json("status.json", {**self.status, **fields})
+        except OSError as error:
+            print(f"mien: status.json could not be written: {error}", file=sys.stderr)
 
     def log(self, line: str) -> None:
         """Append a line to log.txt; a full disk never stops training."""

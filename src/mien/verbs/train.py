@@ -23,7 +23,7 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.engine import Engine, mix
-from mien.errors import DataError, Mismatch, UsageError
+from mien.errors import DataError, MienError, Mismatch, UsageError
 from mien.parallel import World
 from mien.presets import Code
 from mien.report.observers import Report, SampleGrids, TensorBoard
@@ -134,7 +134,12 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
                 flip=run.flip, position=position, threads=run.loader_threads,
             )  # fmt: skip
 
-        learn(run, home, learner, batches, observers, plan.header, start)
+        try:
+            learn(run, home, learner, batches, observers, plan.header, start)
+        except MienError as error:
+            if world.first:
+                home.update_status(reason=error.what, exit_code=error.exit_code)
+            raise
     return home.path
 
 
@@ -205,7 +210,7 @@ def find_place(plan: Plan, out: str | Path | None, resume: str) -> Place:
 
 def named_place(plan: Plan, path: Path) -> Place:
     """The place of a run directory or checkpoint that --resume names."""
-    is_checkpoint = (path / "MANIFEST.json").exists()
+    is_checkpoint = path.is_dir() and path.resolve().parent.name == "checkpoints"
     home = RunDirectory(path.resolve().parent.parent if is_checkpoint else path)
     if home.run_json is None:
         raise DataError(
@@ -242,10 +247,12 @@ def existing_place(plan: Plan, home: RunDirectory) -> Place:
 def is_finished(run: Run, home: RunDirectory) -> bool:
     """Whether a run has reached the goal that is asked for now."""
     status = home.status
+    if status["state"] != "done":  # killed while closing, perhaps: the next process writes its report
+        return False
     if run.minutes is None:
         found = checkpoint.all_of(home.checkpoints)
         return bool(found) and int(found[0].name) >= run.images
-    return bool(status["state"] == "done" and status["seconds"] >= run.minutes * 60.0)
+    return bool(status["seconds"] >= run.minutes * 60.0)
 
 
 def open_run(plan: Plan, home: RunDirectory, place: Place) -> Path | None:
@@ -380,7 +387,9 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer], list[str]]:
         parameter("resume", str, "auto", "--resume", "auto, must, never, or the path of a run or checkpoint"),
         parameter("dry_run", bool, False, "--dry-run", "print the resolved run and stop"),
         *(
-            parameter(knob.name.replace(".", "__"), knob.hint, knob.value, f"--{knob.name.replace('_', '-')}", knob.help)
+            parameter(
+                knob.name.replace(".", "__"), knob.hint, knob.value, f"--{knob.name.replace('_', '-')}", knob.help
+            )
             for knob in known.values()
         ),
     ]
