@@ -97,14 +97,14 @@ def saving(out: Path) -> bool:
 def kill_after(process: subprocess.Popen[bytes], out: Path, target: int, rng: random.Random) -> bool:
     """Kill a process at a random instant after its checkpoint at `target` images. False if it ended before."""
     deadline = time.monotonic() + PATIENCE
-    marks: list[tuple[float, int]] = []
+    newest, since, every = checkpoints(out)[-1:], 0.0, 0.05
     while process.poll() is None:
-        here = checkpoints(out)[-1:]
-        if here and (not marks or here[0] > marks[-1][1]):
-            marks.append((time.monotonic(), here[0]))
-        if here and here[0] >= target:
-            since = (marks[-1][0] - marks[0][0]) / max(1, len(marks) - 1)
-            time.sleep(rng.uniform(0.0, 1.5 * min(max(since, 0.05), 2.0)))
+        now = checkpoints(out)[-1:]
+        if now != newest:  # how long a step and a save take here and now
+            every = min(time.monotonic() - since, 0.5) if since else every
+            newest, since = now, time.monotonic()
+        if now and now[0] >= target:
+            time.sleep(rng.uniform(0.0, 1.5 * every))
             process.send_signal(signal.SIGKILL)
             return process.wait() == -signal.SIGKILL
         if time.monotonic() > deadline:
