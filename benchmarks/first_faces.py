@@ -3,8 +3,8 @@
     python benchmarks/first_faces.py CELEBA_ZIP WORK_DIR            everything, about 75 minutes on 2 cores
     python benchmarks/first_faces.py CELEBA_ZIP WORK_DIR --only margin adaptive-l2
 
-Panels A, B and C of "Generating Faces with Torch" at 32 px with half the filters, 1,500 updates each; the blog's GAN at full size for
-15 minutes; `quick` on CelebA for 20 minutes. Run it again after any interruption: each run goes on where it was.
+Panels A, B and C of "Generating Faces with Torch" at 32 px with half the filters, 1,500 updates each; the blog's GAN at
+full size for 15 minutes; `quick` on CelebA for 20 minutes. Run it again after any interruption: each run goes on where it was.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def main() -> None:
     for name in given.only:
         side, arguments = RUNS[name]
         mien("train", *arguments, "--data", given.work / f"celeba{side}.pack", "--out", given.work / name)
-    print(f"{'run':<12} {'images':>9} {'seconds':>8} {'images/s':>9} {'gen':>6} {'fake':>6} {'real':>6}  (means of the last tenth)")
+    print(
+        f"{'run':<12} {'images':>9} {'seconds':>8} {'images/s':>9} {'gen':>6} {'fake':>6} {'real':>6}  (means of the last tenth)"
+    )
     for name in given.only:
         status = json.loads((given.work / name / "status.json").read_text())
         means = tail_means(given.work / name)

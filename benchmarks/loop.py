@@ -144,7 +144,9 @@ def checkpoints() -> bool:
         cost = statistics.median(costs)
         period = max(30.0, cost / 0.02)
         good &= cost / period <= 0.02
-        print(f"checkpoint of {name}: {cost:.2f} s, at most every {period:.0f} s: {100 * cost / period:.2f}% of the time")
+        print(
+            f"checkpoint of {name}: {cost:.2f} s, at most every {period:.0f} s: {100 * cost / period:.2f}% of the time"
+        )
     return good
 
 

@@ -47,7 +47,7 @@ def evaluate(
     device: Device = "auto",
     code: Path | None = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
-) -> Answer:
+) -> Answer | None:
     """Judge a model against its data, or one folder of images against another.
 
     Every score carries its protocol and a 95% interval. Examples:
@@ -108,7 +108,7 @@ def evaluate(
         scores = measure(judged, [word.strip() for word in metrics.split(",") if word.strip()])
         listener.close()
         if not world.first:
-            return Answer("")
+            return None
         files = save(judged, scores, out, model) if out else []
     for warning in judged.warnings:
         print(f"mien: {warning}", file=sys.stderr)

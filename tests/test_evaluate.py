@@ -1,0 +1,334 @@
+"""`mien evaluate`: scores with passports, refusals in three parts, shared work; with an extractor that needs no weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mien import checkpoint, presets
+from mien.answer import Answer
+from mien.core import Faces
+from mien.data.pack import Pack
+from mien.errors import DataError, Mismatch, UsageError
+from mien.metrics import features
+from mien.metrics.evaluate import evaluate as measure
+from mien.metrics.features import PixelFeatures, extract, kept
+from mien.metrics.images import DrawnImages, First, FolderImages, Held, PackImages, ahead, to_pixels
+from mien.metrics.judged import Judged
+from mien.metrics.scores import disagreements, in_thousands
+from mien.run import to_json
+from mien.verbs.evaluate import evaluate
+
+from .conftest import blobs, tiny, write_pack
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def eye(tmp_path: Path) -> str:
+    file = tmp_path / "eye.py"
+    file.write_text("from mien.metrics.features import PixelFeatures as pixels\n")
+    return f"{file}:pixels"
+
+
+def write_model(path: Path, pack: Pack | None = None, side: int = 16) -> Path:
+    """An untrained model."""
+    run = tiny(presets.find("quick")[0])
+    faces = Faces(side=side)
+    torch.manual_seed(0)
+    model = run.model.build(faces)
+    data = {"fingerprint": pack.fingerprint if pack else "", "count": len(pack) if pack else 0}
+    header = {"format": 1, "preset": "quick", "config": to_json(run.model), "faces": to_json(faces), "data": data}
+    path.write_bytes(checkpoint.pack_tensors(model.state_dict(), header))
+    return path
+
+
+def scored(*arguments: Any, **named: Any) -> Answer:
+    answer = evaluate(*arguments, **named)
+    assert answer is not None  # only the first of several processes answers
+    return answer
+
+
+def write_folder(path: Path, images: np.ndarray[Any, Any]) -> Path:
+    path.mkdir(parents=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(path / f"{index:04d}.png")
+    return path
+
+
+def test_a_model_is_scored_with_passports(tmp_path: Path, blob_pack: Pack, eye: str) -> None:
+    model = write_model(tmp_path / "model.safetensors", blob_pack)
+    answer = scored(model, data=str(blob_pack.path), extractor=eye, out=tmp_path / "eval")
+    scores = {score["name"]: score for score in answer.data["scores"]}
+    assert list(scores) == [
+        f"{metric}96_train_pixels-32"
+        for metric in (
+            "fid",
+            "kid",
+            "precision",
+            "recall",
+            "density",
+            "coverage",
+            "memorisation",
+            "memorisation_pixels",
+        )
+    ]
+    for score in scores.values():
+        assert set(score) == {"metric", "name", "value", "low", "high", "passport"}
+        assert score["low"] <= score["value"] <= score["high"]
+        passport = score["passport"]
+        assert (
+            passport["extractor"] == "pixels-32"
+            and passport["resizer"] == "bilinear"
+            and passport["precision"] == "fp32"
+        )
+        assert passport["reference"] == {
+            "fingerprint": f"{blob_pack.fingerprint}/train/96", "split": "train", "count": 96, "size": [16, 16],
+        }  # fmt: skip
+        assert passport["samples"] == 96 and passport["seeds"] == [0, 95] and len(passport["model_sha256"]) == 64
+        assert passport["interval"]
+    fid = scores["fid96_train_pixels-32"]
+    assert fid["passport"]["extrapolated"] < fid["value"]  # few samples: the bias is upwards, and it is said
+    assert any("few" in warning for warning in answer.data["warnings"])
+    lines = (tmp_path / "eval" / "fid.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [fid]
+    for file in answer.data["files"]:
+        assert Image.open(file).size[0] > 12 * 16
+    again = scored(model, data=str(blob_pack.path), extractor=eye, out=tmp_path / "eval", metrics="fid")
+    assert again.data["scores"] == [fid]  # the same seeds, the same bits
+    assert len((tmp_path / "eval" / "fid.jsonl").read_text().splitlines()) == 2
+
+
+def test_two_folders_are_scored(tmp_path: Path, eye: str) -> None:
+    real = write_folder(tmp_path / "real", blobs(40, 20))
+    fake = write_folder(tmp_path / "fake", blobs(30, 20, seed=1))
+    answer = scored(real=real, fake=fake, extractor=eye, metrics="fid,kid")
+    assert [score["name"] for score in answer.data["scores"]] == ["fid30_folder_pixels-32", "kid30_folder_pixels-32"]
+    same = scored(real=real, fake=real, extractor=eye, metrics="fid", samples=40)
+    assert same.data["scores"][0]["value"] == pytest.approx(0.0, abs=1e-6)
+    assert not list(tmp_path.glob("*/eval"))
+
+
+def test_memorisation_shows_the_copies(tmp_path: Path, eye: str) -> None:
+    train, others = blobs(120, 16), blobs(60, 16, seed=3)
+    fakes = others.copy()
+    fakes[10:16] = train[50:56]
+    judged = Judged(
+        fake=FolderImages(write_folder(tmp_path / "fake", fakes)),
+        reference=FolderImages(write_folder(tmp_path / "real", train)),
+        extractor=PixelFeatures(),
+    )
+    score = measure(judged, ["memorisation"])[0]
+    assert score.value == pytest.approx(0.1 - 0.01, abs=0.04)
+    pairs = judged.pictures["memorisation_pairs"]
+    assert len(pairs) == 24 and np.array_equal(pairs[:6], pairs[12:18])
+
+
+@pytest.mark.parametrize(
+    "case, error, words",
+    [
+        ("empty", DataError, "holds no images"),
+        ("one", DataError, "holds 1 image"),
+        ("sizes", Mismatch, "more than one size"),
+        ("other size", Mismatch, "makes 24x24"),
+        ("damaged", DataError, "holds a file that is refused"),
+        ("missing", DataError, "There is no"),
+        ("few", DataError, "prdc needs more than 5"),
+    ],
+)
+def test_unusable_folders_are_refused(tmp_path: Path, eye: str, case: str, error: type[Exception], words: str) -> None:
+    real = write_folder(tmp_path / "real", blobs(12, 16))
+    fake = tmp_path / "fake"
+    write_folder(fake, blobs({"empty": 0, "one": 1, "few": 4}.get(case, 12), 24 if case == "other size" else 16))
+    if case == "sizes":
+        Image.fromarray(blobs(1, 24)[0]).save(fake / "0005.png")
+    if case == "damaged":
+        (fake / "0005.png").write_bytes((fake / "0005.png").read_bytes()[:60])
+    if case == "missing":
+        fake = tmp_path / "nowhere"
+    with pytest.raises(error, match=words) as caught:
+        evaluate(real=real, fake=fake, extractor=eye, metrics="prdc")
+    assert all((caught.value.what, caught.value.why, caught.value.remedy))  # type: ignore[attr-defined]
+
+
+class Overflowing:
+    """A sampler whose faces from the 21st on are not made of numbers."""
+
+    header: ClassVar = {"faces": {"side": 16}}
+    model_hash = ""
+
+    def sample(self, seeds: Sequence[int]) -> torch.Tensor:
+        rows = torch.tensor(seeds, dtype=torch.float32).reshape(-1, 1, 1, 1)
+        return torch.where(rows < 20, rows / 20, float("nan")).expand(-1, 1, 16, 16)
+
+
+def test_a_generator_of_nan_is_refused(blob_pack: Pack) -> None:
+    judged = Judged(fake=DrawnImages(Overflowing(), 40), reference=PackImages(blob_pack), extractor=PixelFeatures())
+    with pytest.raises(DataError, match="face of seed 20 is not made of numbers"):
+        measure(judged, ["fid"])
+
+
+def test_pixels_are_rounded_and_grey_has_three_channels() -> None:
+    pixels = to_pixels(torch.tensor([-1.0, -0.999, 0.0, 1.0]).reshape(4, 1, 1, 1))
+    assert pixels.shape == (4, 1, 1, 3) and pixels[:, 0, 0].tolist() == [[0] * 3, [0] * 3, [128] * 3, [255] * 3]
+
+
+def test_a_model_for_another_size_is_refused(tmp_path: Path, eye: str) -> None:
+    model = write_model(tmp_path / "model.safetensors")
+    pack = write_pack(tmp_path / "large.pack", side=32)
+    with pytest.raises(Mismatch, match="draws 16 px"):
+        evaluate(model, data=str(pack.path), extractor=eye)
+
+
+def test_other_data_is_judged_with_a_warning(tmp_path: Path, blob_pack: Pack, eye: str) -> None:
+    model = write_model(tmp_path / "model.safetensors")
+    answer = scored(model, data=str(blob_pack.path), extractor=eye, metrics="kid", samples=20)
+    assert "other data" in answer.data["warnings"][0]
+
+
+def test_wrong_words_are_refused(tmp_path: Path, blob_pack: Pack, eye: str) -> None:
+    model = write_model(tmp_path / "model.safetensors")
+    pack = str(blob_pack.path)
+    for arguments, words in (
+        ({"metrics": "fidd"}, "no metric `fidd`"),
+        ({"metrics": " , "}, "nothing to measure"),
+        ({"metrics": "reconstruction"}, "reconstructs nothing"),
+        ({"fake": tmp_path}, "Both a model and folders"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            evaluate(model, **{"data": pack, "extractor": eye, **arguments})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="nothing to judge"):
+        evaluate(extractor=eye)
+    with pytest.raises(UsageError, match="does not say"):
+        evaluate(model, extractor=eye)
+    with pytest.raises(UsageError, match="is not an extractor"):
+        evaluate(model, extractor=eye.replace(":pixels", ":other"))
+    real = write_folder(tmp_path / "real", blobs(8, 16))
+    with pytest.raises(UsageError, match="ppl needs a model"):
+        evaluate(real=real, fake=real, extractor=eye, metrics="ppl")
+
+
+class Counting(PixelFeatures):
+    calls = 0
+
+    def __call__(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        type(self).calls += 1
+        return super().__call__(images)
+
+
+def test_features_of_real_images_are_kept_and_checked(blob_pack: Pack, own_cache: Path) -> None:
+    images, eye = PackImages(blob_pack), Counting()
+    first = kept(images, eye)
+    calls = Counting.calls
+    assert np.array_equal(kept(images, eye), first) and Counting.calls == calls == 6
+    (file,) = (own_cache / "features").glob("*.npy")
+    file.write_bytes(file.read_bytes()[:-100])  # damaged at rest: computed again
+    assert np.array_equal(kept(images, eye), first) and Counting.calls == 2 * calls
+    eye.resizer = "another"
+    kept(images, eye)
+    assert Counting.calls == 3 * calls
+    assert len(list((own_cache / "features").glob("*.npy"))) == 2
+
+
+def test_kept_features_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "CACHE_BYTES", 3000)
+    for index in range(5):
+        file = tmp_path / f"{index}.npy"
+        features.keep(file, np.zeros((100, 2), np.float32))
+        os.utime(file, (index, index))
+    assert sorted(file.name for file in tmp_path.glob("*.npy")) == ["2.npy", "3.npy", "4.npy"]
+
+
+def test_large_packs_are_read_evenly(blob_pack: Pack) -> None:
+    images = PackImages(blob_pack, most=10)
+    assert images.count == 10 and images.rows.tolist() == [0, 9, 19, 28, 38, 48, 57, 67, 76, 86]
+    assert images.fingerprint != PackImages(blob_pack).fingerprint
+
+
+def test_held_and_first_images_are_the_images(blob_pack: Pack) -> None:
+    images = PackImages(blob_pack)
+    held = Held(First(images, 20))
+    assert held.count == 20
+    for rows in (slice(0, 16), slice(16, 20), slice(0, 16), slice(3, 4)):
+        assert np.array_equal(held.read(rows), images.read(rows))
+    assert held.read(slice(0, 16)) is held.read(slice(0, 16))
+
+
+def test_work_ahead_keeps_order_and_passes_errors_on() -> None:
+    assert list(ahead(lambda i=i: i * i for i in range(10))) == [i * i for i in range(10)]
+
+    def fail() -> int:
+        raise DataError("what", "why", "remedy")
+
+    with pytest.raises(DataError):
+        list(ahead([lambda: 1, fail, lambda: 2]))
+
+
+def test_two_processes_give_the_scores_of_one(tmp_path: Path, blob_pack: Pack, eye: str) -> None:
+    model = write_model(tmp_path / "model.safetensors", blob_pack)
+    words = ["evaluate", model, "--data", blob_pack.path, "--extractor", eye, "--samples", 50, "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MIEN_CACHE": str(tmp_path / "another")}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mien"]
+    done = subprocess.run(
+        [*launch, *map(str, words)], env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    alone = scored(model, data=str(blob_pack.path), extractor=eye, samples=50)
+    for shared, own in zip(json.loads(line)["scores"], alone.data["scores"], strict=True):
+        assert shared["passport"] == own["passport"]
+        assert [shared[key] for key in ("value", "low", "high")] == pytest.approx(
+            [own[key] for key in ("value", "low", "high")], rel=1e-9
+        )
+
+
+def test_all_processes_stop_together(tmp_path: Path, eye: str) -> None:
+    """One damaged file is read by one process alone; the other must not wait for it."""
+    real, fake = write_folder(tmp_path / "real", blobs(40, 16)), write_folder(tmp_path / "fake", blobs(40, 16))
+    (fake / "0020.png").write_bytes(b"nothing")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mien"]
+    words = ["evaluate", "--real", real, "--fake", fake, "--extractor", eye, "--metrics", "kid"]
+    done = subprocess.run(
+        [*launch, *map(str, words)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode != 0 and "0020.png" in done.stderr
+
+
+def test_names_and_comparability() -> None:
+    assert [in_thousands(count) for count in (500, 1000, 9000, 10_000, 12_345)] == ["500", "1k", "9k", "10k", "12345"]
+    passport = {"extractor": "a", "reference": {"count": 5}, "seeds": [0, 1]}
+    assert disagreements(passport, {**passport, "seeds": [0, 9]}) == []
+    assert disagreements(passport, {**passport, "resizer": "tf1", "reference": {"count": 6}}) == [
+        "resizer",
+        "reference",
+    ]
+
+
+def test_a_constant_extractor_column_is_no_nan(blob_pack: Pack) -> None:
+    """Features without spread, as of a constant generator: every score is a number."""
+    constant = FirstRepeated(blob_pack)
+    judged = Judged(fake=constant, reference=PackImages(blob_pack), extractor=PixelFeatures())
+    scores = {score.metric: score for score in measure(judged)}
+    assert all(np.isfinite([score.value, score.low, score.high]).all() for score in scores.values())
+    assert scores["recall"].value == 0.0 and scores["precision"].value == 1.0
+    assert extract(constant, PixelFeatures()).std(0).max() < 1e-5
+
+
+class FirstRepeated(PackImages):
+    def read(self, rows: slice) -> np.ndarray[Any, Any]:
+        return np.repeat(super().read(slice(0, 1)), len(range(*rows.indices(self.count))), 0)
