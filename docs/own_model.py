@@ -1,6 +1,6 @@
 """A model of your own in one file: a linear face space, learned by squared error. Train it with
 
-    mien train docs/own_model.py:tiny --recipe.lr 1e-3
+mien train docs/own_model.py:tiny --recipe.lr 1e-3
 """
 
 from collections.abc import Iterator

@@ -15,7 +15,6 @@ from mien.parallel import World
 from mien.recipes.adversarial import Adversarial
 from mien.run import turn
 from mien.trainer import Learner, move
-
 from tests.conftest import tiny
 
 
@@ -65,7 +64,12 @@ def test_critic_steps_pull_fresh_batches() -> None:
 
 @pytest.mark.parametrize(
     ("bounds", "expected"),
-    [((0.0, 100.0), ["critic", "generator"]), ((50.0, 100.0), ["generator"]), ((0.0, 0.01), ["critic"]), ((50.0, 0.01), ["critic", "generator"])],
+    [
+        ((0.0, 100.0), ["critic", "generator"]),
+        ((50.0, 100.0), ["generator"]),
+        ((0.0, 0.01), ["critic"]),
+        ((50.0, 0.01), ["critic", "generator"]),
+    ],
 )
 def test_margin_lets_players_rest(bounds: tuple[float, float], expected: list[str]) -> None:
     assert movers(build(balance="margin", margin=bounds)) == expected
@@ -81,7 +85,9 @@ def test_warm_up_counts_calls_also_of_players_who_rest() -> None:
     source = batches()
     for _ in range(32):
         movers(recipe, source)
-        rates.append((recipe.optimizers["critic"].param_groups[0]["lr"], recipe.optimizers["generator"].param_groups[0]["lr"]))
+        rates.append(
+            (recipe.optimizers["critic"].param_groups[0]["lr"], recipe.optimizers["generator"].param_groups[0]["lr"])
+        )
     expected = [1e-3 / 50] * 10 + [1e-3 / 5] * 20 + [1e-3] * 2
     assert [critic for critic, _ in rates] == pytest.approx(expected)
     assert [generator for _, generator in rates] == pytest.approx(expected)
@@ -91,7 +97,13 @@ def test_warm_up_counts_calls_also_of_players_who_rest() -> None:
 def test_rate_falls_by_a_percent_an_epoch() -> None:
     recipe = build()
     recipe.calls.fill_(100)
-    for seen, rate in ((0, 1e-3), (12_999, 1e-3), (13_000, 0.99e-3), (13_000 * 10, 0.99**10 * 1e-3), (13_000 * 5000, 1e-6)):
+    for seen, rate in (
+        (0, 1e-3),
+        (12_999, 1e-3),
+        (13_000, 0.99e-3),
+        (13_000 * 10, 0.99**10 * 1e-3),
+        (13_000 * 5000, 1e-6),
+    ):
         recipe.schedule(seen)
         recipe.warm("critic")
         assert recipe.optimizers["critic"].param_groups[0]["lr"] == pytest.approx(rate)
@@ -110,7 +122,9 @@ def test_adaptive_l2_holds_the_critic() -> None:
     torch.manual_seed(5)
     _, _, decayed = held.critic_update(images, images)
     weights = sum(parameter.square().sum() for parameter in plain.critic.parameters())
-    assert float((decayed.loss - bare.loss).detach()) == pytest.approx(0.25 * float(torch.as_tensor(weights).detach()), rel=1e-4)
+    assert float((decayed.loss - bare.loss).detach()) == pytest.approx(
+        0.25 * float(torch.as_tensor(weights).detach()), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])

@@ -30,7 +30,8 @@ def reference() -> str:
         text = (made.__doc__ or "").partition("Parameters\n")[0].rstrip()
         lines = [line.removeprefix("    ") for line in text.splitlines()]
         parts += [f"### mien {name}", "\n".join(lines).strip()]
-        flags = re.findall(r"^    (\w+)\n        (.+(?:\n         *\S.*)*)", (made.__doc__ or "").partition("----------\n")[2], re.M)
+        listed = (made.__doc__ or "").partition("----------\n")[2]
+        flags = re.findall(r"^    (\w+)\n        (.+(?:\n         *\S.*)*)", listed, re.M)
         parts += ["\n".join(f"- `{flag}`: {' '.join(help.split())}" for flag, help in flags)] if flags else []
     parts.append("## Presets")
     for run in PRESETS.values():

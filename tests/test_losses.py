@@ -15,7 +15,9 @@ def test_cross_entropies() -> None:
     logits = torch.tensor([-3.0, 0.0, 2.0], dtype=torch.float64)
     ones, zeros = torch.ones_like(logits), torch.zeros_like(logits)
     assert float(judged_real(logits)) == pytest.approx(float(F.binary_cross_entropy(logits.sigmoid(), ones)), rel=1e-12)
-    assert float(judged_fake(logits)) == pytest.approx(float(F.binary_cross_entropy(logits.sigmoid(), zeros)), rel=1e-12)
+    assert float(judged_fake(logits)) == pytest.approx(
+        float(F.binary_cross_entropy(logits.sigmoid(), zeros)), rel=1e-12
+    )
     assert float(judged_real(torch.zeros(4))) == pytest.approx(math.log(2))
 
 
@@ -35,7 +37,9 @@ def test_penalty_of_a_linear_critic() -> None:
 
 def test_penalty_against_finite_differences() -> None:
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 7), torch.nn.Softplus(), torch.nn.Linear(7, 1)).double()
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(12, 7), torch.nn.Softplus(), torch.nn.Linear(7, 1)
+    ).double()
     images = torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
     penalty = float(zero_centred_penalty(net(images)[:, 0], images).detach())
     total, step = 0.0, 1e-6

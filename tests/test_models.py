@@ -45,7 +45,7 @@ def test_torch_initialisation() -> None:
     bound = (128 * 25) ** -0.5
     for tensor in (convolution.weight, convolution.bias):
         assert tensor.abs().max() <= bound and tensor.abs().max() > 0.95 * bound
-    assert 0 <= model.body[2].weight.min() and model.body[2].weight.max() <= 1 and model.body[2].weight.std() > 0.2
+    assert model.body[2].weight.min() >= 0 and model.body[2].weight.max() <= 1 and model.body[2].weight.std() > 0.2
 
 
 def test_dcgan_initialisation() -> None:

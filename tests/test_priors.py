@@ -70,7 +70,9 @@ def test_seeds_have_bounds(seed: int) -> None:
 def test_great_circle() -> None:
     a, b = Normal().draw([1, 2], (3, 64)).split(1)
     half = Normal().path(a, b, 0.5)
-    assert torch.allclose(Normal().path(a, b, 0.0), a, atol=1e-6) and torch.allclose(Normal().path(a, b, 1.0), b, atol=1e-6)
+    assert torch.allclose(Normal().path(a, b, 0.0), a, atol=1e-6) and torch.allclose(
+        Normal().path(a, b, 1.0), b, atol=1e-6
+    )
     assert half.norm() == pytest.approx(float(a.norm() + b.norm()) / 2, rel=1e-6)
     assert torch.allclose(Normal().path(a, a, 0.3), a, atol=1e-6)
     assert torch.isfinite(Normal().path(a, -a, 0.5)).all()

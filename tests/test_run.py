@@ -72,7 +72,9 @@ def test_turn() -> None:
 
 def test_identity_leaves_out_places_periods_and_lengths() -> None:
     run = presets.PRESETS["quick"]
-    same = dataclasses.replace(run, images=7, minutes=3.0, save_every=1, sample_every=1, log_every=1, threads=2, loader_threads=4)
+    same = dataclasses.replace(
+        run, images=7, minutes=3.0, save_every=1, sample_every=1, log_every=1, threads=2, loader_threads=4
+    )
     assert fingerprint(identity(run)) == fingerprint(identity(same))
     for change in ({"seed": 9}, {"batch": 9}, {"average": None}, {"flip": False}, {"precision": "fp64"}):
         assert fingerprint(identity(run)) != fingerprint(identity(dataclasses.replace(run, **change)))

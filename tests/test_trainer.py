@@ -186,7 +186,7 @@ def start(tmp_path: Path, wrong: dict[int, int], images: int = 80, **changes: An
 
 
 def test_rollback_goes_back_slows_down_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train, arguments, learner, home = start(tmp_path, {24: 2})
+    train, arguments, learner, _ = start(tmp_path, {24: 2})
     train(*arguments)
     assert learner.seen == 80 and learner.retry == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]

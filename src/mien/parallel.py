@@ -110,8 +110,8 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return _Sum.apply(gradient)  # type: ignore[no-untyped-call,no-any-return]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return differentiable_sum(gradient)
 
 
 def differentiable_sum(value: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class Normal:
         safe = torch.where(apart, sine, torch.ones_like(sine))
         weight_x = torch.where(apart, torch.sin((1 - t) * angle) / safe, torch.full_like(sine, 1 - t))
         weight_y = torch.where(apart, torch.sin(t * angle) / safe, torch.full_like(sine, t))
-        point = (weight_x * x + weight_y * y) * ((1 - t) * length_x + t * length_y)
+        point: Tensor = (weight_x * x + weight_y * y) * ((1 - t) * length_x + t * length_y)
         return point.to(a.dtype).reshape(a.shape)
 
 

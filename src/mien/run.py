@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from mien.core import JSON, ModelConfig, NetworkConfig, RecipeConfig
@@ -149,7 +148,6 @@ class Knob:
     help: str
 
 
-@lru_cache
 def remarks(cls: type) -> dict[str, str]:
     """What the comments beside a config's fields say: the help of its flags is written once, where the field is."""
     try:

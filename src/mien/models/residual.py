@@ -84,8 +84,8 @@ class ResidualGenerator(Model):
             if index:
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
             x = stage(x * (1 + self.style[index](z))[:, :, None, None])
-        images = F.pixel_shuffle(self.last(F.leaky_relu(x, SLOPE)), self.fold)
-        return torch.tanh(images.to(torch.promote_types(images.dtype, torch.float32)))
+        images: Tensor = F.pixel_shuffle(self.last(F.leaky_relu(x, SLOPE)), self.fold)
+        return images  # linear, as in R3GAN: behind a tanh that saturates nothing is learned any more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +94,9 @@ class ResidualGeneratorConfig(ModelConfig):
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
 
-    latent: int = 64
+    latent: int = 64  # numbers that describe a face, N(0, 1)
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
-    widest: int = 192
+    widest: int = 192  # feature maps at most
     blocks: int = 1  # residual blocks a resolution
     fold: int = 2  # pixels a side that one position of the finest features becomes
 
@@ -137,10 +137,10 @@ class ResidualCriticConfig(NetworkConfig):
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
 
-    width: int = 64
-    widest: int = 192
-    blocks: int = 1
-    fold: int = 2
+    width: int = 64  # feature maps at the finest convolved resolution, doubling downward
+    widest: int = 192  # feature maps at most
+    blocks: int = 1  # residual blocks a resolution
+    fold: int = 2  # pixels a side that become one position of the finest features
 
     def build(self, faces: Faces) -> ResidualCritic:
         return ResidualCritic(self, faces)

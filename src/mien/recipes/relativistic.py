@@ -73,10 +73,10 @@ class RelativisticConfig(RecipeConfig):
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
 
     critic: NetworkConfig
-    lr: float = 1e-3  # of both players at the start
+    lr: float = 4e-4  # of both players at the start
     lr_end: float = 2e-4  # after anneal_images
     gamma: float = 1.0  # weight of the slope penalty
-    gamma_end: float = 0.5  # after anneal_images
+    gamma_end: float = 1.0  # after anneal_images
     anneal_images: int = 100_000  # over which rates and penalty go from start to end
     beta1: float = 0.0  # Adam
     beta2: float = 0.99  # Adam

@@ -43,7 +43,7 @@ class MetricsLog:
 
 
 class ProgressLine:
-    """Images of total, images/s, ETA, losses and the last checkpoint: one line rewritten on a terminal, else one every ten seconds."""
+    """Images of total, images/s, ETA, losses, last checkpoint: one line rewritten on a terminal, else one every ten seconds."""
 
     def __init__(self) -> None:
         self.live = sys.stderr.isatty()
