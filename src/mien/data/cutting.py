@@ -12,6 +12,7 @@ from mien.data.align import Aligner, Template
 from mien.data.containers import Refused
 from mien.data.decode import decode
 from mien.data.geometry import Box, cut, find_crop
+from mien.data.matte import Matte
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +24,20 @@ class Cutting:
     resampler: str  # a name in geometry.RESAMPLERS
     box: Box | None = None  # instead of the crop's own
     background: str = "white"  # what transparent pictures are composed on
+    matte: str | None = None  # what replaces the background: `grey`, `blur` or a colour
     eye_distance: float = 0.26  # of `face`: between the eyes, as a share of the side
     eye_height: float = 0.47  # of `face`: of the eyes, as a share of the side, from the top
-    signatures: bool = False  # whether near duplicates are looked for
+    signatures: bool = False  # whether duplicates are looked for
 
     @property
     def told(self) -> dict[str, Any]:
         """What a pack says of it: the fields that mattered."""
         idle = {"signatures"} if self.crop == "face" else {"signatures", "eye_distance", "eye_height"}
         return {name: value for name, value in asdict(self).items() if name not in idle}
+
+
+MATTE_SIDE = 1024  # pixels: larger pictures are reduced before their background is replaced
+FACE_MATTE_SIDE = 256  # pixels: faces are aligned at this side at least before it is
 
 
 class Made(NamedTuple):
@@ -55,16 +61,36 @@ class Cutter:
         image, notes = decode(data, self.cutting.background)
         if self._crop.finds_face:
             return self._aligned(image, notes)
-        box = self._crop.box(*image.size)
-        if min(box[2] - box[0], box[3] - box[1]) < self.cutting.side:
+        size, side = image.size, self.cutting.side
+        box = self._crop.box(*size)
+        if min(box[2] - box[0], box[3] - box[1]) < side:
             notes = (*notes, "enlarged")
-        finished = cut(image, box, self.cutting.side, self.cutting.resampler)
-        return Made(finished, ",".join(map(str, box)), image.size, notes)
+        geometry = ",".join(map(str, box))
+        if self._matte is not None:  # before the cut: shoulders help to tell who stands before what
+            image.thumbnail((MATTE_SIDE, MATTE_SIDE), Image.Resampling.LANCZOS)
+            scale = (image.width / size[0], image.height / size[1])
+            left, top, right, bottom = (round(edge * scale[place % 2]) for place, edge in enumerate(box))
+            image, box = self._matte.apply(image), (left, top, right, bottom)
+        return Made(cut(image, box, side, self.cutting.resampler), geometry, size, notes)
+
+    def load(self) -> None:
+        """Load what the cut needs, so that a missing package or file is told before the work begins."""
+        if self._crop.finds_face or self._matte is not None:
+            blank = Image.new("RGB", (64, 64))
+            if self._crop.finds_face:
+                self._aligner.align(blank)
+            if self._matte is not None:
+                self._matte.apply(blank)
+
+    @cached_property
+    def _matte(self) -> Matte | None:
+        return None if self.cutting.matte is None else Matte(self.cutting.matte)
 
     @cached_property
     def _aligner(self) -> Aligner:
         template = Template(eye_distance=self.cutting.eye_distance, eye_height=self.cutting.eye_height)
-        return Aligner(self.cutting.side, template)
+        side = self.cutting.side if self._matte is None else max(self.cutting.side, FACE_MATTE_SIDE)
+        return Aligner(side, template)
 
     def _aligned(self, image: Image.Image, notes: tuple[str, ...]) -> Made:
         found = self._aligner.align(image)
@@ -73,4 +99,8 @@ class Cutter:
         if found.faces > 1:
             notes = (*notes, "several faces: the largest and most central")
         geometry = ",".join(f"{value:.4f}" for value in found.transform.flatten())
-        return Made(found.image, geometry, image.size, notes)
+        finished = found.image
+        if self._matte is not None:
+            finished = self._matte.apply(finished)
+        side = self.cutting.side
+        return Made(cut(finished, (0, 0, *finished.size), side, "lanczos"), geometry, image.size, notes)

@@ -31,12 +31,21 @@ class Preparation:
     box: Box | None = None  # left, top, right, bottom in pixels, instead of a named crop
     resampler: str | None = None  # None = the crop's own
     background: str = "white"  # what transparent pictures are composed on
+    matte: str | None = None  # what replaces the background of the photograph: `grey`, `blur` or a colour
+    eye_distance: float = 0.26  # of the crop `face`: between the eyes, as a share of the side
+    eye_height: float = 0.47  # of the crop `face`: of the eyes, as a share of the side, from the top
     labels: Sequence[str] = ()  # none = every label of the source
     where: Mapping[str, str] = field(default_factory=dict)
     balance: Sequence[str] = ()
     limit: int | None = None  # images at most
     holdout: float = 0.0  # share held out for evaluation
     dedupe: bool = False  # leave out images that occur before, exactly or nearly
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The fields that choose images and labels, not those that shape pixels."""
+        chosen = ("labels", "where", "balance", "limit", "holdout", "dedupe")
+        return {name: value for name, value in asdict(self).items() if name in chosen}
 
     def __post_init__(self) -> None:
         if self.side is not None and not 4 <= self.side <= 4096:
@@ -90,6 +99,9 @@ def plan(source: Source, preparation: Preparation) -> Plan:
         resampler=preparation.resampler or crop.resampler,
         box=preparation.box,
         background=preparation.background,
+        matte=preparation.matte,
+        eye_distance=preparation.eye_distance,
+        eye_height=preparation.eye_height,
         signatures=preparation.dedupe,
     )
     listing, counts = select(found, preparation)

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mien.data import duplicates, labels
 from mien.data.crew import make_shards, shard_path
+from mien.data.cutting import Cutter
 from mien.data.pack import Entry, Pack, PackWriter, Rows, is_pack
 from mien.data.planning import Plan, Preparation, plan
 from mien.data.source import Listing, Source
@@ -130,6 +131,7 @@ def held(path: Path, wait: bool) -> Iterator[bool]:
 
 def decode_share(todo: Plan, folder: Path, workers: int | None = None, rank: int = 0, world: int = 1) -> None:
     """Make every shard of this rank that is not there yet."""
+    Cutter(todo.cutting).load()
     ours = [number for number in range(len(todo.shards)) if number % world == rank]
     missing = {n: todo.listing.names[todo.shards[n]] for n in ours if not shard_path(folder, n).exists()}
     total = sum(len(todo.listing.names[todo.shards[number]]) for number in ours)
@@ -250,7 +252,7 @@ def describe(todo: Plan, kept: Listing, found: Mapping[str, Any]) -> dict[str, A
     return {
         "key": todo.key,
         "source": {**todo.source.description, "layout": kept.layout},
-        "recipe": {**asdict(todo.preparation), **todo.cutting.told, "decoder": f"Pillow {PIL.__version__}"},
+        "recipe": {**todo.preparation.selection, **todo.cutting.told, "decoder": f"Pillow {PIL.__version__}"},
         "label_scales": dict(kept.scales),
         "remarks": list(kept.remarks),
         "others": dict(kept.others),

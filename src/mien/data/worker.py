@@ -38,23 +38,26 @@ class Shard:
     kept: list[int] = field(default_factory=list)  # positions in the shard
     geometry: list[str] = field(default_factory=list)  # of each kept image, as are the next three
     sizes: list[tuple[int, int]] = field(default_factory=list)  # width and height of the upright source, in pixels
-    hashes: list[str] = field(default_factory=list)  # of the finished pixels, for exact duplicates
-    signatures: list[str] = field(default_factory=list)  # when asked for: for near duplicates
+    hashes: list[str] = field(default_factory=list)  # when asked for: of the finished pixels, for exact duplicates
+    signatures: list[str] = field(default_factory=list)  # likewise: for near duplicates
     refused: list[tuple[int, str]] = field(default_factory=list)  # position and reason
     notes: dict[str, int] = field(default_factory=dict)  # how often something had to be done
 
     def save(self, path: Path) -> None:
-        """Write under a temporary name and rename, so that a shard is there completely or not at all."""
+        """A line of JSON, then the pixels. A shard is there completely or not at all."""
         outcome = {key: getattr(self, key) for key in OUTCOME}
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, images=self.images, outcome=np.frombuffer(json.dumps(outcome).encode(), dtype=np.uint8))
+            file.write(json.dumps({**outcome, "shape": self.images.shape}).encode() + b"\n")
+            file.write(np.ascontiguousarray(self.images).data)
 
     @classmethod
     def load(cls, path: Path, pixels: bool = True) -> Shard:
         """Read a shard, or all of it but its pixels."""
-        with np.load(path, allow_pickle=False) as arrays:
-            images = arrays["images"] if pixels else np.empty((0, 0, 0, 3), dtype=np.uint8)
-            return cls(images, **json.loads(arrays["outcome"].tobytes()))
+        with path.open("rb") as file:
+            outcome = json.loads(file.readline())
+            count, *shape = outcome.pop("shape")
+            images = np.fromfile(file, dtype=np.uint8) if pixels else np.empty(0, dtype=np.uint8)
+            return cls(images.reshape(count if pixels else 0, *shape), **outcome)
 
 
 def make_shard(source: Source, names: Sequence[str], cutter: Cutter, lost: dict[int, str]) -> Shard:
@@ -76,8 +79,8 @@ def make_shard(source: Source, names: Sequence[str], cutter: Cutter, lost: dict[
         shard.kept.append(position)
         shard.geometry.append(made.geometry)
         shard.sizes.append(made.size)
-        shard.hashes.append(hashlib.sha256(pixels.data).hexdigest()[:32])
         if cutter.cutting.signatures:
+            shard.hashes.append(hashlib.sha256(pixels.data).hexdigest()[:32])
             shard.signatures.append(signature(made.image))
         notes.update(made.notes)
     shard.notes.update(notes)
@@ -85,8 +88,7 @@ def make_shard(source: Source, names: Sequence[str], cutter: Cutter, lost: dict[
 
 
 def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    os.write(1, f"{line}\n".encode())
 
 
 def work(lines: Any) -> None:

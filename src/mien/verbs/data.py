@@ -37,6 +37,9 @@ def prepare(
     box: str | None = None,
     resampler: str | None = None,
     background: str = "white",
+    matte: str | None = None,
+    eye_distance: float = 0.26,
+    eye_height: float = 0.47,
     labels: str = "",
     where: str = "",
     balance: str = "",
@@ -70,6 +73,12 @@ def prepare(
         lanczos, bicubic, bilinear or nearest. Default: the crop's own, mostly lanczos.
     background
         The colour that transparent pictures are laid on.
+    matte
+        What replaces the background behind people: grey, blur, or a colour.
+    eye_distance
+        With --crop face: between the eyes, as a share of the size. 0.26 shows the whole head, 0.47 the face alone.
+    eye_height
+        With --crop face: of the eyes, from the top.
     labels
         The labels to keep, in order: A,B or Beard=!No_Beard. Default: all of them.
     where
@@ -93,6 +102,9 @@ def prepare(
         box=parse_box(box) if box else None,
         resampler=resampler,
         background=background,
+        matte=matte,
+        eye_distance=eye_distance,
+        eye_height=eye_height,
         labels=words(labels),
         where=conditions(where),
         balance=words(balance),
