@@ -60,9 +60,9 @@ class Relativistic(Recipe):
         yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
 
     def penalty(self, reals: Tensor, fakes: Tensor) -> Tensor:
-        """R1 + R2 on the first rows of the batch."""
-        rows = max(1, len(reals) // self.config.penalty_part)
-        images = torch.cat([reals[:rows], fakes[:rows]]).requires_grad_(True)
+        """R1 + R2 on every penalty_part-th row of the batch, so that ranks together look at the rows that one process would."""
+        rows = slice(None, None, self.config.penalty_part)
+        images = torch.cat([reals[rows], fakes[rows]]).requires_grad_(True)
         return 2.0 * zero_centred_penalty(self.critic(images), images)
 
 
