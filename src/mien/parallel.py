@@ -28,6 +28,11 @@ class World:
         return self.rank == 0
 
 
+def rank() -> int:
+    """Which of torchrun's processes we are, also before and after they are joined; 0 when alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
 @contextmanager
 def world(device: str) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone. NCCL joins GPUs, gloo everything else."""

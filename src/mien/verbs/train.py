@@ -359,14 +359,14 @@ def plan_count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def command(arguments: list[str]) -> tuple[Callable[..., Answer], list[str]]:
+def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[str]]:
     """The verb: its flags are the knobs of the preset that the arguments name."""
     name = arguments[0] if arguments and not arguments[0].startswith("-") else "quick"
     rest = arguments[1:] if (name == "quick" and arguments[:1] == ["quick"]) or name != "quick" else arguments
     run, code = presets.find(name)
     known = {knob.name: knob for knob in knobs(run)}
 
-    def function(**given: Any) -> Answer:
+    def function(**given: Any) -> Answer | None:
         data, out = given.pop("data", None), given.pop("out", None)
         resume, dry_run = given.pop("resume", "auto"), given.pop("dry_run", False)
         changed = turn(run, {name.replace("__", "."): value for name, value in given.items()})
@@ -376,6 +376,8 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer], list[str]]:
             plan = describe(make_plan(changed, code, data, World()))
             return Answer(readable(plan), plan)
         path = execute(changed, code, data, out, resume)
+        if parallel.rank():
+            return None  # the first process speaks for all
         status = RunDirectory(path).status
         return Answer(str(path), {"run": str(path), "seen": status["seen"], "state": status["state"]})
 
