@@ -1,0 +1,192 @@
+"""Two processes are one process with both batches; and when one dies, so does the other.
+
+Run as a module under torchrun this file is the work of one rank: it trains each preset and writes down what it has become.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import kills
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mien import parallel, presets
+from mien.__main__ import main
+from mien.data.loader import Loader
+from mien.data.pack import Pack
+from mien.directory import RunDirectory
+from mien.engine import Engine
+from mien.parallel import World
+from mien.run import Run, turn
+from mien.verbs.train import Plan
+from tests.conftest import ROOT, tiny
+
+STEPS = 20
+DRY = {"recipe.critic.map_dropout": 0.0, "recipe.critic.dropout": 0.0}  # ranks drop different units: no dropout here
+RUNS: dict[str, Run] = {
+    "gated": turn(
+        tiny(presets.PRESETS["torch-gan-2015"]),
+        {**DRY, "recipe.margin": (0.6, 0.72), "recipe.warmup_calls": (), "recipe.warmup_divisors": ()},
+    ),
+    "held": turn(
+        tiny(presets.PRESETS["torch-gan-2015"]),
+        {**DRY, "recipe.balance": "adaptive-l2", "recipe.l2_target": (0.1, 0.2), "recipe.critic.batch_norm": True},
+    ),
+    "normed": turn(tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average}),
+    "penalised": tiny(presets.PRESETS["quick"]),
+}
+
+
+def learned(run: Run, pack: Pack, world: World) -> dict[str, Tensor]:
+    """The memory after STEPS steps in float64, and how many of them moved the generator."""
+    learner = Plan(run, pack, Engine(torch.device("cpu"), "fp64"), None, "blobs").learner(world)
+    loader = Loader(pack, batch=run.batch, seed=run.seed, rank=world.rank, world=world.size, flip=run.flip, threads=0)
+    moves = 0
+    for _ in range(STEPS):
+        moves += "generator_loss" in learner.step(loader)
+    return {**{name: tensor.contiguous() for name, tensor in learner.tensors().items()}, "moves": torch.tensor(moves)}
+
+
+def work(pack: Path, folder: Path) -> None:
+    """One rank's work."""
+    torch.set_num_threads(1)
+    with parallel.world("cpu") as world:
+        for name, run in RUNS.items():
+            save_file(learned(run, Pack.open(pack), world), folder / f"{name}-{world.rank}.safetensors")
+
+
+def torchrun(*words: object) -> list[str]:
+    """A command for two processes here, on a free port."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [*launcher, *map(str, words)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Path:
+    """What two ranks have become."""
+    folder = tmp_path_factory.mktemp("ranks")
+    line = torchrun("--module", "tests.test_parallel", blob_pack.path, folder)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment())
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_learn_what_one_learns(two: Path, name: str, blob_pack: Pack) -> None:
+    alone, first = learned(RUNS[name], blob_pack, World()), load_file(two / f"{name}-0.safetensors")
+    assert alone.keys() == first.keys()
+    far = {key: float((alone[key].double() - first[key].double()).abs().max()) for key in alone if alone[key].numel()}
+    assert max(far.values()) < 1e-5, {key: gap for key, gap in far.items() if gap >= 1e-5}
+    fresh = Plan(RUNS[name], blob_pack, Engine(torch.device("cpu"), "fp64"), None, "blobs").learner(World()).tensors()
+    assert max(float((alone[key] - fresh[key]).abs().max()) for key in fresh if fresh[key].is_floating_point()) > 1e-3
+    if name == "gated":
+        assert 0 < int(alone["moves"]) < STEPS  # the gate opened and closed
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_ranks_agree_to_the_bit(two: Path, name: str) -> None:
+    first, second = (load_file(two / f"{name}-{rank}.safetensors") for rank in (0, 1))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+SMALL = (
+    *("dcgan-2015", "--model.width", "4", "--recipe.critic.width", "4", "--model.latent", "8", "--batch", "8"),
+    *("--precision", "fp64", "--save-every", "80", "--threads", "1"),
+)
+
+
+def test_the_command_line_under_torchrun(
+    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """20 steps, stopped in the middle: the checkpoint of two equals the checkpoint of one."""
+    monkeypatch.chdir(tmp_path)
+    for images in (80, 160):
+        line = torchrun(
+            "--module", "mien", "train", *SMALL, "--data", blob_pack.path, "--out", "two", "--images", images
+        )
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment())
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "two\n"  # one process speaks for all
+    status = RunDirectory(tmp_path / "two").status
+    assert (status["state"], status["seen"], status["started_from"]) == ("done", 160, 80)
+    assert main(["train", *SMALL, "--data", str(blob_pack.path), "--out", "one", "--images", "160"]) == 0
+    one, both = (
+        load_file(tmp_path / out / "checkpoints" / "0000000160" / "state.safetensors") for out in ("one", "two")
+    )
+    assert one.keys() == both.keys()
+    assert max(float((one[key].double() - both[key].double()).abs().max()) for key in one) < 1e-5
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            found += [int(path.name)] if parent == process else []
+    return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the ranks")
+def test_when_one_rank_dies_all_end(tmp_path: Path, blob_pack: Pack) -> None:
+    out = tmp_path / "run"
+    line = torchrun("--module", "mien", "train", *SMALL, "--data", blob_pack.path, "--out", out, "--images", 10**7)
+    with (tmp_path / "words.txt").open("wb") as words:
+        launcher = subprocess.Popen(line, cwd=tmp_path, stdout=words, stderr=words, env=environment())
+    try:
+        end = time.monotonic() + 120
+        while not kills.checkpoints(out):
+            assert time.monotonic() < end and launcher.poll() is None, (tmp_path / "words.txt").read_text()
+            time.sleep(0.05)
+        ranks = children(launcher.pid)
+        assert len(ranks) == 2
+        os.kill(max(ranks), signal.SIGKILL)
+        started = time.monotonic()
+        assert launcher.wait(60) != 0 and time.monotonic() - started < 45
+        assert not any(map(alive, ranks))
+        with RunDirectory(out).locked():
+            pass
+    finally:
+        launcher.kill()
+        launcher.wait()
+
+
+def test_one_process_needs_no_neighbours() -> None:
+    assert not parallel.joined() and parallel.maximum(3.0) == 3.0 and parallel.agree("x") == "x"
+    value = torch.ones(2, requires_grad=True)
+    assert parallel.differentiable_sum(value) is value and not parallel.mean(value).requires_grad
+    loss, gradients = parallel.average_gradients(value.sum(), [value.detach()])
+    assert float(loss) == 2.0 and gradients[0].tolist() == [1.0, 1.0]
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(blob_pack: Pack) -> None:
+    from mien.errors import UsageError
+
+    with pytest.raises(UsageError, match="multiple of 3"):
+        Loader(blob_pack, batch=8, seed=0, rank=0, world=3)
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), Path(sys.argv[2]))
