@@ -25,10 +25,10 @@ from mien import checkpoint, presets
 from mien.average import Average
 from mien.core import Batch, Faces
 from mien.engine import Engine, has_bf16_units
+from mien.learner import Learner
 from mien.losses import judged_fake, judged_real
 from mien.parallel import World
 from mien.run import Averaging, Run, turn
-from mien.trainer import Learner
 
 HEADER = {"config": {}, "run_fingerprint": "", "data": {"fingerprint": ""}}
 

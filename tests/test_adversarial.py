@@ -11,10 +11,10 @@ import torch
 from mien import presets
 from mien.core import Batch, Faces, Update
 from mien.engine import Engine
+from mien.learner import Learner, move
 from mien.parallel import World
 from mien.recipes.adversarial import Adversarial
 from mien.run import turn
-from mien.trainer import Learner, move
 from tests.conftest import tiny
 
 

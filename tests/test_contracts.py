@@ -23,13 +23,13 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.engine import Engine
+from mien.experiment import Plan
+from mien.learner import Learner
 from mien.parallel import World
 from mien.report.observers import SampleGrids
 from mien.report.progress import MetricsLog
 from mien.run import Run, from_json, to_json, turn
 from mien.sampler import Sampler
-from mien.trainer import Learner
-from mien.verbs.train import Plan
 from tests.conftest import tiny, write_pack
 
 WIDE = {"recipe.margin": (0.69, 0.72)}  # bounds that let both players move at this size and age

@@ -10,11 +10,12 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "mien"
 ANY = {"errors", "_version", "durable"}  # the floor that everybody stands on
 ALL_BUT_TOP = {
-    "answer", "average", "balance", "checkpoint", "citations", "core", "data", "directory", "engine", "losses", "metrics", "models",
+    "answer", "average", "balance", "checkpoint", "citations", "core", "data", "directory", "engine", "experiment", "learner", "losses",
+    "metrics", "models",
     "nn", "parallel", "presets", "priors", "recipes", "report", "run", "sampler", "schedules", "trainer",
 }  # fmt: skip
 MAY_IMPORT = {
-    "__init__": {"core", "run", "sampler", "verbs"},
+    "__init__": {"core", "experiment", "run", "sampler"},
     "__main__": {"answer", "verbs"},
     "verbs": {*ALL_BUT_TOP, "__main__"},
     "report": {
@@ -32,7 +33,9 @@ MAY_IMPORT = {
     },
     "sampler": {"checkpoint", "core", "engine", "latent", "presets", "priors", "run"},
     "presets": {"core", "models", "recipes", "run"},
-    "trainer": {"average", "checkpoint", "core", "data", "directory", "engine", "parallel", "run"},
+    "experiment": ALL_BUT_TOP - {"answer", "models", "nn", "recipes"},
+    "trainer": {"checkpoint", "core", "directory", "engine", "learner", "parallel", "run"},
+    "learner": {"average", "checkpoint", "core", "engine", "parallel"},
     "metrics": {"average", "checkpoint", "core", "data", "directory", "engine", "parallel", "run", "sampler"},
     "recipes": {"augment", "balance", "core", "losses", "ode", "schedules"},
     "models": {"core", "nn", "ode", "priors"},

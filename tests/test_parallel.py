@@ -24,9 +24,9 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.engine import Engine
+from mien.experiment import Plan
 from mien.parallel import World
 from mien.run import Run, turn
-from mien.verbs.train import Plan
 from tests.conftest import ROOT, tiny
 
 STEPS = 20

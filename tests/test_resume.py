@@ -19,11 +19,10 @@ from typing import Any
 import pytest
 from benchmarks import kills
 
-from mien import checkpoint, durable
+from mien import checkpoint, durable, experiment
 from mien.__main__ import main
 from mien.data.pack import Pack
 from mien.directory import RunDirectory
-from mien.verbs import train as train_verb
 from tests.conftest import ROOT, write_pack
 
 IMAGES = 160
@@ -45,8 +44,8 @@ class Nothing:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to run in, without reports."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_verb, "Report", Nothing)
-    monkeypatch.setattr(train_verb, "TensorBoard", Nothing)
+    monkeypatch.setattr(experiment, "Report", Nothing)
+    monkeypatch.setattr(experiment, "TensorBoard", Nothing)
     return tmp_path
 
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn, optim
 
 from mien.core import Batch, Model, Recipe, Update
 from mien.engine import Engine
+from mien.learner import Learner, NonFinite, move, slowed
 from mien.parallel import World
 from mien.priors import Normal
-from mien.trainer import Learner, NonFinite, Period, Signals, move, slowed
+from mien.trainer import Period, Signals
 
 ENGINE = Engine(torch.device("cpu"), "fp32")
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
         RecipeConfig,
         Update,
     )
+    from mien.experiment import train
     from mien.run import Averaging, Run
     from mien.sampler import Sampler
-    from mien.verbs.train import train
 
     load = Sampler.load
 
@@ -78,7 +78,7 @@ _HOMES = {
     "Averaging": "mien.run",
     "Run": "mien.run",
     "Sampler": "mien.sampler",
-    "train": "mien.verbs.train",
+    "train": "mien.experiment",
 }
 
 
