@@ -13,7 +13,7 @@ from mien.data.drawn import HAIR_COLOURS, LABEL_NAMES, DrawnFaces, choose, svg
 
 
 def pixels(side: int, index: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.asarray(decode(DrawnFaces(side, 100, seed).read(f"{index:06d}.png")).image)
+    return np.asarray(decode(DrawnFaces(side, 100, seed).read(f"{index}")).image)
 
 
 def test_a_face_is_a_function_of_seed_and_index() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mien.data.drawn import DrawnFaces
 from mien.data.labels import balance, choose, count_labels, strongest, together, where
-from mien.data.plan import Preparation, plan, select
+from mien.data.planning import Preparation, plan, select
 from mien.data.source import Listing
 from mien.data.sources import find_source
 from mien.data.split import hold_out

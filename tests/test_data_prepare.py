@@ -121,6 +121,21 @@ def test_finished_shards_are_not_made_again(tmp_path: Path, monkeypatch: pytest.
     assert not list(tmp_path.glob(".*.partial"))
 
 
+def test_a_kill_while_assembling_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "in", 20)
+
+    program = (
+        "import os, sys; from mien.data.pack import PackWriter; from mien.__main__ import main\n"
+        "PackWriter.commit = lambda *_: os.kill(os.getpid(), 9)\n"
+        "main(['data', 'prepare', *sys.argv[1:], '--size', '16', '--workers', '1'])"
+    )
+    died = subprocess.run([sys.executable, "-c", program, str(folder), str(tmp_path / "a.pack")], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"]
+    assert len(made(folder, tmp_path / "a.pack")) == 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pack", "in"]
+
+
 def start(folder: Path, pack: Path, **environment: str) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
@@ -188,8 +203,11 @@ class Deadly(Source):
     def listing(self) -> Listing:
         return Listing(layout="deadly", names=[])
 
-    def read(self, name: str) -> bytes:
-        raise AssertionError(name)
+    def address(self, name: str) -> str:
+        return name
+
+    def read(self, address: str) -> bytes:
+        raise AssertionError(address)
 
 
 DEADLY = """
@@ -197,9 +215,9 @@ import os, sys, time
 from mien.data import worker
 from tests.data_torture import face, saved
 class Source:
-    def read(self, name):
-        if name == "crash": os.kill(os.getpid(), 11)
-        if name == "hang": time.sleep(60)
+    def read(self, address):
+        if address == "crash": os.kill(os.getpid(), 11)
+        if address == "hang": time.sleep(60)
         return saved(face(), "PNG")
 worker.open_source = lambda specification: Source()
 worker.main()

@@ -53,7 +53,7 @@ def test_decoding_them_all_takes_little_memory(torture: tuple[Path, dict[str, st
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
         "folder, before = Folder(pathlib.Path(sys.argv[1])), peak()\n"
         "for member in folder.members():\n"
-        "    try: decode(folder.read(member.name))\n"
+        "    try: decode(folder.read(folder.address(member.name)))\n"
         "    except Refused: pass\n"
         "print((peak() - before) // 1024)"
     )

@@ -120,11 +120,14 @@ class Columnar(Source):
     def _files(self) -> list[Path]:
         return [self.path] if self.path.is_file() else sorted(self.path.rglob("*.arrow"))
 
-    def read(self, name: str) -> bytes:
+    def address(self, name: str) -> str:
+        return name
+
+    def read(self, address: str) -> bytes:
         column = self._image_column
         if column is None:
-            return read_file(self.path.parent / name)
-        row = int(name)
+            return read_file(self.path.parent / address)
+        row = int(address)
         block = bisect_right(self._starts, row) - 1
         value = self._load(block).column(column)[row - self._starts[block]].as_py()
         data = value.get("bytes") if isinstance(value, Mapping) else value

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from mien.data.weights import cache_folder
 from mien.durable import replacing
@@ -56,7 +56,11 @@ class Container(ABC):
         """Every file, sorted by name."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
+    def address(self, name: str) -> str:
+        """What `read` takes for a member: where it lies, for a process that has not listed the container."""
+
+    @abstractmethod
+    def read(self, address: str) -> bytes:
         """One file's bytes. Raises Refused when it cannot be read or is too large to be a photograph."""
 
 
@@ -101,8 +105,11 @@ class Folder(Container):
         visit(self.path, "")
         return sorted(found)
 
-    def read(self, name: str) -> bytes:
-        return read_file(self.path / name)
+    def address(self, name: str) -> str:
+        return name
+
+    def read(self, address: str) -> bytes:
+        return read_file(self.path / address)
 
 
 class FileList(Container):
@@ -122,8 +129,11 @@ class FileList(Container):
                 found.append(Member(name, info.st_size, info.st_mtime_ns))
         return sorted(found)
 
-    def read(self, name: str) -> bytes:
-        return read_file(self.path.parent / name)
+    def address(self, name: str) -> str:
+        return name
+
+    def read(self, address: str) -> bytes:
+        return read_file(self.path.parent / address)
 
 
 def lines(path: Path) -> list[str]:
@@ -133,31 +143,66 @@ def lines(path: Path) -> list[str]:
 
 
 class ZipContainer(Container):
-    """A ZIP archive."""
+    """A ZIP archive.
+
+    An address holds what it takes to read a member, so that workers need not parse the archive's directory: with many
+    members that takes long, and more memory than everything else.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @cached_property
-    def _archive(self) -> zipfile.ZipFile:
+    def _directory(self) -> dict[str, tuple[int, ...]]:
+        """Name -> offset of the header, method, packed and unpacked size, checksum, whether encrypted."""
         try:
-            return zipfile.ZipFile(self.path)
+            with zipfile.ZipFile(self.path) as archive:
+                return {
+                    info.filename: (
+                        info.header_offset,
+                        info.compress_type,
+                        info.compress_size,
+                        info.file_size,
+                        info.CRC,
+                        info.flag_bits & 1,
+                    )
+                    for info in archive.infolist()
+                    if not info.is_dir()
+                }
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise Untrusted(f"{self.path} is not a readable ZIP.", str(error), "Download or pack it again.") from error
 
     def members(self) -> list[Member]:
-        infos = self._archive.infolist()
-        return sorted({Member(info.filename, info.file_size, info.CRC) for info in infos if not info.is_dir()})
+        return sorted(Member(name, place[3], place[4]) for name, place in self._directory.items())
 
-    def read(self, name: str) -> bytes:
-        info = self._archive.getinfo(name)
-        if info.flag_bits & 1:
+    def address(self, name: str) -> str:
+        return " ".join(map(str, self._directory[name]))
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        return self.path.open("rb")
+
+    def read(self, address: str) -> bytes:
+        offset, method, packed_size, size, checksum, encrypted = map(int, address.split())
+        if encrypted:
             raise Refused("encrypted in the archive")
-        check_size(info.file_size)
-        try:
-            return self._archive.read(info)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
-            raise Refused(f"damaged in the archive: {error}") from error
+        check_size(max(size, packed_size))
+        self._file.seek(offset)
+        header = self._file.read(30)
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise Refused("damaged in the archive: no header where the directory says")
+        self._file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
+        data = self._file.read(packed_size)
+        if method == zipfile.ZIP_DEFLATED:
+            try:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+            except zlib.error as error:
+                raise Refused(f"damaged in the archive: {error}") from error
+        elif method != zipfile.ZIP_STORED:
+            raise Refused(f"packed by method {method}, which is not read: only stored and deflated are")
+        if len(data) != size or zlib.crc32(data) != checksum:
+            raise Refused("damaged in the archive: its checksum differs")
+        return data
 
 
 class TarContainer(Container):
@@ -197,13 +242,17 @@ class TarContainer(Container):
     def members(self) -> list[Member]:
         return sorted(Member(name, info.size, int(info.mtime)) for name, info in self._members.items())
 
-    def read(self, name: str) -> bytes:
+    def address(self, name: str) -> str:
         info = self._members[name]
-        check_size(info.size)
+        return f"{info.offset_data} {info.size}"
+
+    def read(self, address: str) -> bytes:
+        offset, size = map(int, address.split())
+        check_size(size)
         with self._plain.open("rb") as file:
-            file.seek(info.offset_data)
-            data = file.read(info.size)
-        if len(data) != info.size:
+            file.seek(offset)
+            data = file.read(size)
+        if len(data) != size:
             raise Refused("cut off in the archive")
         return data
 

@@ -171,8 +171,8 @@ def pastel(hue: float, saturation: float, value: float) -> str:
     return "#{:02X}{:02X}{:02X}".format(*(round(255 * channel) for channel in rgb))
 
 
-def svg(person: Person) -> str:
-    """The drawing of a person, framed on the head."""
+def svg(person: Person, shirt: str | None = None) -> str:
+    """The drawing of a person, framed on the head; a shirt lies below that frame, and its colour is for wider ones."""
     import python_avatars as parts  # only where faces are drawn
 
     drawing = parts.Avatar(
@@ -188,7 +188,8 @@ def svg(person: Person) -> str:
         hair_color=person.hair_colour,
         facial_hair_color=person.hair_colour,
         accessory=parts.AccessoryType[person.accessory],
-        clothing=None,  # below the frame
+        clothing=None if shirt is None else parts.ClothingType.SHIRT_CREW_NECK,
+        clothing_color=shirt or FABRICS[0],
     ).render()
     head, _, body = drawing.partition(">")
     frame = " ".join(map(str, VIEW))
@@ -222,10 +223,13 @@ class DrawnFaces(Source):
             stamp=f"drawn-{VERSION}-{self.seed}-{self.count}",
         )
 
-    def read(self, name: str) -> bytes:
+    def address(self, name: str) -> str:
+        return name.removesuffix(".png")
+
+    def read(self, address: str) -> bytes:
         import resvg_py  # only where faces are drawn
 
-        person = choose(self.seed, int(name.removesuffix(".png")))
+        person = choose(self.seed, int(address))
         return bytes(
             resvg_py.svg_to_bytes(
                 svg_string=svg(person),

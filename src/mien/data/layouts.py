@@ -42,7 +42,7 @@ class View:
         return [PurePosixPath(*path.parts[shared:]) for path in parts]
 
     def read(self, name: str) -> bytes:
-        return self.container.read(self.files[name].name)
+        return self.container.read(self.container.address(self.files[name].name))
 
     def listing(self, layout: str) -> Listing:
         """Every image, without labels."""

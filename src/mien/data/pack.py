@@ -124,10 +124,13 @@ class PackWriter:
     Leaving the `with` block without `commit` removes what was written.
     """
 
-    def __init__(self, path: str | Path, side: int, label_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str | Path, side: int, label_names: Sequence[str] = (), *, beside: Path | None = None
+    ) -> None:
+        """`beside` is the folder for the temporary one, on the file system of `path`; the folder of `path` unless given."""
         self.path, self.side, self.label_names = Path(path), side, tuple(label_names)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.folder = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex}.tmp"
+        self.folder = (beside or self.path.parent) / f".{self.path.name}.{uuid.uuid4().hex}.tmp"
         self.folder.mkdir()
         self._images = GrowingArray(self.folder / "images.npy", np.dtype(np.uint8), (side, side, 3))
         self._labels = (

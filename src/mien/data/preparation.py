@@ -220,7 +220,10 @@ def write(todo: Plan, rows: Rows, folder: Path, path: Path, found: dict[str, Any
     found["counts"] |= {"kept": len(rows), "labels": labels.count_labels(kept.label_names, kept.labels)}
     wanted = np.zeros(len(todo.listing.names), dtype=bool)
     wanted[rows] = True
-    with PackWriter(path, todo.cutting.side, kept.label_names if kept.labels is not None else ()) as writer:
+    for stale in folder.glob("*.tmp"):  # of a process that was killed at this point
+        shutil.rmtree(stale, ignore_errors=True)
+    names = kept.label_names if kept.labels is not None else ()
+    with PackWriter(path, todo.cutting.side, names, beside=folder) as writer:
         written = 0
         for number, part in enumerate(todo.shards):
             shard = Shard.load(shard_path(folder, number))

@@ -61,7 +61,11 @@ class Source(ABC):
         """Every image's name and what is known of it."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
+    def address(self, name: str) -> str:
+        """What `read` takes for an image: where it lies, for a worker that has listed nothing."""
+
+    @abstractmethod
+    def read(self, address: str) -> bytes:
         """The bytes of one image file. Raises Refused when they cannot be had."""
 
 

@@ -50,8 +50,11 @@ class ContainerSource(Source):
     def listing(self) -> Listing:
         return recognise(self.container, self.layouts)
 
-    def read(self, name: str) -> bytes:
-        return self.container.read(name)
+    def address(self, name: str) -> str:
+        return self.container.address(name)
+
+    def read(self, address: str) -> bytes:
+        return self.container.read(address)
 
 
 class PackSource(Source):
@@ -86,8 +89,11 @@ class PackSource(Source):
     def _rows(self) -> dict[str, int]:
         return {entry.source: row for row, entry in enumerate(self.pack.entries)}
 
-    def read(self, name: str) -> bytes:
-        return to_png(self.pack, self._rows[name])
+    def address(self, name: str) -> str:
+        return str(self._rows[name])
+
+    def read(self, address: str) -> bytes:
+        return to_png(self.pack, int(address))
 
 
 def open_source(specification: dict[str, Any]) -> Source:

@@ -60,17 +60,17 @@ class Shard:
             return cls(images.reshape(count if pixels else 0, *shape), **outcome)
 
 
-def make_shard(source: Source, names: Sequence[str], cutter: Cutter, lost: dict[int, str]) -> Shard:
-    """Decode and cut the images called `names`; `lost` holds positions that ended a worker before, with the reason."""
+def make_shard(source: Source, addresses: Sequence[str], cutter: Cutter, lost: dict[int, str]) -> Shard:
+    """Decode and cut the images at `addresses`; `lost` holds positions that ended a worker before, with the reason."""
     side = cutter.cutting.side
-    shard = Shard(np.empty((len(names), side, side, 3), dtype=np.uint8))
+    shard = Shard(np.empty((len(addresses), side, side, 3), dtype=np.uint8))
     notes = Counter[str]()
-    for position, name in enumerate(names):
+    for position, address in enumerate(addresses):
         say(f"START {position}")
         try:
             if position in lost:
                 raise Refused(lost[position])
-            made = cutter.make(source.read(name))
+            made = cutter.make(source.read(address))
         except Refused as refusal:
             shard.refused.append((position, str(refusal)))
             continue
@@ -92,7 +92,7 @@ def say(line: str) -> None:
 
 
 def work(lines: Any) -> None:
-    """Answer jobs until there are no more: each a JSON object with `shard`, `path`, `source`, `names`, `cutting` and `lost`."""
+    """Answer jobs until there are no more: each a JSON object with `shard`, `path`, `source`, `addresses`, `cutting` and `lost`."""
     opened: dict[str, Any] | None = None
     source: Source | None = None
     for line in lines:
@@ -102,7 +102,7 @@ def work(lines: Any) -> None:
             box = job["cutting"]["box"]
             cutter = Cutter(Cutting(**{**job["cutting"], "box": tuple(box) if box else None}))
         lost = {int(position): reason for position, reason in job["lost"].items()}
-        make_shard(source, job["names"], cutter, lost).save(Path(job["path"]))
+        make_shard(source, job["addresses"], cutter, lost).save(Path(job["path"]))
         say(f"DONE {job['shard']}")
 
 
@@ -114,7 +114,7 @@ def job_line(
         "shard": shard,
         "path": str(path.absolute()),
         "source": source.specification,
-        "names": list(names),
+        "addresses": [source.address(name) for name in names],
         "cutting": asdict(cutting),
         "lost": lost,
     }
