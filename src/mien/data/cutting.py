@@ -36,6 +36,7 @@ class Cutting:
         return {name: value for name, value in asdict(self).items() if name not in idle}
 
 
+NO_FACE = "no face found"
 MATTE_SIDE = 1024  # pixels: larger pictures are reduced before their background is replaced
 FACE_MATTE_SIDE = 256  # pixels: faces are aligned at this side at least before it is
 
@@ -95,7 +96,7 @@ class Cutter:
     def _aligned(self, image: Image.Image, notes: tuple[str, ...]) -> Made:
         found = self._aligner.align(image)
         if found is None:
-            raise Refused("no face found")
+            raise Refused(NO_FACE)
         if found.faces > 1:
             notes = (*notes, "several faces: the largest and most central")
         geometry = ",".join(f"{value:.4f}" for value in found.transform.flatten())

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from mien.answer import Answer
-from mien.data import Preparation, find_source
-from mien.data import prepare as prepare_pack
-from mien.data.check import Examination
-from mien.data.check import check as check_source
+from mien.data import Preparation, find_source, prepare
+from mien.data.check import Examination, check
+from mien.data.cutting import NO_FACE
 from mien.data.geometry import Box
 from mien.data.labels import strongest
 from mien.data.pack import Pack, is_pack
@@ -27,7 +26,7 @@ Out = Annotated[Path | None, Parameter(name=("--out", "-o"))]
 Switch = Parameter(negative=())
 
 
-def prepare(
+def data_prepare(
     source: Path,
     pack: Path,
     /,
@@ -118,7 +117,7 @@ def prepare(
         write_zip(Pack.open(source), pack)
         return Answer(f"{pack}: {len(Pack.open(source)):,} images", {"path": str(pack)})
     target = pack.with_name(f".{pack.name}.pack") if to_archive else pack
-    made = prepare_pack(find_source(source), target, preparation, workers=workers, force=force, rank=rank, world=world)
+    made = prepare(find_source(source), target, preparation, workers=workers, force=force, rank=rank, world=world)
     if made is None:
         return Answer(f"rank {rank} of {world} did its share of {pack}", {"rank": rank, "world": world})
     answer = Answer(summary(made), described(made))
@@ -128,7 +127,7 @@ def prepare(
     return answer
 
 
-def info(pack: Path, /, *, out: Out = None) -> Answer:
+def data_info(pack: Path, /, *, out: Out = None) -> Answer:
     """Say what a pack holds, after reading every byte of it; write a contact sheet and a report page.
 
     Examples:
@@ -157,7 +156,7 @@ def info(pack: Path, /, *, out: Out = None) -> Answer:
     return Answer("\n".join([*lines, f"  wrote        {sheet}, {page}"]), told)
 
 
-def check(
+def data_check(
     source: Path,
     /,
     *,
@@ -191,7 +190,7 @@ def check(
     """
     from mien.report.pack_page import contact_sheet
 
-    seen = check_source(find_source(source), Preparation(side=size, crop=crop), workers)
+    seen = check(find_source(source), Preparation(side=size, crop=crop), workers)
     report = seen.report
     sheet = out or Path(f"{source.resolve().stem}-check.png")
     if len(seen.samples):
@@ -245,6 +244,10 @@ def summary(pack: Pack) -> str:
     if "balance" in counts:
         left_out = counts["balance"]["left_out"].items()
         lines += [f"  left out     {count:,} with {combination}" for combination, count in left_out if count]
+    if recipe["crop"] == "face":
+        missed = sum(item["reason"] == NO_FACE for item in meta["refused"])
+        readable = counts["selected"] - counts["refused"] + missed
+        lines.append(f"  faces        detected in {readable - missed:,} of {readable:,} ({1 - missed / readable:.1%})")
     lines += label_lines(counts["labels"])
     lines += remark_lines(meta["remarks"], meta["notes"])
     return "\n".join(lines + refused_lines(meta["refused"], "pack.json"))

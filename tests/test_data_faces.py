@@ -1,0 +1,87 @@
+"""Alignment and mattes as `prepare` uses them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mien.__main__ import main
+from mien.data import Preparation, find_source, prepare, weights
+from mien.data.pack import Pack
+from mien.errors import DataError, UsageError
+from tests.conftest import SHARED
+from tests.test_data_prepare import photographs
+
+pytest.importorskip("cv2", reason="the extra `faces` is not installed")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few of FairFace's photographs."""
+    archive = SHARED / "data" / "fairface-10k-128.zip"
+    if not archive.exists():
+        pytest.skip(f"{archive.name} is not beside the repository")
+    folder = tmp_path_factory.mktemp("people")
+    with zipfile.ZipFile(archive) as source:
+        for number in range(24):
+            (folder / f"{number:05d}.jpg").write_bytes(source.read(f"images/{number:05d}.jpg"))
+    return folder
+
+
+def need(*names: str) -> None:
+    try:
+        for name in names:
+            weights.path(name)
+    except DataError as error:
+        pytest.skip(error.what)
+
+
+def test_faces_are_aligned(people: Path, tmp_path: Path) -> None:
+    need("yunet", "face-mesh")
+    pack = prepare(find_source(people), tmp_path / "a.pack", Preparation(side=64, crop="face", eye_distance=0.47))
+    assert isinstance(pack, Pack) and len(pack) == 24
+    transforms = np.array([[float(number) for number in entry.geometry.split(",")] for entry in pack.entries])
+    assert transforms.shape == (24, 6)
+    eyes = np.array([[0.265 * 128, 0.385 * 128], [0.735 * 128, 0.385 * 128]])  # where the data set has them
+    landed = (
+        np.einsum("nij,kj->nki", transforms.reshape(24, 2, 3)[:, :, :2], eyes)
+        + transforms.reshape(24, 2, 3)[:, None, :, 2]
+    )
+    target = np.array([[0.5 - 0.235, 0.47], [0.5 + 0.235, 0.47]]) * 64
+    assert np.median(np.abs(landed - target).max(axis=(1, 2))) < 0.04 * 64
+    assert pack.meta["recipe"]["eye_distance"] == 0.47
+
+
+def test_a_picture_without_a_face_is_refused_by_name(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need("yunet", "face-mesh")
+    photographs(people / "noise", 1, side=100)
+    assert main(["data", "prepare", str(people), str(tmp_path / "a.pack"), "--crop", "face", "--force"]) == 0
+    said = capsys.readouterr().out
+    assert "detected in 24 of 25 (96.0%)" in said and "noise/00000.png: no face found" in said
+
+
+def test_the_background_goes_and_the_face_stays(tmp_path: Path) -> None:
+    need("selfie")
+    archive = SHARED / "data" / "celeba-10k.zip"
+    if not archive.exists():
+        pytest.skip(f"{archive.name} is not beside the repository")
+    plain = prepare(find_source(archive), tmp_path / "a.pack", Preparation(limit=20))
+    blue = prepare(find_source(archive), tmp_path / "b.pack", Preparation(limit=20, matte="#0000ff"))
+    assert plain is not None and blue is not None and blue.meta["recipe"]["matte"] == "#0000ff"
+    middle = (slice(None), slice(26, 44), slice(24, 40))
+    assert np.abs(blue.images[middle].astype(int) - plain.images[middle]).mean() < 4
+    corners = blue.images[:, :8, :8].reshape(20, -1, 3).mean(axis=1)
+    assert np.median(corners[:, 2] - corners[:, 0]) > 150
+
+
+def test_a_matte_that_does_not_exist_is_told_before_the_work_begins(tmp_path: Path) -> None:
+    need("selfie")
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="mattte"):
+        prepare(find_source(tmp_path), tmp_path / "a.pack", Preparation(matte="mattte"))
