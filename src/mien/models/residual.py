@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from mien.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
 SLOPE = 0.2  # of every LeakyReLU
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def widths_of(side: int, width: int, widest: int, fold: int) -> list[int]:
@@ -34,14 +36,19 @@ def widths_of(side: int, width: int, widest: int, fold: int) -> list[int]:
     return [min(widest, width * 2**power) for power in range(depth - 1, -1, -1)]
 
 
-def scaled(layer: nn.Module, gain: float) -> nn.Module:
+def scaled(layer: Layer, gain: float) -> Layer:
     """Weights from N(0, gain / sqrt(fan_in)), biases 0."""
-    assert isinstance(layer, nn.Conv2d | nn.Linear)
     fan_in = layer.weight[0].numel()
     nn.init.normal_(layer.weight, 0.0, gain / sqrt(fan_in))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def share_weights(layer: nn.Conv2d, phases: int) -> None:
+    """Start the pixels that one position unfolds into equal: no checkerboard to unlearn (Aitken et al. 2017, arXiv:1707.02937)."""
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight[::phases].repeat_interleave(phases, 0))
 
 
 class Block(nn.Module):
@@ -58,7 +65,7 @@ class Block(nn.Module):
 
 
 class ResidualGenerator(Model):
-    """A learned 4x4 tensor scaled by the latent, then blocks and nearest doublings, then pixels from channels."""
+    """A 4x4 tensor from the latent, then blocks and nearest doublings, each scaled by the latent, then pixels from channels."""
 
     def __init__(self, config: ResidualGeneratorConfig, faces: Faces) -> None:
         super().__init__()
@@ -76,6 +83,7 @@ class ResidualGenerator(Model):
         )
         self.style = nn.ModuleList(scaled(nn.Linear(config.latent, width), 0.0) for width in widths)
         self.last = scaled(nn.Conv2d(widths[-1], faces.channels * config.fold**2, 3, padding=1), 0.3)
+        share_weights(self.last, config.fold**2)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # the direction is the face: lengths say nothing
