@@ -35,10 +35,9 @@ def test_dated_presets_spell_out_every_constant(name: str) -> None:
     """Each field of model and recipe stands in the preset's own source: a changed default cannot move it."""
     import inspect
 
-    source = inspect.getsource(presets)
-    for module in (presets.torch2015, presets.dcgan, presets.quick):
-        if any(run.preset == name for run in module.PRESETS):
-            source = inspect.getsource(module)
+    modules = [module for module in vars(presets).values() if inspect.ismodule(module) and "PRESETS" in vars(module)]
+    (home,) = (module for module in modules if any(run.preset == name for run in module.PRESETS))
+    source = inspect.getsource(home)
     run = presets.PRESETS[name]
     names = {knob.name.rpartition(".")[2] for knob in knobs(run) if knob.name.startswith(("model.", "recipe."))}
     assert not [field for field in names if f"{field}=" not in source]

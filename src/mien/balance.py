@@ -50,3 +50,53 @@ def squared_norm(network: nn.Module) -> Tensor:
 def absolute_norm(network: nn.Module) -> Tensor:
     """The sum of the magnitudes of a network's parameters."""
     return torch.stack([parameter.abs().sum() for parameter in network.parameters()]).sum()
+
+
+class Equilibrium(nn.Module):
+    """BEGAN's proportional control (arXiv:1703.10717, section 3.4): k_t, how much a critic cares for telling fakes apart."""
+
+    k: Tensor
+
+    def __init__(self, gamma: float, step: float) -> None:
+        super().__init__()
+        self.gamma, self.step = gamma, step
+        self.register_buffer("k", torch.zeros(()))
+
+    def update(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Move k_t after a step with these reconstruction errors, within [0, 1]. Returns the measure of convergence M."""
+        real, fake = parallel.mean(real), parallel.mean(fake)
+        tension = self.gamma * real - fake
+        self.k.add_(self.step * tension.to(self.k)).clamp_(0.0, 1.0)
+        return real + tension.abs()
+
+
+class Stall(nn.Module):
+    """Notices that a measure has stopped falling: its mean over `steps` is no less than `tolerance` times the mark.
+
+    The mark is the mean at the look before. `whole` averages over everything since the beginning instead, and `lazy` moves
+    the mark only when a stall is noticed: two habits of sicongzhao's code, which blunt it.
+    """
+
+    memory: Tensor  # looks so far, measures since the mean began, their mean, the mark
+
+    def __init__(self, steps: int, tolerance: float, whole: bool = False, lazy: bool = False) -> None:
+        super().__init__()
+        self.steps, self.tolerance, self.whole, self.lazy = steps, tolerance, whole, lazy
+        self.register_buffer("memory", torch.zeros(4))
+
+    def update(self, measure: Tensor) -> bool:
+        """Take one measure, equal on all ranks; whether a stall is noticed now."""
+        if not self.steps:
+            return False
+        looks, count, mean, mark = self.memory.tolist()
+        count += 1
+        mean += (float(measure) - mean) / count
+        stalled = False
+        if count % self.steps == 0:
+            stalled = looks > 0 and mean > self.tolerance * mark
+            mark = mean if stalled or looks == 0 or not self.lazy else mark
+            looks += 1
+            if not self.whole:
+                count, mean = 0.0, 0.0
+        self.memory.copy_(torch.tensor([looks, count, mean, mark], dtype=torch.float64))
+        return stalled

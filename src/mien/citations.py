@@ -40,6 +40,59 @@ BIBTEX = {
   year   = {2020},
   note   = {arXiv:1912.04958; lazy regularisation}
 }""",
+    "began2017": """@misc{began2017,
+  title  = {{BEGAN}: Boundary Equilibrium Generative Adversarial Networks},
+  author = {Berthelot, David and Schumm, Thomas and Metz, Luke},
+  year   = {2017},
+  note   = {arXiv:1703.10717; layout after the author's library tf_img_tech}
+}""",
+    "zhao2020": """@misc{zhao2020,
+  title  = {Face Generation and Interpolation with {BEGAN}},
+  author = {Zhao, Sicong},
+  year   = {2020},
+  note   = {GitHub: sicongzhao/Face-Generation-and-Interpolation-with-BEGAN}
+}""",
+    "vae2013": """@inproceedings{vae2013,
+  title  = {Auto-Encoding Variational {Bayes}},
+  author = {Kingma, Diederik P. and Welling, Max},
+  booktitle = {International Conference on Learning Representations},
+  year   = {2014},
+  note   = {arXiv:1312.6114}
+}""",
+    "sigma2021": """@inproceedings{sigma2021,
+  title  = {Simple and Effective {VAE} Training with Calibrated Decoders},
+  author = {Rybkin, Oleh and Daniilidis, Kostas and Levine, Sergey},
+  booktitle = {International Conference on Machine Learning},
+  year   = {2021},
+  note   = {arXiv:2006.13202}
+}""",
+    "freebits2016": """@inproceedings{freebits2016,
+  title  = {Improved Variational Inference with Inverse Autoregressive Flow},
+  author = {Kingma, Diederik P. and Salimans, Tim and Jozefowicz, Rafal and Chen, Xi and Sutskever, Ilya and Welling, Max},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year   = {2016},
+  note   = {arXiv:1606.04934; free bits, section C.8}
+}""",
+    "simpsons2023": """@misc{simpsons2023,
+  title  = {{VAE} Face Generation},
+  author = {{Leikrit}},
+  year   = {2023},
+  note   = {GitHub: Leikrit/LMH\\_Summer\\_Programme, after dredwardhyde/vae-image-generation-example and podgorskiy/VAE}
+}""",
+    "vaegan2016": """@inproceedings{vaegan2016,
+  title  = {Autoencoding beyond pixels using a learned similarity metric},
+  author = {Larsen, Anders Boesen Lindbo and S{\\o}nderby, S{\\o}ren Kaae and Larochelle, Hugo and Winther, Ole},
+  booktitle = {International Conference on Machine Learning},
+  year   = {2016},
+  note   = {arXiv:1512.09300; constants from andersbll/autoencoding\\_beyond\\_pixels}
+}""",
+    "cppn2016": """@misc{cppn2016,
+  title  = {Generating Large Images from Latent Vectors},
+  author = {Ha, David},
+  year   = {2016},
+  month  = apr,
+  note   = {blog.otoro.net; code: hardmaru/cppn-gan-vae-tensorflow. Part two, June 2016: hardmaru/resnet-cppn-gan-tensorflow}
+}""",
 }
 
 

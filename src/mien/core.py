@@ -73,6 +73,53 @@ class Invertible(Model):
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] -> latents `[n, *latent_shape]`."""
 
+    def decode_encoding(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What `encode` gave -> images. The same as `decode`, but for a model whose encodings have a decoder of their own."""
+        return self.decode(z, labels)
+
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images -> what the model makes of them, both `[n, C, H, W]` in [-1, 1]."""
+        return self.decode_encoding(self.encode(images, labels), labels)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Normal distributions with independent dimensions, one a row."""
+
+    mean: Tensor  # [n, *latent_shape]
+    log_variance: Tensor  # [n, *latent_shape], natural logarithm
+
+
+class Variational(Invertible):
+    """A model whose encoder tells how sure it is of each latent (VAE, VAE/GAN)."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    @abstractmethod
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
+        """Where the latents of images `[n, C, H, W]` in [-1, 1] lie."""
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The posterior's mean, so that the same face always has the same latent."""
+        return self.posterior(images, labels).mean
+
+
+class SelfJudging(Invertible):
+    """A model that keeps the autoencoder that judged its generator (BEGAN): the one decodes latents, the other faces."""
+
+    generator: nn.Module  # what `decode` runs
+    autoencoder: nn.Module  # what `reconstruct` runs
+    carry: Tensor  # scalar buffer in [0, 1]: how much of its input each residual layer passes on unchanged
+
+
+class Scalable(Model):
+    """A model that paints a plane rather than pixels (CPPN): the same latent at any side."""
+
+    @abstractmethod
+    def decode_at(self, z: Tensor, side: int, labels: Tensor | None = None) -> Tensor:
+        """`[n, *latent_shape]` -> images `[n, C, side, side]` in [-1, 1]."""
+
 
 @dataclass(frozen=True)
 class Update:
@@ -115,6 +162,12 @@ class Recipe(nn.Module, ABC):
         """
         z = self.model.prior.sample(count * self.world, self.model.latent_shape, self.shared_noise)
         return z[self.rank * count : (self.rank + 1) * count].to(next(self.model.parameters()))
+
+    def noise(self, like: Tensor) -> Tensor:
+        """Standard normal numbers of the shape, device and precision of `like` `[n, ...]`, drawn as `latents` draws."""
+        count = len(like)
+        drawn = torch.randn(count * self.world, *like.shape[1:], generator=self.shared_noise)
+        return drawn[self.rank * count : (self.rank + 1) * count].to(like)
 
 
 Built = TypeVar("Built", covariant=True)

@@ -34,3 +34,15 @@ def zero_centred_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return full(gradient).square().sum((1, 2, 3)).mean()
+
+
+def reconstruction(images: Tensor, wanted: Tensor, norm: str = "l2") -> Tensor:
+    """Mean over all pixels of |a - b| (l1) or of its square (l2); gradients flow into both."""
+    gap = full(images) - full(wanted)
+    return gap.abs().mean() if norm == "l1" else gap.square().mean()
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)) in nats, a number for each dimension, of the arguments' shape (arXiv:1312.6114, app. B)."""
+    mean, log_variance = full(mean), full(log_variance)
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)

@@ -58,6 +58,8 @@ STATS = {
     "l2_coefficient": "How strongly decay holds the critic back; it grows while the generator loses.",
     "reconstruction": "How far a decoded face is from the face that was encoded.",
     "kl": "How much of each face the encoder keeps beyond the prior, in nats; near 0 the latents say nothing.",
+    "real_error": "How badly the autoencoder that judges reproduces real faces.",
+    "fake_error": "How badly the autoencoder that judges reproduces made faces; gamma is its wanted ratio to that on real ones.",
     "k": "How much weight the critic gives to fakes; pinned at 0 or 1, the balance is lost.",
     "convergence": "One number for quality and balance together; it falls while faces get better.",
     "learning_rate": "The size of a step.",
