@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mien.core import Batch
+from mien.data import open_data
 from mien.data.loader import Loader, to_tensor
 from mien.data.pack import Entry, Pack, PackWriter
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
@@ -103,6 +104,18 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
     (path / "images.npy").write_bytes(data)
     with pytest.raises(Untrusted, match=r"images\.npy"):
         Pack.open(path).verify()
+
+
+def test_open_data_refuses_a_pack_that_was_edited(tmp_path: Path) -> None:
+    path = write_pack(tmp_path / "a.pack").path
+    assert open_data(path).fingerprint == Pack.open(path).fingerprint
+    index = (path / "index.csv").read_text()
+    (path / "index.csv").write_text(index.replace("3.png", "x.png"))
+    with pytest.raises(Untrusted, match=r"index\.csv"):
+        open_data(path)
+    (path / "index.csv").unlink()
+    with pytest.raises(Untrusted, match=r"index\.csv"):
+        open_data(path)
 
 
 def test_a_missing_pack_is_a_data_error(tmp_path: Path) -> None:

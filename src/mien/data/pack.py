@@ -79,8 +79,11 @@ class Pack:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every row of `index.csv`. Read on first use."""
-        with (self.path / "index.csv").open(newline="", encoding="utf-8") as file:
-            entries = [Entry(*line[1:]) for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS)][1:]
+        try:
+            with (self.path / "index.csv").open(newline="", encoding="utf-8") as file:
+                entries = [Entry(*line[1:]) for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS)][1:]
+        except (OSError, ValueError, csv.Error) as error:
+            raise _damaged(self.path, f"index.csv cannot be read: {error}.") from error
         if len(entries) != len(self):
             raise _damaged(self.path, f"index.csv has {len(entries)} rows for {len(self)} images.")
         return entries
@@ -100,10 +103,15 @@ class Pack:
 
     def verify(self) -> None:
         """Read every byte and compare it with the checksums. Raises Untrusted when one differs."""
-        for name, expected in self.meta["sha256"].items():
-            if _hash_file(self.path / name) != expected:
+        checksums = self.meta.get("sha256", {})
+        for name, expected in checksums.items():
+            try:
+                found = _hash_file(self.path / name)
+            except (OSError, ValueError) as error:
+                raise _damaged(self.path, f"{name} cannot be read: {error}.") from error
+            if found != expected:
                 raise _damaged(self.path, f"{name} is not what was written: its SHA-256 differs.")
-        if fingerprint_of(self.side, self.label_names, self.meta["sha256"]) != self.fingerprint:
+        if fingerprint_of(self.side, self.label_names, checksums) != self.fingerprint:
             raise _damaged(self.path, "The fingerprint in pack.json does not belong to its checksums.")
 
 
