@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from mien import presets
 from mien.core import Faces
 from mien.errors import UsageError
 from mien.models.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
 from mien.models.torch2015 import TorchDiscriminatorConfig, TorchGeneratorConfig
+from mien.nn.upsample import UpsampleConv2d
 
 
 def count(network: nn.Module) -> int:
@@ -41,11 +43,11 @@ def test_torch_initialisation() -> None:
     """Uniform within 1 / sqrt(fan_in), weights and biases; scales of batch normalisation uniform in (0, 1)."""
     torch.manual_seed(0)
     model = TorchGeneratorConfig().build(Faces())
-    convolution = model.body[1]
+    convolution = model.body[0]
     bound = (128 * 25) ** -0.5
     for tensor in (convolution.weight, convolution.bias):
         assert tensor.abs().max() <= bound and tensor.abs().max() > 0.95 * bound
-    assert model.body[2].weight.min() >= 0 and model.body[2].weight.max() <= 1 and model.body[2].weight.std() > 0.2
+    assert model.body[1].weight.min() >= 0 and model.body[1].weight.max() <= 1 and model.body[1].weight.std() > 0.2
 
 
 def test_dcgan_initialisation() -> None:
@@ -78,3 +80,15 @@ def test_impossible_sides_name_the_nearest(name: str, side: int) -> None:
     else:
         with torch.no_grad():
             assert model.eval().decode(model.prior.draw([0], model.latent_shape)).shape == (1, 3, side, side)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_upsampling_convolution_is_upsampling_and_convolution(kernel: int) -> None:
+    torch.manual_seed(0)
+    fast = UpsampleConv2d(4, 6, kernel).double()
+    x = torch.randn(2, 4, 5, 7, dtype=torch.float64, requires_grad=True)
+    slow = F.conv2d(F.interpolate(x, scale_factor=2.0), fast.weight, fast.bias, padding=kernel // 2)
+    assert torch.allclose(fast(x), slow, atol=1e-12)
+    for parameter in (fast.weight, fast.bias, x):
+        ours, theirs = (torch.autograd.grad(y.square().sum(), parameter, retain_graph=True)[0] for y in (fast(x), slow))
+        assert torch.allclose(ours, theirs, atol=1e-10)

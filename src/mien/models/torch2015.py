@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
+from mien.nn.upsample import UpsampleConv2d
 from mien.priors import Normal
 
 LEGAL = range(16, 513, 8)
@@ -41,12 +42,7 @@ class TorchGenerator(Model):
         self.first = nn.Linear(config.latent, width * self.base**2)
         layers: list[nn.Module] = []
         for inputs, outputs in ((width, 2 * width), (2 * width, 2 * width), (2 * width, width)):
-            layers += [
-                nn.Upsample(scale_factor=2),
-                nn.Conv2d(inputs, outputs, 5, padding=2),
-                BatchNorm2d(outputs),
-                nn.ReLU(),
-            ]
+            layers += [UpsampleConv2d(inputs, outputs, 5), BatchNorm2d(outputs), nn.ReLU()]
             if config.dropout:
                 layers.append(nn.Dropout2d(config.dropout))
         self.body = nn.Sequential(*layers, nn.Conv2d(width, faces.channels, 3, padding=1))
