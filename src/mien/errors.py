@@ -81,4 +81,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:
         return f"Did you mean {' or '.join(close)}?"
+    if len(known) > 40:
+        return "Check the spelling."
     return f"Known: {', '.join(known)}." if known else "There is nothing to choose from."
