@@ -25,7 +25,7 @@ from mien.data.duplicates import near, signature
 from mien.data.pack import Pack
 from mien.data.source import Listing, Source
 from mien.data.worker import Shard
-from mien.errors import DataError, Locked, MienError
+from mien.errors import DataError, Locked, MienError, StorageError
 from tests.data_torture import face, saved
 
 
@@ -234,6 +234,15 @@ def test_a_file_that_kills_or_hangs_a_decoder_costs_one_file(tmp_path: Path, mon
     assert [outcome.kept for outcome in outcomes] == [[0, 2], [0], [0, 2], [0]]
     reasons = {tuple(item) for outcome in outcomes for item in outcome.refused}
     assert reasons == {(1, "ended the decoder"), (1, "took longer than 3 s to decode"), (3, "ended the decoder")}
+
+
+def test_a_full_disk_is_no_fault_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = "worker.Shard.save = lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device'))"
+    monkeypatch.setattr(
+        crew_module, "COMMAND", [sys.executable, "-c", DEADLY.replace("worker.main()", f"{full}\nworker.main()")]
+    )
+    with pytest.raises(StorageError, match="No space left"):
+        make_shards(tmp_path, {0: ["a"]}, Deadly(), Cutting(side=16, crop="center", resampler="lanczos"), 1, print)
 
 
 def test_workers_that_cannot_start_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

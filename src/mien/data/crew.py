@@ -15,7 +15,7 @@ from pathlib import Path
 from mien.data.cutting import Cutting
 from mien.data.source import Source
 from mien.data.worker import job_line
-from mien.errors import MienError
+from mien.errors import MienError, StorageError
 
 PATIENCE = 60.0  # seconds that one image may take
 PAUSE = 0.02  # seconds between looks at the workers: waking for each of their words would cost a tenth of the rate
@@ -119,13 +119,19 @@ def make_shards(
                 try:
                     begun = 0
                     for line in worker.hear():
-                        word, _, number = line.partition(" ")
+                        word, _, rest = line.partition(" ")
                         if word == "START":
-                            worker.position = int(number)
+                            worker.position = int(rest)
                             begun += 1
                         elif word == "DONE":
                             worker.shards.popleft()
                             hand_out(worker)
+                        elif word == "FAILED":
+                            raise StorageError(
+                                "A worker could not go on.",
+                                number,
+                                "Finished shards are kept: run the same command again.",
+                            )
                     on_images(begun)
                 except (EOFError, BrokenPipeError):
                     replace(worker, "ended the decoder")

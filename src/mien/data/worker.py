@@ -26,6 +26,7 @@ from mien.data.pack import Images
 from mien.data.source import Source
 from mien.data.sources import open_source
 from mien.durable import replacing
+from mien.errors import MienError
 
 OUTCOME = ("kept", "geometry", "sizes", "hashes", "signatures", "refused", "notes")
 
@@ -127,3 +128,5 @@ def main() -> None:
         work(sys.stdin)
     except (BrokenPipeError, KeyboardInterrupt):
         os._exit(1)
+    except (OSError, MienError) as error:  # a full disk, a source that changed: no fault of one image
+        say(f"FAILED {' '.join(str(error).split())}")
