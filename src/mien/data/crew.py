@@ -129,7 +129,7 @@ def make_shards(
                         elif word == "FAILED":
                             raise StorageError(
                                 "A worker could not go on.",
-                                number,
+                                rest,
                                 "Finished shards are kept: run the same command again.",
                             )
                     on_images(begun)
