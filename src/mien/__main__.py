@@ -92,7 +92,8 @@ def report(error: MienError, as_json: bool) -> int:
         fields = {"code": error.exit_code, "message": error.what, "why": error.why, "hint": error.remedy}
         print(json.dumps({"error": fields}))
     else:
-        print(f"mien: {error.what}\n  why: {error.why}\n  do:  {error.remedy}", file=sys.stderr)
+        what, why, remedy = (" ".join(part.split()) for part in (error.what, error.why, error.remedy))
+        print(f"mien: {what}\n  why: {why}\n  do:  {remedy}", file=sys.stderr)
     return error.exit_code
 
 

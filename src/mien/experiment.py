@@ -78,8 +78,15 @@ class Plan:
     def learner(self, world: World) -> Learner:
         """The fresh state of the run, a pure function of its seed."""
         torch.manual_seed(mix(self.run.seed, 0))
-        model = self.run.model.build(self.faces)
-        recipe = self.run.recipe.build(model, self.faces)
+        try:
+            model = self.run.model.build(self.faces)
+            recipe = self.run.recipe.build(model, self.faces)
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"These knobs of `{self.run.preset}` make no networks.",
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+                "Turn back the --model and --recipe knobs.",
+            ) from error
         self.engine.place(recipe)
         recipe.train()
         recipe.rank, recipe.world = world.rank, world.size

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from mien.core import JSON, ModelConfig, NetworkConfig, RecipeConfig
@@ -16,6 +17,7 @@ from mien.errors import Mismatch, UsageError, did_you_mean
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32", "fp64"]
+MAX_SEED = 2**53 - 1  # as of faces: what a JavaScript number holds exactly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,12 @@ class Averaging:
                 f"An averaging half-life of {self.half_life} images is not possible.",
                 "It counts images.",
                 "Give 1 or more, or --average None for no averaging.",
+            )
+        if not 0 <= self.warmup < inf:
+            raise UsageError(
+                f"An averaging warm-up of {self.warmup} is not possible.",
+                "It is a share of the images seen.",
+                "Give 0 for none, or about 0.1.",
             )
 
 
@@ -67,7 +75,9 @@ class Run:
             if getattr(self, name) < 0:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} {getattr(self, name)} is not possible.", "It counts.", "Give 0 or more.")
-        if self.minutes is not None and self.minutes <= 0:
+        if self.seed > MAX_SEED:
+            raise UsageError(f"--seed {self.seed} is not possible.", "It is too large.", f"Give 0 to {MAX_SEED}.")
+        if self.minutes is not None and not 0 < self.minutes < inf:
             raise UsageError(f"--minutes {self.minutes} is not possible.", "It is training time.", "Give more than 0.")
 
 

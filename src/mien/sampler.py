@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from mien.run import Device, Precision
 #: A model computes this many faces at a time, the last chunk padded, so that a face never depends on its neighbours: the
 #: kernels of a library may round differently for another batch.
 CHUNK = 8
+MAX_FRAMES = 100_000  # of a walk: an hour of film
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class Sampler:
 
     def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """One latent a seed, `[n, *latent_shape]`, on the CPU; `truncation` scales it toward the mean of the prior."""
+        if not isfinite(truncation):
+            raise UsageError(
+                f"A truncation of {truncation} is not possible.", "It scales the latents.", "Give 1, or a little less."
+            )
         return self.model.prior.draw(seeds, self.model.latent_shape) * truncation
 
     def labels(self, seeds: Sequence[int], asked: Mapping[str, float] | None = None) -> Tensor | None:
@@ -122,10 +129,10 @@ class Sampler:
     ) -> Iterator[Tensor]:
         """`frames` images `[C, H, W]` along the prior's own path through seeds; every seed is met exactly, the ends included."""
         stops = [*seeds, seeds[0]] if loop else list(seeds)
-        if len(stops) < 2 or frames < 2:
+        if len(stops) < 2 or not 2 <= frames <= MAX_FRAMES:
             raise UsageError(
                 "A walk needs two faces and two frames.",
-                "It goes from one to the next.",
+                f"It goes from one to the next, in {MAX_FRAMES:,} frames at most.",
                 "Give --seeds 3 42 7 --frames 60.",
             )
         points = self.latents(stops, truncation)
@@ -156,24 +163,20 @@ def parse_seeds(words: Iterable[str]) -> list[int]:
     """Seeds from words such as `0-63`, `3,42,7` and `42`. Raises UsageError for anything else."""
     seeds: list[int] = []
     for word in (part for given in words for part in given.split(",") if part):
-        first, dash, last = word.partition("-")
-        if (
-            not first.isdigit()
-            or (dash and not last.isdigit())
-            or int(first) > MAX_SEED
-            or (dash and int(last) < int(first))
-        ):
+        found = re.fullmatch(r"([0-9]{1,16})(?:-([0-9]{1,16}))?", word)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        if not first <= last <= MAX_SEED:
             raise UsageError(
-                f"`{word}` is not a seed.",
+                f"`{word[:40]}` is not a seed.",
                 f"Seeds are 0 to {MAX_SEED}.",
                 "Write --seeds 42, --seeds 0-63 or --seeds 3,42,7.",
             )
-        count = int(last or first) - int(first) + 1
+        count = last - first + 1
         if len(seeds) + count > 1_000_000:
             raise UsageError(
                 "That is more than a million faces.",
                 "They are listed before they are drawn.",
                 "Ask for fewer at a time.",
             )
-        seeds += range(int(first), int(first) + count)
+        seeds += range(first, last + 1)
     return seeds

@@ -22,9 +22,9 @@ OPTIONAL = ("matplotlib", "av", "tensorboard", "opencv-python-headless", "ai-edg
 
 
 def doctor() -> Answer:
-    """Look at this machine: versions, device, bf16 units, threads, disk, and a one-second benchmark.
+    """Look at this machine: versions, device, bf16 units, threads, disk.
 
-    Examples:
+    A one-second benchmark says how fast it is. Examples:
 
         mien doctor
         mien doctor --json

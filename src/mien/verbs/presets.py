@@ -10,9 +10,9 @@ from mien.run import to_json
 
 
 def presets(name: str | None = None, /) -> Answer:
-    """List the presets, or show one with every knob, its sources and what it keeps of its original.
+    """List the presets, or show one with every knob.
 
-    Examples:
+    A preset says its sources and what it keeps of its original. Examples:
 
         mien presets
         mien presets torch-gan-2015

@@ -62,6 +62,8 @@ def sample(
     chosen = parse_seeds(seeds)
     if not chosen:
         raise UsageError("There is nothing to draw.", "--seeds is empty.", "Write --seeds 0-63.")
+    if columns is not None and columns < 1:
+        raise UsageError(f"--columns {columns} is not possible.", "It counts.", "Give 1 or more, or leave it out.")
     asked = parse_labels(label)
     sampler = Sampler.load(model, device=device, precision=precision, code=code)
     recipe = sampler.recipe(truncation=truncation, **({"labels": asked} if asked else {}))

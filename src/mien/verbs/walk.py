@@ -9,11 +9,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mien.answer import Answer
+from mien.errors import UsageError
 from mien.report.film import film
 from mien.report.grid import picture
 from mien.run import Device, Precision
 from mien.sampler import Sampler, parse_seeds
 from mien.verbs.sample import parse_labels
+
+LARGEST = 4096  # pixels, height and width of a film's frames
 
 
 def walk(
@@ -70,7 +73,13 @@ def walk(
     stops = parse_seeds(seeds)
     sampler = Sampler.load(model, device=device, precision=precision, code=code)
     asked = parse_labels(label)
-    times = 1 if out.suffix.lower() == ".png" else max(1, zoom)
+    if not (zoom >= 1 and zoom * sampler.faces.side <= LARGEST and 0.1 <= fps <= 240):
+        raise UsageError(
+            f"A film of {fps} frames a second, {zoom} times as large, is not possible.",
+            f"Films have 0.1 to 240 frames a second and up to {LARGEST} px.",
+            "Try --fps 24 --zoom 4.",
+        )
+    times = 1 if out.suffix.lower() == ".png" else zoom
     images = sampler.walk(stops, frames, asked, truncation, loop)
     side = sampler.faces.side * times
     out.parent.mkdir(parents=True, exist_ok=True)
