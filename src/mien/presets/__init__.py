@@ -12,6 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
@@ -62,11 +63,20 @@ def load_code(path: Path) -> Code:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up here
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f"line {lines[-1]}: " if lines else ""
+        raise UsageError(
+            f"{path} does not run.",
+            f"{place}{type(error).__name__}: {error}",
+            "Run it with python to see where it stops.",
+        ) from error
     presets = vars(module).get("PRESETS")
     if not isinstance(presets, dict) or not all(isinstance(run, Run) for run in presets.values()):
         raise UsageError(
-            f"{path} has no PRESETS.", "A file of models ends in a dict of named Runs.", "See docs/own_model.md."
+            f"{path} has no PRESETS.", "A file of models ends in a dict of named Runs.", "See docs/own_model.py."
         )
     return Code(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), presets)
 
