@@ -50,7 +50,9 @@ def normals(seeds: Sequence[int], count: int) -> npt.NDArray[np.float64]:
     """`[len(seeds), count]` standard normal numbers."""
     u = uniforms(seeds, count + count % 2)
     radius, angle = np.sqrt(-2.0 * np.log(u[:, 0::2])), 2.0 * np.pi * u[:, 1::2]
-    return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1).reshape(len(seeds), -1)[:, :count]
+    return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1).reshape(len(seeds), u.shape[1])[
+        :, :count
+    ]
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,29 @@ class Sampler:
             )
         return self.model.prior.draw(seeds, self.model.latent_shape) * truncation
 
+    @property
+    def label_rows(self) -> Tensor:
+        """Label rows of the training data `[k, label_dim]`, k > 0. Raises Mismatch for a header without them."""
+        rows = self.header.get("label_rows")
+        try:
+            stored = torch.tensor(rows, dtype=torch.float32)
+            if not stored.numel() or stored.shape[1:] != (self.model.label_dim,):
+                raise ValueError(f"label rows of shape {tuple(stored.shape)}")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise Mismatch(
+                "This model is told labels, and its file has no rows of them.",
+                str(error),
+                "Use a file written by mien.",
+            ) from error
+        return stored
+
     def labels(self, seeds: Sequence[int], asked: Mapping[str, float] | None = None) -> Tensor | None:
         """Label rows `[n, label_dim]`: rows of the training data by seed, overwritten where a label is asked for."""
         if not self.model.label_dim:
             if asked:
                 raise UsageError("This model has no labels.", "It was trained without.", "Leave out --label.")
             return None
-        stored = torch.tensor(self.header["label_rows"])
+        stored = self.label_rows
         rows = stored[[mix(seed) % len(stored) for seed in seeds]].clone()
         for name, value in (asked or {}).items():
             if name not in self.label_names:
@@ -128,13 +144,13 @@ class Sampler:
         loop: bool = False,
     ) -> Iterator[Tensor]:
         """`frames` images `[C, H, W]` along the prior's own path through seeds; every seed is met exactly, the ends included."""
-        stops = [*seeds, seeds[0]] if loop else list(seeds)
-        if len(stops) < 2 or not 2 <= frames <= MAX_FRAMES:
+        if len(seeds) < 2 or not len(seeds) <= frames <= MAX_FRAMES:
             raise UsageError(
-                "A walk needs two faces and two frames.",
-                f"It goes from one to the next, in {MAX_FRAMES:,} frames at most.",
+                "A walk needs two faces, and a frame for each.",
+                f"It was given {len(seeds)} and {frames}; {MAX_FRAMES:,} frames are the most.",
                 "Give --seeds 3 42 7 --frames 60.",
             )
+        stops = [*seeds, seeds[0]] if loop else list(seeds)
         points = self.latents(stops, truncation)
         rows = self.labels(stops, labels)
         for t in positions(len(stops), frames, loop):
