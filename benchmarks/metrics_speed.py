@@ -56,7 +56,7 @@ def speed(threads: int, repeats: int) -> None:
     beside = images.contiguous(memory_format=torch.channels_last)
     ours = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        network = Inception(tensors).eval().to(dtype).to(memory_format=torch.channels_last)
+        network = Inception(tensors).eval().cast(dtype).to(memory_format=torch.channels_last)
         given = beside.to(dtype)
         ours[name] = lambda network=network, given=given: network(given)
     ways: dict[str, Callable[[], object]] = {"TorchScript fp32": lambda: script(images), **ours}

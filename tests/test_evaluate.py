@@ -332,3 +332,21 @@ def test_a_constant_extractor_column_is_no_nan(blob_pack: Pack) -> None:
 class FirstRepeated(PackImages):
     def read(self, rows: slice) -> np.ndarray[Any, Any]:
         return np.repeat(super().read(slice(0, 1)), len(range(*rows.indices(self.count))), 0)
+
+
+def test_the_documented_extractor_takes_an_exported_network(
+    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 32, 32), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    sizes = ({0: torch.export.Dim("n")},)
+    torch.export.save(
+        torch.export.export(network.eval(), (torch.rand(2, 3, 224, 224),), dynamic_shapes=sizes), tmp_path / "small.pt2"
+    )
+    monkeypatch.setenv("DINOV2", str(tmp_path / "small.pt2"))
+    folder = write_folder(tmp_path / "faces", blobs(20, 32))
+    file = Path(__file__).parent.parent / "docs" / "own_extractor.py"
+    answer = scored(real=folder, fake=folder, extractor=f"{file}:dinov2", metrics="kid")
+    (score,) = answer.data["scores"]
+    assert score["name"] == "kid20_folder_small" and score["passport"]["resizer"] == "bicubic 224, ImageNet range"

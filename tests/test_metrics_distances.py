@@ -93,9 +93,11 @@ def test_frechet_interval_has_the_width_of_repeated_sampling():
 
 
 def test_frechet_extrapolation_removes_the_bias_of_few_samples():
-    real, fake = draw(20_000, 32), draw(800, 32, seed=1)
-    biased, extrapolated = frechet(real, fake).value, frechet_at_infinity(real, fake)
-    assert abs(extrapolated) < 0.25 * biased  # the two distributions are one
+    real, fake = draw(20_000, 32), draw(400, 32, seed=1, shift=0.1)
+    truth, biased = frechet(real, draw(40_000, 32, seed=2, shift=0.1)).value, frechet(real, fake).value
+    assert biased > 1.5 * truth
+    assert frechet_at_infinity(real, fake) == pytest.approx(truth, abs=0.2 * (biased - truth))
+    assert frechet_at_infinity(real, fake[:7]) is None
 
 
 def test_kernel_distance_agrees_with_sums_over_pairs():

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from mien.engine import has_bf16_units
 from mien.metrics.distances import mean_pairwise
 from mien.metrics.inception import EPSILON, Inception
 from mien.metrics.lpips import SCALE, SHIFT, Lpips
@@ -107,6 +108,18 @@ def test_inception_has_the_known_number_of_convolutions_and_values(plain):
         plain(torch.zeros(1, 3, 299, 299))
     assert sum(name.endswith(".weight") for name in plain.tensors) == 94
     assert round(sum(tensor.numel() for tensor in plain.tensors.values()) / 1e6, 2) == 21.80
+
+
+@pytest.mark.skipif(not has_bf16_units("cpu"), reason="this CPU computes no bf16")
+def test_inception_in_bf16_rounds_weights_and_no_biases(plain):
+    images = torch.rand(6, 3, 299, 299, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.inference_mode():
+        exact = Inception(plain.tensors).eval()(images)
+        network = Inception(plain.tensors).eval().cast(torch.bfloat16)
+        rounded = network(images.bfloat16())
+    assert network.stem[0].weight.dtype == torch.bfloat16 and network.stem[0].bias.dtype == torch.float32
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.parametrize("size", [(299, 299), (40, 37), (64, 48)])

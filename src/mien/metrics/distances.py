@@ -36,32 +36,28 @@ def frechet(real: Features, fake: Features) -> Estimate:
     left, singular, _ = np.linalg.svd(short @ short_reference.T, full_matrices=False)
     shift = mean - reference_mean
     value = shift @ shift + (x**2).sum() + (y**2).sum() - 2.0 * singular.sum()
-    # The optimal map A between the Gaussians gives the derivative I - A by C1; x'Ax needs no inverse in these
-    # coordinates.
+    # The derivative by C1 is I - A, A the optimal map between the Gaussians; here x'Ax needs no inverse.
     across = left if rotation is None else rotation @ left
     mapped = (across**2) @ singular
-    influence = np.sqrt(len(x)) * 2.0 * (x @ shift) + len(x) * ((x**2).sum(1) - mapped)
+    scale = max(len(x) - 1, 1)
+    influence = np.sqrt(scale) * 2.0 * (x @ shift) + scale * ((x**2).sum(1) - mapped)
     return infinitesimal_jackknife(max(float(value), 0.0), influence)
 
 
-def frechet_at_infinity(real: Features, fake: Features, seed: int = 0) -> float:
-    """The Fréchet distance that infinitely many samples would have: its bias falls as 1/n (arXiv 1911.07023).
+def frechet_at_infinity(real: Features, fake: Features, seed: int = 0) -> float | None:
+    """The Fréchet distance that infinitely many samples would have: its bias is a series in 1/n (arXiv 1911.07023).
 
-    A line in 1/n through the distances of all samples, of two halves and of four quarters, met at 0. Below about four
-    samples a dimension the bias is not yet that simple, and the value is a hint.
+    The first two terms are removed with the help of two halves and four quarters of the samples (Richardson's extrapolation).
+    Below about three samples a dimension the series is longer, and the value a hint. None for fewer than eight samples.
     """
+    if len(fake) < 8:
+        return None
     order = np.random.default_rng(seed).permutation(len(fake))
-    sizes, values = [], []
-    for parts in (1, 2, 4):
-        pieces = [piece for piece in np.array_split(order, parts) if len(piece) > 1]
-        if len(pieces) < parts:
-            break
-        sizes.append(np.mean([1.0 / len(piece) for piece in pieces]))
-        values.append(np.mean([frechet(real, fake[np.sort(piece)]).value for piece in pieces]))
-    if len(sizes) < 2:
-        return float("nan")
-    _slope, intercept = np.polyfit(np.array(sizes), np.array(values), 1)
-    return float(intercept)
+
+    def mean_of_parts(parts: int) -> float:
+        return float(np.mean([frechet(real, fake[piece]).value for piece in np.array_split(order, parts)]))
+
+    return max((8.0 * mean_of_parts(1) - 6.0 * mean_of_parts(2) + mean_of_parts(4)) / 3.0, 0.0)
 
 
 def cubic_kernel(x: Array, y: Array) -> Array:

@@ -55,9 +55,10 @@ def fid(judged: Judged) -> Iterator[Score]:
         yield Score.of("fid", judged.name("fid"), estimate, judged.passport())
         return
     extrapolated = frechet_at_infinity(judged.reals, judged.fakes)
+    hint = "" if extrapolated is None else f", about {extrapolated:.2f} for infinitely many samples"
     judged.warnings.append(
-        f"fid: {few:,} images are few, and FID is biased upwards: {estimate.value:.2f} here, about {extrapolated:.2f} for "
-        "infinitely many samples. Compare only scores of equal counts, or use kid."
+        f"fid: {few:,} images are few, and FID is biased upwards: {estimate.value:.2f} here{hint}. "
+        "Compare only scores of equal counts, or use kid."
     )
     yield Score.of("fid", judged.name("fid"), estimate, judged.passport(extrapolated=extrapolated))
 
@@ -127,9 +128,7 @@ METRICS: Mapping[str, Callable[[Judged], Iterator[Score]]] = {
 
 
 def evaluate(judged: Judged, metrics: Sequence[str] = DEFAULT) -> list[Score]:
-    """The scores of some metrics, in their order. Raises UsageError for an unknown one, DataError for unusable
-    images.
-    """
+    """The scores of some metrics, in their order. Raises UsageError for an unknown one, DataError for unusable images."""
     for metric in metrics:
         if metric not in METRICS:
             raise UsageError(

@@ -20,7 +20,7 @@ from torch import Tensor
 from mien import durable, parallel
 from mien.data import weights
 from mien.engine import has_bf16_units
-from mien.errors import DataError, MienError
+from mien.errors import DataError, DeviceError, MienError
 from mien.metrics.images import Images, Pixels, ahead
 from mien.metrics.inception import SIDE, Inception
 from mien.metrics.lpips import Lpips, Network
@@ -49,7 +49,7 @@ class Extractor(Protocol):
 
 def planes(images: Pixels, device: torch.device) -> Tensor:
     """uint8 `[n, H, W, 3]` -> float32 `[n, 3, H, W]` in [0, 255]."""
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float()
+    return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float()
 
 
 class InceptionFeatures:
@@ -64,13 +64,17 @@ class InceptionFeatures:
     def __init__(
         self, resizer: Resizer = "bilinear", precision: str = "auto", device: str = "cpu", legacy_range: bool = False
     ) -> None:
-        if precision == "auto":
-            precision = "bf16" if has_bf16_units(device) else "fp32"
+        if precision == "auto":  # a GPU is fast enough in fp32
+            precision = "bf16" if device == "cpu" and has_bf16_units(device) else "fp32"
+        if precision == "bf16" and not has_bf16_units(device):
+            raise DeviceError(
+                "bf16 is not computed here.", f"This {device} has no units for it.", "Leave --precision out."
+            )
         self.hash, self.precision = weights.find("inception").sha256, precision
         self.resampling, self.legacy_range = resizer, legacy_range
         self.resizer = f"{resizer}, (x - 128) / 128" if legacy_range else resizer
         self.device, self.dtype = torch.device(device), torch.bfloat16 if precision == "bf16" else torch.float32
-        network = Inception(weights.tensors("inception")).eval().to(self.device, self.dtype)
+        network = Inception(weights.tensors("inception")).eval().cast(self.dtype).to(self.device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()

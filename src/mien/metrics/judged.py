@@ -54,7 +54,7 @@ class Judged:
         return lambda count: self.told(what, count, images.count)
 
     def of_fakes(self, extractor: Extractor) -> Features:
-        """Features of the samples. Raises DataError for samples that all came out alike as not a number."""
+        """Features of the samples. Raises DataError where they are not numbers."""
         return finite(features.extract(self.fake, extractor, self.listener("samples", self.fake)), self.fake)
 
     def of_reals(self, extractor: Extractor, images: Images | None = None) -> Features:
