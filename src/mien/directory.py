@@ -103,7 +103,7 @@ def read_json(path: Path) -> JSON | None:
 def read_lines(path: Path) -> list[JSON]:
     """The objects of a .jsonl file, without a torn last line."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             lines.append(json.loads(text))
         except ValueError:
