@@ -1,0 +1,139 @@
+"""A run's directory: status, metrics, numbers, names, and its lock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mien import directory
+from mien.directory import RunDirectory
+from mien.errors import Locked, StorageError
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> RunDirectory:
+    return directory.create(tmp_path / "run")
+
+
+def test_a_new_directory_has_a_status_and_no_run(home: RunDirectory) -> None:
+    assert home.run_json is None
+    assert home.status == {"state": "new", "seen": 0, "seconds": 0.0, "resumes": 0}
+    assert list(home.path.iterdir()) == []  # the probe has gone
+
+
+def test_status_keeps_what_is_not_changed(home: RunDirectory) -> None:
+    home.update_status(state="running", seen=8)
+    home.update_status(seen=16)
+    assert home.status["state"] == "running" and home.status["seen"] == 16
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null", "\x00\x00", '{"a": 1'])
+def test_torn_json_is_as_if_it_were_not_there(home: RunDirectory, content: str) -> None:
+    (home.path / "run.json").write_text(content)
+    (home.path / "status.json").write_text(content)
+    assert home.run_json is None and home.status["state"] == "new"
+
+
+def test_metrics_are_cut_at_the_checkpoint_and_where_they_are_torn(home: RunDirectory) -> None:
+    lines = [json.dumps({"seen": seen, "loss": 0.5}) for seen in (8, 16, 24)]
+    for tail in ("", '{"seen": 32, "lo', "\x00" * 64, '{"seen": 32, "lo\n'):
+        home.metrics.write_text("\n".join(lines) + "\n" + tail)
+        home.cut_metrics(24)
+        assert home.metrics.read_text() == "\n".join(lines) + "\n"
+        home.cut_metrics(16)
+        assert home.metrics.read_text() == "\n".join(lines[:2]) + "\n"
+    home.cut_metrics(0)
+    assert home.metrics.read_text() == ""
+
+
+def test_metrics_that_are_no_text_are_cut_there(home: RunDirectory) -> None:
+    """What a disk leaves after a power cut may be anything."""
+    home.metrics.write_bytes(b'{"seen": 8}\n\xff\xfe\x00garbage')
+    home.cut_metrics(8)
+    assert home.metrics.read_text() == '{"seen": 8}\n'
+
+
+def test_cutting_nothing_makes_nothing(home: RunDirectory) -> None:
+    home.cut_metrics(5)
+    assert not home.metrics.exists()
+
+
+def test_the_log_never_stops_anything(home: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    home.log("one")
+    assert (home.path / "log.txt").read_text().endswith(" one\n")
+    (home.path / "log.txt").unlink()
+    (home.path / "log.txt").mkdir()
+    home.log("two")
+    assert "log.txt could not be written" in capsys.readouterr().err
+
+
+def test_numbers_go_up_and_are_never_used_twice(tmp_path: Path) -> None:
+    made = [directory.create_numbered(tmp_path / "runs", slug).path.name for slug in ("a", "b", "a")]
+    assert made == ["00000-a", "00001-b", "00002-a"]
+    (tmp_path / "runs" / "00041-by-hand").mkdir()
+    assert directory.create_numbered(tmp_path / "runs", "c").path.name == "00042-c"
+    assert [run.path.name for run in directory.all_runs(tmp_path / "runs")][:2] == ["00042-c", "00041-by-hand"]
+    assert directory.all_runs(tmp_path / "nowhere") == []
+
+
+def test_a_place_that_cannot_hold_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for call in (lambda: directory.create(tmp_path / "file"), lambda: directory.create(tmp_path / "file" / "run")):
+        with pytest.raises(StorageError):
+            call()
+    with pytest.raises(StorageError):
+        directory.create_numbered(tmp_path / "file", "x")
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "é", "e\u0301", "脸", "💥", "مرحبا", ".dot", "'quoted\"", "100%", "#1", "x" * 240, "dot.", "CON"]
+)
+def test_names_of_every_kind(tmp_path: Path, name: str) -> None:
+    home = directory.create(tmp_path / name)
+    with home.locked():
+        home.update_status(state="running")
+        home.log("here")
+    assert RunDirectory(tmp_path / name).status["state"] == "running"
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from mien.directory import RunDirectory
+with RunDirectory(Path(sys.argv[1])).locked():
+    print("mine", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def owner(home: RunDirectory) -> Iterator[subprocess.Popen[str]]:
+    """Another process that owns the run."""
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(home.path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "mine\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_the_lock_names_its_owner_and_dies_with_it(home: RunDirectory, owner: subprocess.Popen[str]) -> None:
+    with pytest.raises(Locked) as caught, home.locked():
+        pass
+    assert f"Process {owner.pid} on " in caught.value.why and caught.value.exit_code == 7
+    owner.kill()
+    owner.wait()
+    started = time.monotonic()
+    with home.locked():
+        assert time.monotonic() - started < 2
+    with home.locked():  # and it is given back
+        pass
