@@ -1,4 +1,4 @@
-"""Keeping two players level: rules that watch their losses over all ranks and decide who moves, or how hard a critic is held."""
+"""Keeping players and terms level: rules that watch losses over all ranks, and decide who moves or what weighs how much."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ class AdaptiveL2(nn.Module):
     def penalty(self, critic: nn.Module) -> Tensor:
         """coefficient / 2 times the squared norm of the critic's parameters: its gradient is coefficient times each."""
         return 0.5 * self.coefficient.float() * squared_norm(critic)
+
+
+def calibrated(error: Tensor) -> Tensor:
+    """-log N(x; mean, v) in nats a value, up to a constant, at the variance v that fits the batches of all ranks best.
+
+    `error` is the mean squared error here; the best v is its mean over all ranks (sigma-VAE, arXiv:2006.13202, section 3.2).
+    """
+    variance = parallel.mean(error).clamp(min=1e-8)
+    return 0.5 * (error / variance + variance.log())
+
+
+def free(kl: Tensor, nats: float) -> Tensor:
+    """The divergence `[dimensions]`, this rank's mean, where all ranks' mean is above what is free (arXiv:1606.04934, C.8)."""
+    return torch.where(parallel.mean(kl) > nats, kl, torch.full_like(kl, nats) + 0.0 * kl)
 
 
 def squared_norm(network: nn.Module) -> Tensor:

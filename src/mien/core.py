@@ -121,6 +121,18 @@ class Scalable(Model):
         """`[n, *latent_shape]` -> images `[n, C, side, side]` in [-1, 1]."""
 
 
+class PerceivingCritic(nn.Module, ABC):
+    """A critic whose inner features can be compared: a learned measure of likeness (VAE/GAN)."""
+
+    @abstractmethod
+    def perceive(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real, and features `[n, ...]`."""
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The logits alone."""
+        return self.perceive(images)[0]
+
+
 @dataclass(frozen=True)
 class Update:
     """Move the parameters of `optimizer`, and no others, down the gradient of `loss`.

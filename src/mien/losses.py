@@ -22,6 +22,16 @@ def judged_fake(logits: Tensor) -> Tensor:
     return F.softplus(full(logits)).mean()
 
 
+def offset_judged_real(logits: Tensor, offset: float) -> Tensor:
+    """-log(D + offset) for the probability D of "real": bounded, where the cross-entropy is not (Larsen et al. 2016)."""
+    return -torch.log(torch.sigmoid(full(logits)) + offset).mean()
+
+
+def offset_judged_fake(logits: Tensor, offset: float) -> Tensor:
+    """-log(1 - D + offset)."""
+    return -torch.log(torch.sigmoid(-full(logits)) + offset).mean()
+
+
 def relativistic(winner: Tensor, loser: Tensor) -> Tensor:
     """softplus(loser - winner), paired by row (Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441)."""
     return F.softplus(full(loser) - full(winner)).mean()
@@ -46,3 +56,16 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, variance) || N(0, 1)) in nats, a number for each dimension, of the arguments' shape (arXiv:1312.6114, app. B)."""
     mean, log_variance = full(mean), full(log_variance)
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
+
+
+def haar_bands(images: Tensor) -> list[Tensor]:
+    """Images `[n, C, H, W]` in the orthonormal Haar basis: three kinds of detail a halving, finest first, and the rest.
+
+    Halving stops when the side is odd or 4. Orthonormal: squares sum to what they sum to in the image.
+    """
+    bands = []
+    while images.shape[-1] % 2 == 0 and images.shape[-1] > 4:
+        a, b, c, d = (images[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+        bands += [(a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2]
+        images = (a + b + c + d) / 2
+    return [*bands, images]

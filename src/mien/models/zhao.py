@@ -147,7 +147,7 @@ class ZhaoConfig(ModelConfig):
     layers: int = 2  # n_layers: 3x3 convolutions a level
     growth: Growth = "linear"  # exp: whether the encoder's maps grow by a width a level, or double
     upsampling: Upsampling = "nearest"  # t_conv: nearest neighbours, or a transposed 4x4 convolution
-    initialise: Initialisation = "framework"  # N(mean, deviation) for no layer, the linear ones (the original's code) or all (its intention)
+    initialise: Initialisation = "framework"  # N(mean, deviation) for no layer, the linear ones (as in the code) or all
     mean: float = 0.0  # of first weights
     deviation: float = 0.002  # std: of first weights
 

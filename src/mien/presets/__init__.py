@@ -17,10 +17,12 @@ from typing import Any
 
 from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
-from mien.presets import began, dcgan, quick, torch2015
+from mien.presets import began, dcgan, quick, torch2015, vae, vaegan
 from mien.run import Run, from_json
 
-PRESETS: dict[str, Run] = {run.preset: run for module in (quick, torch2015, dcgan, began) for run in module.PRESETS}
+PRESETS: dict[str, Run] = {
+    run.preset: run for module in (quick, torch2015, dcgan, began, vae, vaegan) for run in module.PRESETS
+}
 
 
 def configs_in(value: Any) -> Iterator[type]:

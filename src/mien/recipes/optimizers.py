@@ -16,11 +16,12 @@ def build(
     lr: float,
     betas: tuple[float, float] = (0.9, 0.999),
     alpha: float = 0.9,
+    weight_decay: float = 0.0,
 ) -> optim.Optimizer:
     """`betas` are Adam's; `alpha` is RMSprop's. Both add 1e-8 outside the square root, as torch-gan does."""
     if name == "rmsprop":
-        return optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=1e-8)
-    return optim.Adam(parameters, lr=lr, betas=betas, eps=1e-8, fused=True)
+        return optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=1e-8, weight_decay=weight_decay)
+    return optim.Adam(parameters, lr=lr, betas=betas, eps=1e-8, weight_decay=weight_decay, fused=True)
 
 
 def set_rate(optimizer: optim.Optimizer, lr: float) -> None:

@@ -57,6 +57,8 @@ STATS = {
     "penalty": "How steep the critic is around its images; the penalty keeps it gentle.",
     "l2_coefficient": "How strongly decay holds the critic back; it grows while the generator loses.",
     "reconstruction": "How far a decoded face is from the face that was encoded.",
+    "likeness": "How different a decoded face looks from the encoded one, in the critic's features or in pixels.",
+    "active_dimensions": "How many numbers of a latent the encoder makes use of.",
     "kl": "How much of each face the encoder keeps beyond the prior, in nats; near 0 the latents say nothing.",
     "real_error": "How badly the autoencoder that judges reproduces real faces.",
     "fake_error": "How badly the autoencoder that judges reproduces made faces; gamma is its wanted ratio to that on real ones.",

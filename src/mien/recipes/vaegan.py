@@ -1,0 +1,157 @@
+"""VAE/GAN (Larsen et al. 2016, arXiv:1512.09300, algorithm 1): the decoder is a generator, and likeness is what the critic sees.
+
+The sign trap: the paper prints L_GAN as a log-likelihood, log D(x) + log(1 - D(x~)), and updates with signs that only fit its
+negative. Here B is the critic's cross-entropy, -L_GAN. The critic descends B; the decoder descends w R - (1 - w) B, so it makes
+the critic fail; the encoder descends KL + R and never sees B. R is the error in the critic's features, which the critic itself
+does not descend: it would learn to see nothing. Each gradient reaches its own player's parameters and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mien import balance
+from mien.core import (
+    Batch,
+    Faces,
+    Model,
+    NetworkConfig,
+    PerceivingCritic,
+    Recipe,
+    RecipeConfig,
+    Update,
+    Variational,
+)
+from mien.errors import UsageError
+from mien.losses import divergence, full, judged_real, offset_judged_fake, offset_judged_real
+from mien.recipes import optimizers
+from mien.recipes.vae import draw
+
+Likeness = Literal["features", "pixels"]
+
+
+class AutoencodingBeyondPixels(Recipe):
+    """Encoder, decoder and critic move together, from one state of all three."""
+
+    model: Variational
+
+    def __init__(self, config: AutoencodingBeyondPixelsConfig, model: Variational, faces: Faces) -> None:
+        super().__init__(model)
+        self.config = config
+        self.critic = config.critic.build(faces)
+        players: dict[str, nn.Module] = {"critic": self.critic, "decoder": model.decoder, "encoder": model.encoder}
+        for name, network in players.items():
+            self.optimizers[name] = optimizers.build(
+                config.optimizer,
+                network.parameters(),
+                config.lr,
+                (config.beta1, config.beta2),
+                config.alpha,
+                config.weight_decay,
+            )
+
+    def schedule(self, seen: int) -> None:
+        c = self.config
+        left = max(0.0, 1.0 - seen / c.anneal_images) if c.anneal_images else 1.0
+        for optimizer in self.optimizers.values():
+            optimizers.set_rate(optimizer, c.lr_end + (c.lr - c.lr_end) * left**c.anneal_power)
+
+    def step(self, batches: Iterator[Batch]) -> Iterator[tuple[Update, ...]]:
+        c = self.config
+        images = next(batches).images
+        posterior = self.model.posterior(images)
+        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)).to(images.dtype))
+        inventions = self.model.decode(self.latents(len(images)))
+
+        # A critic that normalises its batch sees reals, copies and inventions apart.
+        real_logits, wanted = self.look(images)
+        copy_logits, seen = self.look(copies) if c.likeness == "features" or c.judge_copies else (None, copies)
+        fake_logits = [self.critic(inventions)] + ([copy_logits] if c.judge_copies and copy_logits is not None else [])
+        if c.likeness == "pixels":
+            wanted, seen = images, copies
+        gap = full(seen) - full(wanted).detach()  # what the critic sees in a real face is a fact, not a wish
+        likeness = 0.5 * gap.square().flatten(1).sum(1).mean()
+        kl = divergence(posterior.mean, posterior.log_variance).flatten(1).sum(1).mean()
+
+        real = offset_judged_real(real_logits, c.offset)
+        fake = torch.stack([offset_judged_fake(logits, c.offset) for logits in fake_logits]).mean()
+        judgement = c.real_weight * real + (1.0 - c.real_weight) * fake  # B: what the critic descends
+        move_critic, move_decoder = self.who_moves(real, fake)
+        deceit = -judgement
+        if c.deceit == "non-saturating":
+            deceit = torch.stack([judged_real(logits) for logits in fake_logits]).mean()
+        wish = c.likeness_weight * likeness
+        if move_decoder or c.gate == "adversary":
+            wish = wish + (1.0 - c.likeness_weight) * deceit * float(move_decoder)
+
+        updates = [Update(self.optimizers["encoder"], kl * c.kl_weight + likeness, stats={"kl": kl})]
+        if move_decoder or c.gate == "adversary":
+            stats = {"likeness": likeness, "generator_loss": judged_real(fake_logits[0])}
+            updates.insert(0, Update(self.optimizers["decoder"], wish, stats=stats))
+        if move_critic:
+            stats = {"critic_real": real, "critic_fake": fake}
+            updates.insert(0, Update(self.optimizers["critic"], judgement, stats=stats))
+        yield tuple(updates)
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The critic's logits and features; a critic without features gives the images."""
+        if isinstance(self.critic, PerceivingCritic):
+            return self.critic.perceive(images)
+        return self.critic(images), images
+
+    def who_moves(self, real: Tensor, fake: Tensor) -> tuple[bool, bool]:
+        """(critic, decoder), decided from the critic's losses; the encoder always moves."""
+        c = self.config
+        if c.balance == "margin":
+            return balance.margin(real, fake, c.equilibrium - c.margin, c.equilibrium + c.margin)
+        return True, True
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencodingBeyondPixelsConfig(RecipeConfig):
+    """What each player descends, when it rests, and how fast it goes."""
+
+    cites: ClassVar[tuple[str, ...]] = ("vae2013", "vaegan2016")
+
+    critic: NetworkConfig
+    likeness: Likeness = "features"  # what a copy is compared by: the critic's features, or pixels
+    likeness_weight: float = 1e-6  # w: the decoder descends w R - (1 - w) B, with R a sum over a face's features
+    kl_weight: float = 1.0  # price of information, for the encoder
+    judge_copies: bool = False  # whether the critic is shown copies as fakes, beside inventions (as in algorithm 1)
+    real_weight: float = 0.5  # share of the reals in the critic's loss
+    offset: float = 1e-3  # added to probabilities before their logarithm
+    deceit: Literal["saturating", "non-saturating"] = "saturating"  # the decoder climbs B, or descends -log D of fakes
+    balance: Literal["none", "margin"] = "margin"  # margin: the player who is ahead rests
+    equilibrium: float = 0.68  # cross-entropy of a level game, in nats
+    margin: float = 0.35  # the critic rests below equilibrium - margin, the decoder above equilibrium + margin
+    gate: Literal["player", "adversary"] = "player"  # a resting decoder rests from all, or only from deceiving
+    optimizer: optimizers.OptimizerName = "rmsprop"  # of all three
+    lr: float = 3e-4  # of all three
+    lr_end: float = 3e-4  # at anneal_images
+    anneal_images: int = 0  # over which the rate goes from lr to lr_end; 0 = it stays
+    anneal_power: float = 1.0  # the rest of the way to lr_end is (1 - seen / anneal_images) to this power
+    alpha: float = 0.9  # RMSprop
+    beta1: float = 0.5  # Adam
+    beta2: float = 0.999  # Adam
+    weight_decay: float = 0.0  # of all three
+
+    def build(self, model: Model, faces: Faces) -> AutoencodingBeyondPixels:
+        if not isinstance(model, Variational):
+            raise UsageError(
+                "This recipe needs a model with an encoder that knows its doubt.",
+                "VAE/GAN is a VAE whose decoder plays against a critic.",
+                "Use a VAE's model.",
+            )
+        recipe = AutoencodingBeyondPixels(self, model, faces)
+        if self.likeness == "features" and not isinstance(recipe.critic, PerceivingCritic):
+            raise UsageError(
+                "This critic has no features to compare by.",
+                "--recipe.likeness features needs a critic that perceives.",
+                "Use --recipe.likeness pixels.",
+            )
+        return recipe

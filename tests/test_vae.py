@@ -1,0 +1,227 @@
+"""The VAEs: counts, both terms of the bound, each knob, and what keeps information flowing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import log, pi
+from typing import Any
+
+import pytest
+import torch
+
+from mien import balance, presets
+from mien.core import Batch, Faces, Gaussian, Update
+from mien.errors import UsageError
+from mien.learner import move
+from mien.losses import divergence, haar_bands, reconstruction
+from mien.models.simpsons import SimpsonsConfig
+from mien.models.torchvae import TorchVAEConfig
+from mien.models.vae import VAEConfig
+from mien.recipes.vae import VariationalBayes, draw
+from mien.run import turn
+from tests.conftest import blobs, tiny
+from tests.test_models import count
+
+NAMES = ("vae-simpsons-2023", "vae-torch-2015", "vae")
+
+
+def test_counts() -> None:
+    with torch.device("meta"):
+        simpsons, blog = SimpsonsConfig().build(Faces(side=128)), TorchVAEConfig().build(Faces())
+    assert count(simpsons) == 139_524_355  # Leikrit's notebook
+    assert (count(simpsons.encoder), count(simpsons.decoder)) == (78_137_984, 61_386_371)
+    assert count(blog.decoder) == 7_484_675  # the blog's generator
+
+
+def build(name: str, **changes: Any) -> VariationalBayes:
+    torch.manual_seed(0)
+    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    recipe = run.recipe.build(run.model.build(Faces(side=16)), Faces(side=16)).train()
+    assert isinstance(recipe, VariationalBayes)
+    recipe.shared_noise.manual_seed(0)
+    return recipe
+
+
+def batches(size: int = 8) -> Iterator[Batch]:
+    images = torch.from_numpy(blobs(64, 16)).permute(0, 3, 1, 2) / 127.5 - 1.0
+    rows = torch.Generator().manual_seed(1)
+    while True:
+        yield Batch(images[torch.randint(64, (size,), generator=rows)])
+
+
+def step(recipe: VariationalBayes, source: Iterator[Batch] | None = None) -> Update:
+    (update,) = recipe.step(source or batches())
+    move((update,))
+    return update
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_looking_is_deterministic_and_learning_is_not(name: str) -> None:
+    recipe = build(name)
+    images = next(batches(3)).images
+    recipe.eval()
+    assert torch.equal(recipe.model.reconstruct(images), recipe.model.reconstruct(images))
+    assert torch.equal(recipe.model.encode(images), recipe.model.posterior(images).mean)
+    recipe.train()
+    losses = [float(next(iter(recipe.step(iter([Batch(images)])))).loss.detach()) for _ in range(2)]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_of_one_learns(name: str) -> None:
+    recipe = build(name)
+    before = [parameter.clone() for parameter in recipe.model.parameters()]
+    assert torch.isfinite(step(recipe, batches(1)).loss)
+    assert any(not torch.equal(a, b) for a, b in zip(before, recipe.model.parameters(), strict=True))
+    assert recipe.model.encode(next(batches(1)).images).shape == (1, *recipe.model.latent_shape)
+
+
+def test_divergence_in_closed_form() -> None:
+    mean, log_variance = torch.tensor([[0.0, 1.0, -2.0]]), torch.tensor([[0.0, 0.5, -1.0]])
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(mean, (0.5 * log_variance).exp()), normal(0.0, 1.0))
+    assert torch.allclose(divergence(mean, log_variance), expected)
+
+
+def test_reparameterisation() -> None:
+    posterior = Gaussian(torch.full((50_000, 1), 3.0), torch.full((50_000, 1), log(4.0)))
+    z = draw(posterior, torch.randn(50_000, 1, generator=torch.Generator().manual_seed(0)))
+    assert float(z.mean()) == pytest.approx(3.0, abs=0.05) and float(z.std()) == pytest.approx(2.0, abs=0.05)
+
+
+def test_noise_is_drawn_by_global_row() -> None:
+    """Two ranks draw what one draws."""
+    recipe = build("vae")
+    like = torch.zeros(8, 5)
+    whole = recipe.noise(like)
+    halves = []
+    for rank in (0, 1):
+        recipe.shared_noise.manual_seed(0)
+        recipe.rank, recipe.world = rank, 2
+        halves.append(recipe.noise(like[:4]))
+    assert torch.equal(torch.cat(halves), whole)
+
+
+def test_the_simpsons_loss() -> None:
+    """Mean squared error plus 1.7 times the divergence averaged over dimensions: the published formula, in the same noise."""
+    recipe, twin = build("vae-simpsons-2023"), build("vae-simpsons-2023")
+    images = next(batches()).images
+    update = next(iter(recipe.step(iter([Batch(images)]))))
+    posterior = twin.model.posterior(images)
+    z = posterior.mean + torch.exp(0.5 * posterior.log_variance) * twin.noise(posterior.mean)
+    kl = -0.5 * torch.mean(1 + posterior.log_variance - posterior.mean**2 - posterior.log_variance.exp())
+    expected = (twin.model.decode(z) - images).square().mean() + 1.7 * kl
+    assert float(update.loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert update.clip == 0.1
+
+
+def test_sum_and_mean_differ_by_the_number_of_dimensions() -> None:
+    sums, means = (
+        build("vae-torch-2015", kl=kl, kl_weight=weight) for kl, weight in (("sum", 768.0), ("mean", 8.0))
+    )  # 3 x 16 x 16 pixel values, 8 dimensions
+    assert float(step(sums).loss.detach()) == pytest.approx(float(step(means).loss.detach()), rel=1e-5)
+
+
+def test_unit_variance_is_the_bound_divided_by_the_pixel_values() -> None:
+    recipe, twin = build("vae-torch-2015"), build("vae-torch-2015")
+    images = next(batches()).images
+    update = next(iter(recipe.step(iter([Batch(images)]))))
+    posterior = twin.model.posterior(images)
+    copies = twin.model.decode(draw(posterior, twin.noise(posterior.mean)))
+    likelihood = torch.distributions.Normal(copies, 1.0).log_prob(images).sum((1, 2, 3)).mean() + 384 * log(2 * pi)
+    bound = likelihood - divergence(posterior.mean, posterior.log_variance).sum(1).mean()
+    assert float(update.loss.detach()) == pytest.approx(-float(bound.detach()) / 768, rel=1e-5)
+
+
+def test_the_calibrated_variance_is_the_best_one() -> None:
+    errors = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 0.3
+    mse = errors.square().mean()
+    best = float(balance.calibrated(mse))
+    for variance in (0.05, float(mse), 0.2):
+        density = -torch.distributions.Normal(0.0, variance**0.5).log_prob(errors).mean() - 0.5 * log(2 * pi)
+        assert best <= float(density) + 1e-6
+        assert (best == pytest.approx(float(density), abs=1e-6)) == (variance == float(mse))
+
+
+def test_the_calibrated_gradient_is_that_of_the_logarithm() -> None:
+    error = torch.tensor(0.2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(balance.calibrated(error), error)
+    assert float(gradient) == pytest.approx(0.5 / 0.2)
+
+
+def test_haar_bands_are_orthonormal() -> None:
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    bands = haar_bands(images)
+    assert [band.shape[-1] for band in bands] == [8, 8, 8, 4, 4, 4, 4]
+    assert sum(band.numel() for band in bands) == images.numel()
+    assert float(sum(band.square().sum() for band in bands)) == pytest.approx(float(images.square().sum()), rel=1e-5)
+    flat = haar_bands(torch.ones(1, 1, 8, 8))
+    assert all(float(band.abs().max()) == 0.0 for band in flat[:-1]) and torch.equal(
+        flat[-1], torch.full((1, 1, 4, 4), 2.0)
+    )
+    assert len(haar_bands(torch.ones(1, 1, 24, 24))) == 3 * 3 + 1  # 24, 12, 6, 3: it stops when it must
+
+
+def test_bands_of_equal_error_are_one_band() -> None:
+    recipe = build("vae")
+    noise = torch.randn(512, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    error = reconstruction(noise, torch.zeros_like(noise))
+    together = float(recipe.distortion(noise, torch.zeros_like(noise), error))
+    assert together == pytest.approx(float(balance.calibrated(error)), abs=1e-3)
+    detail = torch.zeros_like(noise)
+    detail[:, :, ::2, ::2] = noise[:, :, ::2, ::2]
+    smooth = torch.nn.functional.interpolate(noise[:, :, ::4, ::4], scale_factor=4.0)  # all its error in coarse bands
+    assert (
+        float(recipe.distortion(smooth, torch.zeros_like(smooth), reconstruction(smooth, 0 * smooth))) < together - 0.5
+    )
+
+
+def test_free_nats_cost_nothing() -> None:
+    kl = torch.tensor([0.1, 0.4], requires_grad=True)
+    paid = balance.free(kl, 0.2)
+    assert paid.tolist() == pytest.approx([0.2, 0.4])
+    (gradient,) = torch.autograd.grad(paid.sum(), kl)
+    assert gradient.tolist() == [0.0, 1.0]
+
+
+def test_schedules() -> None:
+    recipe = build("vae", warmup_images=100, kl_weight=2.0, lr=1e-3, lr_end=1e-4, lr_images=1000)
+    prices, rates = [], []
+    for seen in (0, 50, 100, 1000):
+        recipe.schedule(seen)
+        prices.append(recipe.price)
+        rates.append(recipe.optimizers["autoencoder"].param_groups[0]["lr"])
+    assert prices == [0.0, 1.0, 2.0, 2.0] and rates[0] == 1e-3 and rates[3] == pytest.approx(1e-4)
+    plain = build("vae", lr_images=0)
+    plain.schedule(10**6)
+    assert plain.price == 1.0 and plain.optimizers["autoencoder"].param_groups[0]["lr"] == 1e-3
+
+
+def test_our_vae_keeps_information_where_the_simpsons_price_kills_it() -> None:
+    """On drawn blobs: every latent says something on one side, next to nothing passes on the other."""
+    ends = {}
+    for name, changes in (("vae", {}), ("vae-simpsons-2023", {"clip": None, "kl_weight": 100.0})):
+        recipe = build(name, **changes)
+        source = batches(32)
+        for _ in range(120):
+            stats = step(recipe, source).stats
+        ends[name] = {key: float(value.detach()) for key, value in stats.items()}
+    assert ends["vae"]["active_dimensions"] >= 5 and ends["vae"]["kl"] > 1.5
+    assert ends["vae-simpsons-2023"]["kl"] < 0.2
+
+
+def test_the_recipe_needs_an_encoder() -> None:
+    with pytest.raises(UsageError):
+        presets.PRESETS["vae"].recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+
+
+@pytest.mark.parametrize("side", [96, 144])
+def test_the_blogs_vae_makes_multiples_of_eight(side: int) -> None:
+    model = TorchVAEConfig(latent=4, width=4, encoder_width=2, hidden=8).build(Faces(side=side)).eval()
+    assert model.reconstruct(torch.zeros(1, 3, side, side)).shape == (1, 3, side, side)
+
+
+def test_our_vae_never_mixes_the_batch() -> None:
+    model = VAEConfig(latent=8, width=4, widest=8).build(Faces(side=16)).train()
+    images = next(batches()).images
+    assert torch.allclose(model.reconstruct(images)[:1], model.reconstruct(images[:1]), atol=1e-5)
