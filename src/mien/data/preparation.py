@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import PIL
 from tqdm import tqdm
@@ -75,9 +76,7 @@ def prepare(
     """
     todo = plan(source, preparation)
     folder = path.parent / f".{path.name}.{todo.key}.partial"
-    while True:
-        if path.exists():
-            return existing(path, todo)
+    while not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder / f"lock-{rank}", wait) as owned:
             if not owned or path.exists():  # somebody finished while we waited
@@ -86,11 +85,10 @@ def prepare(
             if rank:
                 return None
             wait_for(todo, folder)
-            pack = assemble(todo, folder, path, force)
-            shutil.rmtree(folder, ignore_errors=True)
-        for stale in path.parent.glob(f".{path.name}.*.partial"):  # of other settings, given up
-            shutil.rmtree(stale, ignore_errors=True)
-        return pack
+            assemble(todo, folder, path, force)
+    for stale in path.parent.glob(f".{path.name}.*.partial"):  # ours, and those of other settings that were given up
+        shutil.rmtree(stale, ignore_errors=True)
+    return existing(path, todo)
 
 
 def existing(path: Path, todo: Plan) -> Pack:
@@ -108,25 +106,21 @@ def existing(path: Path, todo: Plan) -> Pack:
 
 @contextlib.contextmanager
 def held(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold a lock file; yields False when it was removed while we waited. A dead process holds nothing."""
-    if os.name == "nt":  # no such locks there: two processes would do the work twice, and one would win
-        yield True
-        return
-    import fcntl
-
+    """Hold a lock file; yields False when its folder was removed while we waited. A dead process holds nothing."""
+    lock = filelock.FileLock(path, timeout=-1 if wait else 0)
     try:
-        file = path.open("a")
+        lock.acquire()
     except FileNotFoundError:  # whoever finished has removed the folder
         yield False
         return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise Locked(
-                f"{path.parent.name} is being prepared by another process.", "Its lock is held.", "Wait for its end."
-            ) from None
-        yield path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino
+    except filelock.Timeout:
+        raise Locked(
+            f"{path.parent.name} is being prepared by another process.", f"It holds {path}.", "Wait for its end."
+        ) from None
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def decode_share(todo: Plan, folder: Path, workers: int | None = None, rank: int = 0, world: int = 1) -> None:
