@@ -117,6 +117,9 @@ def test_periods_in_images_and_in_time() -> None:
     assert not timed.due(0, 1, 1.9) and timed.due(0, 1, 2.0)
     timed.fired(2.0, cost=0.1)
     assert not timed.due(0, 1, 6.9) and timed.due(0, 1, 7.1)  # 0.1 s may come every 5 s: 2%
+    warming = Period(0, least=2.0, warmup=1)
+    warming.fired(2.0, cost=9.0)
+    assert warming.due(0, 1, 4.0)  # what the first time costs says nothing
 
 
 class Line(Model):

@@ -84,8 +84,9 @@ class Signals:
 class Period:
     """Fires when a multiple of `every` images is crossed; with 0, by time, so that what it triggers costs at most `share` of it."""
 
-    def __init__(self, every: int, least: float, growth: float = 0.0, share: float = 0.02) -> None:
+    def __init__(self, every: int, least: float, growth: float = 0.0, share: float = 0.02, warmup: int = 0) -> None:
         self.every, self.least, self.growth, self.share = every, least, growth, share
+        self.warmup = warmup  # first times whose cost says nothing about the next
         self.last_time, self.cost = 0.0, 0.0
 
     def due(self, before: int, after: int, seconds: float) -> bool:
@@ -96,7 +97,8 @@ class Period:
 
     def fired(self, seconds: float, cost: float) -> None:
         """Remember when, and what it cost."""
-        self.last_time, self.cost = seconds, max(cost, self.cost / 2)
+        self.last_time, self.cost = seconds, 0.0 if self.warmup else max(cost, self.cost / 2)
+        self.warmup = max(0, self.warmup - 1)
 
 
 def train(
@@ -165,9 +167,8 @@ class _Loop:
         self.attempts = 0
         self.failed_saves = 0
         self.seconds = 0.0 if resume_from is None else float(directory.status["seconds"])
-        self.base = self.seconds
         self.saving = Period(run.save_every, least=30.0)
-        self.showing = Period(run.sample_every, least=2.0, growth=0.02)
+        self.showing = Period(run.sample_every, least=2.0, growth=0.02, warmup=1)
         self.logging = Period(run.log_every, least=1.0, growth=0.001)
         for period in (self.saving, self.showing, self.logging):
             period.last_time = self.seconds
@@ -258,11 +259,13 @@ class _Loop:
     def save(self, last: bool) -> None:
         """Commit a checkpoint from the first rank; all wait. Three failures in a row, or one at the end, stop the run."""
         started = time.perf_counter()
-        fault = ""
+        fault, finite = "", True
         if self.learner.world.first:
             try:
                 self.last = self.commit()
                 self.failed_saves = 0
+            except NonFinite:
+                finite = False
             except OSError as error:
                 self.failed_saves += 1
                 fault = str(error)
@@ -271,7 +274,9 @@ class _Loop:
                 line = f"checkpoint not saved ({error}): about {need:.0f} MB needed, {free:.0f} MB free"
                 print(f"mien: {line}", file=sys.stderr)
                 self.directory.log(line)
-        self.last, self.failed_saves, fault = parallel.agree((self.last, self.failed_saves, fault))
+        self.last, self.failed_saves, fault, finite = parallel.agree((self.last, self.failed_saves, fault, finite))
+        if not finite:
+            raise NonFinite
         if fault and (last or self.failed_saves >= 3):
             raise StorageError(
                 "The checkpoint could not be saved.",
