@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mien.__main__ import main
 from mien.data import Preparation, find_source, prepare, weights
+from mien.data.cutting import GIVEN, Cutter, Cutting
 from mien.data.pack import Pack
 from mien.errors import DataError, UsageError
 from tests.conftest import SHARED
@@ -30,6 +31,56 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(24):
             (folder / f"{number:05d}.jpg").write_bytes(source.read(f"images/{number:05d}.jpg"))
     return folder
+
+
+def celeba_copy(folder: Path, scale: float) -> list[tuple[float, float]]:
+    """CelebA's layout with one drawn picture, and its landmarks; the places of the eyes in the stored picture."""
+    points = np.array([[60, 100], [116, 112], [90, 140], [53, 157], [99, 169]])
+    picture = Image.new("RGB", (178, 218), (120, 90, 60))
+    draw = ImageDraw.Draw(picture)
+    for x, y in points[:2]:
+        draw.ellipse((x - 6, y - 6, x + 6, y + 6), fill=(255, 255, 255))
+    (folder / "img_align_celeba").mkdir(parents=True)
+    small = picture.resize((round(178 * scale), round(218 * scale)), Image.Resampling.LANCZOS)
+    small.save(folder / "img_align_celeba" / "000001.png")
+    (folder / "list_attr_celeba.txt").write_text("1\nMale\n000001.png 1\n")
+    numbers = " ".join(map(str, points.ravel()))
+    (folder / "list_landmarks_align_celeba.txt").write_text(f"1\n{'x y ' * 5}\n000001.png {numbers}\n")
+    return [((x + 0.5) * scale, (y + 0.5) * scale) for x, y in points[:2]]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 2.0])
+def test_given_landmarks_replace_the_detection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scale: float
+) -> None:
+    celeba_copy(tmp_path / "in", scale)
+    for name in ("YUNET", "FACE_MESH"):  # no weights are needed
+        monkeypatch.setenv(f"MIEN_WEIGHTS_{name}", str(tmp_path / "nowhere"))
+    assert main(["data", "prepare", str(tmp_path / "in"), str(tmp_path / "a.pack"), "--crop", "face"]) == 0
+    said = capsys.readouterr().out
+    pack = Pack.open(tmp_path / "a.pack")
+    assert pack.meta["notes"] == {GIVEN: 1} and pack.meta["recipe"]["landmarks_of"] == [178, 218]
+    assert GIVEN in said and "detected in" not in said
+    bright = pack.images[0, :, :, 2] > 150  # the eyes are white, at (0.37, 0.47) and (0.63, 0.47) of 64 pixels
+    for half, x in ((slice(0, 32), 0.37), (slice(32, 64), 0.63)):
+        rows, columns = np.nonzero(bright[:, half])
+        assert rows.mean() + 0.5 == pytest.approx(0.47 * 64, abs=0.6)
+        assert columns.mean() + 0.5 + half.start == pytest.approx(x * 64, abs=0.6)
+
+
+def test_a_line_of_zeros_is_no_landmark() -> None:
+    cutter = Cutter(Cutting(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
+    for wrong in (np.zeros((5, 2)), np.full((5, 2), np.nan)):
+        assert cutter.given((178, 218), wrong.astype(np.float32)) is None
+
+
+def test_landmarks_do_not_fit_a_picture_of_another_shape(tmp_path: Path) -> None:
+    need("yunet", "face-mesh")
+    celeba_copy(tmp_path / "in", 1.0)
+    picture = tmp_path / "in" / "img_align_celeba" / "000001.png"
+    Image.open(picture).crop((0, 20, 178, 198)).save(picture)
+    with pytest.raises(DataError, match="no face found"):  # so it was looked for
+        prepare(find_source(tmp_path / "in"), tmp_path / "a.pack", Preparation(crop="face"), force=True)
 
 
 def need(*names: str) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from mien.data import prepare
 from mien.data.drawn import DrawnFaces
 from mien.data.labels import balance, choose, count_labels, strongest, together, where
 from mien.data.planning import Preparation, plan, select
@@ -152,4 +154,28 @@ def test_the_split_is_by_identity(tmp_path: Path) -> None:
     assert (
         splits.count("holdout") == 5
         and len({name[:2] for name, s in zip(found.names, splits, strict=True) if s == "holdout"}) == 1
+    )
+
+
+def test_the_source_has_a_split_of_its_own(tmp_path: Path) -> None:
+    faces = tmp_path / "img_align_celeba"
+    faces.mkdir()
+    for number in range(4):
+        Image.new("RGB", (89, 109), (60 * number, 0, 0)).save(faces / f"{number}.png")
+    (tmp_path / "list_attr_celeba.txt").write_text("4\nMale\n" + "".join(f"{number}.png 1\n" for number in range(4)))
+    with pytest.raises(UsageError, match="no split of its own"):
+        plan(find_source(tmp_path), Preparation(holdout="official"))
+    (tmp_path / "list_eval_partition.txt").write_text("0.png 0\n1.png 1\n2.png 2\n")
+    (tmp_path / "identity_CelebA.txt").write_text("0.png 5\n1.png 5\n2.png 6\n3.png 6\n")
+    official = prepare(find_source(tmp_path), tmp_path / "a.pack", Preparation(side=16, holdout="official"), workers=1)
+    assert official is not None
+    assert [entry.split for entry in official.entries] == ["train", "holdout", "holdout", "train"]
+    assert official.meta["splits"] == {"train": 2, "holdout": 2} and official.meta["recipe"]["holdout"] == "official"
+    assert list(official.rows("holdout")) == [1, 2]
+    drawn = prepare(find_source(tmp_path), tmp_path / "b.pack", Preparation(side=16, holdout=0.5), workers=1)
+    assert drawn is not None
+    assert [entry.group for entry in drawn.entries] == ["5", "5", "6", "6"]
+    assert [entry.split for entry in drawn.entries] in (
+        ["train"] * 2 + ["holdout"] * 2,
+        ["holdout"] * 2 + ["train"] * 2,
     )

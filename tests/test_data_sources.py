@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -69,6 +70,31 @@ def test_celeba(tmp_path: Path) -> None:
     assert column(found, "Male") == [1, 0] and column(found, "Smiling") == [0, 0]
     assert found.groups == ["7", "9"] and found.parts == ["train", "test"]
     assert len(found.remarks) == 2  # a picture without a line, a line without a picture
+
+
+LANDMARKS = (
+    "2\nlefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y\n"
+)
+LANDMARKS += "000001.jpg  69  109  106  113   77  142   73  152  108  154\n000003.jpg 1 2 3 4 5 6 7 8 9 10\n"
+
+
+def test_celeba_landmarks_are_shares_of_the_picture(tmp_path: Path) -> None:
+    without = listing(write_celeba(tmp_path))
+    found = listing(write(tmp_path, list_landmarks_align_celeba__txt=LANDMARKS))
+    assert without.landmarks is None and without.stamp != found.stamp
+    assert found.landmarks is not None and found.landmarks.shape == (2, 5, 2) and found.landmarks_of == (178, 218)
+    assert found.landmarks[0, 0] == pytest.approx([69.5 / 178, 109.5 / 218])
+    assert found.landmarks[0, 4] == pytest.approx([108.5 / 178, 154.5 / 218])
+    assert np.isnan(found.landmarks[1]).all()  # the second picture has no line
+    assert found.take(np.array([1])).landmarks is not None
+    header, *lines = LANDMARKS.splitlines()[1:]
+    (tmp_path / "list_landmarks_align_celeba.txt").unlink()
+    table = "\n".join(["image_id " + header, *lines])
+    again = listing(write(tmp_path, list_landmarks_align_celeba__csv=re.sub(" +", ",", table)))
+    assert again.landmarks is not None and np.array_equal(again.landmarks, found.landmarks, equal_nan=True)
+    (tmp_path / "list_landmarks_align_celeba.csv").write_text("image_id,lefteye_x\n000001.jpg,69\n")
+    with pytest.raises(Untrusted, match="ten numbers"):
+        listing(tmp_path)
 
 
 def test_celeba_with_tables_of_commas(tmp_path: Path) -> None:

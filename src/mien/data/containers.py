@@ -7,6 +7,7 @@ import errno
 import gzip
 import lzma
 import os
+import posixpath
 import stat
 import tarfile
 import zipfile
@@ -15,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from mien.data.weights import cache_folder
@@ -68,11 +69,12 @@ def images_in(members: list[Member]) -> tuple[list[Member], dict[str, int]]:
     """The members named like images, and how many others there are by suffix."""
     images, others = [], Counter[str]()
     for member in members:
-        path = PurePosixPath(member.name)
-        if path.suffix.lower() in IMAGE_SUFFIXES and "__MACOSX" not in path.parts and not path.name.startswith("._"):
+        name = posixpath.basename(member.name)
+        suffix = posixpath.splitext(name)[1].lower()
+        if suffix in IMAGE_SUFFIXES and not name.startswith("._") and "__MACOSX/" not in member.name:
             images.append(member)
         else:
-            others[path.suffix.lower() or path.name] += 1
+            others[suffix or name] += 1
     return images, dict(others)
 
 

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mien.data.cutting import Cutting
-from mien.data.source import Source
+from mien.data.source import Landmarks, Source
 from mien.data.worker import job_line
 from mien.errors import MienError, StorageError
 
@@ -70,9 +70,13 @@ def make_shards(
     cutting: Cutting,
     workers: int,
     on_images: Callable[[int], object],
+    landmarks: Mapping[int, Landmarks] | None = None,
 ) -> None:
-    """Make the files of `shards` (number -> names) in `folder`; `on_images` hears how many more images were begun."""
-    waiting = deque(sorted(shards))
+    """Make the files of `shards` (number -> names) in `folder`; `on_images` hears how many more images were begun.
+
+    `landmarks` has those of each shard's images, where the source knows them and they are asked for.
+    """
+    waiting, marks = deque(sorted(shards)), landmarks or {}
     lost: dict[int, dict[int, str]] = {shard: {} for shard in shards}
     crew: dict[int, Worker] = {}
     selector = selectors.DefaultSelector()
@@ -82,7 +86,7 @@ def make_shards(
         while waiting and len(worker.shards) < 2:
             shard = waiting.popleft()
             path = shard_path(folder, shard)
-            worker.give(shard, job_line(shard, path, source, shards[shard], cutting, lost[shard]))
+            worker.give(shard, job_line(shard, path, source, shards[shard], cutting, lost[shard], marks.get(shard)))
 
     def hire() -> None:
         worker = Worker()

@@ -6,13 +6,16 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from mien.data.align import Aligner, Template
 from mien.data.containers import Refused
 from mien.data.decode import decode
-from mien.data.geometry import Box, cut, find_crop
+from mien.data.geometry import Box, cut, find_crop, is_scaled
 from mien.data.matte import Matte
+from mien.data.source import Landmarks
+from mien.data.warp import Points, opencv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +30,18 @@ class Cutting:
     matte: str | None = None  # what replaces the background: `grey`, `blur` or a colour
     eye_distance: float = 0.26  # of `face`: between the eyes, as a share of the side
     eye_height: float = 0.47  # of `face`: of the eyes, as a share of the side, from the top
+    landmarks_of: tuple[int, int] | None = None  # of `face`: the size of the pictures that landmarks come with
     signatures: bool = False  # whether duplicates are looked for
 
     @property
     def told(self) -> dict[str, Any]:
         """What a pack says of it: the fields that mattered."""
-        idle = {"signatures"} if self.crop == "face" else {"signatures", "eye_distance", "eye_height"}
+        idle = {"signatures"} if self.crop == "face" else {"signatures", "eye_distance", "eye_height", "landmarks_of"}
         return {name: value for name, value in asdict(self).items() if name not in idle}
 
 
 NO_FACE = "no face found"
+GIVEN = "aligned by the landmarks of the source"
 MATTE_SIDE = 1024  # pixels: larger pictures are reduced before their background is replaced
 FACE_MATTE_SIDE = 256  # pixels: faces are aligned at this side at least before it is
 
@@ -57,11 +62,14 @@ class Cutter:
         self.cutting = cutting
         self._crop = find_crop(cutting.crop, cutting.box)
 
-    def make(self, data: bytes) -> Made:
-        """One file's bytes -> its finished image. Raises Refused with the reason."""
+    def make(self, data: bytes, landmarks: Landmarks | None = None) -> Made:
+        """One file's bytes -> its finished image. Raises Refused with the reason.
+
+        `landmarks` [5, 2] are shares of the picture's width and height.
+        """
         image, notes = decode(data, self.cutting.background)
         if self._crop.finds_face:
-            return self._aligned(image, notes)
+            return self._aligned(image, notes, landmarks)
         size, side = image.size, self.cutting.side
         box = self._crop.box(*size)
         if min(box[2] - box[0], box[3] - box[1]) < side:
@@ -78,7 +86,9 @@ class Cutter:
         """Load what the cut needs, so that a missing package or file is told before the work begins."""
         if self._crop.finds_face or self._matte is not None:
             blank = Image.new("RGB", (64, 64))
-            if self._crop.finds_face:
+            if self._crop.finds_face and self.cutting.landmarks_of is not None:
+                opencv()  # and the detector only if it comes to that
+            elif self._crop.finds_face:
                 self._aligner.align(blank)
             if self._matte is not None:
                 self._matte.apply(blank)
@@ -93,10 +103,21 @@ class Cutter:
         side = self.cutting.side if self._matte is None else max(self.cutting.side, FACE_MATTE_SIDE)
         return Aligner(side, template)
 
-    def _aligned(self, image: Image.Image, notes: tuple[str, ...]) -> Made:
-        found = self._aligner.align(image)
+    def given(self, size: tuple[int, int], landmarks: Landmarks | None) -> Points | None:
+        """The landmarks in pixels, when they are known and are for this picture: one cut by others has lost its places."""
+        of = self.cutting.landmarks_of
+        if of is None or landmarks is None or not is_scaled(size, of):
+            return None
+        points = landmarks.astype(np.float64) * size
+        return points if np.linalg.norm(points[1] - points[0]) > 1 else None  # not for NaN, nor for a line of zeros
+
+    def _aligned(self, image: Image.Image, notes: tuple[str, ...], landmarks: Landmarks | None) -> Made:
+        given = self.given(image.size, landmarks)
+        found = self._aligner.align(image, given)
         if found is None:
             raise Refused(NO_FACE)
+        if given is not None:
+            notes = (*notes, GIVEN)
         if found.faces > 1:
             notes = (*notes, "several faces: the largest and most central")
         geometry = ",".join(f"{value:.4f}" for value in found.transform.flatten())

@@ -43,12 +43,18 @@ def scaled_box(box: Box, of: tuple[int, int]) -> Callable[[int, int], Box]:
 
     def cut(width: int, height: int) -> Box:
         scale = width / of[0]
-        if abs(height - of[1] * scale) > max(1.0, scale):
+        if not is_scaled((width, height), of):
             raise Refused(f"{width}x{height}: this crop is for {of[0]}x{of[1]} and scaled copies")
         side_x, side_y = round((right - left) * scale), round((bottom - top) * scale)
         return (int(left * scale), int(top * scale), int(left * scale) + side_x, int(top * scale) + side_y)
 
     return cut
+
+
+def is_scaled(size: tuple[int, int], of: tuple[int, int]) -> bool:
+    """Whether pictures of `size` are scaled copies of pictures of another, to a pixel of either."""
+    scale = size[0] / of[0]
+    return abs(size[1] - of[1] * scale) <= max(1.0, scale)
 
 
 def center(width: int, height: int) -> Box:

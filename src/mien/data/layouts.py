@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,13 +13,15 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.data import tables
 from mien.data.containers import Container, Member, images_in
-from mien.data.pack import Labels
-from mien.data.source import Listing, stamp_of
+from mien.data.source import Landmarks, Listing, stamp_of
 from mien.errors import Untrusted
 
+CELEBA_SIZE = (178, 218)  # pixels, width and height of its aligned pictures
+DOWNLOAD_AGAIN = "Download it again."
 ALMOST_ALL = 0.9  # of the names must fit a pattern: public copies have a few strays
 MOST_CLASS_FOLDERS = 100
 
@@ -56,7 +59,7 @@ def recognise(container: Container, layouts: Sequence[Callable[[View], Listing |
     images, others = images_in(members)
     files: dict[str, Member] = {}
     for member in sorted(members, key=lambda member: -member.name.count("/")):
-        files[PurePosixPath(member.name).name] = member
+        files[posixpath.basename(member.name)] = member
     view = View(container, images, others, files)
     if images:
         for layout in layouts or LAYOUTS:
@@ -105,45 +108,78 @@ def stylegan(view: View) -> Listing | None:
 
 def celeba(view: View) -> Listing | None:
     """CelebA: `list_attr_celeba.txt` (or .csv) beside the pictures, and the other lists when they are there."""
-    name = next((name for name in ("list_attr_celeba.txt", "list_attr_celeba.csv") if name in view.files), None)
-    if name is None:
+    found = read_rows(view, "list_attr_celeba")
+    if found is None:
         return None
-    if name.endswith(".txt"):
-        rows, label_names, labels = read_attributes(view.read(name))
-    else:
-        columns = dict(tables.read_csv(view.read(name), name))
-        rows = list(columns.pop(next(iter(columns))))
-        described = tables.describe(columns, rows, "")
-        label_names, labels = described.label_names, described.labels
+    name, rows, label_names, values = found
+    labels = np.where(values == 1, 1, np.where(values == -1, 0, np.nan)).astype(np.float32)
     listing, order = match(view.listing("celeba"), rows, name)
-    base_names = [PurePosixPath(name).name for name in listing.names]
+    base_names = [posixpath.basename(name) for name in listing.names]
     identities = read_pairs(view, "identity_CelebA.txt")
     partition = read_pairs(view, "list_eval_partition.txt") or read_pairs(view, "list_eval_partition.csv")
     known_parts = {"0": "train", "1": "val", "2": "test"}
+    landmarks = celeba_landmarks(view, base_names)
     return replace(
         listing,
         label_names=label_names,
         labels=labels[order],
         groups=[identities.get(name, "") for name in base_names] if identities else None,
         parts=[known_parts.get(partition.get(name, ""), "") for name in base_names] if partition else None,
+        landmarks=landmarks,
+        landmarks_of=CELEBA_SIZE,
         crop="celeba-148",
-        stamp=stamp_of([listing.stamp, labels.tobytes(), identities, partition]),
+        stamp=stamp_of([listing.stamp, labels.tobytes(), identities, partition, *marks(landmarks)]),
     )
 
 
-def read_attributes(data: bytes) -> tuple[list[str], tuple[str, ...], Labels]:
-    """CelebA's attribute list: a count, a line of names, then a file name and 1 or -1 for each attribute."""
-    try:
-        count, header, *lines = data.decode("utf-8").splitlines()
-        label_names = tuple(header.split())
-        split = [line.split(maxsplit=1) for line in lines if line.strip()]
-        values = np.array(" ".join(rest for _, rest in split).split(), dtype=np.float32)
-        labels = np.where(values == 1, 1, np.where(values == -1, 0, np.nan)).astype(np.float32)
-        if len(split) != int(count):
-            raise ValueError(f"the first line promises {count} rows, there are {len(split)}")
-        return [name for name, _ in split], label_names, labels.reshape(len(split), len(label_names))
-    except ValueError as error:
-        raise Untrusted("list_attr_celeba.txt does not parse.", str(error), "Download it again.") from error
+def celeba_landmarks(view: View, base_names: Sequence[str]) -> Landmarks | None:
+    """Where CelebA has the eyes, nose and mouth of each picture; NaN where it does not say."""
+    found = read_rows(view, "list_landmarks_align_celeba")
+    if found is None:
+        return None
+    _, rows, _, values = found
+    if values.shape[1] != 10:
+        raise Untrusted("list_landmarks_align_celeba does not parse.", "There are ten numbers a face.", DOWNLOAD_AGAIN)
+    place = {name: row for row, name in enumerate(rows)}
+    known = np.concatenate([values, np.full((1, 10), np.nan, np.float32)])
+    points = known[[place.get(name, -1) for name in base_names]].reshape(-1, 5, 2)
+    middles = points + 0.5  # it names pixels
+    shares: Landmarks = np.divide(middles, np.array(CELEBA_SIZE), dtype=np.float32)
+    return shares
+
+
+def marks(landmarks: Landmarks | None) -> list[bytes]:
+    """What landmarks add to a stamp."""
+    return [] if landmarks is None else [landmarks.tobytes()]
+
+
+def read_rows(view: View, name: str) -> tuple[str, list[str], tuple[str, ...], NDArray[np.float32]] | None:
+    """One of CelebA's lists, `name`.txt or .csv: its full name, the files, the column names and numbers; None without it.
+
+    As text: a count, a line of names, then a file name and a number for each column.
+    """
+    if f"{name}.txt" in view.files:
+        try:
+            count, header, *lines = view.read(f"{name}.txt").decode("utf-8").splitlines()
+            columns = tuple(header.split())
+            split = [line.split(maxsplit=1) for line in lines if line.strip()]
+            values = np.array(" ".join(rest for _, rest in split).split(), dtype=np.float32)
+            if len(split) != int(count):
+                raise ValueError(f"the first line promises {count} rows, there are {len(split)}")
+            return f"{name}.txt", [file for file, _ in split], columns, values.reshape(len(split), len(columns))
+        except ValueError as error:
+            raise Untrusted(f"{name}.txt does not parse.", f"{error}.", DOWNLOAD_AGAIN) from error
+    if f"{name}.csv" in view.files:
+        table = dict(tables.read_csv(view.read(f"{name}.csv"), f"{name}.csv"))
+        files = list(table.pop(next(iter(table))))
+        numbers = [[tables.to_float(value) for value in column] for column in table.values()]
+        return (
+            f"{name}.csv",
+            files,
+            tuple(map(tables.clean, table)),
+            np.array(numbers, np.float32).reshape(len(table), -1).T,
+        )
+    return None
 
 
 def read_pairs(view: View, name: str) -> dict[str, str]:
@@ -156,9 +192,9 @@ def read_pairs(view: View, name: str) -> dict[str, str]:
 
 def match(listing: Listing, rows: Sequence[str], table: str) -> tuple[Listing, list[int]]:
     """The images that a table names, the table's row of each, and a remark on what has no partner."""
-    known = {PurePosixPath(name).name: row for row, name in enumerate(rows)}
+    known = {posixpath.basename(name): row for row, name in enumerate(rows)}
     exact = {name: row for row, name in enumerate(rows)}
-    found = [exact.get(name, known.get(PurePosixPath(name).name, -1)) for name in listing.names]
+    found = [exact.get(name, known.get(posixpath.basename(name), -1)) for name in listing.names]
     kept = [number for number, row in enumerate(found) if row >= 0]
     remarks = list(listing.remarks)
     if len(kept) < len(found):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ImageColor
@@ -38,7 +38,9 @@ class Preparation:
     where: Mapping[str, str] = field(default_factory=dict)
     balance: Sequence[str] = ()
     limit: int | None = None  # images at most
-    holdout: float = 0.0  # share held out for evaluation
+    holdout: float | Literal["official"] = (
+        0.0  # share held out for evaluation, or what the source itself does not train on
+    )
     dedupe: bool = False  # leave out images that occur before, exactly or nearly
 
     @property
@@ -55,8 +57,10 @@ class Preparation:
             raise UsageError(f"There is no resampler `{self.resampler}`.", "They are known by name.", hint)
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit} keeps nothing.", "It counts images.", "Use 1 or more.")
-        if not 0 <= self.holdout < 1:
-            raise UsageError(f"--holdout {self.holdout} is not a share.", "It lies in [0, 1).", "Use 0.1 for a tenth.")
+        if self.holdout != "official" and not 0 <= self.holdout < 1:
+            raise UsageError(
+                f"--holdout {self.holdout} is not a share.", "It lies in [0, 1).", "Use 0.1 for a tenth, or official."
+            )
         try:
             ImageColor.getrgb(self.background)
         except ValueError:
@@ -102,8 +106,15 @@ def plan(source: Source, preparation: Preparation) -> Plan:
         matte=preparation.matte,
         eye_distance=preparation.eye_distance,
         eye_height=preparation.eye_height,
+        landmarks_of=found.landmarks_of if crop.finds_face and found.landmarks is not None else None,
         signatures=preparation.dedupe,
     )
+    if preparation.holdout == "official" and not any(found.parts or ()):
+        raise UsageError(
+            "The source has no split of its own.",
+            "CelebA's is list_eval_partition.txt, a table's a column titled split.",
+            "Put it beside the pictures, or draw one with --holdout 0.1.",
+        )
     listing, counts = select(found, preparation)
     if preparation.labels:
         labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name is told before anything is decoded

@@ -14,12 +14,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import filelock
 import numpy as np
 import PIL
-from tqdm import tqdm
 
 from mien.data import duplicates, labels
 from mien.data.crew import make_shards, shard_path
@@ -107,6 +105,8 @@ def existing(path: Path, todo: Plan) -> Pack:
 @contextlib.contextmanager
 def held(path: Path, wait: bool) -> Iterator[bool]:
     """Hold a lock file; yields False when its folder was removed while we waited. A dead process holds nothing."""
+    import filelock  # not for the workers, which start faster without
+
     lock = filelock.FileLock(path, timeout=-1 if wait else 0)
     try:
         lock.acquire()
@@ -125,13 +125,18 @@ def held(path: Path, wait: bool) -> Iterator[bool]:
 
 def decode_share(todo: Plan, folder: Path, workers: int | None = None, rank: int = 0, world: int = 1) -> None:
     """Make every shard of this rank that is not there yet."""
+    from tqdm import tqdm  # not for the workers, which start faster without
+
     Cutter(todo.cutting).load()
     ours = [number for number in range(len(todo.shards)) if number % world == rank]
     missing = {n: todo.listing.names[todo.shards[n]] for n in ours if not shard_path(folder, n).exists()}
     total = sum(len(todo.listing.names[todo.shards[number]]) for number in ours)
     done = total - sum(map(len, missing.values()))
+    marks = {}
+    if todo.cutting.landmarks_of is not None and todo.listing.landmarks is not None:
+        marks = {number: todo.listing.landmarks[todo.shards[number]] for number in missing}
     with tqdm(total=total, initial=done, unit=" images", desc="preparing", disable=None, leave=False) as bar:
-        make_shards(folder, missing, todo.source, todo.cutting, workers or cores(), bar.update)
+        make_shards(folder, missing, todo.source, todo.cutting, workers or cores(), bar.update, marks)
 
 
 def cores() -> int:
@@ -237,8 +242,11 @@ def write(todo: Plan, rows: Rows, folder: Path, path: Path, found: dict[str, Any
             raise
 
 
-def split(kept: Listing, holdout: float) -> list[str]:
-    """`train` or `holdout` for each image: drawn by groups, or as the source holds out already."""
+def split(kept: Listing, holdout: float | Literal["official"]) -> list[str]:
+    """`train` or `holdout` for each image: drawn by groups, as the source's own split has it, or as a pack holds out already."""
+    if holdout == "official":
+        assert kept.parts is not None, "planned"
+        return ["train" if part in ("train", "training", "") else "holdout" for part in kept.parts]
     if not holdout and kept.parts is not None:
         return ["holdout" if part == "holdout" else "train" for part in kept.parts]
     return hold_out(holdout, kept.names, kept.groups)

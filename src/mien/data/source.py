@@ -9,8 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.data.pack import Labels
+
+Landmarks = NDArray[
+    np.float32
+]  # [n, 5, 2]: left eye, right eye (as seen), nose, corners of the mouth; shares of the width and height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,11 @@ class Listing:
     )  # what 0 and 1 of a label mean, such as years
     groups: Sequence[str] | None = None  # an identity for each image
     parts: Sequence[str] | None = None  # the layout's own partition: train, val, test
+    landmarks: Landmarks | None = None  # where the faces are, if the source says so
+    landmarks_of: tuple[int, int] = (
+        0,
+        0,
+    )  # width and height of the pictures they were measured in, or of scaled copies
     crop: str = "center"  # the layout's own
     side: int | None = None  # pixels, when the source has one side only: a pack
     others: Mapping[str, int] = field(default_factory=dict)  # files left aside, by suffix
@@ -38,6 +48,7 @@ class Listing:
             self,
             names=[self.names[row] for row in rows],
             labels=None if self.labels is None else self.labels[rows],
+            landmarks=None if self.landmarks is None else self.landmarks[rows],
             groups=None if self.groups is None else [self.groups[row] for row in rows],
             parts=None if self.parts is None else [self.parts[row] for row in rows],
         )

@@ -23,7 +23,7 @@ from mien.data.containers import Refused
 from mien.data.cutting import Cutter, Cutting
 from mien.data.duplicates import signature
 from mien.data.pack import Images
-from mien.data.source import Source
+from mien.data.source import Landmarks, Source
 from mien.data.sources import open_source
 from mien.durable import replacing
 from mien.errors import MienError
@@ -61,7 +61,9 @@ class Shard:
             return cls(images.reshape(count if pixels else 0, *shape), **outcome)
 
 
-def make_shard(source: Source, addresses: Sequence[str], cutter: Cutter, lost: dict[int, str]) -> Shard:
+def make_shard(
+    source: Source, addresses: Sequence[str], cutter: Cutter, lost: dict[int, str], landmarks: Landmarks | None = None
+) -> Shard:
     """Decode and cut the images at `addresses`; `lost` holds positions that ended a worker before, with the reason."""
     side = cutter.cutting.side
     shard = Shard(np.empty((len(addresses), side, side, 3), dtype=np.uint8))
@@ -71,7 +73,7 @@ def make_shard(source: Source, addresses: Sequence[str], cutter: Cutter, lost: d
         try:
             if position in lost:
                 raise Refused(lost[position])
-            made = cutter.make(source.read(address))
+            made = cutter.make(source.read(address), None if landmarks is None else landmarks[position])
         except Refused as refusal:
             shard.refused.append((position, str(refusal)))
             continue
@@ -93,22 +95,34 @@ def say(line: str) -> None:
 
 
 def work(lines: Any) -> None:
-    """Answer jobs until there are no more: each a JSON object with `shard`, `path`, `source`, `addresses`, `cutting` and `lost`."""
+    """Answer jobs until there are no more.
+
+    Each is a JSON object with `shard`, `path`, `source`, `addresses`, `cutting`, `lost` and `landmarks`.
+    """
     opened: dict[str, Any] | None = None
     source: Source | None = None
     for line in lines:
         job = json.loads(line)
         if source is None or job["source"] != opened:
             opened, source = job["source"], open_source(job["source"])
-            box = job["cutting"]["box"]
-            cutter = Cutter(Cutting(**{**job["cutting"], "box": tuple(box) if box else None}))
+            cutting: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in job["cutting"].items()
+            }
+            cutter = Cutter(Cutting(**cutting))
         lost = {int(position): reason for position, reason in job["lost"].items()}
-        make_shard(source, job["addresses"], cutter, lost).save(Path(job["path"]))
+        landmarks = None if job["landmarks"] is None else np.array(job["landmarks"], dtype=np.float32)
+        make_shard(source, job["addresses"], cutter, lost, landmarks).save(Path(job["path"]))
         say(f"DONE {job['shard']}")
 
 
 def job_line(
-    shard: int, path: Path, source: Source, names: Sequence[str], cutting: Cutting, lost: dict[int, str]
+    shard: int,
+    path: Path,
+    source: Source,
+    names: Sequence[str],
+    cutting: Cutting,
+    lost: dict[int, str],
+    landmarks: Landmarks | None = None,
 ) -> str:
     """One job, as `work` reads it."""
     job = {
@@ -118,6 +132,7 @@ def job_line(
         "addresses": [source.address(name) for name in names],
         "cutting": asdict(cutting),
         "lost": lost,
+        "landmarks": None if landmarks is None else landmarks.tolist(),
     }
     return json.dumps(job) + "\n"
 

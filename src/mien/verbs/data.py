@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from mien.answer import Answer
 from mien.data import Preparation, find_source, prepare
 from mien.data.check import Examination, check
-from mien.data.cutting import NO_FACE
+from mien.data.cutting import GIVEN, NO_FACE
 from mien.data.geometry import Box
 from mien.data.labels import strongest
 from mien.data.pack import Pack, is_pack
@@ -43,7 +43,7 @@ def data_prepare(
     where: str = "",
     balance: str = "",
     limit: int | None = None,
-    holdout: float = 0.0,
+    holdout: str = "0",
     dedupe: Annotated[bool, Switch] = False,
     force: Annotated[bool, Switch] = False,
     workers: int | None = None,
@@ -87,7 +87,7 @@ def data_prepare(
     limit
         Images at most: the first that fit.
     holdout
-        Share of the images held out for evaluation, by identity where it is known.
+        Share of the images held out for evaluation, by identity where it is known; or official, the source's own split.
     dedupe
         Leave out images that occur before, exactly or nearly.
     force
@@ -108,7 +108,7 @@ def data_prepare(
         where=conditions(where),
         balance=words(balance),
         limit=limit,
-        holdout=holdout,
+        holdout=share(holdout),
         dedupe=dedupe,
     )
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -212,6 +212,18 @@ def conditions(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() or "1" for name, _, value in pairs}
 
 
+def share(text: str) -> float | Literal["official"]:
+    """`0.1` -> 0.1; `official` is itself."""
+    if text == "official":
+        return "official"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"--holdout {text} is not a share.", "It lies in [0, 1).", "Use 0.1 for a tenth, or official."
+        ) from None
+
+
 def parse_box(text: str) -> Box:
     """`LEFT,TOP,RIGHT,BOTTOM` -> four pixel positions."""
     try:
@@ -247,7 +259,11 @@ def summary(pack: Pack) -> str:
     if recipe["crop"] == "face":
         missed = sum(item["reason"] == NO_FACE for item in meta["refused"])
         readable = counts["selected"] - counts["refused"] + missed
-        lines.append(f"  faces        detected in {readable - missed:,} of {readable:,} ({1 - missed / readable:.1%})")
+        given = meta["notes"].get(GIVEN, 0)
+        if readable > given:
+            found = readable - missed - given
+            share = found / (readable - given)
+            lines.append(f"  faces        detected in {found:,} of {readable - given:,} ({share:.1%})")
     lines += label_lines(counts["labels"])
     lines += remark_lines(meta["remarks"], meta["notes"])
     return "\n".join(lines + refused_lines(meta["refused"], "pack.json"))
