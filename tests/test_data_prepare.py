@@ -312,6 +312,16 @@ def test_open_data_prepares_a_folder_once(tmp_path: Path, monkeypatch: pytest.Mo
         (["data", "prepare", "in", "a.pack", "--box", "1,2,3"], 2, "LEFT,TOP,RIGHT,BOTTOM"),
         (["data", "prepare", "in", "a.pack", "--holdout", "2"], 2, "not a share"),
         (["data", "prepare", "in", "a.pack", "--background", "nocolour"], 2, "not a colour"),
+        (["data", "prepare", "in", "a.pack", "--holdout", "some"], 2, "not a share"),
+        (["data", "prepare", "in", "a.pack", "--holdout", "official"], 2, "no split of its own"),
+        (["data", "prepare", "in", "a.pack", "--workers", "-1"], 2, "workers"),
+        (["data", "prepare", "in", "a.pack", "--workers", "0"], 2, "workers"),
+        (["data", "check", "in", "--workers", "0"], 2, "workers"),
+        (["data", "prepare", "in", "a.pack", "--crop", "center", "--box", "0,0,9,9"], 2, "together"),
+        (["data", "prepare", "in", "a.pack", "--eye-height", "0.4"], 2, "no effect"),
+        (["data", "prepare", "in", "a.pack", "--crop", "face", "--resampler", "nearest"], 2, "no effect"),
+        (["data", "prepare", "classes", "a.pack", "--balance", "a", "--limit", "1"], 2, "too small for --balance"),
+        (["data", "prepare", "in", "there.zip"], 3, "there already"),
         (["data", "info", "in"], 3, "not a pack"),
         (["data", "prepare", "broken.zip", "a.pack"], 8, "not a readable ZIP"),
     ],
@@ -325,7 +335,9 @@ def test_bad_input_is_told_in_three_lines(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    photographs(tmp_path / "in", 2)
+    for folder in ("in", "classes/a", "classes/b"):
+        photographs(tmp_path / folder, 2)
+    (tmp_path / "there.zip").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and nothing more")
     assert main(arguments) == code
@@ -355,7 +367,11 @@ def test_the_verbs_end_to_end(
     report = json.loads(capsys.readouterr().out)
     assert report["counts"]["usable"] == 12 and len(report["duplicates"]) == 6 and (tmp_path / "sheet.png").is_file()
     assert main(["data", "prepare", "a.pack", "a.zip"]) == 0
+    capsys.readouterr()
     assert main(["data", "prepare", "in", "b.zip", "--size", "16", "--holdout", "0.25"]) == 0
+    assert capsys.readouterr().out.startswith("b.zip: 12 images")
+    assert main(["data", "check", "b.zip", "-o", "sheet.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"] is None
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     assert zipfile.ZipFile(tmp_path / "a.zip").testzip() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pack", "a.zip", "b.zip", "in", "sheet.png"]

@@ -97,6 +97,24 @@ def test_celeba_landmarks_are_shares_of_the_picture(tmp_path: Path) -> None:
         listing(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"labels": [["00000/img00000000.jpg", [1, 0]], ["00000/img00000001.jpg", [1]]]},
+        {"labels": [["00000/img00000000.jpg", [1, 0]]], "mien": {"label_names": ["one"]}},
+        {"labels": None, "mien": {"groups": ["a"]}},
+        {"labels": None, "mien": ["a"]},
+        {"labels": [["00000/img00000000.jpg", "word"]]},
+        {"labels": 7},
+        [],
+    ],
+)
+def test_a_stylegan_archive_that_lies_is_untrusted(tmp_path: Path, described: object) -> None:
+    write(tmp_path, "00000/img00000000.jpg", "00000/img00000001.jpg", dataset__json=json.dumps(described))
+    with pytest.raises(Untrusted, match="does not parse"):
+        listing(tmp_path)
+
+
 def test_celeba_with_tables_of_commas(tmp_path: Path) -> None:
     folder = write(
         tmp_path,

@@ -47,7 +47,7 @@ class Examination:
             "sizes": [[width, height, count] for (width, height), count in outcome.sizes.most_common(20)],
             "smallest": list(min(outcome.sizes, key=min, default=())),
             "largest": list(max(outcome.sizes, key=max, default=())),
-            "groups": len(set(listing.groups)) if listing.groups else None,
+            "groups": len(set(listing.groups) - {""}) if listing.groups else None,
             "duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if exact],
             "near_duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if not exact],
             "labels": count_labels(listing.label_names, labels),

@@ -87,6 +87,12 @@ def balance(listing: Listing, names: Sequence[str], limit: int | None = None) ->
     each = int(counts[present].min())
     if limit is not None:
         each = min(each, limit // len(present))
+    if each == 0:
+        raise UsageError(
+            f"--limit {limit} is too small for --balance.",
+            f"There are {len(present)} combinations, and each is to have equally many images.",
+            f"Use --limit {len(present)} or more.",
+        )
     taken = np.sort(np.concatenate([np.flatnonzero(code == number)[:each] for number in present]))
     report: dict[str, Any] = {
         "of_each": each,

@@ -7,10 +7,11 @@ import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,33 +73,38 @@ def stylegan(view: View) -> Listing | None:
     """The StyleGAN family's archive: `dataset.json` with `labels`, a list of file name and vector or class number."""
     if "dataset.json" not in view.files:
         return None
-    plain = view.listing("stylegan")
     root = PurePosixPath(view.files["dataset.json"].name).parent
     try:
         described = json.loads(view.read("dataset.json"))
         given = {str(root / name): label for name, label in described["labels"] or []}
-    except (ValueError, KeyError, TypeError) as error:
-        raise Untrusted("dataset.json does not parse.", repr(error), "Pack the archive again.") from error
-    extra = described.get("mien", {})  # written by mien, ignored by others
-    listing = replace(plain, groups=extra.get("groups"), parts=extra.get("splits"))
-    if not given:
-        return listing
+        return with_vectors(view.listing("stylegan"), given, described.get("mien", {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Untrusted("dataset.json does not parse.", f"{error!r}.", "Pack the archive again.") from error
+
+
+def with_vectors(listing: Listing, given: Mapping[str, Any], extra: Mapping[str, Any]) -> Listing:
+    """The listing with labels by name, each a vector or a class number; `extra` is written by mien and ignored by others."""
+    groups, parts = extra.get("groups"), extra.get("splits")
+    if not all(told is None or len(told) == len(listing.names) for told in (groups, parts)):
+        raise ValueError("groups and splits are not one for each image")
+    listing = replace(listing, groups=groups if any(groups or ()) else None, parts=parts)
     rows = [given.get(name) for name in listing.names]
     known = [row for row in rows if row is not None]
+    if not known:
+        return listing
     if all(isinstance(row, int) for row in known):
-        width = 1 + max((int(row) for row in known), default=0)
+        width = 1 + max(known)
         labels = np.full((len(rows), width), np.nan, np.float32)
         for number, row in enumerate(rows):
             if row is not None:
                 labels[number] = np.arange(width) == row
-        names = tuple(f"class_{number}" for number in range(width))
-        return replace(listing, label_names=names, labels=labels)
+        return replace(listing, label_names=tuple(f"class_{number}" for number in range(width)), labels=labels)
     width = len(known[0])
-    labels = np.array([[math.nan] * width if row is None else row for row in rows], np.float32).reshape(
-        len(rows), width
-    )
+    labels = np.array([[math.nan] * width if row is None else row for row in rows], np.float32)
     scales = {name: (float(low), float(high)) for name, (low, high) in extra.get("label_scales", {}).items()}
     names = tuple(extra.get("label_names") or (f"label_{number}" for number in range(width)))
+    if labels.shape != (len(rows), len(names)):
+        raise ValueError(f"labels have {labels.shape[1:]} numbers for {len(names)} names")
     if not extra:
         for number, name in enumerate(names):
             labels[:, number], scale = tables.to_unit(labels[:, number].astype(np.float64))

@@ -57,6 +57,10 @@ class Preparation:
             raise UsageError(f"There is no resampler `{self.resampler}`.", "They are known by name.", hint)
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit} keeps nothing.", "It counts images.", "Use 1 or more.")
+        if self.box is not None and self.crop is not None:
+            raise UsageError(
+                "--crop and --box are given together.", "Each of them says how the square is cut.", "Leave one out."
+            )
         if self.holdout != "official" and not 0 <= self.holdout < 1:
             raise UsageError(
                 f"--holdout {self.holdout} is not a share.", "It lies in [0, 1).", "Use 0.1 for a tenth, or official."
@@ -97,6 +101,7 @@ def plan(source: Source, preparation: Preparation) -> Plan:
         )
     crop_name = preparation.crop or found.crop
     crop = find_crop(crop_name, preparation.box)
+    check_face(preparation, crop.finds_face)
     cutting = Cutting(
         side=preparation.side or found.side or DEFAULT_SIDE,
         crop="box" if preparation.box else crop_name,
@@ -120,6 +125,21 @@ def plan(source: Source, preparation: Preparation) -> Plan:
         labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name is told before anything is decoded
     decides = [FORMAT, asdict(cutting), asdict(preparation), source.description, found.stamp]
     return Plan(source, listing, cutting, preparation, counts, stamp_of(decides))
+
+
+def check_face(preparation: Preparation, finds_face: bool) -> None:
+    """Refuse settings that would have no effect. Raises UsageError."""
+    framed = (preparation.eye_distance, preparation.eye_height) != (Preparation.eye_distance, Preparation.eye_height)
+    if framed and not finds_face:
+        raise UsageError(
+            "--eye-distance and --eye-height have no effect here.", "They frame --crop face.", "Add --crop face."
+        )
+    if preparation.resampler is not None and finds_face:
+        raise UsageError(
+            f"--resampler {preparation.resampler} has no effect here.",
+            "--crop face turns pictures and has its own resampler.",
+            "Leave one of the two out.",
+        )
 
 
 def select(found: Listing, preparation: Preparation) -> tuple[Listing, dict[str, Any]]:

@@ -21,10 +21,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # equal packs give equal files
 
 def write_zip(pack: Pack, path: Path) -> None:
     """Write `pack` to a new ZIP at `path`, without loss. Raises DataError when there is something already."""
-    if path.exists():
-        raise DataError(
-            f"{path} is there already.", "Nothing is ever overwritten.", "Choose another name, or remove it."
-        )
+    check_absent(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [f"{row // 1000:05d}/img{row:08d}.png" for row in range(len(pack))]
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -42,6 +39,14 @@ def write_zip(pack: Pack, path: Path) -> None:
             },
         }
         archive.writestr(zipfile.ZipInfo("dataset.json", EPOCH), json.dumps(described))
+
+
+def check_absent(path: Path) -> None:
+    """Raise DataError when there is something at `path`."""
+    if path.exists():
+        raise DataError(
+            f"{path} is there already.", "Nothing is ever overwritten.", "Choose another name, or remove it."
+        )
 
 
 def to_png(pack: Pack, row: int) -> bytes:

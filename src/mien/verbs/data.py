@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from mien.answer import Answer
 from mien.data import Preparation, find_source, prepare
@@ -17,13 +17,14 @@ from mien.data.geometry import Box
 from mien.data.labels import strongest
 from mien.data.pack import Pack, is_pack
 from mien.data.preparation import REFUSED_SHARE
-from mien.data.stylegan import write_zip
+from mien.data.stylegan import check_absent, write_zip
 from mien.errors import UsageError
 
 SHOWN = 10  # refused files that are named on the screen; all of them stand in pack.json
 
 Out = Annotated[Path | None, Parameter(name=("--out", "-o"))]
 Switch = Parameter(negative=())
+Workers = Annotated[int | None, Parameter(validator=validators.Number(gte=1))]
 
 
 def data_prepare(
@@ -46,7 +47,7 @@ def data_prepare(
     holdout: str = "0",
     dedupe: Annotated[bool, Switch] = False,
     force: Annotated[bool, Switch] = False,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> Answer:
     """Turn photographs into a pack, ready to train on.
 
@@ -113,6 +114,8 @@ def data_prepare(
     )
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     to_archive = pack.suffix.lower() == ".zip"
+    if to_archive:
+        check_absent(pack)
     if to_archive and is_pack(source) and preparation == Preparation():  # as it is
         write_zip(Pack.open(source), pack)
         return Answer(f"{pack}: {len(Pack.open(source)):,} images", {"path": str(pack)})
@@ -120,7 +123,7 @@ def data_prepare(
     made = prepare(find_source(source), target, preparation, workers=workers, force=force, rank=rank, world=world)
     if made is None:
         return Answer(f"rank {rank} of {world} did its share of {pack}", {"rank": rank, "world": world})
-    answer = Answer(summary(made), described(made))
+    answer = Answer(summary(made, pack), described(made, pack))
     if to_archive:
         write_zip(made, pack)
         shutil.rmtree(target)
@@ -147,8 +150,8 @@ def data_info(pack: Path, /, *, out: Out = None) -> Answer:
     opened = Pack.open(pack)
     opened.verify()
     sheet, page = write_pack_page(opened, out or pack)
-    told = {**described(opened), "files": {"contact_sheet": str(sheet), "report": str(page)}}
-    lines = [summary(opened)]
+    told = {**described(opened, pack), "files": {"contact_sheet": str(sheet), "report": str(page)}}
+    lines = [summary(opened, pack)]
     if opened.labels is not None:
         pairs = strongest(opened.label_names, opened.labels)
         told["together"] = [{"labels": [one, other], "correlation": round(value, 4)} for one, other, value in pairs]
@@ -164,7 +167,7 @@ def data_check(
     crop: str | None = None,
     size: int = 64,
     strict: Annotated[bool, Switch] = False,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> Answer:
     """Look at photographs as `prepare` would, without writing a pack: what is damaged, doubled, small, labelled.
 
@@ -236,17 +239,17 @@ def parse_box(text: str) -> Box:
     return (left, top, right, bottom)
 
 
-def described(pack: Pack) -> dict[str, Any]:
+def described(pack: Pack, path: Path) -> dict[str, Any]:
     """The pack for a program: pack.json, and where it lies."""
-    return {"path": str(pack.path), **pack.meta}
+    return {"path": str(path), **pack.meta}
 
 
-def summary(pack: Pack) -> str:
+def summary(pack: Pack, path: Path) -> str:
     """The pack for a reader."""
     meta = pack.meta
     counts, recipe, source = meta["counts"], meta["recipe"], meta["source"]
     lines = [
-        f"{pack.path}: {len(pack):,} images of {pack.side}x{pack.side}, {len(pack.label_names)} labels",
+        f"{path}: {len(pack):,} images of {pack.side}x{pack.side}, {len(pack.label_names)} labels",
         f"  source       {source['name']} ({source['layout']}), crop {recipe['crop']}, {recipe['resampler']}",
         f"  fingerprint  {pack.fingerprint[:16]}",
         f"  counts       {', '.join(steps(counts))}",
