@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from mien.core import ModelConfig, NetworkConfig
+from mien.core import ModelConfig, NetworkConfig, RecipeConfig
 from mien.data.pack import Entry, Pack, PackWriter
 from mien.run import Run
 
@@ -57,8 +57,10 @@ def tiny(run: Run) -> Run:
             return config
         changes: dict[str, Any] = {f.name: shrink(getattr(config, f.name)) for f in dataclasses.fields(config)}
         if isinstance(config, ModelConfig | NetworkConfig):
-            small = {"width": 4, "widest": 8, "latent": 8, "hidden": 16, "encoder_width": 4}
+            small = {"width": 4, "widest": 8, "latent": 8, "hidden": 16, "encoder_width": 4, "layers": 2}
             changes |= {name: value for name, value in small.items() if name in changes}
+        elif isinstance(config, RecipeConfig):  # what repeats on one batch, fewer times
+            changes |= {name: 2 for name in ("vae_steps", "joint_steps", "critic_turns") if name in changes}
         return dataclasses.replace(config, **changes)
 
     return dataclasses.replace(shrink(run), side=16, batch=8, images=64, minutes=None)
@@ -68,7 +70,9 @@ def tiny(run: Run) -> Run:
 def mien(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line in a process of its own, in an empty folder."""
 
-    def run(*arguments: object, code: int | None = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, code: int | None = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "mien", *map(str, arguments)],
             cwd=tmp_path,

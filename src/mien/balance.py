@@ -8,13 +8,18 @@ from torch import Tensor, nn
 from mien import parallel
 
 
+def agreed(value: Tensor) -> float:
+    """The mean over all ranks as a number: what a decision must rest on, so that every rank takes the same."""
+    return float(parallel.mean(value))
+
+
 def margin(real: Tensor, fake: Tensor, low: float, high: float) -> tuple[bool, bool]:
     """Who moves under the margin rule of "Generating Faces with Torch": (critic, generator).
 
     `real` and `fake` are the critic's losses on either half of its batch before it moves. A critic that finds one half easy
     (below `low`) rests; a generator rests while the critic struggles (above `high`); if both would rest, both move.
     """
-    r, f = (float(parallel.mean(loss)) for loss in (real, fake))
+    r, f = agreed(real), agreed(fake)
     critic, generator = min(r, f) >= low, max(r, f) <= high
     return (critic, generator) if critic or generator else (True, True)
 

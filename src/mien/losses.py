@@ -52,6 +52,12 @@ def reconstruction(images: Tensor, wanted: Tensor, norm: str = "l2") -> Tensor:
     return gap.abs().mean() if norm == "l1" else gap.square().mean()
 
 
+def pixel_cross_entropy(images: Tensor, wanted: Tensor) -> Tensor:
+    """Mean binary cross-entropy of pixel values, both in [-1, 1] and read as probabilities from 0 to 1."""
+    p, q = (full(images) + 1.0) / 2.0, (full(wanted) + 1.0) / 2.0
+    return -(q * torch.log(p.clamp(min=1e-7)) + (1.0 - q) * torch.log((1.0 - p).clamp(min=1e-7))).mean()
+
+
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, variance) || N(0, 1)) in nats, a number for each dimension, of the arguments' shape (arXiv:1312.6114, app. B)."""
     mean, log_variance = full(mean), full(log_variance)

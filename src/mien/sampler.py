@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mien import checkpoint, presets
-from mien.core import JSON, Faces, Model
+from mien.core import JSON, Faces, Model, Scalable
 from mien.engine import Engine, mix
 from mien.errors import Mismatch, UsageError, did_you_mean
 from mien.priors import MAX_SEED
@@ -21,6 +21,7 @@ from mien.run import Device, Precision
 #: A model computes this many faces at a time, the last chunk padded, so that a face never depends on its neighbours: the
 #: kernels of a library may round differently for another batch.
 CHUNK = 8
+LARGEST = 4096  # pixels a side that a scalable model is asked for
 MAX_FRAMES = 100_000  # of a walk: an hour of film
 
 
@@ -32,6 +33,7 @@ class Sampler:
     header: JSON  # config, faces, labels, preset, data: what the model says of itself
     engine: Engine
     model_hash: str  # SHA-256 of the file, or "" for a model that is still learning
+    size: int | None = None  # pixels a side, for a model that scales; None = those it learned at
 
     @staticmethod
     def load(
@@ -59,8 +61,23 @@ class Sampler:
 
     @property
     def faces(self) -> Faces:
-        """Side, channels and label width."""
-        return Faces(**self.header["faces"])
+        """Side, channels and label width of what is drawn."""
+        faces = Faces(**self.header["faces"])
+        return replace(faces, side=self.size) if self.size else faces
+
+    def at(self, size: int | None) -> Sampler:
+        """The same model drawing at another size. Raises UsageError for one that does not scale, or a size past drawing."""
+        if size is None:
+            return self
+        if not isinstance(self.model, Scalable):
+            raise UsageError(
+                f"This model draws at {self.faces.side} px alone.",
+                "--size is for models that paint a plane, such as a CPPN.",
+                "Leave out --size; `mien walk --zoom 4` enlarges pixels.",
+            )
+        if not 2 <= size <= LARGEST:
+            raise UsageError(f"--size {size} is not possible.", "It is in pixels.", f"Choose from 2 to {LARGEST}.")
+        return replace(self, size=size)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -122,10 +139,13 @@ class Sampler:
             asked = None if labels is None else labels[start : start + CHUNK]
             if asked is not None and missing:
                 asked = torch.cat([asked, asked[-1:].expand(missing, -1)])
+            here = padded.to(self.engine.device, dtype)
+            told = None if asked is None else asked.to(self.engine.device, dtype)
             with self.engine.autocast():
-                images = self.model.decode(
-                    padded.to(self.engine.device, dtype), None if asked is None else asked.to(self.engine.device, dtype)
-                )
+                if self.size and isinstance(self.model, Scalable):
+                    images = self.model.decode_at(here, self.size, told)
+                else:
+                    images = self.model.decode(here, told)
             yield images[: len(rows)].float().clamp(-1.0, 1.0).cpu().contiguous()
 
     def sample(
@@ -161,7 +181,8 @@ class Sampler:
 
     def recipe(self, **asked: object) -> JSON:
         """What a picture must carry to be drawn again."""
-        return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **asked}
+        size = {"size": self.size} if self.size else {}
+        return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **size, **asked}
 
 
 def positions(stops: int, frames: int, loop: bool) -> list[float]:

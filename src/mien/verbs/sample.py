@@ -12,9 +12,10 @@ from mien.answer import Answer
 from mien.errors import UsageError
 from mien.report.grid import grid, picture, save_png
 from mien.run import Device, Precision
-from mien.sampler import Sampler, parse_seeds
+from mien.sampler import CHUNK, Sampler, parse_seeds
 
-PART = 256  # faces drawn before they are written
+PART = 256  # faces drawn before they are written, at most
+MOST_PIXELS = 2**28  # of a grid that is painted at a size
 
 
 def sample(
@@ -26,6 +27,7 @@ def sample(
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     truncation: float = 1.0,
     columns: int | None = None,
+    size: int | None = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     code: Path | None = None,
@@ -37,6 +39,7 @@ def sample(
         mien sample runs/00000-quick-drawn64-s0 -o grid.png
         mien sample RUN --seeds 0-999 -o faces/
         mien sample RUN --seeds 3,42,7 --truncation 0.7
+        mien sample CPPN --seeds 42 --size 1080 -o large.png
 
     Parameters
     ----------
@@ -52,6 +55,8 @@ def sample(
         Scale of the latents: under 1, faces are more typical and less varied.
     columns
         Of the grid; near a square by default.
+    size
+        Height and width of each face in pixels, for a model that paints at any (a CPPN).
     device
         Where to compute.
     precision
@@ -65,10 +70,10 @@ def sample(
     if columns is not None and columns < 1:
         raise UsageError(f"--columns {columns} is not possible.", "It counts.", "Give 1 or more, or leave it out.")
     asked = parse_labels(label)
-    sampler = Sampler.load(model, device=device, precision=precision, code=code)
+    sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size)
     recipe = sampler.recipe(truncation=truncation, **({"labels": asked} if asked else {}))
     if out.suffix.lower() == ".png":
-        if len(chosen) > 4096:
+        if len(chosen) > 4096 or (size and len(chosen) * size**2 > MOST_PIXELS):
             raise UsageError(
                 f"A grid of {len(chosen)} faces is too large.",
                 "It would not open anywhere.",
@@ -84,8 +89,9 @@ def sample(
         )
     out.mkdir(parents=True, exist_ok=True)
     files = []
-    for start in range(0, len(chosen), PART):
-        part = chosen[start : start + PART]
+    count = min(PART, max(CHUNK, MOST_PIXELS // 16 // sampler.faces.side**2))
+    for start in range(0, len(chosen), count):
+        part = chosen[start : start + count]
         for seed, image in zip(part, sampler.sample(part, asked, truncation), strict=True):
             file = out / f"seed{seed:08d}.png"
             save_png(picture(image), file, {**recipe, "seeds": [seed]})

@@ -28,7 +28,8 @@ def walk(
     frames: int = 120,
     fps: float = 24.0,
     loop: bool = False,
-    zoom: int = 4,
+    zoom: int | None = None,
+    size: int | None = None,
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     truncation: float = 1.0,
     device: Device = "auto",
@@ -42,6 +43,7 @@ def walk(
         mien walk RUN --seeds 3 42 7 -o walk.mp4
         mien walk RUN --seeds 3 42 --frames 12 -o strip.png
         mien walk RUN --seeds 0-5 --loop -o walk.gif
+        mien walk CPPN --seeds 3 42 --size 720 -o walk.mp4
 
     Parameters
     ----------
@@ -58,7 +60,9 @@ def walk(
     loop
         Come back to the first face, so that the film repeats without a jump.
     zoom
-        Whole-number magnification of a film's frames.
+        Whole-number magnification of a film's frames; 4, or 1 with --size.
+    size
+        Height and width of each frame in pixels, for a model that paints at any (a CPPN).
     label
         NAME=VALUE in [0, 1], for a model that is told labels; repeat for more.
     truncation
@@ -71,8 +75,9 @@ def walk(
         The file of a model of your own.
     """
     stops = parse_seeds(seeds)
-    sampler = Sampler.load(model, device=device, precision=precision, code=code)
+    sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size)
     asked = parse_labels(label)
+    zoom = zoom if zoom is not None else 1 if size else 4
     if not (zoom >= 1 and zoom * sampler.faces.side <= LARGEST and 0.1 <= fps <= 240):
         raise UsageError(
             f"A film of {fps} frames a second, {zoom} times as large, is not possible.",

@@ -1,0 +1,76 @@
+"""hardmaru's CPPN-GAN-VAE, both parts, in colour."""
+
+from __future__ import annotations
+
+from mien.models.cppn import CPPNConfig, CPPNCriticConfig
+from mien.recipes.cppn import NamedFacesConfig, RepeatedStepsConfig
+from mien.run import Run
+
+PRESETS = (
+    Run(
+        preset="cppn-2016",
+        story="a face as a function of the place: the same latent at any size",
+        model=CPPNConfig(latent=32, body="wide", width=128, layers=3, scale=8.0, hidden=512, dropout=0.0),
+        recipe=RepeatedStepsConfig(
+            critic=CPPNCriticConfig(width=24, classes=False),
+            vae_steps=4,
+            joint_steps=4,
+            deceived_below=0.6,
+            critic_moves_above=0.6,
+            critic_moves_below=0.75,
+            lr_vae=1e-3,
+            lr_joint=5e-3,
+            lr_critic=1e-3,
+            beta1=0.65,
+            beta2=0.999,
+        ),
+        side=32,
+        batch=500,
+        flip=False,
+        average=None,
+        seed=0,
+        images=7_000_000,
+        notes=(
+            'Source: hardmaru/cppn-gan-vae-tensorflow and "Generating Large Images from Latent Vectors" (2016-04-01): 100 epochs '
+            "of the 70,000 digits of MNIST, in grey. In grey the painter has 54,273 parameters; here it paints in colour.",
+            "Deviations: one Adam for both losses of the autoencoder (two there); no random crops; the encoder's first weights "
+            "are torch's.",
+        ),
+    ),
+    Run(
+        preset="cppn-residual-2016",
+        story="24 residual blocks of width 6 that paint, and a critic that names what it sees",
+        model=CPPNConfig(latent=32, body="residual", width=6, layers=24, scale=8.0, hidden=512, dropout=0.35),
+        recipe=NamedFacesConfig(
+            critic=CPPNCriticConfig(width=32, classes=True),
+            kl_weight=10.0,
+            joint_steps=16,
+            passed_above=0.98,
+            critic_turns=8,
+            critic_moves_above=0.6,
+            caught_below=0.7,
+            caught_enough=0.75,
+            named_below=0.6,
+            named_enough=0.7,
+            lr_joint=1e-3,
+            lr_critic=1e-3,
+            beta1=0.75,
+            beta2=0.999,
+            clip=5.0,
+        ),
+        side=32,
+        batch=1000,
+        flip=False,
+        average=None,
+        seed=0,
+        images=210_000_000,
+        notes=(
+            "Source: hardmaru/resnet-cppn-gan-tensorflow (2016-06-02): 3000 epochs of MNIST, in grey, with ten digits as classes. "
+            "In grey the painter has 5,263 parameters; here it paints in colour.",
+            "With --conditional the classes are the combinations of the pack's labels, ten labels at most, and an unknown label "
+            "leaves its combinations open; without, there is one class, so that the critic tells real from fake.",
+            "Copies are not compared with their originals in pixels: only their class and the price of information hold them.",
+            "Deviations: no random crops; the encoder's first weights are torch's.",
+        ),
+    ),
+)
