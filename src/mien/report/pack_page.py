@@ -142,4 +142,14 @@ def made_sections(pack: Pack) -> list[Markup]:
 
 def definition(values: dict[str, Any]) -> Markup:
     shown = {name: value for name, value in values.items() if value not in (None, "", [], {}, False)}
-    return tag("dl", *(join(tag("dt", name), tag("dd", str(value))) for name, value in shown.items()), class_="tree")
+    rows = (join(tag("dt", name.replace("_", " ")), tag("dd", in_words(value))) for name, value in shown.items())
+    return tag("dl", *rows, class_="tree")
+
+
+def in_words(value: Any) -> str:
+    """A value of pack.json for a reader."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={wanted}" for name, wanted in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
