@@ -20,12 +20,14 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 from PIL import Image
 
+from mien.data.geometry import Box, find_crop
 from mien.data.pack import Pack
 from mien.data.planning import Preparation, plan
 from mien.data.preparation import cores
@@ -36,42 +38,56 @@ def command(source: Path, pack: Path) -> list[str]:
     return [sys.executable, "-m", "mien", "data", "prepare", str(source), str(pack), "--size", "64"]
 
 
-def bare_loop(source: Path) -> tuple[float, int]:
-    """CPU seconds to read, decode, crop and resize every image of a ZIP in one process, and how many there are."""
-    todo = plan(find_source(source), Preparation(side=64))
-    from mien.data.geometry import find_crop
-
-    box_of = find_crop(todo.cutting.crop).box
-    archive = zipfile.ZipFile(source)
-    started = time.perf_counter()
-    for name in todo.listing.names:
+def bare_loop(archive: zipfile.ZipFile, names: list[str], box_of: Callable[[int, int], Box]) -> tuple[float, float]:
+    """Seconds by clock and by processor that one process takes to read, decode, crop and resize every image."""
+    clock, processor = time.perf_counter(), time.process_time()
+    for name in names:
         with Image.open(io.BytesIO(archive.read(name))) as image:
             upright = image.convert("RGB")
         upright.crop(box_of(*upright.size)).resize((64, 64), Image.Resampling.LANCZOS)
-    return time.perf_counter() - started, len(todo.listing.names)
+    return time.perf_counter() - clock, time.process_time() - processor
 
 
-def rate(source: Path, repeats: int) -> None:
-    """Shares of the bare rate, interleaved: by the clock, and by processor time, which other programs disturb less."""
-    by_clock, by_processor = [], []
+def rate(source: Path, repeats: int, copies: int) -> None:
+    """Shares of the bare rate, interleaved: by the clock, and by processor time, which other programs disturb less.
+
+    With `copies` each picture is there several times, so that the cost of starting is told from the rate.
+    """
+    by_clock, by_processor, seconds = [], [], []
     with tempfile.TemporaryDirectory() as folder:
+        if copies > 1:
+            source = copied(source, copies, Path(folder) / source.name)
+        todo = plan(find_source(source), Preparation(side=64))
+        names, box_of = list(todo.listing.names), find_crop(todo.cutting.crop).box
         for number in range(repeats):
-            before = time.process_time()
-            alone, count = bare_loop(source)
-            alone_processor = time.process_time() - before
-            used = processor_seconds()
-            started = time.perf_counter()
+            with zipfile.ZipFile(source) as archive:
+                alone, alone_processor = bare_loop(archive, names, box_of)
+            used, started = processor_seconds(), time.perf_counter()
             subprocess.run(command(source, Path(folder) / f"{number}.pack"), check=True, stdout=subprocess.DEVNULL)
-            together = time.perf_counter() - started
+            together, ours = time.perf_counter() - started, processor_seconds() - used
+            shutil.rmtree(Path(folder) / f"{number}.pack")
             by_clock.append(alone / together / cores())
-            by_processor.append(alone_processor / (processor_seconds() - used))
+            by_processor.append(alone_processor / ours)
+            seconds.append(ours - alone_processor)
             print(
-                f"one core, bare: {count / alone:7,.0f} images/s   prepare, {cores()} cores: {count / together:7,.0f} "
-                f"images/s in {together:.1f} s   share {by_clock[-1]:.2f} by clock, {by_processor[-1]:.2f} by processor"
+                f"bare: {alone:5.1f} s, {alone_processor:5.2f} s of processor   prepare on {cores()} cores: {together:5.1f} s, "
+                f"{ours:5.2f} s of processor   share {by_clock[-1]:.2f} by clock, {by_processor[-1]:.2f} by processor",
+                flush=True,
             )
+    clock, processor, over = map(statistics.median, (by_clock, by_processor, seconds))
     print(
-        f"medians: {statistics.median(by_clock):.2f} by clock, {statistics.median(by_processor):.2f} by processor time"
+        f"{len(names):,} images, medians of {repeats}: {clock:.2f} by clock, {processor:.2f} by processor, {over:.2f} s over"
     )
+
+
+def copied(source: Path, copies: int, target: Path) -> Path:
+    """An archive with every picture of `source` several times, and nothing else."""
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as larger:
+        for name in archive.namelist():
+            data = archive.read(name)
+            for number in range(copies if name.endswith((".jpg", ".png")) else 0):
+                larger.writestr(f"{number}/{name}", data)
+    return target
 
 
 def processor_seconds() -> float:
@@ -152,7 +168,8 @@ def main() -> None:
     parser.add_argument("what", choices=["rate", "memory", "kill"])
     parser.add_argument("source", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=200_000)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--copies", type=int, default=1, help="of each picture, to tell the rate from the start")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--limit", type=int, default=10_000)
     given = parser.parse_args()
@@ -161,7 +178,7 @@ def main() -> None:
     elif given.source is None:
         parser.error("give a SOURCE.zip")
     elif given.what == "rate":
-        rate(given.source, given.repeats)
+        rate(given.source, given.repeats, given.copies)
     else:
         kill(given.source, given.times, given.limit)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -136,3 +137,19 @@ def test_a_matte_that_does_not_exist_is_told_before_the_work_begins(tmp_path: Pa
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="mattte"):
         prepare(find_source(tmp_path), tmp_path / "a.pack", Preparation(matte="mattte"))
+
+
+@pytest.mark.parametrize(("package", "extra"), [("cv2", "faces"), ("ai_edge_litert", "faces"), ("pyarrow", "tables")])
+def test_a_missing_package_names_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str, extra: str
+) -> None:
+    need("yunet", "face-mesh")
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    photographs(tmp_path / "in", 1)
+    (tmp_path / "in" / "table.parquet").write_bytes(b"PAR1")
+    source = "in/table.parquet" if package == "pyarrow" else "in"
+    assert main(["data", "prepare", str(tmp_path / source), str(tmp_path / "a.pack"), "--crop", "face"]) == 2
+    said = capsys.readouterr().err
+    assert f"pip install 'mien[{extra}]'" in said and "why:" in said

@@ -111,6 +111,15 @@ class Aligner:
             Image.fromarray(picture), move(transform, found.landmarks), found.score, found.faces, transform, outside
         )
 
+    def load(self) -> None:
+        """Load both networks now. Raises UsageError without their engines, DataError without their weights."""
+        self._load_detector()
+        self._mesh.load()
+
+    def _load_detector(self) -> None:
+        if self._detector is None:
+            self._detector = load_detector(self.min_score)
+
     def find(self, pixels: Pixels) -> Found | None:
         """The largest and most central face, its landmarks in pixels of the photograph."""
         height, width = pixels.shape[:2]
@@ -148,8 +157,7 @@ class Aligner:
     def detect(self, pixels: Pixels, scale: float = 1.0, margin: int = 0) -> Points:
         """Faces [n, 15] in pixels of `pixels`: x, y, width, height, five landmarks, score."""
         cv2 = opencv()
-        if self._detector is None:
-            self._detector = load_detector(self.min_score)
+        self._load_detector()
         view = pixels
         if margin:
             view = cv2.copyMakeBorder(view, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(127, 127, 127))

@@ -34,13 +34,7 @@ class Columnar(Source):
     @cached_property
     def _blocks(self) -> list[Callable[[], Any]]:
         """How to load each block of rows, an Arrow table or record batch."""
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise UsageError(
-                f"{self.path} needs pyarrow.", str(error), "Install it: pip install 'mien[tables]'."
-            ) from error
+        pyarrow = pyarrow_for(self.path)
         try:
             if self.kind == "parquet":
                 file = pyarrow.parquet.ParquetFile(self.path, memory_map=True)
@@ -69,8 +63,7 @@ class Columnar(Source):
     @cached_property
     def _image_column(self) -> str | None:
         """The column that holds images: bytes, or a struct with bytes as Hugging Face writes it."""
-        import pyarrow
-
+        pyarrow = pyarrow_for(self.path)
         assert self._blocks is not None
         for field in self._schema:
             kind = field.type
@@ -82,8 +75,7 @@ class Columnar(Source):
 
     def _columns(self) -> dict[str, Sequence[str]]:
         """Every column but the images, as words; class numbers by their names."""
-        import pyarrow
-
+        pyarrow = pyarrow_for(self.path)
         if not self._blocks:
             raise DataError(f"{self.path} holds no rows.", "It has no block of data.", "Save it again.")
         classes = class_names(self._schema.metadata or {})
@@ -144,6 +136,16 @@ class Columnar(Source):
     _kept: tuple[int, Any] | None = None
     _counts: list[int]
     _schema: Any
+
+
+def pyarrow_for(path: Path) -> Any:
+    """pyarrow, which an extra brings. Raises UsageError without it."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UsageError(f"{path} needs pyarrow.", f"{error}.", "Install it: pip install 'mien[tables]'.") from error
+    return pyarrow
 
 
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

@@ -84,14 +84,12 @@ class Cutter:
 
     def load(self) -> None:
         """Load what the cut needs, so that a missing package or file is told before the work begins."""
-        if self._crop.finds_face or self._matte is not None:
-            blank = Image.new("RGB", (64, 64))
-            if self._crop.finds_face and self.cutting.landmarks_of is not None:
-                opencv()  # and the detector only if it comes to that
-            elif self._crop.finds_face:
-                self._aligner.align(blank)
-            if self._matte is not None:
-                self._matte.apply(blank)
+        if self._crop.finds_face and self.cutting.landmarks_of is not None:
+            opencv()  # and the networks only if it comes to that
+        elif self._crop.finds_face:
+            self._aligner.load()
+        if self._matte is not None:
+            self._matte.apply(Image.new("RGB", (64, 64)))
 
     @cached_property
     def _matte(self) -> Matte | None:

@@ -32,12 +32,16 @@ class Network:
 
         Raises UsageError without the engine, DataError without the weights.
         """
-        if self._interpreter is None:
-            self._interpreter = load(self.name)
+        self.load()
         running = self._interpreter
         running.set_tensor(running.get_input_details()[0]["index"], image[None])
         running.invoke()
         return [running.get_tensor(output["index"])[0] for output in running.get_output_details()]
+
+    def load(self) -> None:
+        """Load it now, if it is not, so that what is missing is told. Raises as a call does."""
+        if self._interpreter is None:
+            self._interpreter = load(self.name)
 
 
 def load(name: str) -> Any:
