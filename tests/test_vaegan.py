@@ -243,3 +243,9 @@ def test_unfit_partners_are_refused() -> None:
         run.recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
     with pytest.raises(UsageError, match="features"):
         build("vaegan-torch-2015", likeness="features")
+
+
+def test_a_batch_of_one_is_refused() -> None:
+    """Its linear layers are normalised by feature over the batch."""
+    with pytest.raises(UsageError, match="batch of one"):
+        next(iter(build().step(iter([Batch(IMAGES[:1])]))))

@@ -6,12 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from mien import parallel
+from mien.errors import UsageError
 
 
 class BatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` that, under torchrun, normalises by the statistics of all ranks' batches together."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.training and not parallel.joined() and input.numel() == input.shape[1]:
+            raise UsageError(
+                "A batch of one cannot be normalised.", "Each feature has but one value there.", "Use --batch 2 or more."
+            )
         if not (self.training and parallel.joined()):
             return super().forward(input)
         x = input.float() if input.dtype == torch.bfloat16 else input
