@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mien.errors import UsageError
+
 
 class Prior(Protocol):
     """Where latents come from, and the natural walk between two of them."""
@@ -246,6 +248,15 @@ class Observer(Protocol):
     def close(self, outcome: str) -> None:
         """Once, when training ends; `outcome` is done, preempted, interrupted, diverged or failed."""
         ...
+
+
+def counted(config: object, *names: str) -> None:
+    """Refuse fields of a recipe's config that count something and are under 1. Raises UsageError."""
+    for name in names:
+        value = getattr(config, name)
+        if value < 1:
+            flag = f"--recipe.{name.replace('_', '-')}"
+            raise UsageError(f"{flag} {value} is not possible.", "It counts.", "Give 1 or more.")
 
 
 def nearest_side(side: int, legal: Sequence[int]) -> str:

@@ -81,7 +81,7 @@ class Plan:
         try:
             model = self.run.model.build(self.faces)
             recipe = self.run.recipe.build(model, self.faces)
-        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UsageError(
                 f"These knobs of `{self.run.preset}` make no networks.",
                 f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",

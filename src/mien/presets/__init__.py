@@ -131,7 +131,7 @@ def build_model(header: JSON, kinds: Mapping[str, type]) -> Model:
         )
     try:
         return config.build(faces)
-    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise Mismatch(
             "This header describes no model that can be made.",
             f"{type(error).__name__}: {error}",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mien import balance
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
 from mien.losses import judged_fake, judged_real
 from mien.recipes import optimizers
 
@@ -133,6 +133,9 @@ class AdversarialConfig(RecipeConfig):
     lr_floor: float = 1e-6  # the rate never falls below
     warmup_calls: tuple[int, ...] = ()  # up to how many calls of a player's optimizer ...
     warmup_divisors: tuple[float, ...] = ()  # ... its rate is divided by this
+
+    def __post_init__(self) -> None:
+        counted(self, "critic_steps", "generator_ratio", "lr_decay_images")
 
     def build(self, model: Model, faces: Faces) -> Adversarial:
         return Adversarial(self, model, faces)

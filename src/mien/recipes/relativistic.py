@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, optim
 
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
 from mien.losses import relativistic, zero_centred_penalty
 from mien.recipes import optimizers
 from mien.schedules import cosine
@@ -82,6 +82,9 @@ class RelativisticConfig(RecipeConfig):
     beta2: float = 0.99  # Adam
     penalty_every: int = 4  # steps; the penalty is scaled up to match
     penalty_part: int = 4  # the penalty looks at one in so many rows
+
+    def __post_init__(self) -> None:
+        counted(self, "anneal_images", "penalty_every", "penalty_part")
 
     def build(self, model: Model, faces: Faces) -> Relativistic:
         return Relativistic(self, model, faces)
