@@ -10,9 +10,9 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "mien"
 ANY = {"errors", "_version", "durable"}  # the floor that everybody stands on
 ALL_BUT_TOP = {
-    "answer", "average", "balance", "checkpoint", "citations", "core", "data", "directory", "engine", "experiment", "learner", "losses",
-    "metrics", "models",
-    "nn", "parallel", "presets", "priors", "recipes", "report", "run", "sampler", "schedules", "trainer",
+    "answer", "average", "balance", "checkpoint", "citations", "core", "data", "directory", "engine", "experiment", "learner",
+    "losses", "metrics", "models", "nn", "parallel", "presets", "priors", "recipes", "report", "run", "sampler", "schedules",
+    "trainer",
 }  # fmt: skip
 MAY_IMPORT = {
     "__init__": {"core", "experiment", "run", "sampler"},

@@ -57,6 +57,11 @@ def overview() -> str:
     )
 
 
+def family_of(word: str) -> list[str]:
+    """The verbs of two words that begin with `word`."""
+    return [name for name in VERBS if name.startswith(f"{word} ")]
+
+
 def find_verb(arguments: Sequence[str]) -> tuple[Verb, list[str]]:
     """The verb that the arguments begin with, and the rest of them."""
     for length in (2, 1):
@@ -64,8 +69,7 @@ def find_verb(arguments: Sequence[str]) -> tuple[Verb, list[str]]:
         if len(arguments) >= length and name in VERBS:
             return VERBS[name], list(arguments[length:])
     word = arguments[0]
-    family = [name for name in VERBS if name.startswith(f"{word} ")]
-    if family:
+    if family := family_of(word):
         raise UsageError(
             f"`mien {word}` needs a second word.",
             f"It was given {' '.join(arguments[1:]) or 'nothing'}.",
@@ -108,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if given[0] in ("--version", "-V"):
             print(__version__)
+            return 0
+        if given[1:2] in (["--help"], ["-h"]) and (family := family_of(given[0])):
+            print("\n".join(f"mien {name:<16} {VERBS[name].help}" for name in family))
             return 0
         verb, rest = find_verb(given)
         answer = run_verb(verb, rest)

@@ -186,6 +186,10 @@ def find_place(plan: Plan, out: str | Path | None, resume: str) -> Place:
     Raises Mismatch when the one named holds another run, DataError when there is nothing that must be resumed.
     """
     if resume not in ("auto", "must", "never"):
+        if out is not None:
+            raise UsageError(
+                "--out and --resume PATH name two places.", "A resumed run stays where it is.", "Leave out --out."
+            )
         return named_place(plan, Path(resume))
     if out is not None:
         home = RunDirectory(Path(out))

@@ -15,7 +15,9 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if self.training and not parallel.joined() and input.numel() == input.shape[1]:
             raise UsageError(
-                "A batch of one cannot be normalised.", "Each feature has but one value there.", "Use --batch 2 or more."
+                "A batch of one cannot be normalised.",
+                "Each feature has but one value there.",
+                "Use --batch 2 or more.",
             )
         if not (self.training and parallel.joined()):
             return super().forward(input)

@@ -18,7 +18,7 @@ from mien.data.labels import strongest
 from mien.data.pack import Pack, is_pack
 from mien.data.preparation import REFUSED_SHARE
 from mien.data.stylegan import check_absent, write_zip
-from mien.errors import UsageError
+from mien.errors import Mismatch, UsageError
 
 SHOWN = 10  # refused files that are named on the screen; all of them stand in pack.json
 
@@ -247,6 +247,12 @@ def described(pack: Pack, path: Path) -> dict[str, Any]:
 def summary(pack: Pack, path: Path) -> str:
     """The pack for a reader."""
     meta = pack.meta
+    if missing := {"counts", "recipe", "source"} - set(meta):
+        raise Mismatch(
+            f"{path} does not say how it was made.",
+            f"Its pack.json has no {', '.join(sorted(missing))}.",
+            "It can be trained on; for a report, prepare it with `mien data prepare`.",
+        )
     counts, recipe, source = meta["counts"], meta["recipe"], meta["source"]
     lines = [
         f"{path}: {len(pack):,} images of {pack.side}x{pack.side}, {len(pack.label_names)} labels",
