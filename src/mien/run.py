@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import inspect
+import io
 import json
-import re
+import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from math import inf
@@ -161,11 +163,18 @@ class Knob:
 def remarks(cls: type) -> dict[str, str]:
     """What the comments beside a config's fields say: the help of its flags is written once, where the field is."""
     try:
-        lines = inspect.getsource(cls).splitlines()
+        source = inspect.cleandoc("\n" + inspect.getsource(cls))
     except OSError:  # a class without a source file
         return {}
-    found = (re.match(r"    (\w+): [^#]*# (.*)", line) for line in lines)
-    return {match[1]: match[2].strip() for match in found if match}
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    found = {}
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            found[node.target.id] = " ".join(comments[line] for line in lines if line in comments)
+    return found
 
 
 def knobs(config: Any, prefix: str = "") -> Iterator[Knob]:
