@@ -186,11 +186,12 @@ def find_place(plan: Plan, out: str | Path | None, resume: str) -> Place:
     Raises Mismatch when the one named holds another run, DataError when there is nothing that must be resumed.
     """
     if resume not in ("auto", "must", "never"):
-        if out is not None:
+        place = named_place(plan, Path(resume))
+        if out is not None and Path(out).resolve() != place.path.resolve():
             raise UsageError(
-                "--out and --resume PATH name two places.", "A resumed run stays where it is.", "Leave out --out."
+                f"--resume names {place.path}, --out names {out}.", "A run stays where it is.", "Leave out --out."
             )
-        return named_place(plan, Path(resume))
+        return place
     if out is not None:
         home = RunDirectory(Path(out))
         if home.run_json is None:
