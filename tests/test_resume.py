@@ -254,6 +254,30 @@ def test_without_out_the_newest_unfinished_run_of_the_same_kind_goes_on(
     assert train("--resume", "never", out=None, images=96).out == "runs/00003-quick-blobs16-s0"
 
 
+def test_a_knob_that_came_later_orphans_no_run(train: Callable[..., SimpleNamespace], here: Path) -> None:
+    """A run.json of an older version lacks the newer knobs: they stand at their defaults."""
+    train(images=48)
+    file = here / "run" / "run.json"
+    text = json.loads(file.read_text())
+    for knob in ("penalty_every", "gamma"):
+        del text["identity"]["recipe"][knob]
+    del text["identity"]["flip"]
+    file.write_text(json.dumps({**text, "fingerprint": "of an older version"}))
+    assert train(images=96).code == 0 and status(here / "run")["started_from"] == 48
+    other = train("--recipe.gamma", 2, images=144)
+    assert other.code == 9 and "recipe.gamma: 1.0 -> 2.0" in other.err
+
+
+def test_a_knob_that_is_gone_makes_another_run(train: Callable[..., SimpleNamespace], here: Path) -> None:
+    train(images=48)
+    file = here / "run" / "run.json"
+    text = json.loads(file.read_text())
+    text["identity"]["recipe"]["momentum"] = 0.5
+    file.write_text(json.dumps(text))
+    refused = train(images=96)
+    assert refused.code == 9 and "recipe.momentum: 0.5 -> None" in refused.err
+
+
 def test_resume_must(train: Callable[..., SimpleNamespace], here: Path) -> None:
     missing = train("--resume", "must")
     assert missing.code == 3 and "holds no run" in missing.err and not (here / "run").exists()

@@ -26,7 +26,7 @@ from mien.parallel import World
 from mien.presets import Code
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
-from mien.run import Run, differences, fingerprint, identity, to_json, turn
+from mien.run import Run, differences, fingerprint, from_json, identity, to_json, turn
 from mien.sampler import Sampler
 from mien.trainer import BatchSource
 from mien.trainer import train as learn
@@ -205,7 +205,7 @@ def find_place(plan: Plan, out: str | Path | None, resume: str) -> Place:
         return existing_place(plan, home)
     if resume != "never":
         for home in directory.all_runs(RUNS):
-            same = home.run_json is not None and home.run_json["fingerprint"] == fingerprint(plan.identity)
+            same = home.run_json is not None and known_identity(home.run_json, plan) == plan.identity
             if same and not is_finished(plan.run, home):
                 return existing_place(plan, home)
     if resume == "must":
@@ -239,19 +239,34 @@ def existing_place(plan: Plan, home: RunDirectory) -> Place:
     """A directory that holds a run, if it is this run. Raises Mismatch with the differences."""
     known = home.run_json
     assert known is not None
-    if known["fingerprint"] != fingerprint(plan.identity):
-        lines = differences(known["identity"], plan.identity)
+    told = known_identity(known, plan)
+    if told != plan.identity:
+        lines = differences(told, plan.identity)
         what = (
             "The data has changed"
             if lines == [line for line in lines if line.startswith("data:")]
             else "This is another run"
         )
         raise Mismatch(
-            f"{what}: {home.path} holds {known['identity']['preset']}.",
+            f"{what}: {home.path} holds {told['preset']}.",
             "; ".join(lines[:6]) or "the versions differ",
             "Use the same command and data to resume, or another --out to start anew.",
         )
     return Place(home.path, new=False, finished=is_finished(plan.run, home))
+
+
+def known_identity(run_json: JSON, plan: Plan) -> JSON:
+    """What made the run of a run.json itself, told as this version tells it: a knob that came later stands at its default.
+
+    Without this every new knob would orphan the runs of older versions. A run that cannot be told so keeps its own words.
+    """
+    stored: JSON = run_json["identity"]
+    kinds = {**presets.KINDS, **(presets.kinds_of(plan.code.presets.values()) if plan.code else {})}
+    knobs = {name: value for name, value in stored.items() if name != "data"}
+    try:
+        return {**identity(from_json(Run, knobs, kinds)), "data": stored["data"]}
+    except (Mismatch, UsageError, LookupError, TypeError):
+        return stored
 
 
 def is_finished(run: Run, home: RunDirectory) -> bool:
