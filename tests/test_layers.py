@@ -10,8 +10,8 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "mien"
 ANY = {"errors", "_version", "durable"}  # the floor that everybody stands on
 ALL_BUT_TOP = {
-    "answer", "average", "balance", "checkpoint", "citations", "core", "data", "directory", "engine", "experiment", "learner",
-    "losses", "metrics", "models", "nn", "parallel", "presets", "priors", "recipes", "report", "run", "sampler", "schedules",
+    "answer", "average", "balance", "checkpoint", "citations", "core", "data", "directory", "engine", "experiment", "latent",
+    "learner", "losses", "metrics", "models", "nn", "parallel", "presets", "priors", "recipes", "report", "run", "sampler", "schedules",
     "trainer",
 }  # fmt: skip
 MAY_IMPORT = {
@@ -33,7 +33,8 @@ MAY_IMPORT = {
     },
     "sampler": {"checkpoint", "core", "engine", "latent", "presets", "priors", "run"},
     "presets": {"core", "models", "recipes", "run"},
-    "experiment": ALL_BUT_TOP - {"answer", "models", "nn", "recipes"},
+    "experiment": ALL_BUT_TOP - {"answer", "latent", "models", "nn", "recipes"},
+    "latent": {"checkpoint", "core", "priors"},
     "trainer": {"checkpoint", "core", "directory", "engine", "learner", "parallel", "run"},
     "learner": {"average", "checkpoint", "core", "engine", "parallel"},
     "metrics": {"average", "checkpoint", "core", "data", "directory", "engine", "parallel", "run", "sampler"},

@@ -34,6 +34,10 @@ class Prior(Protocol):
         """The latents a share `t` in [0, 1] of the way from `a` to `b`, both `[n, *shape]`, likely under the prior."""
         ...
 
+    def within(self, z: Tensor) -> Tensor:
+        """`z` `[n, *shape]`, moved to the nearest latents that the prior may well draw: what a descent must not leave."""
+        ...
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -79,6 +79,13 @@ class Normal:
         point: Tensor = (weight_x * x + weight_y * y) * ((1 - t) * length_x + t * length_y)
         return point.to(a.dtype).reshape(a.shape)
 
+    def within(self, z: Tensor) -> Tensor:
+        """Inside the ball that all but one in a thousand draws fall into: lengths are about N(sqrt(d), 1/2)."""
+        length = z.flatten(1).norm(dim=1).reshape(-1, *[1] * (z.ndim - 1))
+        radius = z[0].numel() ** 0.5 + 2.2
+        inside: Tensor = z * (radius / length.clamp(min=1e-12)).clamp(max=1.0)
+        return inside
+
 
 @dataclass(frozen=True)
 class Uniform:
@@ -93,3 +100,7 @@ class Uniform:
     def path(self, a: Tensor, b: Tensor, t: float) -> Tensor:
         between: Tensor = a + (b - a) * t
         return between
+
+    def within(self, z: Tensor) -> Tensor:
+        """Inside the cube."""
+        return z.clamp(-1.0, 1.0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor
 
 from mien import checkpoint, presets
-from mien.core import JSON, Faces, Model, Scalable
+from mien.core import JSON, Faces, Invertible, Model, Scalable, Variational
 from mien.engine import Engine, mix
 from mien.errors import Mismatch, UsageError, did_you_mean
+from mien.latent import extras
+from mien.latent.directions import Directions, Space
+from mien.latent.inversion import Distance, Inversion, Step, absolute, descend
 from mien.priors import MAX_SEED
 from mien.run import Device, Precision
 
@@ -23,6 +27,8 @@ from mien.run import Device, Precision
 CHUNK = 8
 LARGEST = 4096  # pixels a side that a scalable model is asked for
 MAX_FRAMES = 100_000  # of a walk: an hour of film
+
+Network = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Sampler:
     engine: Engine
     model_hash: str  # SHA-256 of the file, or "" for a model that is still learning
     size: int | None = None  # pixels a side, for a model that scales; None = those it learned at
+    home: Path | None = None  # the folder of its extras; None = it has none
 
     @staticmethod
     def load(
@@ -57,7 +64,8 @@ class Sampler:
             ) from error
         engine = Engine.choose(device, precision)
         engine.place(model)
-        return Sampler(model.eval().requires_grad_(False), header, engine, checkpoint.file_hash(file))
+        hashed = checkpoint.file_hash(file)
+        return Sampler(model.eval().requires_grad_(False), header, engine, hashed, home=extras.folder_of(file))
 
     @property
     def faces(self) -> Faces:
@@ -125,28 +133,35 @@ class Sampler:
         return rows
 
     @torch.inference_mode()
-    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, labels: Tensor | None = None, space: Space = "latent") -> Tensor:
         """Latents `[n, *latent_shape]` -> images `[n, C, H, W]`, float32 in [-1, 1] on the CPU, equal for equal latents."""
-        pieces = list(self._decode(z, labels))
+        pieces = [images.clamp(-1.0, 1.0) for images in self._compute(self._decoder(space), z, labels)]
         return torch.cat(pieces) if pieces else torch.empty(0, self.faces.channels, self.faces.side, self.faces.side)
 
-    def _decode(self, z: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+    def _decoder(self, space: Space) -> Network:
+        model = self.model
+        if space == "encoding":
+            return self.invertible.decode_encoding
+        if self.size and isinstance(model, Scalable):
+            side = self.size
+            return lambda z, labels: model.decode_at(z, side, labels)
+        return model.decode
+
+    def _compute(self, network: Network, rows: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+        """What a network makes of rows, float32 on the CPU, in chunks of one size."""
         dtype = torch.float64 if self.engine.precision == "fp64" else torch.float32
-        for start in range(0, len(z), CHUNK):
-            rows = z[start : start + CHUNK]
-            missing = CHUNK - len(rows)
-            padded = torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            missing = CHUNK - len(some)
+            padded = torch.cat([some, some[-1:].expand(missing, *some.shape[1:])]) if missing else some
             asked = None if labels is None else labels[start : start + CHUNK]
             if asked is not None and missing:
                 asked = torch.cat([asked, asked[-1:].expand(missing, -1)])
             here = padded.to(self.engine.device, dtype)
             told = None if asked is None else asked.to(self.engine.device, dtype)
             with self.engine.autocast():
-                if self.size and isinstance(self.model, Scalable):
-                    images = self.model.decode_at(here, self.size, told)
-                else:
-                    images = self.model.decode(here, told)
-            yield images[: len(rows)].float().clamp(-1.0, 1.0).cpu().contiguous()
+                made = network(here, told)
+            yield made[: len(some)].float().cpu().contiguous()
 
     def sample(
         self, seeds: Sequence[int], labels: Mapping[str, float] | Tensor | None = None, truncation: float = 1.0
@@ -164,25 +179,133 @@ class Sampler:
         loop: bool = False,
     ) -> Iterator[Tensor]:
         """`frames` images `[C, H, W]` along the prior's own path through seeds; every seed is met exactly, the ends included."""
-        if len(seeds) < 2 or not len(seeds) <= frames <= MAX_FRAMES:
-            raise UsageError(
-                "A walk needs two faces, and a frame for each.",
-                f"It was given {len(seeds)} and {frames}; {MAX_FRAMES:,} frames are the most.",
-                "Give --seeds 3 42 7 --frames 60.",
+        check_walk(len(seeds), frames)
+        return self.interpolate(self.latents(seeds, truncation), frames, self.labels(seeds, labels), loop)
+
+    def interpolate(
+        self, points: Tensor, frames: int, labels: Tensor | None = None, loop: bool = False, space: Space = "latent"
+    ) -> Iterator[Tensor]:
+        """`frames` images `[C, H, W]` along the prior's own path through points `[k, *shape]`, each of which is met exactly.
+
+        Raises UsageError for fewer than two points, or fewer frames than points.
+        """
+        check_walk(len(points), frames)
+        if loop:
+            points, labels = (
+                torch.cat([points, points[:1]]),
+                labels if labels is None else torch.cat([labels, labels[:1]]),
             )
-        stops = [*seeds, seeds[0]] if loop else list(seeds)
-        points = self.latents(stops, truncation)
-        rows = self.labels(stops, labels)
-        for t in positions(len(stops), frames, loop):
-            leg, share = min(int(t), len(stops) - 2), t - min(int(t), len(stops) - 2)
+        for t in positions(len(points), frames, loop):
+            leg = min(int(t), len(points) - 2)
+            share = t - leg
             z = self.model.prior.path(points[leg : leg + 1], points[leg + 1 : leg + 2], share)
-            row = None if rows is None else torch.lerp(rows[leg : leg + 1], rows[leg + 1 : leg + 2], share)
-            yield self.decode(z, row)[0]
+            row = None if labels is None else torch.lerp(labels[leg : leg + 1], labels[leg + 1 : leg + 2], share)
+            yield self.decode(z, row, space)[0]
+
+    @property
+    def invertible(self) -> Invertible:
+        """The model, if it has an encoder. Raises UsageError for one without."""
+        if not isinstance(self.model, Invertible):
+            raise UsageError(
+                "This model has no encoder.",
+                f"`{self.header.get('preset', 'it')}` only draws.",
+                "Find latents by descent: mien project MODEL PHOTO, or Sampler.invert.",
+            )
+        return self.model
+
+    @property
+    def encoding_space(self) -> Space:
+        """Where encodings live: among the latents that `decode` takes, or in a space with a decoder of its own (BEGAN)."""
+        return "latent" if type(self.invertible).decode_encoding is Invertible.decode_encoding else "encoding"
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor, labels: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """Images `[n, C, H, W]` in [-1, 1] -> their encodings `[n, *shape]` on the CPU, in `encoding_space`.
+
+        With standard normal `noise` of that shape, draws of the posterior of a model that has one, in place of its mean.
+        """
+        model = self.invertible
+        if noise is None or not isinstance(model, Variational):
+            return torch.cat(list(self._compute(model.encode, images, labels)))
+
+        def both(some: Tensor, told: Tensor | None) -> Tensor:
+            found = model.posterior(some, told)
+            return torch.stack([found.mean, found.log_variance], 1)
+
+        mean, log_variance = torch.cat(list(self._compute(both, images, labels))).unbind(1)
+        return mean + torch.exp(0.5 * log_variance) * noise
+
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What the model makes of images `[n, C, H, W]` in [-1, 1] by its encoder and the decoder of its encodings."""
+        return self.decode(self.encode(images, labels), labels, self.encoding_space)
+
+    def invert(
+        self,
+        images: Tensor,
+        steps: int = 200,
+        *,
+        seed: int = 0,
+        restarts: int = 4,
+        lr: float = 0.2,  # of Adam, in the units of the latent
+        labels: Tensor | None = None,
+        start: Tensor | None = None,
+        distance: Distance = absolute,
+        on_step: Callable[[Step], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Inversion:
+        """Latents of `decode` whose faces come close to `images` `[n, C, H, W]` in [-1, 1], by descent; equal for equal arguments.
+
+        It begins at the latents of seeds `seed` to `seed + restarts - 1`, or at `start` `[n, *latent_shape]` alone.
+        """
+        if steps < 1 or restarts < 1:
+            raise UsageError("A descent without steps or starts is not possible.", "They count.", "Give 1 or more.")
+        count = len(images)
+        if start is None:
+            start = self.latents(range(seed, seed + restarts))[None].expand(
+                count, -1, *[-1] * len(self.model.latent_shape)
+            )
+        else:
+            start = start[:, None]
+        told = labels if labels is not None else self.labels([seed] * count)
+
+        def decode(rows: Tensor) -> Tensor:
+            row_labels = None if told is None else told.repeat_interleave(len(rows) // count, 0).to(rows)
+            with self.engine.autocast():
+                return self.model.decode(rows, row_labels)
+
+        dtype = torch.float64 if self.engine.precision == "fp64" else torch.float32
+        faces, starts = images.to(self.engine.device), start.to(self.engine.device, dtype)
+        return descend(
+            decode, self.model.prior, faces, starts,
+            steps=steps, lr=lr, distance=distance, on_step=on_step, cancel=cancel,
+        )  # fmt: skip
+
+    @cached_property
+    def directions(self) -> Directions:
+        """The named directions found for this model; none before `mien directions`. Raises Mismatch for another model's."""
+        if self.home is None or not self.model_hash:
+            return Directions()
+        extra = extras.read(self.home, "directions", "directions", self.model_hash)
+        return Directions.of(extra, {"latent": self.model.latent_shape})
+
+    def edit(self, z: Tensor, amounts: Mapping[str, float], space: Space = "latent") -> Tensor:
+        """Latents `[n, *shape]` moved along named directions, in standard deviations. Raises UsageError for an unknown name."""
+        return self.directions.move(z, amounts, space)
 
     def recipe(self, **asked: object) -> JSON:
         """What a picture must carry to be drawn again."""
         size = {"size": self.size} if self.size else {}
         return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **size, **asked}
+
+
+def check_walk(stops: int, frames: int) -> None:
+    """Raises UsageError for fewer than two stops, or fewer frames than stops."""
+    if stops < 2 or not stops <= frames <= MAX_FRAMES:
+        raise UsageError(
+            "A walk needs two faces, and a frame for each.",
+            f"It was given {stops} and {frames}; {MAX_FRAMES:,} frames are the most.",
+            "Give --seeds 3 42 7 --frames 60.",
+        )
 
 
 def positions(stops: int, frames: int, loop: bool) -> list[float]:
