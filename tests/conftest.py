@@ -63,7 +63,8 @@ def tiny(run: Run) -> Run:
             changes |= {name: 2 for name in ("vae_steps", "joint_steps", "critic_turns") if name in changes}
         return dataclasses.replace(config, **changes)
 
-    return dataclasses.replace(shrink(run), side=16, batch=8, images=64, minutes=None)
+    average = run.average and dataclasses.replace(run.average, ramp=min(run.average.ramp, 16))
+    return dataclasses.replace(shrink(run), side=16, batch=8, images=64, minutes=None, average=average)
 
 
 @pytest.fixture

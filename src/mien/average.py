@@ -8,6 +8,7 @@ import torch
 
 from mien.core import Model
 from mien.run import Averaging
+from mien.schedules import cosine
 
 
 class Average:
@@ -20,9 +21,11 @@ class Average:
 
     def decay(self, batch: int, seen: int) -> float:
         """What remains of the old average after a step of `batch` images, `seen` in all: 0.5^(batch / half-life)."""
-        half_life = (
-            min(self.config.half_life, self.config.warmup * seen) if self.config.warmup else self.config.half_life
-        )
+        half_life = float(self.config.half_life)
+        if self.config.ramp:
+            half_life = cosine(0.0, half_life, seen, self.config.ramp)
+        if self.config.warmup:
+            half_life = min(half_life, self.config.warmup * seen)
         return float(0.5 ** (batch / max(half_life, 1e-8)))
 
     @torch.no_grad()

@@ -28,6 +28,7 @@ class Averaging:
 
     half_life: int = 10_000  # images after which a weight's influence has halved
     warmup: float = 0.1  # the half-life is at most this share of the images seen, so that early noise is forgotten
+    ramp: int = 0  # images over which the half-life rises from 0 along half a cosine; 0 = none
 
     def __post_init__(self) -> None:
         if self.half_life < 1:
@@ -35,6 +36,10 @@ class Averaging:
                 f"An averaging half-life of {self.half_life} images is not possible.",
                 "It counts images.",
                 "Give 1 or more, or --average None for no averaging.",
+            )
+        if self.ramp < 0:
+            raise UsageError(
+                f"An averaging ramp of {self.ramp} images is not possible.", "It counts images.", "Give 0 for none."
             )
         if not 0 <= self.warmup < inf:
             raise UsageError(

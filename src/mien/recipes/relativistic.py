@@ -1,17 +1,18 @@
 """A game with a reason to converge (R3GAN, Huang et al. 2024, arXiv:2501.05441): the critic judges fakes against reals in
-pairs, and its slope is held down around both kinds of image. Here the penalty is lazy and on part of the batch, which is
+pairs, and its slope is held down around both kinds of image. The penalty can be lazy and on part of the batch, which is
 what makes it cheap (Karras et al. 2020, arXiv:1912.04958, section 3.1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, optim
 
+from mien.augment import DRAWS, Augment, Augmentation
 from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
 from mien.losses import relativistic, zero_centred_penalty
 from mien.recipes import optimizers
@@ -19,7 +20,7 @@ from mien.schedules import cosine
 
 
 class Relativistic(Recipe):
-    """Critic, then generator, each on fresh latents, against the same pull of reals."""
+    """Critic, then generator, each on fresh latents and on the labels of the reals that they are paired with."""
 
     turn: Tensor  # steps since the last penalty
 
@@ -28,6 +29,7 @@ class Relativistic(Recipe):
         self.config = config
         self.critic = config.critic.build(faces)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
+        self.augment = Augment(config.augment) if config.augment.mode != "none" else None
         for name, network in (("critic", self.critic), ("generator", self.model)):
             self.optimizers[name] = optim.Adam(
                 network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
@@ -37,33 +39,65 @@ class Relativistic(Recipe):
     def schedule(self, seen: int) -> None:
         c = self.config
         self.gamma = cosine(c.gamma, c.gamma_end, seen, c.anneal_images)
+        beta2 = cosine(c.beta2, c.beta2_end, seen, c.anneal_images)
         for optimizer in self.optimizers.values():
             optimizers.set_rate(optimizer, cosine(c.lr, c.lr_end, seen, c.anneal_images))
+            for group in optimizer.param_groups:
+                group["betas"] = (c.beta1, beta2)
+        if self.augment is not None:
+            self.augment.schedule(seen)
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
-        reals = next(batches).images
+        batch = next(batches)
         with torch.no_grad():
-            fakes = self.model.decode(self.latents(len(reals))).to(reals.dtype)
-        real, fake = self.critic(torch.cat([reals, fakes])).chunk(2)
+            fakes = self.fakes(batch)
+        real, fake = self.judge(batch, fakes)
         loss = relativistic(real, fake)
         stats = {"critic_loss": loss, "critic_gap": (real - fake).float().mean()}
+        if self.augment is not None:
+            self.augment.heed(real, fake, len(fakes) * self.world)
+            stats["augment_p"] = self.augment.p
         if int(self.turn) % self.config.penalty_every == 0:
-            penalty = self.penalty(reals, fakes)
+            penalty = self.penalty(batch, fakes)
             stats["penalty"] = penalty
             loss = loss + penalty * (0.5 * self.gamma * self.config.penalty_every)
         self.turn += 1
         yield Update(self.optimizers["critic"], loss, stats=stats)
 
-        fakes = self.model.decode(self.latents(len(reals))).to(reals.dtype)
-        real, fake = self.critic(torch.cat([reals, fakes])).chunk(2)
+        if self.config.fresh_reals:
+            batch = next(batches)
+        real, fake = self.judge(batch, self.fakes(batch))
         loss = relativistic(fake, real)
         yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
 
-    def penalty(self, reals: Tensor, fakes: Tensor) -> Tensor:
-        """R1 + R2 on every penalty_part-th row of the batch, so that ranks together look at the rows that one process would."""
+    def fakes(self, batch: Batch) -> Tensor:
+        """As many faces as there are reals, asked for with the reals' labels."""
+        return self.model.decode(self.latents(len(batch.images)), batch.labels).to(batch.images.dtype)
+
+    def judge(self, batch: Batch, fakes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[n]` of reals and of fakes, from one forward: nothing in these critics mixes the batch."""
+        images = torch.cat([self.changed(batch.images), self.changed(fakes)])
+        labels = None if batch.labels is None else torch.cat([batch.labels, batch.labels])
+        real, fake = self.critic(images, labels).chunk(2)
+        return real, fake
+
+    def changed(self, images: Tensor) -> Tensor:
+        """The images as the critic gets to see them."""
+        if self.augment is None:
+            return images
+        return self.augment(images, self.noise(images.new_empty(len(images), DRAWS)))  # type: ignore[no-any-return]
+
+    def penalty(self, batch: Batch, fakes: Tensor) -> Tensor:
+        """R1 + R2 on every penalty_part-th row of the batch, so that ranks together look at the rows that one process would.
+
+        Taken at the images as they are, through whatever changes them.
+        """
         rows = slice(None, None, self.config.penalty_part)
-        images = torch.cat([reals[rows], fakes[rows]]).requires_grad_(True)
-        return 2.0 * zero_centred_penalty(self.critic(images), images)
+        images = torch.cat([batch.images[rows], fakes[rows]]).requires_grad_(True)
+        labels = None if batch.labels is None else torch.cat([batch.labels[rows], batch.labels[rows]])
+        real, fake = images.chunk(2)
+        seen = torch.cat([self.changed(real), self.changed(fake)])
+        return 2.0 * zero_centred_penalty(self.critic(seen, labels), images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +113,12 @@ class RelativisticConfig(RecipeConfig):
     gamma_end: float = 1.0  # after anneal_images
     anneal_images: int = 100_000  # over which rates and penalty go from start to end
     beta1: float = 0.0  # Adam
-    beta2: float = 0.99  # Adam
+    beta2: float = 0.99  # Adam, at the start
+    beta2_end: float = 0.99  # Adam, after anneal_images
     penalty_every: int = 4  # steps; the penalty is scaled up to match
     penalty_part: int = 4  # the penalty looks at one in so many rows
+    fresh_reals: bool = False  # whether the generator's step pulls reals of its own
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         counted(self, "anneal_images", "penalty_every", "penalty_part")
