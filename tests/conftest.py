@@ -67,6 +67,13 @@ def tiny(run: Run) -> Run:
     return dataclasses.replace(shrink(run), side=16, batch=8, images=64, minutes=None, average=average)
 
 
+@torch.no_grad()
+def shuffled_weights(network: torch.nn.Module, deviation: float) -> None:
+    """Fresh normal weights everywhere, also where a network starts at zero."""
+    for parameter in network.parameters():
+        parameter.normal_(0.0, deviation)
+
+
 @pytest.fixture
 def mien(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line in a process of its own, in an empty folder."""

@@ -40,6 +40,20 @@ BIBTEX = {
   year   = {2020},
   note   = {arXiv:1912.04958; lazy regularisation}
 }""",
+    "flow2022": """@inproceedings{flow2022,
+  title  = {Flow Matching for Generative Modeling},
+  author = {Lipman, Yaron and Chen, Ricky T. Q. and Ben-Hamu, Heli and Nickel, Maximilian and Le, Matt},
+  booktitle = {International Conference on Learning Representations},
+  year   = {2023},
+  note   = {arXiv:2210.02747}
+}""",
+    "rectified2022": """@inproceedings{rectified2022,
+  title  = {Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow},
+  author = {Liu, Xingchao and Gong, Chengyue and Liu, Qiang},
+  booktitle = {International Conference on Learning Representations},
+  year   = {2023},
+  note   = {arXiv:2209.03003}
+}""",
     "began2017": """@misc{began2017,
   title  = {{BEGAN}: Boundary Equilibrium Generative Adversarial Networks},
   author = {Berthelot, David and Schumm, Thomas and Metz, Luke},

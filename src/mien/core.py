@@ -119,6 +119,17 @@ class SelfJudging(Invertible):
     carry: Tensor  # scalar buffer in [0, 1]: how much of its input each residual layer passes on unchanged
 
 
+class Flowing(Invertible):
+    """A model that carries noise to faces along a velocity field, and faces back (flow matching).
+
+    Latents are as large as images. Time runs from 0, noise, to 1, faces.
+    """
+
+    @abstractmethod
+    def velocity(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """dx/dt `[n, C, H, W]` at places `[n, C, H, W]` and times `[n]`."""
+
+
 class Scalable(Model):
     """A model that paints a plane rather than pixels (CPPN): the same latent at any side."""
 

@@ -17,11 +17,13 @@ from typing import Any
 
 from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
-from mien.presets import began, cppn, dcgan, quick, r3gan, torch2015, vae, vaegan
+from mien.presets import began, cppn, dcgan, flow, quick, r3gan, torch2015, vae, vaegan
 from mien.run import Run, from_json
 
 PRESETS: dict[str, Run] = {
-    run.preset: run for module in (quick, torch2015, dcgan, began, vae, vaegan, cppn, r3gan) for run in module.PRESETS
+    run.preset: run
+    for module in (quick, torch2015, dcgan, began, vae, vaegan, cppn, r3gan, flow)
+    for run in module.PRESETS
 }
 
 

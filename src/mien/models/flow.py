@@ -1,0 +1,150 @@
+"""A velocity field from noise to faces (Lipman et al. 2022, arXiv:2210.02747; Liu et al. 2022, arXiv:2209.03003): a small
+convolutional U-Net, that a face is drawn with by following it from noise, and encoded by following it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mien.core import Faces, Flowing, ModelConfig
+from mien.models.residual import scaled, widths_of
+from mien.ode import Method, Solution, solve
+from mien.priors import Normal
+
+SILU = 1.68  # 1 / root of the mean square of silu(N(0, 1)): keeps the variance
+CLOCK = 64  # sines and cosines that tell the time
+ENCODING = Solution(method="adaptive", tolerance=1e-4)  # back to the noise, finely: a latent that decodes to the face
+
+
+def channelwise(x: Tensor) -> Tensor:
+    """Zero mean and unit variance over the feature maps of each position: half the price of groups in bf16, and as good here."""
+    return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    """x + conv(act(norm(conv(act(norm(x)))))), the second norm's scale and shift told by the time and the labels."""
+
+    def __init__(self, width: int, told: int) -> None:
+        super().__init__()
+        self.first = scaled(nn.Conv2d(width, width, 3, padding=1), SILU)
+        self.second = scaled(nn.Conv2d(width, width, 3, padding=1), 0.0)
+        self.tell = scaled(nn.Linear(told, 2 * width), 0.0)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        scale, shift = self.tell(told)[:, :, None, None].chunk(2, 1)
+        h = channelwise(self.first(F.silu(channelwise(x))))
+        return x + self.second(F.silu(h * (1 + scale) + shift))  # type: ignore[no-any-return]
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, on one of the two ways."""
+
+    def __init__(self, width: int, told: int, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, told) for _ in range(blocks))
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, told)
+        return x
+
+
+class Flow(Flowing):
+    """The field, and the two ways along it."""
+
+    def __init__(self, config: FlowConfig, faces: Faces) -> None:
+        super().__init__()
+        widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]  # finest first
+        told = 4 * config.width
+        self.latent_shape = (faces.channels, faces.side, faces.side)
+        self.label_dim = faces.label_dim
+        self.prior = Normal()
+        self.solution = Solution(method=config.method, steps=config.steps)
+        self.guidance = config.guidance
+        self.fold = config.fold
+        channels = faces.channels * config.fold**2
+        self.clock = nn.Sequential(nn.Linear(2 * CLOCK, told), nn.SiLU(), nn.Linear(told, told))
+        self.labels = scaled(nn.Linear(2 * faces.label_dim, told, bias=False), 1.0) if faces.label_dim else None
+        self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(Level(width, told, config.blocks) for width in widths)
+        self.up = nn.ModuleList(Level(width, told, config.blocks) for width in widths)
+        self.widen = nn.ModuleList(scaled(nn.Conv2d(a, b, 1), 1.0) for a, b in pairwise(widths))
+        self.narrow = nn.ModuleList(scaled(nn.Conv2d(b, a, 1), 1.0) for a, b in pairwise(widths))
+        self.last = scaled(nn.Conv2d(widths[0], channels, 3, padding=1), 0.0)
+
+    def velocity(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        told = self.clock(hands(t).to(x))
+        if self.labels is not None:
+            asked = torch.full((len(x), self.label_dim), torch.nan).to(x) if labels is None else labels.to(x)
+            known = ~asked.isnan()
+            told = told + self.labels(torch.cat([(2.0 * asked - 1.0).nan_to_num(0.0), known.to(x)], 1))
+        told = F.silu(told)
+        h = self.first(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
+        kept = []
+        for level, stage in enumerate(self.down):
+            if level:
+                h = self.widen[level - 1](F.avg_pool2d(h, 2))
+            h = stage(h, told)
+            kept.append(h)
+        for level in reversed(range(len(kept))):
+            if level < len(kept) - 1:
+                h = kept[level] + F.interpolate(self.narrow[level](h), scale_factor=2.0, mode="nearest")
+            h = self.up[level](h, told)
+        field: Tensor = F.pixel_shuffle(self.last(F.silu(channelwise(h))), self.fold)
+        return field.to(x.dtype)
+
+    def follow(self, x: Tensor, start: float, end: float, how: Solution, labels: Tensor | None) -> Tensor:
+        """x along the field, with guidance away from what is unasked (arXiv:2207.12598)."""
+
+        def field(x: Tensor, t: Tensor) -> Tensor:
+            if self.guidance == 1.0 or labels is None:
+                return self.velocity(x, t, labels)
+            both = self.velocity(
+                torch.cat([x, x]), torch.cat([t, t]), torch.cat([labels, torch.full_like(labels, torch.nan)])
+            )
+            asked, unasked = both.chunk(2)
+            return unasked + self.guidance * (asked - unasked)
+
+        return solve(field, x, start, end, how)
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.follow(z, 0.0, 1.0, self.solution, labels)
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.follow(images, 1.0, 0.0, ENCODING, labels)
+
+    def decode_encoding(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """As finely as it was encoded."""
+        return self.follow(z, 0.0, 1.0, ENCODING, labels)
+
+
+def hands(t: Tensor) -> Tensor:
+    """Sines and cosines of times `[n]` in [0, 1] at geometric speeds, `[n, 2 CLOCK]` (arXiv:1706.03762, section 3.5)."""
+    speeds = torch.exp(torch.linspace(0.0, log(1000.0), CLOCK, device=t.device, dtype=t.dtype))
+    angles = t[:, None] * speeds
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(ModelConfig):
+    """`width` is the dial: compute grows with its square."""
+
+    cites: ClassVar[tuple[str, ...]] = ("flow2022", "rectified2022")
+
+    width: int = 64  # feature maps at the finest convolved resolution, doubling downward
+    widest: int = 192  # feature maps at most
+    blocks: int = 1  # residual blocks a resolution, on the way down and again on the way up
+    fold: int = 2  # pixels a side that become one position of the finest features
+    method: Method = "heun"  # how faces are drawn: euler, heun, rk4 or adaptive
+    steps: int = 12  # of the fixed methods
+    guidance: float = 1.0  # over 1: faces show more of what is asked for, and vary less
+
+    def build(self, faces: Faces) -> Flow:
+        return Flow(self, faces)

@@ -1,0 +1,136 @@
+"""Following velocity fields, and learning one."""
+
+from __future__ import annotations
+
+from math import exp
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mien.core import Batch, Faces, Flowing
+from mien.errors import UsageError
+from mien.models.flow import FlowConfig
+from mien.ode import TABLEAUS, Method, Solution, solve
+from mien.priors import Normal
+from mien.recipes.flow import FlowMatchingConfig
+from tests.conftest import shuffled_weights
+
+
+def decay(x: Tensor, t: Tensor) -> Tensor:
+    """dx/dt = -2 t x, so that x(t) = x(0) exp(-t^2)."""
+    return -2.0 * t.reshape(-1, *[1] * (x.ndim - 1)) * x
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "rk4"])
+def test_the_error_falls_at_the_methods_order(method: Method) -> None:
+    x = torch.ones(1, 1, dtype=torch.float64)
+    errors = [
+        abs(float(solve(decay, x, 0.0, 1.0, Solution(method=method, steps=steps))) - exp(-1.0)) for steps in (20, 40)
+    ]
+    assert errors[0] / errors[1] == pytest.approx(2.0 ** TABLEAUS[method].order, rel=0.15)
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
+def test_the_adaptive_error_keeps_its_bound(tolerance: float) -> None:
+    x = torch.tensor([[1.0], [100.0]], dtype=torch.float64)
+    found = solve(decay, x, 0.0, 1.0, Solution(method="adaptive", tolerance=tolerance))
+    assert torch.allclose(found, x * exp(-1.0), rtol=5 * tolerance, atol=0)
+
+
+def test_rows_do_not_see_each_other() -> None:
+    """A wild neighbour changes nothing, to the bit, in either direction of time."""
+    calm, wild = torch.ones(1, 3), 1e4 * torch.randn(1, 3)
+    how = Solution(method="adaptive", tolerance=1e-4)
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        return (x + t[:, None]).sin() * x.abs()
+
+    for start, end in ((0.0, 1.0), (1.0, 0.0)):
+        alone, together = solve(field, calm, start, end, how), solve(field, torch.cat([calm, wild]), start, end, how)
+        assert torch.equal(alone[0], together[0])
+
+
+def test_a_wild_field_is_refused_and_so_are_wrong_settings() -> None:
+    def wall(x: Tensor, t: Tensor) -> Tensor:
+        return 1.0 / (0.5 - t)[:, None].abs() ** 2 + x
+
+    with pytest.raises(UsageError, match="not solved"):
+        solve(wall, torch.ones(1, 1, dtype=torch.float64), 0.0, 1.0, Solution(method="adaptive", tolerance=1e-6))
+    for wrong in ({"steps": 0}, {"tolerance": 0.0}, {"tolerance": float("nan")}):
+        with pytest.raises(UsageError):
+            Solution(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["adaptive", "rk4"])
+def test_an_encoded_face_decodes_to_itself(method: Method) -> None:
+    """There and back with a field of random weights: latent and face return to 1e-3."""
+    torch.manual_seed(0)
+    model = FlowConfig(width=8, widest=16, method=method, steps=40).build(Faces(side=16))
+    shuffled_weights(model, 0.03)
+    z = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        fine = model.decode_encoding(z)
+        assert (fine - z).abs().mean() > 0.1  # the field moves things
+        assert (model.encode(fine) - z).abs().max() < 1e-3
+        assert (model.decode(model.encode(z)) - z).abs().max() < 1e-2
+
+
+class Known(Flowing):
+    """The field of data that is one constant face: from anywhere, straight to it."""
+
+    def __init__(self, face: float) -> None:
+        super().__init__()
+        self.face, self.latent_shape, self.prior = face, (3, 8, 8), Normal()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.asked: list[Tensor | None] = []
+
+    def velocity(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.asked.append(labels)
+        return (self.face - x) / (1.0 - t)[:, None, None, None] + self.weight
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return solve(self.velocity, z, 0.0, 0.999, Solution(steps=50))
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        raise AssertionError("not asked here")
+
+
+def test_the_loss_is_zero_at_the_true_field_and_only_there() -> None:
+    model = Known(0.25)
+    recipe = FlowMatchingConfig(withhold=0.5).build(model, Faces(side=8))
+    labels = torch.ones(256, 2)
+    batch = Batch(torch.full((256, 3, 8, 8), 0.25), labels)
+    (update,) = recipe.step(iter([batch]))
+    assert not isinstance(update, tuple) and float(update.loss.detach()) < 1e-6
+    model.weight.data.fill_(0.1)
+    (update,) = recipe.step(iter([batch]))
+    assert float(update.loss.detach()) == pytest.approx(0.01, rel=1e-3)  # type: ignore[union-attr]
+    told = model.asked[0]
+    assert told is not None and float(told.isnan().all(1).float().mean()) == pytest.approx(0.5, abs=0.1)
+    assert model.decode(torch.randn(2, 3, 8, 8)).sub(0.25).abs().max() < 0.2
+
+
+def test_guidance_leans_toward_what_is_asked() -> None:
+    torch.manual_seed(0)
+    faces = Faces(side=16, label_dim=2)
+    plain, guided = (FlowConfig(width=8, widest=16, guidance=g, steps=4).build(faces) for g in (1.0, 3.0))
+    shuffled_weights(plain, 0.1)
+    guided.load_state_dict(plain.state_dict())
+    z, asked = torch.randn(2, 3, 16, 16), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    nothing = torch.full_like(asked, torch.nan)
+    with torch.no_grad():
+        t = torch.full((2,), 0.5)
+        there = plain.velocity(z, t, asked) - plain.velocity(z, t, nothing)
+        assert there.abs().max() > 1e-3
+        assert torch.allclose(guided.decode(z, nothing), plain.decode(z, nothing), atol=1e-4)
+        apart = (guided.decode(z, asked) - plain.decode(z, nothing)).norm()
+        assert apart > 1.5 * (plain.decode(z, asked) - plain.decode(z, nothing)).norm()
+        assert torch.allclose(plain.decode(z), plain.decode(z, nothing))
+
+
+def test_only_fields_can_be_matched() -> None:
+    from mien.models.dcgan import DCGANGeneratorConfig
+
+    with pytest.raises(UsageError, match="no velocity"):
+        FlowMatchingConfig().build(DCGANGeneratorConfig(width=4).build(Faces(side=16)), Faces(side=16))
