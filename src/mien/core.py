@@ -10,13 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mien.errors import UsageError
+
+if TYPE_CHECKING:
+    from mien.ode import Solution
 
 
 class Prior(Protocol):
@@ -125,9 +128,16 @@ class Flowing(Invertible):
     Latents are as large as images. Time runs from 0, noise, to 1, faces.
     """
 
+    solution: Solution  # how `decode` follows the field
+    guidance: float  # of `decode`: over 1, faces show more of what is asked for, and vary less
+
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """dx/dt `[n, C, H, W]` at places `[n, C, H, W]` and times `[n]`."""
+
+    @abstractmethod
+    def decode_by(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Tensor:
+        """`decode` with another solver, or led further toward what the labels ask (arXiv:2207.12598)."""
 
 
 class Scalable(Model):

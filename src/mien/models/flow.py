@@ -20,7 +20,6 @@ from mien.priors import Normal
 
 SILU = 1.68  # 1 / root of the mean square of silu(N(0, 1)): keeps the variance
 CLOCK = 64  # sines and cosines that tell the time
-ENCODING = Solution(method="adaptive", tolerance=1e-4)  # back to the noise, finely: a latent that decodes to the face
 
 
 def channelwise(x: Tensor) -> Tensor:
@@ -66,7 +65,8 @@ class Flow(Flowing):
         self.latent_shape = (faces.channels, faces.side, faces.side)
         self.label_dim = faces.label_dim
         self.prior = Normal()
-        self.solution = Solution(method=config.method, steps=config.steps)
+        self.solution = Solution(method=config.method, steps=config.steps, tolerance=config.tolerance)
+        self.encoding = Solution(method="adaptive", tolerance=config.tolerance)
         self.guidance = config.guidance
         self.fold = config.fold
         channels = faces.channels * config.fold**2
@@ -100,29 +100,23 @@ class Flow(Flowing):
         field: Tensor = F.pixel_shuffle(self.last(F.silu(channelwise(h))), self.fold)
         return field.to(x.dtype)
 
-    def follow(self, x: Tensor, start: float, end: float, how: Solution, labels: Tensor | None) -> Tensor:
-        """x along the field, with guidance away from what is unasked (arXiv:2207.12598)."""
-
-        def field(x: Tensor, t: Tensor) -> Tensor:
-            if self.guidance == 1.0 or labels is None:
-                return self.velocity(x, t, labels)
-            both = self.velocity(
-                torch.cat([x, x]), torch.cat([t, t]), torch.cat([labels, torch.full_like(labels, torch.nan)])
-            )
-            asked, unasked = both.chunk(2)
-            return unasked + self.guidance * (asked - unasked)
-
-        return solve(field, x, start, end, how)
-
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.follow(z, 0.0, 1.0, self.solution, labels)
+        return self.decode_by(z, self.solution, self.guidance, labels)
+
+    def decode_by(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Tensor:
+        if guidance == 1.0 or labels is None:
+            return solve(lambda x, t: self.velocity(x, t, labels), z, 0.0, 1.0, how)
+        asked_and_not = torch.cat([labels, torch.full_like(labels, torch.nan)])
+
+        def guided(x: Tensor, t: Tensor) -> Tensor:
+            asked, not_asked = self.velocity(torch.cat([x, x]), torch.cat([t, t]), asked_and_not).chunk(2)
+            return not_asked + guidance * (asked - not_asked)
+
+        return solve(guided, z, 0.0, 1.0, how)
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.follow(images, 1.0, 0.0, ENCODING, labels)
-
-    def decode_encoding(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """As finely as it was encoded."""
-        return self.follow(z, 0.0, 1.0, ENCODING, labels)
+        """Back along the field, unguided, in steps as small as `tolerance` asks."""
+        return solve(lambda x, t: self.velocity(x, t, labels), images, 1.0, 0.0, self.encoding)
 
 
 def hands(t: Tensor) -> Tensor:
@@ -144,6 +138,7 @@ class FlowConfig(ModelConfig):
     fold: int = 2  # pixels a side that become one position of the finest features
     method: Method = "heun"  # how faces are drawn: euler, heun, rk4 or adaptive
     steps: int = 12  # of the fixed methods
+    tolerance: float = 1e-4  # of the adaptive method, and of encoding: error of a step
     guidance: float = 1.0  # over 1: faces show more of what is asked for, and vary less
 
     def build(self, faces: Faces) -> Flow:
