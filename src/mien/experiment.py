@@ -65,7 +65,7 @@ class Plan:
             "preset": self.run.preset,
             "config": to_json(self.run.model),
             "faces": to_json(self.faces),
-            "data": {"fingerprint": self.pack.fingerprint, "count": len(self.pack)},
+            "data": {"fingerprint": self.pack.fingerprint, "count": len(self.pack), **self.framing},
             "run_fingerprint": fingerprint(self.identity),
         }
         if self.faces.label_dim and self.pack.labels is not None:
@@ -74,6 +74,14 @@ class Plan:
         if self.code is not None:
             header["code"] = self.code.header
         return header
+
+    @property
+    def framing(self) -> JSON:
+        """How the pack's pictures were cut, so that another photograph can be cut alike."""
+        recipe = self.pack.meta.get("recipe", {})
+        names = ("crop", "resampler", "eye_distance", "eye_height")
+        told = {name: recipe[name] for name in names if recipe.get(name) is not None}
+        return {"framing": told} if told else {}
 
     def learner(self, world: World) -> Learner:
         """The fresh state of the run, a pure function of its seed."""

@@ -136,6 +136,11 @@ def path(name: str) -> Path:
     return download(name)
 
 
+def here(*names: str) -> bool:
+    """Whether weights files are on this machine, so that asking for them downloads nothing."""
+    return all(os.environ.get(variable_of(name)) or kept_file(name).is_file() for name in names)
+
+
 def tensors(name: str) -> dict[str, Tensor]:
     """The tensors of a weights file, on the CPU, with the names and layouts of their origin.
 

@@ -59,7 +59,7 @@ def write(
 
 def _set_aside(path: Path, model_sha256: str) -> None:
     try:
-        other = str(_parse(path).header.get("model_sha256"))
+        other = str(parse(path).header.get("model_sha256"))
     except Untrusted:
         other = "damaged"
     if other != model_sha256:
@@ -74,7 +74,7 @@ def read(folder: Path, name: str, kind: str, model_sha256: str) -> Extra | None:
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         return None
-    extra = _parse(path)
+    extra = parse(path)
     if extra.header.get("kind") != kind:
         raise Mismatch(
             f"{path} holds no {kind}.", f"It says that it holds {extra.header.get('kind')}.", "Remove it, or rename it."
@@ -89,7 +89,8 @@ def read(folder: Path, name: str, kind: str, model_sha256: str) -> Extra | None:
     return extra
 
 
-def _parse(path: Path) -> Extra:
+def parse(path: Path) -> Extra:
+    """The tensors and header of a file that mien wrote. Raises Untrusted for any other."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["mien"])

@@ -19,8 +19,9 @@ STRIP_WIDTH = 8192  # pixels; a longer strip goes on in the next row
 BAR, BAR_PAPER, CAPTION, CAPTION_PAPER = (86, 180, 233), (52, 52, 58), (236, 236, 240), (24, 24, 27)
 
 
-def film(frames: Iterable[Image.Image], path: Path, fps: float = 24) -> Path:
-    """Write `frames`, all of one size, as the suffix of `path` says: .mp4, .gif, .webp, or .png for a strip.
+def film(frames: Iterable[Image.Image], path: Path, fps: float = 24, columns: int | None = None) -> Path:
+    """Write `frames`, all of one size, as the suffix of `path` says: .mp4, .gif, .webp, or .png for a strip, with
+    `columns` frames a row.
 
     Raises UsageError for another suffix, and for .mp4 where PyAV is not installed.
     """
@@ -42,7 +43,7 @@ def film(frames: Iterable[Image.Image], path: Path, fps: float = 24) -> Path:
     if suffix == ".mp4":
         return _write_mp4(whole, first.size, path, fps)
     if suffix == ".png":
-        return _write_strip(list(whole), path)
+        return _write_strip(list(whole), path, columns)
     held, durations = _held(list(whole), fps)
     if suffix == ".gif":
         return _write_gif(held, durations, path)
@@ -108,8 +109,8 @@ def _write_gif(frames: Sequence[Image.Image], durations: Sequence[int], path: Pa
     return path
 
 
-def _write_strip(frames: Sequence[Image.Image], path: Path) -> Path:
-    columns = max(1, min(len(frames), STRIP_WIDTH // frames[0].width))
+def _write_strip(frames: Sequence[Image.Image], path: Path, columns: int | None) -> Path:
+    columns = columns or max(1, min(len(frames), STRIP_WIDTH // frames[0].width))
     return save_png(grid(frames, columns=columns), path, {"frames": len(frames)})
 
 

@@ -18,6 +18,8 @@ from mien.errors import DataError, Untrusted
 GAP = 2  # pixels between cells
 PAPER, INK = (255, 255, 255), (38, 38, 42)
 RECIPE_KEY = "mien"
+SYNTHETIC = "Synthetic: made by a model; shows no real person."
+FROM_PHOTOGRAPH = "Photographs, beside or turned into pictures made by a model."
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -77,12 +79,12 @@ def shortened(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.
     return text.rstrip() + "…"
 
 
-def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any]) -> Path:
-    """Write `image` with the `recipe` that makes it again as text metadata, marked as synthetic."""
+def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any], disclaimer: str = SYNTHETIC) -> Path:
+    """Write `image` with the `recipe` that makes it again, and what it shows, as text metadata."""
     notes = PngImagePlugin.PngInfo()
     notes.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True))
     notes.add_text("Software", f"mien {__version__}")
-    notes.add_text("Disclaimer", "Synthetic: made by a model; shows no real person.")
+    notes.add_text("Disclaimer", disclaimer)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=notes)

@@ -1,0 +1,207 @@
+"""`mien directions`: find what to add to a latent so that its face smiles, and keep it with the model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from cyclopts import Parameter
+from torch import Tensor
+from tqdm import tqdm
+
+from mien.answer import Answer
+from mien.core import Invertible
+from mien.data.pack import Pack
+from mien.errors import DataError, Mismatch, UsageError, did_you_mean
+from mien.latent import extras
+from mien.latent.directions import Direction, Directions, Purity, by_labels, components
+from mien.run import Device
+from mien.sampler import CHUNK, Sampler
+from mien.verbs.evaluate import open_pack
+
+PROBES = 512  # backward passes of a face each
+BLOCK = 32 * CHUNK  # faces encoded before the progress moves
+
+
+def directions(
+    model: Path,
+    /,
+    *,
+    data: str | None = None,
+    labels: str = "",
+    purity: Purity = "plain",
+    images: int = 10_000,
+    split: Literal["train", "holdout", "all"] = "train",
+    unsupervised: Annotated[int | None, Parameter(negative=())] = None,
+    device: Device = "auto",
+    code: Path | None = None,
+) -> Answer:
+    """Find named directions of a model's latents; without --data or --unsupervised, list those that it has.
+
+    They are kept in extras/ of the run, bound to the model's hash; `mien edit` moves along them. Examples:
+
+        mien directions RUN --data celeba.pack --labels Smiling,Male,Eyeglasses
+        mien directions RUN --data celeba.pack --purity joint
+        mien directions RUN --unsupervised 10
+        mien directions RUN
+
+    Parameters
+    ----------
+    model
+        A run, a checkpoint inside it, or a .safetensors file.
+    data
+        A pack with labels, whose faces the model encodes: the direction of a label is the mean encoding with it minus without.
+    labels
+        Which of the pack's labels, with commas; all by default.
+    purity
+        plain: the difference of means; joint: what a label adds while the others stay, by least squares over all of the pack's
+        labels; orthogonal: the difference without its share in those of the other chosen labels.
+    images
+        How many faces are encoded, at most: the first ones.
+    split
+        The part of the pack.
+    unsupervised
+        So many directions without labels: where the picture changes most, called component-1 and so on.
+    device
+        Where to compute.
+    code
+        The file of a model of your own.
+    """
+    sampler = Sampler.load(model, device=device, precision="fp32", code=code)
+    if data is None and unsupervised is None:
+        if not sampler.directions:
+            raise UsageError(
+                "This model has no directions yet.",
+                "They are found from a pack's labels, or without.",
+                "Add --data PACK for a model with an encoder, or --unsupervised 10 for any.",
+            )
+        return shown(sampler.directions, [])
+    if data is not None and unsupervised is not None:
+        raise UsageError("--data and --unsupervised are two ways.", "Each run finds by one.", "Leave one out.")
+    warnings: list[str] = []
+    if unsupervised is not None:
+        found, again = changes(sampler, unsupervised), f"mien directions MODEL --unsupervised {unsupervised}"
+    else:
+        assert data is not None
+        if images < 4:
+            raise UsageError(f"--images {images} is not possible.", "It counts faces.", "Give 1,000 or more.")
+        found, warnings = supervised(sampler, data, labels, purity, images, split)
+        chosen = ",".join(direction.name for direction in found)
+        again = f"mien directions MODEL --data PACK --labels {chosen} --purity {purity}"
+    kept = known(sampler).joined(found)
+    assert sampler.home is not None
+    path = extras.write(
+        sampler.home, "directions", "directions", sampler.model_hash, kept.tensors(), again, directions=kept.told()
+    )
+    for line in warnings:
+        print(f"mien: {line}", file=sys.stderr)
+    return shown(Directions(tuple(found)), warnings, path)
+
+
+def known(sampler: Sampler) -> Directions:
+    """The directions that this very model has already: those of another are not carried over."""
+    try:
+        return sampler.directions
+    except Mismatch:
+        return Directions()
+
+
+def changes(sampler: Sampler, count: int) -> list[Direction]:
+    """Directions without labels."""
+    model, engine = sampler.model, sampler.engine
+    like = next(model.parameters())
+
+    def decode(z: Tensor) -> Tensor:
+        told = sampler.labels(range(len(z)))
+        with engine.autocast():
+            return model.decode(z, None if told is None else told.to(z))
+
+    with tqdm(total=PROBES, desc="components", unit=" faces", leave=False, disable=None) as bar:
+        return components(
+            decode, model.prior, model.latent_shape, count, like=like, probes=PROBES, told=lambda n: void(bar.update(n))
+        )
+
+
+def void(_: object) -> None:
+    """What a listener answers."""
+
+
+def supervised(
+    sampler: Sampler, data: str, labels: str, purity: Purity, images: int, split: str
+) -> tuple[list[Direction], list[str]]:
+    """Directions of a pack's labels, and warnings."""
+    if not isinstance(sampler.model, Invertible):
+        raise UsageError(
+            "This model has no encoder.",
+            "Directions of labels come from encodings of labelled faces, and descending to thousands takes hours.",
+            "Find some without labels: --unsupervised 10.",
+        )
+    pack = open_pack(data, sampler)
+    if pack.labels is None:
+        raise DataError(
+            f"{data} has no labels.",
+            "It was prepared without.",
+            "Prepare a pack with --labels, or use --unsupervised 10.",
+        )
+    chosen = [word.strip() for word in labels.split(",") if word.strip()] or list(pack.label_names)
+    for name in chosen:
+        if name not in pack.label_names:
+            raise UsageError(
+                f"There is no label `{name}`.", f"{data} has others.", did_you_mean(name, pack.label_names)
+            )
+    rows = pack.rows(split)[:images]
+    if len(rows) < 4:
+        raise DataError(f"{data} has {len(rows)} {split} images.", "A direction needs faces.", "Use --split all.")
+    encodings = encoded(sampler, pack, rows)
+    told = torch.from_numpy(pack.labels[rows])
+    # What the labels that were not chosen explain is not theirs either.
+    names = chosen if purity != "joint" else list(pack.label_names)
+    columns = [pack.label_names.index(name) for name in names]
+    found, warnings = by_labels(encodings, told[:, columns], names, sampler.encoding_space, purity)
+    found = [direction for direction in found if direction.name in chosen]
+    warnings = [line for line in warnings if line.partition(":")[0] in chosen]
+    if not found:
+        raise DataError(
+            "No label has a direction.", "; ".join(warnings), "Choose labels that some faces have and some lack."
+        )
+    return found, warnings
+
+
+def encoded(sampler: Sampler, pack: Pack, rows: object, noise: bool = False) -> Tensor:
+    """The encodings of rows of a pack, with a progress bar; with `noise`, one draw of each posterior."""
+    index = torch.as_tensor(rows).tolist()
+    found = []
+    with tqdm(total=len(index), desc="encoding", unit=" faces", leave=False, disable=None) as bar:
+        for start in range(0, len(index), BLOCK):
+            part = index[start : start + BLOCK]
+            images = torch.from_numpy(pack.images[part]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+            images = images.mean(1, keepdim=True) if sampler.faces.channels == 1 else images
+            labels = None
+            if sampler.model.label_dim and pack.labels is not None:
+                labels = torch.from_numpy(pack.labels[part])
+            drawn = (
+                torch.randn(len(part), *sampler.model.latent_shape, generator=torch.Generator().manual_seed(start))
+                if noise
+                else None
+            )
+            found.append(sampler.encode(images, labels, drawn))
+            bar.update(len(part))
+    return torch.cat(found)
+
+
+def shown(found: Directions, warnings: list[str], path: Path | None = None) -> Answer:
+    """A line for each direction."""
+    width = max(map(len, found))
+    lines = []
+    for name, direction in found.items():
+        told = direction.told
+        if told.get("found") == "labels":
+            auc = "unknown" if told.get("auc") is None else f"{told['auc']:.3f}"
+            said = f"{told['with']:>6,} with {told['without']:>6,} without, {told['apart']:5.2f} deviations apart, AUC {auc}"
+        else:
+            said = f"{100 * told['share']:.1f}% of the change" if "share" in told else ""
+        lines.append(f"{name:<{width}}  {said}")
+    files = [str(path)] if path else []
+    return Answer("\n".join([*lines, *files]), {"directions": found.told(), "warnings": warnings, "files": files})
