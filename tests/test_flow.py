@@ -139,3 +139,44 @@ def test_only_fields_can_be_matched() -> None:
 
     with pytest.raises(UsageError, match="no velocity"):
         FlowMatchingConfig().build(DCGANGeneratorConfig(width=4).build(Faces(side=16)), Faces(side=16))
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("heun", Solution(method="heun")),
+        ("euler:4", Solution(method="euler", steps=4)),
+        ("adaptive:1e-5", Solution(method="adaptive", tolerance=1e-5)),
+    ],
+)
+def test_solvers_by_name(word: str, wanted: Solution) -> None:
+    assert Solution.of(word) == wanted and Solution.of(str(wanted)) == wanted
+
+
+@pytest.mark.parametrize("word", ["", "dopri", "heun:", "heun:0", "heun:x", "euler:1.5", "adaptive:2", "adaptive:nan"])
+def test_words_that_are_no_solver(word: str) -> None:
+    if word == "heun:":
+        assert Solution.of(word).steps == Solution.steps
+    else:
+        with pytest.raises(UsageError):
+            Solution.of(word)
+
+
+def test_a_sampler_follows_as_it_is_told() -> None:
+    from mien.engine import Engine
+    from mien.sampler import Sampler
+
+    torch.manual_seed(0)
+    model = FlowConfig(width=8, widest=16, steps=4).build(Faces(side=16))
+    shuffled_weights(model, 0.05)
+    header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
+    sampler = Sampler(model.eval(), header, Engine(torch.device("cpu"), "fp32"), "")
+    coarse = sampler.by("euler:1", None)
+    assert torch.equal(sampler.by("heun:4", None).sample([3]), sampler.sample([3]))
+    assert not torch.equal(coarse.sample([3]), sampler.sample([3]))
+    assert coarse.recipe()["solver"] == "euler:1" and "solver" not in sampler.recipe()
+    assert torch.allclose(
+        sampler.by("adaptive:1e-5", None).encode(coarse.sample([3])).std(), torch.tensor(1.0), atol=0.5
+    )
+    with pytest.raises(UsageError, match="not possible"):
+        sampler.by(None, -1.0)

@@ -55,7 +55,7 @@ MAY_IMPORT = {
         "sampler",
         "trainer",
     },
-    "sampler": {"checkpoint", "core", "engine", "latent", "presets", "priors", "run"},
+    "sampler": {"checkpoint", "core", "engine", "latent", "ode", "presets", "priors", "run"},
     "presets": {"augment", "core", "models", "recipes", "run"},
     "experiment": ALL_BUT_TOP - {"answer", "latent", "models", "nn", "recipes"},
     "latent": {"checkpoint", "core", "priors"},

@@ -57,6 +57,27 @@ class Solution:
     steps: int = 12  # of the fixed methods
     tolerance: float = 1e-3  # adaptive: error of a step, absolute and relative
 
+    @staticmethod
+    def of(word: str) -> Solution:
+        """`heun`, `euler:8` or `adaptive:1e-4`: a method, and its steps or its tolerance. Raises UsageError for anything else."""
+        name, _, number = word.partition(":")
+        method = next((method for method in TABLEAUS if method == name), None)
+        try:
+            if method == "adaptive":
+                return Solution(method=method, tolerance=float(number or Solution.tolerance))
+            if method is not None:
+                return Solution(method=method, steps=int(number or Solution.steps))
+        except ValueError:
+            pass
+        raise UsageError(
+            f"`{word}` is not a solver.",
+            f"Known: {', '.join(TABLEAUS)}, then a colon and the steps, or the tolerance of adaptive.",
+            "Write --solver heun:12.",
+        )
+
+    def __str__(self) -> str:
+        return f"{self.method}:{self.tolerance if self.method == 'adaptive' else self.steps}"
+
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= MOST_STEPS:
             raise UsageError(f"{self.steps} steps are not possible.", "They are counted.", f"Give 1 to {MOST_STEPS:,}.")

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from mien import checkpoint, presets
-from mien.core import JSON, Faces, Invertible, Model, Scalable, Variational
+from mien.core import JSON, Faces, Flowing, Invertible, Model, Scalable, Variational
 from mien.engine import Engine, mix
 from mien.errors import Mismatch, UsageError, did_you_mean
 from mien.latent import extras
 from mien.latent.directions import Directions, Space
 from mien.latent.inversion import Distance, Inversion, Step, absolute, descend
+from mien.ode import Solution
 from mien.priors import MAX_SEED
 from mien.run import Device, Precision
 
@@ -40,6 +41,8 @@ class Sampler:
     engine: Engine
     model_hash: str  # SHA-256 of the file, or "" for a model that is still learning
     size: int | None = None  # pixels a side, for a model that scales; None = those it learned at
+    solution: Solution | None = None  # how a flow is followed; None = as its config says
+    guidance: float | None = None  # how far a flow leans toward its labels; None = as its config says
     home: Path | None = None  # the folder of its extras; None = it has none
 
     @staticmethod
@@ -86,6 +89,22 @@ class Sampler:
         if not 2 <= size <= LARGEST:
             raise UsageError(f"--size {size} is not possible.", "It is in pixels.", f"Choose from 2 to {LARGEST}.")
         return replace(self, size=size)
+
+    def by(self, solver: str | None, guidance: float | None) -> Sampler:
+        """The same flow followed in another way: `euler:8`, and guidance of 1 or more. Raises UsageError for other models."""
+        if solver is None and guidance is None:
+            return self
+        if not isinstance(self.model, Flowing):
+            raise UsageError(
+                "This model follows no field.", "--solver and --guidance are for flows.", "Leave them out."
+            )
+        if guidance is not None and not 0.0 <= guidance <= 100.0:
+            raise UsageError(
+                f"A guidance of {guidance} is not possible.",
+                "1 is none; 2 leans well toward the labels.",
+                "Give 0 to 100.",
+            )
+        return replace(self, solution=Solution.of(solver) if solver else None, guidance=guidance)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -145,6 +164,9 @@ class Sampler:
         if self.size and isinstance(model, Scalable):
             side = self.size
             return lambda z, labels: model.decode_at(z, side, labels)
+        if isinstance(model, Flowing) and (self.solution or self.guidance is not None):
+            how, guidance = self.solution or model.solution, model.guidance if self.guidance is None else self.guidance
+            return lambda z, labels: model.decode_by(z, how, guidance, labels)
         return model.decode
 
     def _compute(self, network: Network, rows: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
@@ -294,8 +316,10 @@ class Sampler:
 
     def recipe(self, **asked: object) -> JSON:
         """What a picture must carry to be drawn again."""
-        size = {"size": self.size} if self.size else {}
-        return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **size, **asked}
+        how: JSON = {"size": self.size} if self.size else {}
+        how |= {"solver": str(self.solution)} if self.solution else {}
+        how |= {"guidance": self.guidance} if self.guidance is not None else {}
+        return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **how, **asked}
 
 
 def check_walk(stops: int, frames: int) -> None:

@@ -26,6 +26,8 @@ def sample(
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("faces.png"),
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     truncation: float = 1.0,
+    solver: str | None = None,
+    guidance: float | None = None,
     columns: int | None = None,
     size: int | None = None,
     device: Device = "auto",
@@ -53,6 +55,10 @@ def sample(
         NAME=VALUE in [0, 1], for a model that is told labels; repeat for more.
     truncation
         Scale of the latents: under 1, faces are more typical and less varied.
+    solver
+        How a flow is followed: euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster, and coarser.
+    guidance
+        How far a flow that is told labels leans toward them: 1 is not at all.
     columns
         Of the grid; near a square by default.
     size
@@ -70,7 +76,7 @@ def sample(
     if columns is not None and columns < 1:
         raise UsageError(f"--columns {columns} is not possible.", "It counts.", "Give 1 or more, or leave it out.")
     asked = parse_labels(label)
-    sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size)
+    sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size).by(solver, guidance)
     recipe = sampler.recipe(truncation=truncation, **({"labels": asked} if asked else {}))
     if out.suffix.lower() == ".png":
         if len(chosen) > 4096 or (size and len(chosen) * size**2 > MOST_PIXELS):

@@ -39,6 +39,8 @@ def walk(
     size: int | None = None,
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     truncation: float = 1.0,
+    solver: str | None = None,
+    guidance: float | None = None,
     crop: str | None = None,
     steps: int | None = None,
     device: Device = "auto",
@@ -86,6 +88,10 @@ def walk(
         NAME=VALUE in [0, 1], for a model that is told labels; repeat for more.
     truncation
         Scale of the latents: under 1, faces are more typical and less varied.
+    solver
+        How a flow is followed: euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster, and coarser.
+    guidance
+        How far a flow that is told labels leans toward them: 1 is not at all.
     crop
         How photographs are cut, as for `mien project`.
     steps
@@ -109,7 +115,7 @@ def walk(
     if columns is not None and columns < 1:
         raise UsageError(f"--columns {columns} is not possible.", "It counts.", "Give 1 or more, or leave it out.")
     stops = parse_seeds(seeds or (() if photos else ("0-3",)))
-    sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size)
+    sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size).by(solver, guidance)
     asked = parse_labels(label)
     zoom = zoom if zoom is not None else 1 if size else 4
     if not (zoom >= 1 and zoom * sampler.faces.side <= LARGEST and 0.1 <= fps <= 240):
