@@ -29,6 +29,7 @@ from mien.experiment import Plan
 from mien.parallel import World
 from mien.report.grid import GAP, read_recipe
 from tests.conftest import blobs, tiny
+from tests.report_example import write_run
 
 PRINTED = re.compile(r"mien: .+\n  why: .+\n  do:  .+\n")
 
@@ -134,6 +135,9 @@ def test_the_flags_of_train_are_the_knobs_of_its_preset() -> None:
         ("sample nowhere", 3, "spelling"),
         ("sample . ", 3, "run"),
         ("walk nowhere", 3, "spelling"),
+        ("compare", 2, "two run directories"),
+        ("compare nowhere also-nowhere", 3, "mien train"),
+        ("bench-off nowhere --minutes 1 --presets quick", 3, ""),
         ("presets nothing", 2, "Known"),
         ("cite nothing", 2, "Known"),
         ("doctor --gpu", 2, "--help"),
@@ -451,6 +455,8 @@ def test_two_hundred_random_commands(here: Path, model: Path, blob_pack: Pack, p
     ]
     draw = [str(model), "--seeds", "3", "5"]
     assert call("data", "prepare", photos, "photos.pack", "--size", "16").code == 0
+    for name in ("one", "other"):
+        write_run(here / name, lines=5, grids=0)
     commands = [
         (3, train),
         (3, [*train, "--batch", "8", "--average.half-life", "10", "--recipe.critic.width", "4", "--minutes", "1"]),
@@ -462,6 +468,7 @@ def test_two_hundred_random_commands(here: Path, model: Path, blob_pack: Pack, p
         (2, ["data", "prepare", str(photos), "a.pack", "--size", "16", "--limit", "2", "--workers", "1"]),
         (2, ["data", "info", "photos.pack"]),
         (3, ["data", "fetch", "nothing", "--out", "x"]),
+        (1, ["compare", "one", "other", "-o", "board.html", "--force"]),
         (1, ["presets", "quick", "--json"]),
         (1, ["cite", "quick", "--json"]),
     ]

@@ -79,5 +79,5 @@ def test_commands_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", readme, re.M):
         assert f"\n{target}:" in makefile
-    for words in re.findall(r"^mien (\w+)(?: (\w+))?", readme, re.M):
+    for words in re.findall(r"^mien ([\w-]+)(?: (\w+))?", readme, re.M):
         assert words[0] in VERBS or " ".join(words) in VERBS

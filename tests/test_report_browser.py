@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
+from mien.baseline import fit_baseline
+from mien.data.pack import Pack
+from mien.models.eigenfaces import EigenfacesConfig
+from mien.report.comparison import compared
 from mien.report.leaderboard import write_leaderboard
 from mien.report.page import write_report
+from mien.report.record import read_record
+from mien.report.strips import draw_strip
 from tests.report_example import PAYLOADS, hostile_run, write_run
 
 
@@ -116,9 +122,32 @@ def test_hostile_text_runs_nowhere(tmp_path: Path, page: Any) -> None:
     assert page.evaluate("window.hacked") is None
 
 
+def leaderboard_of(runs: list[Path], out: Path, title: str = "Leaderboard") -> str:
+    """The address of a leaderboard on disk, as `mien compare -o` writes it."""
+    board = compared([read_record(run) for run in runs])
+    return write_leaderboard(board, [draw_strip(record) for record in board.records], out, title).as_uri()
+
+
+@pytest.mark.parametrize("width", [340, 1280])
+def test_the_leaderboard_shows_the_same_seeds_and_fits(tmp_path: Path, blob_pack: Pack, page: Any, width: int) -> None:
+    runs = [fit_baseline(blob_pack, tmp_path / str(count), EigenfacesConfig(components=count)) for count in (2, 8)] + [
+        write_run(tmp_path / "trained", lines=40)
+    ]
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(leaderboard_of(runs, tmp_path / "leaderboard.html"))
+    faces = page.locator(".strip img")
+    assert faces.count() == 4 and all(image.evaluate("image => image.naturalWidth") > 100 for image in faces.all())
+    assert page.locator(".strip .soft").inner_text().startswith("trained holds no model")
+    tops = {round(image.bounding_box()["y"]) for image in faces.all()}
+    assert len(tops) == (2 if width > 1000 else 4), "two pictures side by side, or under one another"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("summary").first.click()
+    assert page.locator("details[open] dl").count() == 1
+
+
 def test_the_leaderboard_shows_all_runs_after_equal_time(tmp_path: Path, page: Any) -> None:
     runs = [write_run(tmp_path / name, lines=lines, seed=lines) for name, lines in (("slow", 200), ("fast", 400))]
-    page.goto(write_leaderboard(runs, tmp_path / "leaderboard.html").as_uri())
+    page.goto(leaderboard_of(runs, tmp_path / "leaderboard.html"))
     assert visible(page, ".run") == ["slow: faces after 128,000 images seen", "fast: faces after 256,000 images seen"]
     slider = page.locator("#time")
     slider.focus()
@@ -132,6 +161,6 @@ def test_the_leaderboard_shows_all_runs_after_equal_time(tmp_path: Path, page: A
 
 def test_hostile_text_runs_nowhere_in_the_leaderboard(tmp_path: Path, page: Any) -> None:
     runs = [hostile_run(tmp_path / name) for name in ("one", "two")]
-    page.goto(write_leaderboard(runs, tmp_path / "leaderboard.html", title=PAYLOADS[2]).as_uri())
+    page.goto(leaderboard_of(runs, tmp_path / "leaderboard.html", PAYLOADS[2]))
     page.wait_for_timeout(200)
     assert page.evaluate("window.hacked") is None and page.locator(".alarm").count() == 1

@@ -10,12 +10,26 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mien.errors import DataError, UsageError
-from mien.report.comparison import best, disagreements, parameters, ranked, score_names
+from mien.baseline import fit_baseline
+from mien.data.pack import Pack
+from mien.models.eigenfaces import EigenfacesConfig
+from mien.report.board import as_json, as_text
+from mien.report.comparison import (
+    Entry,
+    Standing,
+    best,
+    columns,
+    compared,
+    disagreements,
+    parameters,
+    refusals,
+    standing,
+)
 from mien.report.grid import save_png
-from mien.report.leaderboard import write_leaderboard
+from mien.report.leaderboard import leaderboard, write_leaderboard
 from mien.report.record import Record, read_record
-from tests.report_example import face, write_run
+from mien.report.strips import draw_strip
+from tests.report_example import face, write, write_run
 
 
 def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **passport: Any) -> Record:
@@ -38,28 +52,37 @@ def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **pass
     return read_record(run_dir)
 
 
+def scored_at(tmp_path: Path, *values: float, metric: str = "fid") -> list[Record]:
+    return [scored(tmp_path / f"{metric}-{value}", {metric: value}) for value in values]
+
+
+def page_of(*records: Record, out: Path) -> str:
+    return write_leaderboard(compared(records), [], out).read_text(encoding="utf-8")
+
+
 def test_the_best_stands_first_whichever_way_is_better(tmp_path: Path) -> None:
     a, b = scored(tmp_path / "a", {"fid": 40.0}), scored(tmp_path / "b", {"fid": 30.0})
     plain = read_record(write_run(tmp_path / "c", lines=20, grids=0, scores=False))
-    assert [record.name for record in ranked([a, plain, b])] == ["b", "a", "c"]
+    assert [entry.name for entry in compared([a, plain, b]).entries] == ["b", "a", "c"]
     c, d = scored(tmp_path / "d", {"recall": 0.2}), scored(tmp_path / "e", {"recall": 0.4})
-    assert [record.name for record in ranked([c, d])] == ["e", "d"]
-    assert score_names([scored(tmp_path / "f", {"recall": 0.2, "coverage": 0.1, "fid": 9.0}), b])[0] == "fid10k_train"
+    assert [entry.name for entry in compared([c, d]).entries] == ["e", "d"]
+    several = scored(tmp_path / "f", {"recall": 0.2, "coverage": 0.1, "fid": 9.0})
+    assert columns([several, b])[0].name == "fid10k_train"
 
 
 def test_what_cannot_be_told_apart_shares_the_first_place(tmp_path: Path) -> None:
-    records = [scored(tmp_path / str(value), {"fid": value}) for value in (30.0, 30.5, 33.0)]
-    assert best(records, "fid10k_train") == [True, True, False]
-    assert best(records[:1], "fid10k_train") == [False], "one run alone is not a winner"
+    board = compared(scored_at(tmp_path, 30.0, 30.5, 33.0))
+    assert best(board.entries, board.columns[0]) == [True, True, False]
+    assert best(board.entries[:1], board.columns[0]) == [False], "one run alone is not a winner"
 
 
 def test_equal_runs_agree(tmp_path: Path) -> None:
-    records = [scored(tmp_path / name, {"fid": 30.0}) for name in "ab"]
-    assert disagreements(records) == []
-    assert "Not comparable" not in write_leaderboard([tmp_path / "a", tmp_path / "b"], tmp_path / "l.html").read_text()
+    records = [scored(tmp_path / name, {"fid": 30.0}, model_sha256=name, extrapolated=ord(name)) for name in "ab"]
+    assert disagreements(records) == [], "which model it is, and what stands beside a score, is no protocol"
+    assert "Not comparable" not in page_of(*records, out=tmp_path / "l.html")
 
 
-@pytest.mark.parametrize("what", ["data", "passport", "side", "seeds", "state"])
+@pytest.mark.parametrize("what", ["data", "passport", "side", "seeds", "state", "threads", "old"])
 def test_every_difference_that_matters_is_said_aloud(tmp_path: Path, what: str) -> None:
     scored(tmp_path / "a", {"fid": 30.0})
     other = tmp_path / "b"
@@ -70,6 +93,10 @@ def test_every_difference_that_matters_is_said_aloud(tmp_path: Path, what: str) 
         (other / "run.json").write_text(json.dumps({**json.loads((other / "run.json").read_text()), "side": 128}))
     elif what == "state":
         (other / "status.json").write_text('{"state": "running"}')
+    elif what == "threads":
+        (other / "env.json").write_text(json.dumps({**json.loads((other / "env.json").read_text()), "threads": 16}))
+    elif what == "old":
+        (other / "checkpoints" / "0000099999").mkdir(parents=True)
     elif what == "seeds":
         for path in (other / "samples").iterdir():
             save_png(face(0, 1), path, {"seeds": [64, 127]})
@@ -80,10 +107,68 @@ def test_every_difference_that_matters_is_said_aloud(tmp_path: Path, what: str) 
         "side": "32, 128",
         "seeds": "[64, 127]",
         "state": "Not finished: b",
+        "threads": "threads 2, 16",
+        "old": "b at 12,800",
     }
     assert len(lines) == 1 and words[what] in lines[0]
-    page = write_leaderboard([tmp_path / "a", other], tmp_path / "l.html").read_text(encoding="utf-8")
+    page = page_of(read_record(tmp_path / "a"), read_record(other), out=tmp_path / "l.html")
     assert 'role="alert"' in page and "Not comparable as they stand" in page
+    assert bool(refusals([read_record(tmp_path / "a"), read_record(other)])) == (what in ("data", "side"))
+
+
+def test_scores_measured_in_two_ways_never_share_a_column(tmp_path: Path) -> None:
+    a, b = scored(tmp_path / "a", {"fid": 30.0}), scored(tmp_path / "b", {"fid": 31.0}, precision="fp32")
+    board = compared([a, b])
+    assert [column.name for column in board.columns] == [
+        "fid10k_train (precision unknown)",
+        "fid10k_train (precision fp32)",
+    ]
+    first, second = (standing(entry, board.columns[0]) for entry in board.entries)
+    assert first is not None and first.value == 30.0 and second is None
+    assert best(board.entries, board.columns[0]) == [False, False]
+
+
+def seeded(run_dir: Path, seed: int, fid: float, lr: float = 1e-3) -> Record:
+    """A run that says what it is."""
+    scored(run_dir, {"fid": fid})
+    run = json.loads((run_dir / "run.json").read_text())
+    write(run_dir / "run.json", {**run, "seed": seed, "identity": {"preset": run["preset"], "lr": lr, "seed": seed}})
+    return read_record(run_dir)
+
+
+def test_seeds_of_one_configuration_are_one_row(tmp_path: Path) -> None:
+    records = [seeded(tmp_path / f"s{seed}", seed, fid) for seed, fid in ((0, 30.0), (1, 36.0), (2, 33.0))]
+    other = seeded(tmp_path / "other", 0, 32.0, lr=2e-3)
+    board = compared([*records, other])
+    assert [len(entry.records) for entry in board.entries] == [1, 3]
+    assert standing(board.entries[1], board.columns[0]) == Standing(33.0, 30.0, 36.0, 3)
+    assert best(board.entries, board.columns[0]) == [True, True], "32 lies in the range of the seeds"
+    again = seeded(tmp_path / "again", 0, 50.0)
+    assert len(compared([*records, again]).entries) == 2, "the same seed twice is no second seed"
+    text = as_text(compared(records))
+    assert "torch-gan-2015" in text and "33 +-3" in text and "  s1" in text and "half their range" in text
+    page = page_of(*records, out=tmp_path / "l.html")
+    assert "mean of 3 seeds" in page and page.count('class="seed"') == 3
+
+
+def test_what_failed_is_a_row_that_says_why(tmp_path: Path) -> None:
+    (record,) = scored_at(tmp_path, 30.0)
+    diverged = read_record(write_run(tmp_path / "d", lines=20, grids=0, scores=False, state="diverged"))
+    nothing = Entry(name="began-2017-s0", preset="began-2017", failure="A side of 24 px is not possible.")
+    board = compared([diverged, record], [nothing])
+    assert [entry.name for entry in board.entries] == ["fid-30.0", "d", "began-2017-s0"]
+    for shown in (as_text(board), leaderboard(board, [], "x"), json.dumps(as_json(board))):
+        assert "A side of 24 px" in shown and "diverged" in shown
+    assert "nothing" not in as_text(compared([], [nothing])), "no run at all is a table too"
+
+
+def test_the_same_seeds_are_drawn_by_every_model(tmp_path: Path, blob_pack: Pack) -> None:
+    fitted = fit_baseline(blob_pack, tmp_path / "eigenfaces", EigenfacesConfig(components=4))
+    plain = write_run(tmp_path / "plain", lines=20, grids=0, scores=False)
+    strips = [draw_strip(read_record(path)) for path in (fitted, plain)]
+    assert [len(strip.pictures) for strip in strips] == [2, 0] and "holds no model" in strips[1].missing
+    page = leaderboard(compared([read_record(fitted), read_record(plain)]), strips, "Faces")
+    assert "eigenfaces: faces of seeds 8 to 15" in page and "holds no model" in page and "fitted" in page
 
 
 def test_parameters_are_counted_in_the_newest_whole_model(tmp_path: Path) -> None:
@@ -100,9 +185,9 @@ def test_parameters_are_counted_in_the_newest_whole_model(tmp_path: Path) -> Non
 
 
 def test_the_table_says_everything_of_every_run(tmp_path: Path) -> None:
-    scored(tmp_path / "a", {"fid": 30.0, "kid": 0.02})
-    write_run(tmp_path / "b", lines=20, grids=0, scores=False)
-    page = write_leaderboard([tmp_path / "b", tmp_path / "a"], tmp_path / "new" / "l.html").read_text(encoding="utf-8")
+    a = scored(tmp_path / "a", {"fid": 30.0, "kid": 0.02})
+    b = read_record(write_run(tmp_path / "b", lines=20, grids=0, scores=False))
+    page = page_of(b, a, out=tmp_path / "new" / "l.html")
     for words in (
         "fid10k_train",
         "lower is better",
@@ -113,12 +198,10 @@ def test_the_table_says_everything_of_every_run(tmp_path: Path) -> None:
         "2,400",
         "unknown",
         "no grid",
+        "2 threads",
     ):
         assert words in page, words
-
-
-def test_no_runs_and_no_run_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing to compare"):
-        write_leaderboard([], tmp_path / "l.html")
-    with pytest.raises(DataError, match="is not a run"):
-        write_leaderboard([tmp_path], tmp_path / "l.html")
+    text = as_text(compared([b, a]))
+    for words in ("30 +-0.3", "12,800", "2,400", "10k_train", "torch 2.13.0"):
+        assert words in text, words
+    assert max(map(len, text.splitlines())) < 100

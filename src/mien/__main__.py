@@ -36,6 +36,8 @@ VERBS: dict[str, Verb] = {
     "directions": Verb("mien.verbs.directions:directions", "find what to add to a face so that it smiles"),
     "edit": Verb("mien.verbs.edit:edit", "move faces along named directions"),
     "evaluate": Verb("mien.verbs.evaluate:evaluate", "judge a model, or one folder of images against another"),
+    "compare": Verb("mien.verbs.compare:compare", "runs on the same data side by side: a leaderboard"),
+    "bench-off": Verb("mien.verbs.bench_off:bench_off", "train presets for the same time here, and compare them"),
     "data prepare": Verb("mien.verbs.data:data_prepare", "turn photographs into a pack"),
     "data info": Verb("mien.verbs.data:data_info", "say what a pack holds"),
     "data check": Verb("mien.verbs.data:data_check", "look at photographs without writing a pack"),
@@ -81,7 +83,7 @@ def find_verb(arguments: Sequence[str]) -> tuple[Verb, list[str]]:
     raise UsageError(f"There is no verb `{word}`.", "mien's verbs are fixed.", did_you_mean(word, VERBS))
 
 
-def run_verb(verb: Verb, arguments: list[str]) -> Answer | None:
+def run_verb(name: str, verb: Verb, arguments: list[str]) -> Answer | None:
     """Parse the verb's flags from its function's signature and call it."""
     from mien.verbs.flags import call  # cyclopts loads here, never for the top-level help
 
@@ -89,7 +91,7 @@ def run_verb(verb: Verb, arguments: list[str]) -> Answer | None:
     function: Callable[..., Any] = getattr(importlib.import_module(module_name), function_name)
     if verb.typed_flags:
         function, arguments = function(arguments)
-    answer: Answer | None = call(function, arguments)
+    answer: Answer | None = call(function, arguments, name)
     return answer
 
 
@@ -120,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(f"mien {name:<16} {VERBS[name].help}" for name in family))
             return 0
         verb, rest = find_verb(given)
-        answer = run_verb(verb, rest)
+        answer = run_verb(" ".join(given[: len(given) - len(rest)]), verb, rest)
         if answer is None:
             return 0
         print(json.dumps(answer.data) if as_json else answer.text, flush=True)

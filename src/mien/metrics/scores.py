@@ -60,7 +60,14 @@ PROTOCOL = (
     "legacy",
     "neighbours",
     "estimator",
+    "baseline",
+    "of",
 )
+
+
+def protocol(passport: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a passport that two scores must share to stand in one column."""
+    return {part: passport[part] for part in PROTOCOL if part in passport}
 
 
 def disagreements(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

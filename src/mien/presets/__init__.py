@@ -17,6 +17,7 @@ from typing import Any
 
 from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
+from mien.models.eigenfaces import EigenfacesConfig
 from mien.presets import began, cppn, dcgan, flow, quick, r3gan, torch2015, vae, vaegan
 from mien.run import Run, from_json
 
@@ -37,11 +38,12 @@ def configs_in(value: Any) -> Iterator[type]:
 
 
 def kinds_of(runs: Iterable[Run]) -> dict[str, type]:
-    """The config classes that a file may name: those that some preset uses, and no others."""
+    """The config classes that a file may name: those that some preset uses."""
     return {cls.__name__: cls for run in runs for cls in configs_in(run)}
 
 
-KINDS = kinds_of(PRESETS.values())
+#: The baseline is fitted and not trained, so no preset names it; what reads a model knows it all the same.
+KINDS = {**kinds_of(PRESETS.values()), EigenfacesConfig.__name__: EigenfacesConfig}
 
 
 @dataclasses.dataclass(frozen=True)

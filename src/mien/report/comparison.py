@@ -2,94 +2,190 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
 
 from safetensors import SafetensorError, safe_open
 
+from mien.checkpoint import all_of
 from mien.core import JSON
 from mien.errors import MienError
+from mien.metrics.scores import protocol
 from mien.report.grid import read_recipe
 from mien.report.meanings import METRICS, metric_meaning
 from mien.report.record import Record, is_number, score_name
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors of a model file that are not learned
+MACHINE = ("machine", "capability", "device", "precision", "threads", "torch")  # of env.json: what speed depends on
 
 
-def ranked(records: Sequence[Record]) -> list[Record]:
-    """Best first by the score that most of them have; those without it last, in the order given."""
-    names = score_names(records)
-    if not names:
-        return list(records)
-    name = names[0]
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A row: one run, the runs of one configuration under several seeds, or what never came to be a run."""
 
-    def rank(record: Record) -> float:
-        score = score_of(record, name)
-        if score is None or not is_number(score.get("value")):
-            return math.inf
-        return -score["value"] if metric_meaning(score["metric"]).better == "higher" else float(score["value"])
+    name: str
+    preset: str
+    records: tuple[Record, ...] = ()
+    failure: str = ""  # why it stands there without scores
 
-    return sorted(records, key=rank)
+    @property
+    def seen(self) -> float:
+        """Images seen, the mean over its runs."""
+        return fmean(record.seen for record in self.records) if self.records else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, the mean over its runs."""
+        return fmean(record.seconds for record in self.records) if self.records else 0.0
 
 
-def score_names(records: Sequence[Record]) -> list[str]:
-    """Names of scores, those of the most runs first, then in the order of METRICS."""
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """The scores that may stand under one another: those of one name, measured in one way."""
+
+    name: str  # as in `fid10k_train`, and behind it what sets it apart where a name was measured in several ways
+    metric: str
+    score: str  # the name of its scores
+    protocol: JSON
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A cell: the score of one run and its 95% interval, or the mean over several seeds and their range."""
+
+    value: float
+    low: float
+    high: float
+    runs: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A comparison: rows, the best first, and columns, the one that ranks them first."""
+
+    entries: tuple[Entry, ...]
+    columns: tuple[Column, ...]
+    alarms: tuple[str, ...] = field(default=())  # why some of it must not be held against each other
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All runs, in the order of the rows."""
+        return tuple(record for entry in self.entries for record in entry.records)
+
+
+def compared(
+    records: Sequence[Record], failed: Sequence[Entry] = (), reasons: Mapping[Path, str] | None = None
+) -> Board:
+    """The comparison of some runs, and of what never came to be one. `reasons` say by directory why a run has no scores."""
+    found = columns(records)
+    entries = [*entries_of(records, reasons or {}), *failed]
+    return Board(
+        entries=tuple(ranked(entries, found[0] if found else None)),
+        columns=tuple(found),
+        alarms=tuple(disagreements(records)),
+    )
+
+
+def entries_of(records: Sequence[Record], reasons: Mapping[Path, str]) -> list[Entry]:
+    """A row for each configuration, with the runs of all its seeds."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        key = configuration(record)
+        taken = [other.run.get("seed") for other in groups.get(key, [])]
+        alone = not isinstance(record.run.get("identity"), dict) or record.run.get("seed") in taken
+        groups.setdefault(str(record.directory.resolve()) if alone else key, []).append(record)
+    presets = Counter(preset_of(group[0]) for group in groups.values())
+    entries = []
+    for group in groups.values():
+        preset, several = preset_of(group[0]), len(group) > 1
+        name = preset if several and presets[preset] == 1 else group[0].name
+        found = {record.name: reasons.get(record.directory) or divergence(record) for record in group}
+        failures = [f"{run}: {reason}" if several else reason for run, reason in found.items() if reason]
+        entries.append(Entry(name=name, preset=preset, records=tuple(group), failure="; ".join(failures)))
+    return entries
+
+
+def divergence(record: Record) -> str:
+    """That a run has diverged, or nothing."""
+    if record.status.get("state") != "diverged":
+        return ""
+    return f"diverged: {record.status.get('reason') or 'it stayed non-finite'}"
+
+
+def configuration(record: Record) -> str:
+    """What runs of one row share: everything but their seed."""
+    identity = record.run.get("identity")
+    shared = {name: value for name, value in identity.items() if name != "seed"} if isinstance(identity, dict) else {}
+    return json.dumps([shared, record.run.get("images"), record.run.get("minutes")], sort_keys=True)
+
+
+def preset_of(record: Record) -> str:
+    return str(record.run.get("preset", ""))
+
+
+def columns(records: Sequence[Record]) -> list[Column]:
+    """A column for each name and way of measuring: those of the most runs first, then in the order of METRICS."""
     order = list(METRICS)
-    counts: dict[str, int] = {}
-    places: dict[str, int] = {}
-    for score in (score for record in records for score in record.latest_scores):
-        name, metric = score_name(score), score["metric"]
-        counts[name] = counts.get(name, 0) + 1
-        places[name] = order.index(metric) if metric in order else len(order)
-    return sorted(counts, key=lambda name: (-counts[name], places[name], name))
+    found: dict[str, dict[str, list[JSON]]] = {}
+    for record in records:
+        mine: dict[tuple[str, str], JSON] = {}
+        for score in record.scores:
+            mine[score_name(score), way_of(score)] = score
+        for (name, way), score in mine.items():
+            found.setdefault(name, {}).setdefault(way, []).append(score)
+    counted = []
+    for name, ways in found.items():
+        protocols = [json.loads(way) for way in ways]
+        differing = [part for part in parts_of(protocols) if len({repr(p.get(part)) for p in protocols}) > 1]
+        for number, (way, scores) in enumerate(sorted(ways.items(), key=lambda item: -len(item[1]))):
+            shown, metric = json.loads(way), scores[0]["metric"]
+            behind = ", ".join(f"{part} {brief(shown.get(part))}" for part in differing)
+            place = order.index(metric) if metric in order else len(order)
+            column = Column(name=f"{name} ({behind})" if behind else name, metric=metric, score=name, protocol=shown)
+            counted.append(((-len(scores), place, name, number), column))
+    return [column for _, column in sorted(counted, key=lambda pair: pair[0])]
 
 
-def score_of(record: Record, name: str) -> JSON | None:
-    """A run's newest score of this name."""
-    return next((score for score in record.latest_scores if score_name(score) == name), None)
+def way_of(score: JSON) -> str:
+    """How a score was measured, as text to compare."""
+    passport = score.get("passport")
+    return json.dumps(protocol(passport) if isinstance(passport, dict) else {}, sort_keys=True)
 
 
-def disagreements(records: Sequence[Record]) -> list[str]:
-    """Why the runs cannot be compared as they stand, each a sentence; none if they can."""
-    found = []
-    for what, values in (
-        ("different data (fingerprints", [record.data.get("fingerprint") for record in records]),
-        ("faces of different sides (pixels", [record.run.get("side") for record in records]),
-        ("different seeds in their grids (first and last", [grid_seeds(record) for record in records]),
-    ):
-        known = list(dict.fromkeys(str(value) for value in values if value is not None))
-        if len(known) > 1:
-            found.append(f"The runs have {what} {', '.join(known)}).")
-    for name in score_names(records):
-        passports = [
-            score["passport"]
-            for record in records
-            if (score := score_of(record, name)) is not None and isinstance(score.get("passport"), dict)
-        ]
-        keys = sorted({key for passport in passports for key in passport})
-        differing = [key for key in keys if len({repr(passport.get(key)) for passport in passports}) > 1]
-        if differing:
-            found.append(f"{name} was measured in different ways: {', '.join(differing)}.")
-    unfinished = [record.name for record in records if record.status.get("state") != "done"]
-    if unfinished:
-        found.append(f"Not finished: {', '.join(unfinished)}.")
-    return found
+def parts_of(protocols: Sequence[JSON]) -> list[str]:
+    """The names of all parts, in order."""
+    return list(dict.fromkeys(part for shown in protocols for part in shown))
 
 
-def best(records: Sequence[Record], name: str) -> list[bool]:
-    """Which runs have the best score of this name, or one whose interval meets the best one's."""
-    scores = [score_of(record, name) for record in records]
-    known = [score for score in scores if score is not None and is_number(score.get("value"))]
-    better = metric_meaning(known[0]["metric"]).better if known else ""
-    if not better or len(known) < 2:
-        return [False] * len(records)
-    sign = -1 if better == "higher" else 1
-    winner = min(known, key=lambda score: sign * score["value"])
-    low, high = interval(winner)
-    return [
-        score is not None and is_number(score.get("value")) and interval(score)[0] <= high and low <= interval(score)[1]
-        for score in scores
-    ]
+def brief(value: object) -> str:
+    """A part of a protocol in a few characters."""
+    if isinstance(value, dict):
+        return " ".join(str(item)[:12] for item in value.values())
+    return "unknown" if value is None else str(value)[:24]
+
+
+def score_of(record: Record, column: Column) -> JSON | None:
+    """A run's newest score of a column."""
+    way = json.dumps(column.protocol, sort_keys=True)
+    fitting = [score for score in record.scores if score_name(score) == column.score and way_of(score) == way]
+    return fitting[-1] if fitting else None
+
+
+def standing(entry: Entry, column: Column) -> Standing | None:
+    """What stands in a cell, or None where nothing was measured there that is a number."""
+    found = [score for record in entry.records if (score := score_of(record, column)) is not None]
+    known = [score for score in found if is_number(score.get("value"))]
+    if not known:
+        return None
+    if len(entry.records) == 1:
+        return Standing(float(known[0]["value"]), *interval(known[0]))
+    values = [float(score["value"]) for score in known]
+    return Standing(fmean(values), min(values), max(values), len(values))
 
 
 def interval(score: JSON) -> tuple[float, float]:
@@ -97,10 +193,90 @@ def interval(score: JSON) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def ranked(entries: Sequence[Entry], column: Column | None) -> list[Entry]:
+    """Best first by a column; those without a score last, in the order given, and what failed after them."""
+
+    def rank(entry: Entry) -> float:
+        found = standing(entry, column) if column else None
+        if found is None:
+            return math.inf
+        return -found.value if column and metric_meaning(column.metric).better == "higher" else found.value
+
+    return sorted(entries, key=lambda entry: (rank(entry), bool(entry.failure)))
+
+
+def best(entries: Sequence[Entry], column: Column) -> list[bool]:
+    """Which rows have the best score of a column, or one whose interval meets the best one's."""
+    found = [standing(entry, column) for entry in entries]
+    known = [cell for cell in found if cell is not None]
+    better = metric_meaning(column.metric).better
+    if not better or len(known) < 2:
+        return [False] * len(entries)
+    winner = min(known, key=lambda cell: -cell.value if better == "higher" else cell.value)
+    return [cell is not None and cell.low <= winner.high and winner.low <= cell.high for cell in found]
+
+
+def refusals(records: Sequence[Record]) -> list[str]:
+    """Why the runs must not be compared at all, each a sentence: their faces are of different things."""
+    return [
+        *unequal("different data (fingerprints", [record.data.get("fingerprint") for record in records]),
+        *unequal("faces of different sides (pixels", [record.run.get("side") for record in records]),
+    ]
+
+
+def unequal(what: str, values: Sequence[object]) -> list[str]:
+    """A sentence where the known ones of some values differ."""
+    known = list(dict.fromkeys(str(value) for value in values if value is not None))
+    return [f"The runs have {what} {', '.join(known)})."] if len(known) > 1 else []
+
+
+def disagreements(records: Sequence[Record]) -> list[str]:
+    """What has to be said aloud before the runs are compared, each a sentence; none if they can be as they stand."""
+    found = refusals(records)
+    found += unequal("different seeds in their grids (first and last", [grid_seeds(record) for record in records])
+    ways: dict[str, list[Column]] = {}
+    for column in columns(records):
+        ways.setdefault(column.score, []).append(column)
+    for name, several in ways.items():
+        if len(several) > 1:
+            protocols = [column.protocol for column in several]
+            differing = [part for part in parts_of(protocols) if len({repr(p.get(part)) for p in protocols}) > 1]
+            found.append(
+                f"{name} was measured in different ways: {', '.join(differing)}. Each way has a column of its own."
+            )
+    for part, values in machines(records).items():
+        if len(values) > 1:
+            found.append(f"Not trained alike, so times and speeds differ for that too: {part} {', '.join(values)}.")
+    old = [f"{record.name} at {seen:,} of {record.seen:,}" for record in records if (seen := judged_at(record))]
+    if old:
+        found.append(f"Judged before the newest checkpoint (images seen): {'; '.join(old)}.")
+    unfinished = [record.name for record in records if record.status.get("state") != "done"]
+    if unfinished:
+        found.append(f"Not finished: {', '.join(unfinished)}.")
+    return found
+
+
+def judged_at(record: Record) -> int | None:
+    """Images seen when a run was last judged, if it has a newer checkpoint; None otherwise."""
+    seens = [int(score["seen"]) for score in record.scores if is_number(score.get("seen"))]
+    newest = [int(path.name) for path in all_of(record.directory / "checkpoints")[:1]]
+    return max(seens) if seens and newest and max(seens) < newest[0] else None
+
+
+def machines(records: Sequence[Record]) -> Mapping[str, list[str]]:
+    """What the runs were trained on, each part with all its values; a baseline, which is fitted, does not count."""
+    trained = [record.environment for record in records if not record.run.get("fitted")]
+    found = {
+        part: list(dict.fromkeys(str(environment[part]) for environment in trained if part in environment))
+        for part in MACHINE
+    }
+    return {part: values for part, values in found.items() if values}
+
+
 def parameters(record: Record) -> int | None:
     """Learned numbers in the newest model of a run, or None where there is no checkpoint to look into."""
-    models = [path for path in record.directory.glob("checkpoints/*/model.safetensors") if path.parent.name.isdigit()]
-    for path in sorted(models, key=lambda path: -int(path.parent.name)):
+    models = [folder / "model.safetensors" for folder in (record.directory, *all_of(record.directory / "checkpoints"))]
+    for path in models:
         try:
             with safe_open(path, framework="np") as file:
                 names = [name for name in file.keys() if not name.endswith(BUFFERS)]  # noqa: SIM118 - not a mapping

@@ -9,55 +9,55 @@ import numpy as np
 
 from mien import durable
 from mien._version import __version__
-from mien.core import JSON
-from mien.errors import UsageError
+from mien.report.board import is_fitted, machine_line
 from mien.report.charts import chart, chart_data
-from mien.report.comparison import best, disagreements, interval, parameters, ranked, score_names, score_of
+from mien.report.comparison import Board, Column, Entry, Standing, best, parameters, standing
 from mien.report.html import Markup, document, join, tag
 from mien.report.meanings import metric_meaning
 from mien.report.numbers import duration, short
 from mien.report.page import tree
 from mien.report.pictures import Compressed, Picture, pictures
-from mien.report.record import Record, is_number, read_record
+from mien.report.record import Record, is_number, score_name
 from mien.report.series import COLOURS, Panel, score_series
+from mien.report.strips import ROW, SEEDS, Strip
 
 PAGE_BYTES = 4_000_000  # of pictures
 
 
-def write_leaderboard(runs: Sequence[Path], out: Path, title: str = "Leaderboard") -> Path:
-    """Write one self-contained page that compares `runs`. Raises DataError for what is no run, UsageError for none at all."""
-    if not runs:
-        raise UsageError("There is nothing to compare.", "No run was named.", "Name two run directories or more.")
-    records = ranked([read_record(run) for run in runs])
+def write_leaderboard(board: Board, strips: Sequence[Strip], out: Path, title: str = "Leaderboard") -> Path:
+    """Write one self-contained page that shows a comparison. `strips` are the faces of its runs, drawn now."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    durable.replace_text(out, leaderboard(records, title))
+    durable.replace_text(out, leaderboard(board, strips, title))
     return out
 
 
-def leaderboard(records: Sequence[Record], title: str) -> str:
-    """The page as text; `records` are in the order to show."""
-    share = PAGE_BYTES // len(records)
+def leaderboard(board: Board, strips: Sequence[Strip], title: str) -> str:
+    """The page as text."""
+    records = board.records
+    share = PAGE_BYTES // max(1, len(records))
     most = max(2, min(24, share // 40_000))
     compressed: Compressed = {}
     grids = [pictures(record.grids, compressed, most, share // most) for record in records]
     seens = [record.seen for record in records]
     panels = _panels(records)
     extent = (0.0, float(max([1, *seens])))
-    passports = [_passport(records, name) for name in score_names(records)]
+    machine = machine_line(records)
     body = join(
         tag(
             "header",
             tag("p", f"mien · {len(records)} runs", class_="overline"),
             tag("h1", title),
-            _alarm(records),
+            tag("p", f"Trained on {machine}.", class_="soft") if machine else None,
+            _alarm(board.alarms),
             class_="page-head",
         ),
         tag(
             "main",
-            tag("section", tag("h2", "Scores"), _table(records)),
-            tag("section", tag("h2", "Faces"), _faces(records, grids)) if any(grids) else None,
+            tag("section", tag("h2", "Scores"), _table(board)),
+            tag("section", tag("h2", "The same seeds"), _strips(strips)) if strips else None,
+            tag("section", tag("h2", "After equal time"), _faces(records, grids)) if any(grids) else None,
             tag("section", tag("h2", "Curves"), _curves(panels, extent)) if panels else None,
-            tag("section", tag("h2", "Passports"), *passports) if passports else None,
+            tag("section", tag("h2", "Protocols"), *map(_protocol, board.columns)) if board.columns else None,
         ),
         tag(
             "footer",
@@ -77,9 +77,8 @@ def leaderboard(records: Sequence[Record], title: str) -> str:
     return document(f"{title} · mien", body, ("curves.css", "leaderboard.css"), ("curves.js", "leaderboard.js"), data)
 
 
-def _alarm(records: Sequence[Record]) -> Markup | None:
-    """Loud, and first: why the numbers below must not be held against each other."""
-    lines = disagreements(records)
+def _alarm(lines: Sequence[str]) -> Markup | None:
+    """Loud, and first: what must be known before the numbers below are held against each other."""
     if not lines:
         return None
     return tag(
@@ -95,36 +94,31 @@ def _curves(panels: Sequence[Panel], extent: tuple[float, float]) -> Markup:
     return tag("div", *(chart(panel, index, extent) for index, panel in enumerate(panels)), class_="more")
 
 
-def _table(records: Sequence[Record]) -> Markup:
-    names = score_names(records)
-    winners = {name: best(records, name) for name in names}
-    rows = [
-        tag(
-            "tr",
-            tag("th", record.name, tag("small", str(record.run.get("preset", ""))), scope="row"),
-            *(_score_cell(name, score_of(record, name), winners[name][index]) for name in names),
-            _cell("Images seen", f"{record.seen:,}"),
-            _cell("Time", duration(record.seconds)),
-            _cell("Images a second", f"{record.seen / record.seconds:,.0f}" if record.seconds else "unknown"),
-            _cell("Parameters", f"{count:,}" if (count := parameters(record)) is not None else "unknown"),
-        )
-        for index, record in enumerate(records)
-    ]
-    columns = [tag("th", "Run", scope="col")]
-    for name in names:
-        metric = next(str(score["metric"]) for record in records if (score := score_of(record, name)) is not None)
-        better = metric_meaning(metric).better
-        columns.append(
-            tag("th", name, tag("small", f"{better} is better") if better else None, scope="col", class_="number")
-        )
-    columns += [
+def _table(board: Board) -> Markup:
+    winners = [best(board.entries, column) for column in board.columns]
+    rows = []
+    for index, entry in enumerate(board.entries):
+        cells = [
+            _score_cell(column, standing(entry, column), winners[number][index])
+            for number, column in enumerate(board.columns)
+        ]
+        several = f" · mean of {len(entry.records)} seeds, brackets hold their range" if len(entry.records) > 1 else ""
+        beneath = tag("small", f"{entry.preset}{several}") if several or entry.preset != entry.name else None
+        why = tag("small", entry.failure, class_="failure") if entry.failure else None
+        rows.append(tag("tr", tag("th", entry.name, beneath, why, scope="row"), *cells, *_facts(entry)))
+        for record in entry.records if several else ():
+            alone = Entry(name=record.name, preset=entry.preset, records=(record,))
+            cells = [_score_cell(column, standing(alone, column), False) for column in board.columns]
+            rows.append(tag("tr", tag("th", record.name, scope="row"), *cells, *_facts(alone), class_="seed"))
+    headings = [tag("th", "Run", scope="col"), *map(_heading, board.columns)]
+    headings += [
         tag("th", name, scope="col", class_="number")
         for name in ("Images seen", "Time", "Images a second", "Parameters")
     ]
-    caption = "Best first. Bold: the best, and whatever its interval cannot be told from; brackets hold the intervals."
+    caption = "Best first. Bold: the best, and whatever its interval cannot be told from; brackets hold 95% intervals."
     return tag(
         "div",
-        tag("table", tag("caption", caption), tag("thead", tag("tr", *columns)), tag("tbody", *rows), class_="board"),
+        tag("table", tag("caption", caption), tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="board"),
         class_="scroll",
         role="region",
         aria_label="Scores of all runs",
@@ -132,19 +126,50 @@ def _table(records: Sequence[Record]) -> Markup:
     )
 
 
+def _heading(column: Column) -> Markup:
+    better = metric_meaning(column.metric).better
+    text = join(column.name, tag("small", f"{better} is better") if better else None)
+    return tag("th", text, scope="col", class_="number", title=metric_meaning(column.metric).text or None)
+
+
+def _facts(entry: Entry) -> list[Markup]:
+    if not entry.records:
+        return [_cell(name, "", "soft") for name in ("Images seen", "Time", "Images a second", "Parameters")]
+    speed = f"{entry.seen / entry.seconds:,.0f}" if entry.seconds and not is_fitted(entry) else "unknown"
+    count = parameters(entry.records[0])
+    return [
+        _cell("Images seen", f"{entry.seen:,.0f}"),
+        _cell("Time", duration(entry.seconds)),
+        _cell("Images a second", "fitted" if is_fitted(entry) else speed),
+        _cell("Parameters", "unknown" if count is None else f"{count:,}"),
+    ]
+
+
 def _cell(name: str, text: object, kind: str = "") -> Markup:
     return tag("td", text, class_=f"number {kind}".strip(), data_name=name)
 
 
-def _score_cell(name: str, score: JSON | None, wins: bool) -> Markup:
-    if score is None:
-        return _cell(name, "not measured", "soft")
-    if not is_number(score.get("value")):
-        return _cell(name, "not a number", "soft")
-    low, high = interval(score)
-    shown = tag("small", f"[{short(low)}, {short(high)}]") if high > low else None
-    number = f"{score['value']:.4g}"
-    return _cell(name, join(tag("b", number) if wins else number, shown))
+def _score_cell(column: Column, found: Standing | None, wins: bool) -> Markup:
+    if found is None:
+        return _cell(column.name, "not measured", "soft")
+    shown = tag("small", f"[{short(found.low)}, {short(found.high)}]") if found.high > found.low else None
+    number = f"{found.value:.4g}"
+    return _cell(column.name, join(tag("b", number) if wins else number, shown))
+
+
+def _strips(strips: Sequence[Strip]) -> Markup:
+    """A line of faces for each run: a seed stands in the same place of every line."""
+    lines = []
+    for strip in strips:
+        faces = [
+            tag("img", src=source, width=width, height=height, decoding="sync",
+                alt=f"{strip.name}: faces of seeds {SEEDS[index * ROW]} to {SEEDS[index * ROW] + ROW - 1}")
+            for index, (source, width, height) in enumerate(strip.pictures)
+        ]  # fmt: skip
+        shown = tag("div", *faces) if faces else tag("p", strip.missing, class_="soft")
+        lines.append(tag("figure", tag("figcaption", strip.name), shown, class_="strip"))
+    hint = f"Seeds {SEEDS[0]} to {SEEDS[-1]}, drawn by the newest model of each run when this page was written."
+    return join(*lines, tag("p", hint, class_="hint"))
 
 
 def _faces(records: Sequence[Record], grids: Sequence[Sequence[Picture]]) -> Markup:
@@ -176,27 +201,22 @@ def _faces(records: Sequence[Record], grids: Sequence[Sequence[Picture]]) -> Mar
 
 def _panels(records: Sequence[Record]) -> list[Panel]:
     """A panel for each score that was measured at least twice in some run; a curve for each run."""
-    found = []
-    for name in score_names(records):
-        curves = [(record, score_series(record.scores, name, record.name)) for record in records[:COLOURS]]
-        series = tuple(curve for _, curve in curves if len(curve.seen))
+    found, metrics = [], {score_name(score): str(score["metric"]) for record in records for score in record.scores}
+    for name, metric in metrics.items():
+        series = tuple(
+            curve for record in records[:COLOURS] if len((curve := score_series(record.scores, name, record.name)).seen)
+        )
         if any(len(curve.seen) > 1 for curve in series):
-            metric = next(str(score["metric"]) for record in records if (score := score_of(record, name)) is not None)
             meaning = metric_meaning(metric)
             found.append(Panel(f"score-{name}", f"{meaning.title}, {name}".lstrip(", "), meaning.text, series))
     return found
 
 
-def _passport(records: Sequence[Record], name: str) -> Markup:
-    """What was done to get the scores of one name, once where all agree."""
-    passports = {record.name: (score_of(record, name) or {}).get("passport") for record in records}
-    known = {run: passport for run, passport in passports.items() if isinstance(passport, dict)}
-    alike = len({repr(sorted(passport.items())) for passport in known.values()}) == 1
-    shown = dict([next(iter(known.items()))]) if alike else known
-    parts = [
-        join(tag("p", run, class_="soft") if not alike else None, tree(passport)) for run, passport in shown.items()
-    ]
-    return tag("details", tag("summary", name), *parts) if parts else tag("p", f"{name}: no passport", class_="soft")
+def _protocol(column: Column) -> Markup:
+    """How the scores of a column were measured."""
+    if not column.protocol:
+        return tag("p", f"{column.name}: no passport", class_="soft")
+    return tag("details", tag("summary", column.name), tree(column.protocol))
 
 
 def _second(record: Record, seen: int) -> float:

@@ -35,16 +35,22 @@ METRICS = {
     "memorisation": Meaning(
         "Memorisation", "lower", "Whether made faces are closer to training faces than unseen real faces are: copies."
     ),
+    "memorisation_pixels": Meaning(
+        "Memorisation, pixels", "lower", "The same in pixels: copies that differ in nothing a network would notice."
+    ),
+    "memorisation_identity": Meaning(
+        "Memorisation, identity", "lower", "The same by who the faces are: people of the training data, made again."
+    ),
     "diversity": Meaning(
         "Diversity (LPIPS)", "higher", "How different two made faces look on average; near 0 is collapse."
     ),
-    "l1": Meaning(
+    "reconstruction_l1": Meaning(
         "Reconstruction, L1", "lower", "The mean error of a pixel after encoding a face and decoding it again."
     ),
-    "lpips": Meaning(
+    "reconstruction_lpips": Meaning(
         "Reconstruction, LPIPS", "lower", "How different a face looks after encoding and decoding it again."
     ),
-    "smoothness": Meaning("Path length (PPL)", "lower", "How abruptly a face changes along a walk between two seeds."),
+    "ppl": Meaning("Path length (PPL)", "lower", "How abruptly a face changes along a walk between two seeds."),
 }
 
 STATS = {

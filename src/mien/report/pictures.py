@@ -51,14 +51,19 @@ def pictures(
 
 
 def compress(seen: int, path: Path, most_bytes: int) -> Picture:
-    """A picture as WebP of at most `most_bytes`: coarser first, then smaller."""
+    """A grid as a page shows it, at most `most_bytes` large."""
     with Image.open(path) as image:
-        shown = image.convert("RGB")
+        source, width, height = inline(image, most_bytes)
+    return Picture(seen, source, width, height)
+
+
+def inline(image: Image.Image, most_bytes: int) -> tuple[str, int, int]:
+    """A picture as the data URI of a WebP of at most `most_bytes`, its width and its height: coarser first, then smaller."""
+    shown = image.convert("RGB")
     while True:
         for quality in (84, 70, 55):
             buffer = io.BytesIO()
             shown.save(buffer, format="WEBP", quality=quality, method=2)
             if buffer.tell() <= most_bytes:
-                source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-                return Picture(seen, source, *shown.size)
+                return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", *shown.size
         shown = shown.resize((round(shown.width * 0.75), round(shown.height * 0.75)), Image.Resampling.LANCZOS)

@@ -14,9 +14,8 @@ from rich.console import Console
 from mien.errors import UsageError
 
 
-def call(function: Callable[..., Any], arguments: Sequence[str]) -> Any:
-    """Call `function` with flags parsed from `arguments`. Raises UsageError for flags that do not fit."""
-    name = function.__name__.replace("_", " ")
+def call(function: Callable[..., Any], arguments: Sequence[str], name: str) -> Any:
+    """Call the `function` of the verb `name` with flags parsed from `arguments`. Raises UsageError for flags that do not fit."""
     app = App(
         name=f"mien {name}",
         help_format="markdown",
