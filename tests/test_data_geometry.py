@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.data.containers import Refused
 from mien.data.cutting import Cutter, Cutting
 from mien.data.geometry import CROPS, cut, find_crop
+from mien.data.reading import Refused
 from mien.errors import UsageError
 from tests.data_torture import face, saved
 

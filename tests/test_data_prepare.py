@@ -19,12 +19,13 @@ from PIL import Image
 from mien.__main__ import main
 from mien.data import Preparation, find_source, open_data, prepare
 from mien.data import crew as crew_module
-from mien.data.crew import make_shards
+from mien.data.assembly import Assembly
+from mien.data.crew import Crew
 from mien.data.cutting import Cutting
 from mien.data.duplicates import near, signature
 from mien.data.pack import Pack
+from mien.data.shard import Shard
 from mien.data.source import Listing, Source
-from mien.data.worker import Shard
 from mien.errors import DataError, Locked, MienError, StorageError
 from tests.data_torture import face, saved
 
@@ -101,7 +102,7 @@ def test_finished_shards_are_not_made_again(tmp_path: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mien.data.preparation.assemble", stop_after_the_shards)
+        patch.setattr("mien.data.assembly.Assembly.finish", stop_after_the_shards)
         with pytest.raises(KeyboardInterrupt):
             made(folder, tmp_path / "a.pack")
     partial = next(tmp_path.glob(".a.pack.*.partial"))
@@ -110,13 +111,12 @@ def test_finished_shards_are_not_made_again(tmp_path: Path, monkeypatch: pytest.
     shards[2].unlink()
     stamps = {path: path.stat().st_mtime_ns for path in shards if path.exists()}
 
-    def look(*arguments: object) -> Pack:
+    def look(assembly: Assembly, force: bool) -> Pack:
         assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items()) and shards[2].exists()
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(assembly, force)
 
-    from mien.data.preparation import assemble as real
-
-    monkeypatch.setattr("mien.data.preparation.assemble", look)
+    real = Assembly.finish
+    monkeypatch.setattr(Assembly, "finish", look)
     assert made(folder, tmp_path / "a.pack").fingerprint == reference.fingerprint
     assert not list(tmp_path.glob(".*.partial"))
 
@@ -210,6 +210,7 @@ class Deadly(Source):
         raise AssertionError(address)
 
 
+CUTTING = Cutting(side=16, crop="center", resampler="lanczos")
 DEADLY = """
 import os, sys, time
 from mien.data import worker
@@ -219,7 +220,7 @@ class Source:
         if address == "crash": os.kill(os.getpid(), 11)
         if address == "hang": time.sleep(60)
         return saved(face(), "PNG")
-worker.open_source = lambda specification: Source()
+worker.open_reader = lambda specification: Source()
 worker.main()
 """
 
@@ -229,7 +230,8 @@ def test_a_file_that_kills_or_hangs_a_decoder_costs_one_file(tmp_path: Path, mon
     monkeypatch.setattr(crew_module, "COMMAND", [sys.executable, "-c", DEADLY])
     shards = {0: ["a", "crash", "b"], 1: ["c"], 2: ["d", "hang", "e", "crash"], 3: ["f"]}
     begun: list[int] = []
-    make_shards(tmp_path, shards, Deadly(), Cutting(side=16, crop="center", resampler="lanczos"), 2, begun.append)
+    with Crew(2) as crew:
+        crew.make_shards(tmp_path, shards, Deadly(), CUTTING, begun.append)
     outcomes = [Shard.load(tmp_path / f"shard-{number:06d}") for number in range(4)]
     assert [outcome.kept for outcome in outcomes] == [[0, 2], [0], [0, 2], [0]]
     reasons = {tuple(item) for outcome in outcomes for item in outcome.refused}
@@ -241,14 +243,14 @@ def test_a_full_disk_is_no_fault_of_an_image(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(
         crew_module, "COMMAND", [sys.executable, "-c", DEADLY.replace("worker.main()", f"{full}\nworker.main()")]
     )
-    with pytest.raises(StorageError, match="No space left"):
-        make_shards(tmp_path, {0: ["a"]}, Deadly(), Cutting(side=16, crop="center", resampler="lanczos"), 1, print)
+    with pytest.raises(StorageError, match="No space left"), Crew(1) as crew:
+        crew.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
 
 
 def test_workers_that_cannot_start_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew_module, "COMMAND", [sys.executable, "-c", "raise SystemExit(1)"])
-    with pytest.raises(MienError, match="could not start"):
-        make_shards(tmp_path, {0: ["a"]}, Deadly(), Cutting(side=16, crop="center", resampler="lanczos"), 1, print)
+    with pytest.raises(MienError, match="could not start"), Crew(1) as crew:
+        crew.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
 
 
 def test_duplicates_are_found_exact_and_near(tmp_path: Path) -> None:

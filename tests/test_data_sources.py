@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from mien.data import Preparation, find_source, prepare
-from mien.data.containers import Refused
 from mien.data.pack import Pack
+from mien.data.reading import Refused
 from mien.data.source import Listing, Source
 from mien.data.stylegan import write_zip
 from mien.errors import DataError, Untrusted

@@ -15,8 +15,8 @@ from PIL import Image
 
 from mien.data import Preparation, find_source, prepare
 from mien.data.check import check
-from mien.data.containers import Refused
 from mien.data.decode import decode
+from mien.data.reading import Refused
 from mien.errors import DataError
 from tests.data_torture import ACCEPTED, face, png_header, saved, text_bomb, torture_files, write_torture
 
@@ -49,11 +49,12 @@ def test_check_classifies_every_file(torture: tuple[Path, dict[str, str]]) -> No
 
 def test_decoding_them_all_takes_little_memory(torture: tuple[Path, dict[str, str]]) -> None:
     program = (
-        "import sys, pathlib, re; from mien.data.containers import Folder, Refused; from mien.data.decode import decode\n"
+        "import sys, pathlib, re\n"
+        "from mien.data.containers import Folder; from mien.data.reading import Refused; from mien.data.decode import decode\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
         "folder, before = Folder(pathlib.Path(sys.argv[1])), peak()\n"
         "for member in folder.members():\n"
-        "    try: decode(folder.read(folder.address(member.name)))\n"
+        "    try: decode(folder.read(member.name))\n"
         "    except Refused: pass\n"
         "print((peak() - before) // 1024)"
     )

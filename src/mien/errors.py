@@ -17,7 +17,6 @@ Every error is three parts: what happened, why, and what to do about it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -77,6 +76,8 @@ class Interrupted(MienError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown name: the closest known ones, or all of them."""
+    import difflib  # not for the workers of a preparation, which start faster without
+
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:

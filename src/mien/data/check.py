@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mien.data.crew import shard_path
+from mien.data.assembly import Outcome, collect
+from mien.data.crew import Crew
 from mien.data.labels import count_labels
 from mien.data.pack import Images
 from mien.data.planning import Plan, Preparation, plan
-from mien.data.preparation import Outcome, collect, decode_share
+from mien.data.preparation import cores, decode_share
+from mien.data.shard import Shard, shard_path
 from mien.data.source import Source
-from mien.data.worker import Shard
 
 SHEET = 100  # images on a contact sheet
 
@@ -58,10 +59,9 @@ class Examination:
 
 def check(source: Source, preparation: Preparation, workers: int | None = None) -> Examination:
     """Decode and cut every image once, keep nothing on disk. Raises DataError when the source holds no images."""
-    todo = plan(source, replace(preparation, dedupe=True))
-    with tempfile.TemporaryDirectory(prefix="mien-check-") as name:
-        folder = Path(name)
-        decode_share(todo, folder, workers)
+    with tempfile.TemporaryDirectory(prefix="mien-check-") as name, Crew(workers or cores()) as crew:
+        todo, folder = plan(source, replace(preparation, dedupe=True)), Path(name)
+        decode_share(todo, folder, crew)
         outcome = collect(todo, folder)
         return Examination(todo, outcome, sample(todo, folder, outcome))
 

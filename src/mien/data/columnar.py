@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mien.data import tables
-from mien.data.containers import Refused, read_file
 from mien.data.layouts import with_table
+from mien.data.reading import Refused, read_file
 from mien.data.source import Listing, Source, stamp_of
 from mien.errors import DataError, Untrusted, UsageError
 

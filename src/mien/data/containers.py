@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import lzma
 import os
-import posixpath
-import stat
 import tarfile
 import zipfile
 import zlib
@@ -17,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
+from mien.data.reading import FileReader, Reader, TarReader, ZipReader
 from mien.data.weights import cache_folder
 from mien.durable import replacing
 from mien.errors import Untrusted
 
-MAX_BYTES = 100_000_000  # of one file; above it, no photograph
 PHOTOGRAPHS = "jpg jpeg jpe jfif png apng webp bmp dib gif tif tiff ppm pgm pbm pnm avif jp2 j2k"
 NOT_READ = (
     "heic heif jxl svg eps fits fit psd raw dng cr2 nef arw"  # listed, so that they are refused and not overlooked
@@ -33,10 +30,6 @@ IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in (*PHOTOGRAPHS.split(), *NO
 
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 MOST_INFLATION = 100  # times its size that a compressed tar may grow to; photographs hardly shrink
-
-
-class Refused(Exception):
-    """Why one image cannot be used. Counted and named, never fatal."""
 
 
 class Member(NamedTuple):
@@ -58,19 +51,35 @@ class Container(ABC):
 
     @abstractmethod
     def address(self, name: str) -> str:
-        """What `read` takes for a member: where it lies, for a process that has not listed the container."""
+        """What its reader takes for a member: where it lies, for a process that has not listed the container."""
 
+    @property
     @abstractmethod
-    def read(self, address: str) -> bytes:
-        """One file's bytes. Raises Refused when it cannot be read or is too large to be a photograph."""
+    def reader(self) -> Reader:
+        """Reads members by their addresses."""
+
+    def read(self, name: str) -> bytes:
+        """A member's bytes. Raises Refused when they cannot be had."""
+        return self.reader.read(self.address(name))
+
+    @property
+    def specification(self) -> dict[str, str]:
+        """What `open_reader` needs beside the kind."""
+        return {"path": str(self.path.absolute())}
+
+
+def base_name(name: str) -> str:
+    """The last part of a name with forward slashes: `posixpath.basename` in a third of the time."""
+    return name.rpartition("/")[2]
 
 
 def images_in(members: list[Member]) -> tuple[list[Member], dict[str, int]]:
     """The members named like images, and how many others there are by suffix."""
     images, others = [], Counter[str]()
     for member in members:
-        name = posixpath.basename(member.name)
-        suffix = posixpath.splitext(name)[1].lower()
+        name = base_name(member.name)
+        stem, _, suffix = name.rpartition(".")
+        suffix = f".{suffix.lower()}" if stem.strip(".") else ""  # a name may begin with dots
         if suffix in IMAGE_SUFFIXES and not name.startswith("._") and "__MACOSX/" not in member.name:
             images.append(member)
         else:
@@ -110,8 +119,9 @@ class Folder(Container):
     def address(self, name: str) -> str:
         return name
 
-    def read(self, address: str) -> bytes:
-        return read_file(self.path / address)
+    @cached_property
+    def reader(self) -> Reader:
+        return FileReader(self.path)
 
 
 class FileList(Container):
@@ -134,8 +144,9 @@ class FileList(Container):
     def address(self, name: str) -> str:
         return name
 
-    def read(self, address: str) -> bytes:
-        return read_file(self.path.parent / address)
+    @cached_property
+    def reader(self) -> Reader:
+        return FileReader(self.path.parent)
 
 
 def lines(path: Path) -> list[str]:
@@ -145,11 +156,7 @@ def lines(path: Path) -> list[str]:
 
 
 class ZipContainer(Container):
-    """A ZIP archive.
-
-    An address holds what it takes to read a member, so that workers need not parse the archive's directory: with many
-    members that takes long, and more memory than everything else.
-    """
+    """A ZIP archive."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -178,33 +185,12 @@ class ZipContainer(Container):
         return sorted(Member(name, place[3], place[4]) for name, place in self._directory.items())
 
     def address(self, name: str) -> str:
-        return " ".join(map(str, self._directory[name]))
+        offset, method, packed_size, size, checksum, encrypted = self._directory[name]
+        return f"{offset} {method} {packed_size} {size} {checksum} {encrypted}"
 
     @cached_property
-    def _file(self) -> BinaryIO:
-        return self.path.open("rb")
-
-    def read(self, address: str) -> bytes:
-        offset, method, packed_size, size, checksum, encrypted = map(int, address.split())
-        if encrypted:
-            raise Refused("encrypted in the archive")
-        check_size(max(size, packed_size))
-        self._file.seek(offset)
-        header = self._file.read(30)
-        if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise Refused("damaged in the archive: no header where the directory says")
-        self._file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
-        data = self._file.read(packed_size)
-        if method == zipfile.ZIP_DEFLATED:
-            try:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
-            except zlib.error as error:
-                raise Refused(f"damaged in the archive: {error}") from error
-        elif method != zipfile.ZIP_STORED:
-            raise Refused(f"packed by method {method}, which is not read: only stored and deflated are")
-        if len(data) != size or zlib.crc32(data) != checksum:
-            raise Refused("damaged in the archive: its checksum differs")
-        return data
+    def reader(self) -> Reader:
+        return ZipReader(self.path)
 
 
 class TarContainer(Container):
@@ -248,37 +234,13 @@ class TarContainer(Container):
         info = self._members[name]
         return f"{info.offset_data} {info.size}"
 
-    def read(self, address: str) -> bytes:
-        offset, size = map(int, address.split())
-        check_size(size)
-        with self._plain.open("rb") as file:
-            file.seek(offset)
-            data = file.read(size)
-        if len(data) != size:
-            raise Refused("cut off in the archive")
-        return data
+    @cached_property
+    def reader(self) -> Reader:
+        return TarReader(self._plain)
 
-
-def check_size(size: int) -> None:
-    if size > MAX_BYTES:
-        raise Refused(f"larger than {MAX_BYTES // 1_000_000} MB")
-    if size == 0:
-        raise Refused("empty")
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a regular file. Never opens anything else, because a pipe would block."""
-    try:
-        info = path.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise Refused("not a regular file")
-        check_size(info.st_size)
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise Refused("a broken link" if path.is_symlink() else "missing") from None
-    except OSError as error:
-        reason = "a loop of links" if error.errno == errno.ELOOP else f"unreadable: {error.strerror}"
-        raise Refused(reason) from error
+    @property
+    def specification(self) -> dict[str, str]:
+        return {**super().specification, "plain": str(self._plain.absolute())}
 
 
 def describe(entry: os.DirEntry[str], prefix: str) -> Member:

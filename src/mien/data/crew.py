@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mien.data.cutting import Cutting
+from mien.data.shard import shard_path
 from mien.data.source import Landmarks, Source
 from mien.data.worker import job_line
 from mien.errors import MienError, StorageError
@@ -39,9 +40,12 @@ class Worker:
 
     def give(self, shard: int, line: str) -> None:
         assert self.process.stdin is not None
+        if not self.shards:  # it has had nothing to say
+            self.last_sign = time.monotonic()
         self.shards.append(shard)
-        self.process.stdin.write(line.encode())
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it is dead, and will be missed when it is listened to
+            self.process.stdin.write(line.encode())
+            self.process.stdin.flush()
 
     def hear(self) -> list[str]:
         """The lines said since the last call; raises EOFError when the process is gone."""
@@ -53,9 +57,9 @@ class Worker:
         *lines, self._rest = (self._rest + data).split(b"\n")
         return [line.decode() for line in lines]
 
-    def dismiss(self, gently: bool) -> None:
-        if not gently:
-            self.process.kill()
+    def dismiss(self) -> None:
+        """End it. What it has finished is on the disk."""
+        self.process.kill()
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it died with words of ours unread
             self.process.stdin.close()
@@ -63,65 +67,58 @@ class Worker:
         self.process.stdout.close()
 
 
-def make_shards(
-    folder: Path,
-    shards: dict[int, Sequence[str]],
-    source: Source,
-    cutting: Cutting,
-    workers: int,
-    on_images: Callable[[int], object],
-    landmarks: Mapping[int, Landmarks] | None = None,
-) -> None:
-    """Make the files of `shards` (number -> names) in `folder`; `on_images` hears how many more images were begun.
+class Crew:
+    """The workers of one preparation. Leaving the `with` block dismisses them, whatever they are at."""
 
-    `landmarks` has those of each shard's images, where the source knows them and they are asked for.
-    """
-    waiting, marks = deque(sorted(shards)), landmarks or {}
-    lost: dict[int, dict[int, str]] = {shard: {} for shard in shards}
-    crew: dict[int, Worker] = {}
-    selector = selectors.DefaultSelector()
-    deaths_without_work = 0
+    def __init__(self, most: int) -> None:
+        """`most` workers at a time. The first starts at once, while the caller still looks at the source."""
+        self.most = most
+        self._workers: dict[int, Worker] = {}  # by the descriptor of their words
+        self._selector = selectors.DefaultSelector()
+        self._deaths_without_work = 0
+        self._hire()
 
-    def hand_out(worker: Worker) -> None:
-        while waiting and len(worker.shards) < 2:
-            shard = waiting.popleft()
-            path = shard_path(folder, shard)
-            worker.give(shard, job_line(shard, path, source, shards[shard], cutting, lost[shard], marks.get(shard)))
+    def make_shards(
+        self,
+        folder: Path,
+        shards: dict[int, Sequence[str]],
+        source: Source,
+        cutting: Cutting,
+        on_images: Callable[[int], object],
+        landmarks: Mapping[int, Landmarks] | None = None,
+    ) -> None:
+        """Make the files of `shards` (number -> names) in `folder`.
 
-    def hire() -> None:
-        worker = Worker()
-        assert worker.process.stdout is not None
-        crew[worker.process.stdout.fileno()] = worker
-        selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-        hand_out(worker)
+        `on_images` hears several times a second how many more images were begun. `landmarks` has those of each shard's images,
+        where the source knows them and they are asked for.
+        """
+        waiting, marks = deque(sorted(shards)), landmarks or {}
+        lost: dict[int, dict[int, str]] = {shard: {} for shard in shards}
 
-    def replace(worker: Worker, reason: str) -> None:
-        """After a death: the image it was at is refused, its shards wait again."""
-        nonlocal deaths_without_work
-        assert worker.process.stdout is not None
-        selector.unregister(worker.process.stdout)
-        del crew[worker.process.stdout.fileno()]
-        worker.dismiss(gently=False)
-        if worker.position < 0:
-            deaths_without_work += 1
-            if deaths_without_work > 3:
-                raise MienError(
-                    "A worker process could not start.", f"It {reason}.", "Run again with --workers 1 and --debug."
-                )
-        elif worker.shards:
-            lost[worker.shards[0]][worker.position] = reason
-        waiting.extendleft(reversed(worker.shards))
-        if waiting:
-            hire()
+        def hand_out(worker: Worker) -> None:
+            while waiting and len(worker.shards) < 2:
+                shard = waiting.popleft()
+                path = shard_path(folder, shard)
+                worker.give(shard, job_line(shard, path, source, shards[shard], cutting, lost[shard], marks.get(shard)))
 
-    try:
-        for _ in range(min(workers, len(waiting))):
-            hire()
-        while any(worker.shards for worker in crew.values()):
-            for key, _ in selector.select(timeout=1.0):
+        def replace(worker: Worker, reason: str) -> None:
+            """After a death: the image it was at is refused, its shards wait again."""
+            self._bury(worker, reason)
+            if worker.shards and worker.position >= 0:
+                lost[worker.shards[0]][worker.position] = reason
+            waiting.extendleft(reversed(worker.shards))
+            if waiting:
+                hand_out(self._hire())
+
+        for worker in [*self._workers.values()]:
+            hand_out(worker)
+        while waiting and len(self._workers) < self.most:
+            hand_out(self._hire())
+        while any(worker.shards for worker in self._workers.values()):
+            begun = 0
+            for key, _ in self._selector.select(timeout=1.0):
                 worker = key.data
                 try:
-                    begun = 0
                     for line in worker.hear():
                         word, _, rest = line.partition(" ")
                         if word == "START":
@@ -129,6 +126,7 @@ def make_shards(
                             begun += 1
                         elif word == "DONE":
                             worker.shards.popleft()
+                            worker.position = -1
                             hand_out(worker)
                         elif word == "FAILED":
                             raise StorageError(
@@ -136,21 +134,37 @@ def make_shards(
                                 rest,
                                 "Finished shards are kept: run the same command again.",
                             )
-                    on_images(begun)
-                except (EOFError, BrokenPipeError):
+                except EOFError:
                     replace(worker, "ended the decoder")
+            on_images(begun)
             time.sleep(PAUSE)
             now = time.monotonic()
-            for worker in [w for w in crew.values() if w.shards and now - w.last_sign > PATIENCE]:
+            for worker in [w for w in self._workers.values() if w.shards and now - w.last_sign > PATIENCE]:
                 replace(worker, f"took longer than {PATIENCE:.0f} s to decode")
-        for worker in crew.values():
-            worker.dismiss(gently=True)
-        crew.clear()
-    finally:
-        for worker in crew.values():
-            worker.dismiss(gently=False)
-        selector.close()
 
+    def _hire(self) -> Worker:
+        worker = Worker()
+        assert worker.process.stdout is not None
+        self._workers[worker.process.stdout.fileno()] = worker
+        self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        return worker
 
-def shard_path(folder: Path, shard: int) -> Path:
-    return folder / f"shard-{shard:06d}"
+    def _bury(self, worker: Worker, reason: str) -> None:
+        assert worker.process.stdout is not None
+        self._selector.unregister(worker.process.stdout)
+        del self._workers[worker.process.stdout.fileno()]
+        worker.dismiss()
+        if worker.position < 0:
+            self._deaths_without_work += 1
+            if self._deaths_without_work > 3:
+                raise MienError(
+                    "A worker process could not start.", f"It {reason}.", "Run again with --workers 1 and --debug."
+                )
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.dismiss()
+        self._selector.close()

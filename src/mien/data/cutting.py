@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
-from mien.data.align import Aligner, Template
-from mien.data.containers import Refused
 from mien.data.decode import decode
 from mien.data.geometry import Box, cut, find_crop, is_scaled
-from mien.data.matte import Matte
-from mien.data.source import Landmarks
-from mien.data.warp import Points, opencv
+from mien.data.reading import Refused
+
+if (
+    TYPE_CHECKING
+):  # what finds faces and people is loaded by those who look for them: a worker starts in a third of the time
+    from mien.data.align import Aligner
+    from mien.data.matte import Matte
+    from mien.data.source import Landmarks
+    from mien.data.warp import Points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,7 @@ class Cutter:
     def __init__(self, cutting: Cutting) -> None:
         self.cutting = cutting
         self._crop = find_crop(cutting.crop, cutting.box)
+        self._box = lru_cache(maxsize=256)(self._find_box)  # most pictures of a source have one size
 
     def make(self, data: bytes, landmarks: Landmarks | None = None) -> Made:
         """One file's bytes -> its finished image. Raises Refused with the reason.
@@ -71,10 +75,9 @@ class Cutter:
         if self._crop.finds_face:
             return self._aligned(image, notes, landmarks)
         size, side = image.size, self.cutting.side
-        box = self._crop.box(*size)
+        box, geometry = self._box(size)
         if min(box[2] - box[0], box[3] - box[1]) < side:
             notes = (*notes, "enlarged")
-        geometry = ",".join(map(str, box))
         if self._matte is not None:  # before the cut: shoulders help to tell who stands before what
             image.thumbnail((MATTE_SIDE, MATTE_SIDE), Image.Resampling.LANCZOS)
             scale = (image.width / size[0], image.height / size[1])
@@ -82,9 +85,16 @@ class Cutter:
             image, box = self._matte.apply(image), (left, top, right, bottom)
         return Made(cut(image, box, side, self.cutting.resampler), geometry, size, notes)
 
+    def _find_box(self, size: tuple[int, int]) -> tuple[Box, str]:
+        """The box in a picture of this size, also in words. Raises Refused when there is none."""
+        box = self._crop.box(*size)
+        return box, ",".join(map(str, box))
+
     def load(self) -> None:
         """Load what the cut needs, so that a missing package or file is told before the work begins."""
         if self._crop.finds_face and self.cutting.landmarks_of is not None:
+            from mien.data.warp import opencv
+
             opencv()  # and the networks only if it comes to that
         elif self._crop.finds_face:
             self._aligner.load()
@@ -93,10 +103,16 @@ class Cutter:
 
     @cached_property
     def _matte(self) -> Matte | None:
-        return None if self.cutting.matte is None else Matte(self.cutting.matte)
+        if self.cutting.matte is None:
+            return None
+        from mien.data.matte import Matte
+
+        return Matte(self.cutting.matte)
 
     @cached_property
     def _aligner(self) -> Aligner:
+        from mien.data.align import Aligner, Template
+
         template = Template(eye_distance=self.cutting.eye_distance, eye_height=self.cutting.eye_height)
         side = self.cutting.side if self._matte is None else max(self.cutting.side, FACE_MATTE_SIDE)
         return Aligner(side, template)
@@ -106,7 +122,9 @@ class Cutter:
         of = self.cutting.landmarks_of
         if of is None or landmarks is None or not is_scaled(size, of):
             return None
-        points = landmarks.astype(np.float64) * size
+        import numpy as np
+
+        points: Points = landmarks.astype(np.float64) * size
         return points if np.linalg.norm(points[1] - points[0]) > 1 else None  # not for NaN, nor for a line of zeros
 
     def _aligned(self, image: Image.Image, notes: tuple[str, ...], landmarks: Landmarks | None) -> Made:

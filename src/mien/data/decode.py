@@ -11,12 +11,15 @@ import struct
 import warnings
 import zlib
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from mien.data.containers import Refused
+from mien.data.jpeg import decode_plain
+from mien.data.reading import Refused
+
+if TYPE_CHECKING:
+    from PIL import ImageCms  # loaded where they are needed, as numpy is: workers start faster without
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 50_000_000  # larger ones are refused before they are decoded: 200 MB of memory each
@@ -33,6 +36,9 @@ class Decoded(NamedTuple):
 
 def decode(data: bytes, background: str = "white") -> Decoded:
     """The image in `data`, upright, in sRGB, without alpha. Raises Refused with the reason."""
+    plain = decode_plain(data, MIN_SIDE, DRAFT_PIXELS)
+    if plain is not None:
+        return Decoded(plain, ())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of sizes and damaged metadata; both are judged here
@@ -64,6 +70,8 @@ def _decode(image: Image.Image, background: str) -> Decoded:
     orientation = image.getexif().get(0x0112, 1) if image.format != "BMP" else 1
     image.load()
     if orientation in range(2, 9):
+        from PIL import ImageOps
+
         image = ImageOps.exif_transpose(image)
         notes.append("rotated by EXIF")
     profile = image.info.get("icc_profile")
@@ -83,6 +91,8 @@ def _without_alpha(image: Image.Image, background: str, notes: list[str]) -> Ima
         return _from_deep_grey(image)
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     if has_alpha:
+        from PIL import ImageColor
+
         notes.append("alpha composed")
         foreground = image.convert("RGBA")
         canvas = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
@@ -92,6 +102,8 @@ def _without_alpha(image: Image.Image, background: str, notes: list[str]) -> Ima
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     """Grey of more than 8 bits, scaled by its type's range: 65,535 becomes 255, and so does 1.0."""
+    import numpy as np
+
     values = np.asarray(image, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(values).all() or low < 0:
@@ -110,6 +122,8 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From a file's profile to sRGB; None when it is sRGB already."""
+    from PIL import ImageCms
+
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if "sRGB" in ImageCms.getProfileDescription(source):
         return None
@@ -117,6 +131,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+    from PIL import ImageCms
+
     try:
         transform = _transform(profile, image.mode)
         if transform is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from mien.data.containers import Refused
+from mien.data.reading import Refused
 from mien.errors import UsageError, did_you_mean
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright picture; right and bottom exclusive

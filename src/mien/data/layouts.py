@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import tables
-from mien.data.containers import Container, Member, images_in
+from mien.data.containers import Container, Member, base_name, images_in
 from mien.data.source import Landmarks, Listing, stamp_of
 from mien.errors import Untrusted
 
@@ -46,7 +45,7 @@ class View:
         return [PurePosixPath(*path.parts[shared:]) for path in parts]
 
     def read(self, name: str) -> bytes:
-        return self.container.read(self.container.address(self.files[name].name))
+        return self.container.read(self.files[name].name)
 
     def listing(self, layout: str) -> Listing:
         """Every image, without labels."""
@@ -60,7 +59,7 @@ def recognise(container: Container, layouts: Sequence[Callable[[View], Listing |
     images, others = images_in(members)
     files: dict[str, Member] = {}
     for member in sorted(members, key=lambda member: -member.name.count("/")):
-        files[posixpath.basename(member.name)] = member
+        files[base_name(member.name)] = member
     view = View(container, images, others, files)
     if images:
         for layout in layouts or LAYOUTS:
@@ -120,7 +119,7 @@ def celeba(view: View) -> Listing | None:
     name, rows, label_names, values = found
     labels = np.where(values == 1, 1, np.where(values == -1, 0, np.nan)).astype(np.float32)
     listing, order = match(view.listing("celeba"), rows, name)
-    base_names = [posixpath.basename(name) for name in listing.names]
+    base_names = [base_name(name) for name in listing.names]
     identities = read_pairs(view, "identity_CelebA.txt")
     partition = read_pairs(view, "list_eval_partition.txt") or read_pairs(view, "list_eval_partition.csv")
     known_parts = {"0": "train", "1": "val", "2": "test"}
@@ -169,9 +168,11 @@ def read_rows(view: View, name: str) -> tuple[str, list[str], tuple[str, ...], N
             count, header, *lines = view.read(f"{name}.txt").decode("utf-8").splitlines()
             columns = tuple(header.split())
             split = [line.split(maxsplit=1) for line in lines if line.strip()]
-            values = np.array(" ".join(rest for _, rest in split).split(), dtype=np.float32)
             if len(split) != int(count):
                 raise ValueError(f"the first line promises {count} rows, there are {len(split)}")
+            values = np.array([], np.float32)
+            if split:
+                values = np.loadtxt([rest for _, rest in split], np.float32, comments=None, ndmin=2)
             return f"{name}.txt", [file for file, _ in split], columns, values.reshape(len(split), len(columns))
         except ValueError as error:
             raise Untrusted(f"{name}.txt does not parse.", f"{error}.", DOWNLOAD_AGAIN) from error
@@ -198,9 +199,10 @@ def read_pairs(view: View, name: str) -> dict[str, str]:
 
 def match(listing: Listing, rows: Sequence[str], table: str) -> tuple[Listing, list[int]]:
     """The images that a table names, the table's row of each, and a remark on what has no partner."""
-    known = {posixpath.basename(name): row for row, name in enumerate(rows)}
     exact = {name: row for row, name in enumerate(rows)}
-    found = [exact.get(name, known.get(posixpath.basename(name), -1)) for name in listing.names]
+    known = {base_name(name): row for row, name in enumerate(rows)}
+    found = [exact.get(name, -1) for name in listing.names]
+    found = [known.get(base_name(name), -1) if row < 0 else row for name, row in zip(listing.names, found, strict=True)]
     kept = [number for number, row in enumerate(found) if row >= 0]
     remarks = list(listing.remarks)
     if len(kept) < len(found):

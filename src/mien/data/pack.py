@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -149,25 +150,34 @@ class PackWriter:
         self._index = (self.folder / "index.csv").open("w", newline="", encoding="utf-8")
         self._csv = csv.writer(self._index, lineterminator="\n")
         self._csv.writerow(INDEX_COLUMNS)
-        self._splits = dict.fromkeys(SPLITS, 0)
+        self._splits = Counter(dict.fromkeys(SPLITS, 0))
         self._committed = False
 
     def append(self, images: Images, labels: Labels | None, entries: Sequence[Entry]) -> None:
         """Add rows: images `[k, side, side, 3]`, labels `[k, label_dim]` in [0, 1] or NaN, one entry each."""
-        first = self._images.count
+        self.append_images(images)
+        self.describe(labels, entries)
+
+    def append_images(self, images: Images) -> None:
+        """Add images `[k, side, side, 3]`, to be described later."""
         self._images.append(images)
+
+    def describe(self, labels: Labels | None, entries: Iterable[Entry]) -> None:
+        """Add the labels and the lines of the index for images that were added."""
         if self._labels is not None:
             assert labels is not None
             self._labels.append(labels)
-        for row, entry in enumerate(entries, first):
-            self._csv.writerow((row, *entry))
-            self._splits[entry.split] += 1
+        first = sum(self._splits.values())
+        entries = list(entries)
+        self._csv.writerows((row, *entry) for row, entry in enumerate(entries, first))
+        self._splits.update(entry.split for entry in entries)
 
     def commit(self, meta: Mapping[str, Any]) -> Pack:
         """Complete the files, make them durable and rename the directory into place.
 
         Raises FileExistsError or OSError (not empty) when another process was first.
         """
+        assert sum(self._splits.values()) == self._images.count, "every image is described"
         checksums = {"images.npy": self._images.close()}
         if self._labels is not None:
             checksums["labels.npy"] = self._labels.close()

@@ -14,10 +14,10 @@ from PIL import Image
 
 from mien.data import weights
 from mien.data.align import Template
-from mien.data.containers import MAX_BYTES, Refused
 from mien.data.cutting import NO_FACE, Cutter, Cutting
 from mien.data.decode import decode
 from mien.data.geometry import CROPS, find_crop
+from mien.data.reading import MAX_BYTES, Refused
 from mien.errors import DataError
 
 

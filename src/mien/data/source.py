@@ -84,5 +84,5 @@ def stamp_of(parts: Sequence[object]) -> str:
     """A short name for a list of names, sizes and times."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(repr(part).encode())
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
     return digest.hexdigest()[:16]

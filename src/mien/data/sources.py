@@ -41,7 +41,7 @@ class ContainerSource(Source):
 
     @property
     def specification(self) -> dict[str, Any]:
-        return {"kind": self.kind, "path": str(self.container.path.absolute())}
+        return {"kind": self.kind, **self.container.specification}
 
     @property
     def description(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class ContainerSource(Source):
         return self.container.address(name)
 
     def read(self, address: str) -> bytes:
-        return self.container.read(address)
+        return self.container.reader.read(address)
 
 
 class PackSource(Source):

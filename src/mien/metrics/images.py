@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mien.data.containers import Container, Folder, Refused, ZipContainer, images_in
+from mien.data.containers import Container, Folder, ZipContainer, images_in
 from mien.data.decode import decode
 from mien.data.pack import Pack, is_pack
+from mien.data.reading import Refused
 from mien.errors import DataError, Mismatch
 
 Pixels = npt.NDArray[np.uint8]  # [n, H, W, 3]

@@ -11,12 +11,12 @@ from cyclopts import Parameter, validators
 
 from mien.answer import Answer
 from mien.data import Preparation, find_source, prepare
+from mien.data.assembly import REFUSED_SHARE
 from mien.data.check import Examination, check
 from mien.data.cutting import GIVEN, NO_FACE
 from mien.data.geometry import Box
 from mien.data.labels import strongest
 from mien.data.pack import Pack, is_pack
-from mien.data.preparation import REFUSED_SHARE
 from mien.data.stylegan import check_absent, write_zip
 from mien.errors import Mismatch, UsageError
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError
-from rich.console import Console
 
 from mien.errors import UsageError
+
+HELP_FLAGS = frozenset(("--help", "-h"))
 
 
 def call(function: Callable[..., Any], arguments: Sequence[str], name: str) -> Any:
@@ -20,14 +20,16 @@ def call(function: Callable[..., Any], arguments: Sequence[str], name: str) -> A
         name=f"mien {name}",
         help_format="markdown",
         version_flags=[],
-        help_flags=["--help", "-h"],
+        help_flags=sorted(HELP_FLAGS),
         result_action="return_value",
         print_error=False,
         exit_on_error=False,
         help_on_error=False,
-        console=Console(file=sys.stdout, soft_wrap=False),
-        error_console=Console(file=io.StringIO()),
     )
+    if HELP_FLAGS & set(arguments):
+        from rich.console import Console  # not for the verb itself, which starts sooner without
+
+        app.console = Console(file=sys.stdout, soft_wrap=False)
     app.default(function)
     try:
         return app(list(arguments))
