@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "mien"
 ANY = {"errors", "_version", "durable"}  # the floor that everybody stands on
 ALL_BUT_TOP = {
+    "address",
     "answer",
     "augment",
     "average",
@@ -17,6 +18,7 @@ ALL_BUT_TOP = {
     "baseline",
     "checkpoint",
     "citations",
+    "control",
     "core",
     "data",
     "directory",
@@ -42,7 +44,10 @@ ALL_BUT_TOP = {
 MAY_IMPORT = {
     "__init__": {"core", "experiment", "run", "sampler"},
     "__main__": {"answer", "verbs"},
-    "verbs": {*ALL_BUT_TOP, "__main__"},
+    "verbs": {*ALL_BUT_TOP, "__main__", "web"},
+    "web": ALL_BUT_TOP - {"models", "recipes", "nn"},
+    "address": {"core", "priors"},
+    "control": {"core", "directory"},
     "report": {
         "checkpoint",
         "citations",
@@ -56,12 +61,12 @@ MAY_IMPORT = {
         "sampler",
         "trainer",
     },
-    "sampler": {"checkpoint", "core", "engine", "latent", "ode", "presets", "priors", "run"},
+    "sampler": {"address", "checkpoint", "core", "engine", "latent", "ode", "presets", "priors", "run"},
     "presets": {"augment", "core", "models", "recipes", "run"},
-    "experiment": ALL_BUT_TOP - {"answer", "baseline", "latent", "models", "nn", "recipes"},
+    "experiment": ALL_BUT_TOP - {"address", "answer", "baseline", "latent", "models", "nn", "recipes"},
     "latent": {"checkpoint", "core", "priors"},
     "baseline": {"checkpoint", "core", "data", "directory", "models", "run"},
-    "trainer": {"checkpoint", "core", "directory", "engine", "learner", "parallel", "run"},
+    "trainer": {"checkpoint", "control", "core", "directory", "engine", "learner", "parallel", "run"},
     "learner": {"average", "checkpoint", "core", "engine", "parallel"},
     "metrics": {"average", "checkpoint", "core", "data", "directory", "engine", "parallel", "run", "sampler"},
     "recipes": {"augment", "balance", "core", "losses", "ode", "schedules"},

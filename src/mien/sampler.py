@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mien import checkpoint, presets
+from mien.address import Address, latent, resolve
 from mien.core import JSON, Faces, Flowing, Invertible, Model, Scalable, Variational
 from mien.engine import Engine, mix
 from mien.errors import Mismatch, UsageError, did_you_mean
@@ -113,11 +114,7 @@ class Sampler:
 
     def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """One latent a seed, `[n, *latent_shape]`, on the CPU; `truncation` scales it toward the mean of the prior."""
-        if not isfinite(truncation):
-            raise UsageError(
-                f"A truncation of {truncation} is not possible.", "It scales the latents.", "Give 1, or a little less."
-            )
-        return self.model.prior.draw(seeds, self.model.latent_shape) * truncation
+        return self.model.prior.draw(seeds, self.model.latent_shape) * finite(truncation)
 
     @property
     def label_rows(self) -> Tensor:
@@ -142,7 +139,11 @@ class Sampler:
                 raise UsageError("This model has no labels.", "It was trained without.", "Leave out --label.")
             return None
         stored = self.label_rows
-        rows = stored[[mix(seed) % len(stored) for seed in seeds]].clone()
+        return self._told(stored[[mix(seed) % len(stored) for seed in seeds]], asked)
+
+    def _told(self, stored: Tensor, asked: Mapping[str, float] | None) -> Tensor:
+        """A copy of label rows `[n, label_dim]`, overwritten where a label is asked for."""
+        rows = stored.clone()
         for name, value in (asked or {}).items():
             if name not in self.label_names:
                 raise UsageError(
@@ -150,6 +151,36 @@ class Sampler:
                 )
             rows[:, self.label_names.index(name)] = value
         return rows
+
+    def place(
+        self,
+        address: Address,
+        asked: Mapping[str, float] | None = None,
+        truncation: float = 1.0,
+        amounts: Mapping[str, float] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What a face is drawn from: the latent `[1, *latent_shape]` and the label row `[1, label_dim]` at an address.
+
+        Truncated first, then moved by `amounts` along named directions.
+        """
+        z = latent(address, self.model.prior, self.model.latent_shape) * finite(truncation)
+        if amounts:
+            z = self.edit(z, amounts)
+        if not self.model.label_dim:
+            return z, self.labels([], asked)
+        middle = self._told(self.label_rows.nanmean(0, keepdim=True), asked)  # a latent of no seed has no row
+
+        def of_seeds(seeds: Sequence[int]) -> Tensor:
+            rows = self.labels(seeds, asked)
+            assert rows is not None
+            return rows
+
+        return z, resolve(address, of_seeds, lambda _: middle, torch.lerp)
+
+    @torch.inference_mode()
+    def preview(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """As `decode`, but only what is asked for is computed: quicker for a face or two, equal within 2/255."""
+        return torch.cat(list(self._compute(self._decoder("latent"), z, labels, padded=False))).clamp(-1.0, 1.0)
 
     @torch.inference_mode()
     def decode(self, z: Tensor, labels: Tensor | None = None, space: Space = "latent") -> Tensor:
@@ -169,17 +200,17 @@ class Sampler:
             return lambda z, labels: model.decode_by(z, how, guidance, labels)
         return model.decode
 
-    def _compute(self, network: Network, rows: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
-        """What a network makes of rows, float32 on the CPU, in chunks of one size."""
+    def _compute(self, network: Network, rows: Tensor, labels: Tensor | None, padded: bool = True) -> Iterator[Tensor]:
+        """What a network makes of rows, float32 on the CPU, in chunks of one size, unless they need not be `padded` to it."""
         dtype = torch.float64 if self.engine.precision == "fp64" else torch.float32
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
-            missing = CHUNK - len(some)
-            padded = torch.cat([some, some[-1:].expand(missing, *some.shape[1:])]) if missing else some
+            missing = CHUNK - len(some) if padded else 0
+            chunk = torch.cat([some, some[-1:].expand(missing, *some.shape[1:])]) if missing else some
             asked = None if labels is None else labels[start : start + CHUNK]
             if asked is not None and missing:
                 asked = torch.cat([asked, asked[-1:].expand(missing, -1)])
-            here = padded.to(self.engine.device, dtype)
+            here = chunk.to(self.engine.device, dtype)
             told = None if asked is None else asked.to(self.engine.device, dtype)
             with self.engine.autocast():
                 made = network(here, told)
@@ -320,6 +351,15 @@ class Sampler:
         how |= {"solver": str(self.solution)} if self.solution else {}
         how |= {"guidance": self.guidance} if self.guidance is not None else {}
         return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **how, **asked}
+
+
+def finite(truncation: float) -> float:
+    """A truncation itself. Raises UsageError for one that is no number."""
+    if not isfinite(truncation):
+        raise UsageError(
+            f"A truncation of {truncation} is not possible.", "It scales the latents.", "Give 1, or a little less."
+        )
+    return truncation
 
 
 def check_walk(stops: int, frames: int) -> None:

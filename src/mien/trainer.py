@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mien import checkpoint, parallel
+from mien.control import PAUSE, SAVE, STOP, Control
 from mien.core import JSON, Batch, Model, Observer, Progress
 from mien.directory import RunDirectory
 from mien.engine import untouched_randomness
@@ -176,6 +177,7 @@ class _Loop:
         self.counts: dict[str, int] = {}
         self.rate_mark = (0.0, 0)  # seconds and seen at the last log line
         self.waited_mark = 0.0
+        self.control = Control(directory) if learner.world.first else None
 
     def go(self) -> None:
         if self.last is not None:
@@ -191,11 +193,16 @@ class _Loop:
                         stats = self.learner.step(batches, rate=0.5**self.attempts)
                         self.seconds += time.perf_counter() - started
                         self.gather(stats)
-                        stop = int(parallel.maximum(float(signals.code)))
+                        wish = int(
+                            parallel.maximum(float(max(signals.code, self.control.code() if self.control else 0)))
+                        )
+                        stop = wish if wish >= STOP else 0
                         last = bool(stop) or self.reached()
                         self.observe(before, batches, last)
-                        if self.due(self.saving, before) or last:
+                        if self.due(self.saving, before) or last or wish in (SAVE, PAUSE):
                             self.save(last)
+                        if wish == PAUSE:
+                            self.pause(signals)
                     except NonFinite:
                         batches.close()
                         self.roll_back()
@@ -207,6 +214,15 @@ class _Loop:
             batches.close()
         if self.last is None or int(self.last.name) < self.learner.seen:
             self.save(last=True)
+
+    def pause(self, signals: Signals) -> None:
+        """Wait, the state saved, until the run is asked to go on or to stop; the time does not count as training."""
+        if self.control is not None:
+            self.directory.update_status(state="paused")
+            self.directory.log(f"paused at {self.learner.seen} images")
+            signals.code = signals.code or self.control.wait(lambda: bool(signals.code))
+            self.directory.update_status(state="running")
+        parallel.barrier()
 
     def reached(self) -> bool:
         """Whether the goal is reached; on time, the first process's clock decides for all."""

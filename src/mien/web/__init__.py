@@ -1,0 +1,1 @@
+"""The explorer's server: one route is one question to a sampler."""

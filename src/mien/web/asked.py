@@ -1,0 +1,130 @@
+"""What a request asks for, read once at the border: known names, bounded numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+
+from starlette.datastructures import QueryParams
+
+from mien.address import Address, parse
+from mien.core import JSON
+from mien.errors import UsageError
+
+LARGEST = 1024  # pixels a side of one picture
+STRONGEST = 20.0  # standard deviations along a direction
+MOST_FRAMES = 480
+MOST_STOPS = 32
+MOST_SHEET = 100
+MOST_STEPS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a face is looked at, wherever it is."""
+
+    labels: Mapping[str, float] = field(default_factory=dict)
+    directions: Mapping[str, float] = field(default_factory=dict)
+    truncation: float = 1.0
+    size: int | None = None
+
+    @property
+    def recipe(self) -> JSON:
+        """What a picture's recipe says of it."""
+        told: JSON = {"truncation": self.truncation}
+        told |= {"labels": dict(self.labels)} if self.labels else {}
+        return told | ({"directions": dict(self.directions)} if self.directions else {})
+
+
+class Given:
+    """The parameters of a request; what nobody reads is refused in `end`."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.pairs = list(pairs)
+        self.read: set[str] = set()
+
+    @staticmethod
+    def query(params: QueryParams) -> Given:
+        """Those of a query."""
+        return Given(params.multi_items())
+
+    def all(self, name: str, most: int = 1) -> list[str]:
+        """Every value of a parameter. Raises UsageError for more than `most`."""
+        self.read.add(name)
+        found = [value for key, value in self.pairs if key == name]
+        if len(found) > most:
+            raise wrong(name, f"It stands there {len(found)} times.", f"Give it at most {most} times.")
+        return found
+
+    def text(self, name: str, default: str) -> str:
+        """One value."""
+        return next(iter(self.all(name)), default)
+
+    def word(self, name: str, choices: Iterable[str], default: str) -> str:
+        """One of a few words."""
+        value, known = self.text(name, default), list(choices)
+        if value not in known:
+            raise wrong(name, f"`{value[:40]}` is none of its values.", f"Choose from {', '.join(known)}.")
+        return value
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A finite number between two bounds."""
+        return number(name, self.text(name, str(default)), low, high)
+
+    def count(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number between two bounds."""
+        value = self.text(name, str(default))
+        if not re.fullmatch(r"[0-9]{1,16}", value) or not low <= int(value) <= high:
+            raise wrong(name, f"`{value[:40]}` is not possible.", f"Give a whole number from {low} to {high}.")
+        return int(value)
+
+    def addresses(self, name: str, most: int) -> list[Address]:
+        """Faces."""
+        return [parse(value) for value in self.all(name, most)]
+
+    def amounts(self, name: str, low: float, high: float) -> dict[str, float]:
+        """`NAME:NUMBER`, as often as wanted."""
+        found = {}
+        for value in self.all(name, 256):
+            key, _, amount = value.rpartition(":")
+            found[key] = number(name, amount, low, high)
+        return found
+
+    def look(self) -> Look:
+        """How a face is looked at."""
+        size = self.count("size", 0, 0, LARGEST)
+        if size == 1:
+            raise wrong("size", "One pixel is no picture.", f"Give 2 to {LARGEST}.")
+        return Look(
+            labels=self.amounts("label", 0.0, 1.0),
+            directions=self.amounts("direction", -STRONGEST, STRONGEST),
+            truncation=self.number("truncation", 1.0, -4.0, 4.0),
+            size=size or None,
+        )
+
+    def end(self) -> None:
+        """Raises UsageError for a parameter that has no meaning here."""
+        unknown = sorted({key for key, _ in self.pairs} - self.read)
+        if unknown:
+            raise UsageError(
+                f"There is no parameter `{unknown[0][:40]}`.", "Nothing would come of it.",
+                f"Known here: {', '.join(sorted(self.read))}.",
+            )  # fmt: skip
+
+
+def number(name: str, text: str, low: float, high: float) -> float:
+    """A finite number between two bounds."""
+    try:
+        value = float(text) if len(text) < 40 else float("nan")
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value) or not low <= value <= high:
+        raise wrong(name, f"`{text[:40]}` is not possible.", f"Give a number from {low:g} to {high:g}.")
+    return value
+
+
+def wrong(name: str, why: str, remedy: str) -> UsageError:
+    """The error for a parameter."""
+    return UsageError(f"The parameter `{name}` does not fit.", why, remedy)

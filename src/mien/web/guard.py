@@ -1,0 +1,193 @@
+"""The gate in front of every route: who may ask, how much, and what a browser may do with the answer.
+
+A server on loopback is reachable from every page that the same browser has open. So the Host must be ours (no rebinding), an
+Origin must be ours (no other page, not `null`), what changes something needs an Origin or the token, controls need the token,
+and off loopback everything but the empty page does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PHOTO_BYTES = 10 << 20
+BODY_BYTES = 1 << 20
+ADDRESS_BYTES = 16 << 10  # of path and query together
+HEAD_BYTES = 32 << 10
+BODY_SECONDS = 30.0
+READING = ("GET", "HEAD")
+
+#: No script but our own files, nothing from or to elsewhere, never inside another page.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "media-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "x-frame-options": "DENY",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doors:
+    """Under which names this server answers, and to whom."""
+
+    names: frozenset[str]  # host:port, in lower case
+    token: str
+    open: bool  # on loopback: looking needs no token
+
+    @staticmethod
+    def at(host: str, port: int, token: str) -> Doors:
+        """The doors of a server bound to `host`."""
+        loopback = host in ("127.0.0.1", "localhost", "::1")
+        own = {"127.0.0.1", "localhost", "[::1]"} | ({f"[{host}]" if ":" in host else host.lower()} - {"0.0.0.0"})
+        return Doors(names=frozenset(f"{name}:{port}" for name in own), token=token, open=loopback)
+
+    def holds(self, given: str) -> bool:
+        """Whether a token is ours."""
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
+
+
+class Refused(Exception):
+    """A request that is answered with an error of the protocol."""
+
+    def __init__(self, status: int, what: str, why: str, hint: str) -> None:
+        super().__init__(what)
+        self.status, self.what, self.why, self.hint = status, what, why, hint
+
+
+class Guard:
+    """ASGI middleware. Within the routes, `scope["trusted"]` says whether the request carried the token."""
+
+    def __init__(self, app: App, doors: Doors) -> None:
+        self.app, self.doors = app, doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def dressed(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                given = {name.lower() for name, _ in message["headers"]}
+                extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in given]
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        try:
+            self.check(scope)
+            limit = PHOTO_BYTES if scope["path"].endswith("/project") else BODY_BYTES
+            await self.app(scope, _counted(scope, receive, limit), dressed)
+        except Refused as error:
+            if not started:
+                await respond(dressed, error)
+
+    def check(self, scope: Scope) -> None:
+        """Raises Refused for a request that does not come in."""
+        headers: dict[str, str] = {}
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            raise Refused(431, "The head is too large.", f"{HEAD_BYTES:,} bytes are the most.", "Send fewer headers.")
+        for name, value in scope["headers"]:
+            key = name.decode("latin-1").lower()
+            if key in headers and key in ("host", "origin", "authorization", "content-length"):
+                raise Refused(400, f"There are two {key} headers.", "Only one can be meant.", "Send one.")
+            headers[key] = value.decode("latin-1")
+        if headers.get("host", "").lower() not in self.doors.names:
+            raise Refused(
+                421, "This server has another name.", "The Host header is not one of its addresses.",
+                "Open the address that `mien explore` printed.",
+            )  # fmt: skip
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() not in {f"http://{name}" for name in self.doors.names}:
+            raise Refused(
+                403, "Another page may not ask here.", "The Origin header is not this server's.",
+                "Open the address that `mien explore` printed.",
+            )  # fmt: skip
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and scope["path"] != "/":
+            raise Refused(403, "Another page may not ask here.", "The browser says so.", "Open the page itself.")
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > ADDRESS_BYTES:
+            raise Refused(414, "The address is too long.", f"{ADDRESS_BYTES:,} bytes are the most.", "Send it as POST.")
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        scope["trusted"] = scheme == "Bearer" and self.doors.holds(token)
+        if not self.doors.open and not scope["trusted"] and scope["path"].startswith("/api"):
+            raise token_missing()
+        if scope["method"] not in READING and origin is None and not scope["trusted"]:
+            raise Refused(
+                403, "Nobody knows who asks.", "There is neither an Origin nor the token.", "Send the token as Bearer."
+            )
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise Refused(400, "The length of the body is no number.", length[:40], "Leave it out.")
+
+
+def token_missing() -> Refused:
+    """The refusal of what needs the token."""
+    return Refused(
+        401, "This needs the token.", "Only who started the server may do it.",
+        "Open the whole address that `mien explore` printed, with what stands after #.",
+    )  # fmt: skip
+
+
+def _counted(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """`receive`, refusing at once what is larger than `limit` bytes or takes longer than BODY_SECONDS."""
+    received, deadline = 0, time.monotonic() + BODY_SECONDS
+    announced = int(dict(scope["headers"]).get(b"content-length", b"0"))
+    ended = False
+    too_large = Refused(413, "That is too large.", f"{limit:,} bytes are the most.", "Send a smaller one.")
+
+    async def count() -> Message:
+        nonlocal received, ended
+        if announced > limit:
+            raise too_large
+        if ended:  # what comes now is only the end of the connection, and that may take its time
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise Refused(
+                408, "The body takes too long.", f"{BODY_SECONDS:.0f} s are the most.", "Try again."
+            ) from None
+        if message["type"] == "http.request":
+            received += len(message.get("body", b""))
+            ended = not message.get("more_body", False)
+            if received > limit:
+                raise too_large
+        return message
+
+    return count
+
+
+async def respond(send: Send, error: Refused) -> None:
+    """Send a refusal as JSON, and close the connection: what is left of the body is not read."""
+    fields = {"code": error.status, "message": error.what, "why": error.why, "hint": error.hint}
+    body = json.dumps({"error": fields}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,148 @@
+"""A bounded queue of faces to draw: concurrent questions share a chunk, what nobody waits for any more is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from mien.sampler import CHUNK
+
+ROOM = 512  # rows that wait, at most
+PATIENCE = 8.0  # seconds that a row waits, at most
+
+Result = TypeVar("Result")
+
+
+class Full(Exception):
+    """There is no room, or no answer in time: ask again later."""
+
+
+class Stale(Exception):
+    """A newer question of the same drag has taken this one's place."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What rows must share to be drawn together."""
+
+    model: Hashable
+    size: int | None = None
+    exact: bool = True
+
+
+@dataclass(eq=False)
+class Waiting:
+    """One question: a few rows that wait to be drawn."""
+
+    kind: Kind
+    z: Tensor  # [n, *latent_shape], n at most CHUNK
+    labels: Tensor | None
+    drag: str | None
+    born: float
+    answer: asyncio.Future[Tensor]
+
+
+class Queue:
+    """Draws in one thread, oldest question first, together with all that fits its chunk."""
+
+    def __init__(
+        self, draw: Callable[[Kind, Tensor, Tensor | None], Tensor], room: int = ROOM, patience: float = PATIENCE
+    ) -> None:
+        self.draw, self.room, self.patience = draw, room, patience
+        self.waiting: deque[Waiting] = deque()
+        self.thread = ThreadPoolExecutor(1, "drawing")
+        self.something = asyncio.Event()
+        self.drawn = 0  # rows, since the start
+        self.dropped = 0  # stale questions
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return sum(len(question.z) for question in self.waiting)
+
+    async def faces(self, kind: Kind, z: Tensor, labels: Tensor | None = None, drag: str | None = None) -> Tensor:
+        """Images `[n, C, H, W]` in [-1, 1] of latents `[n, *latent_shape]`. Raises Full, or Stale for a drag that went on."""
+        found = []
+        for start in range(0, len(z), CHUNK):  # one chunk at a time, so that a long question lets short ones in between
+            rows = slice(start, start + CHUNK)
+            found.append(await self._chunk(kind, z[rows], None if labels is None else labels[rows], drag))
+        return torch.cat(found)
+
+    async def _chunk(self, kind: Kind, z: Tensor, labels: Tensor | None, drag: str | None) -> Tensor:
+        if drag is not None:
+            for other in [other for other in self.waiting if other.drag == drag]:
+                self._leave(other, Stale())
+                self.dropped += 1
+        if self.rows + len(z) > self.room:
+            raise Full
+        answer: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
+        question = Waiting(kind, z, labels, drag, time.monotonic(), answer)
+        self.waiting.append(question)
+        self.something.set()
+        try:
+            return await answer
+        finally:
+            if question in self.waiting:  # whoever asked has gone
+                self.waiting.remove(question)
+
+    def _leave(self, question: Waiting, why: Exception) -> None:
+        self.waiting.remove(question)
+        if not question.answer.done():
+            question.answer.set_exception(why)
+
+    def _take(self) -> list[Waiting]:
+        """The oldest question that is still wanted, and others of its kind that fit the same chunk."""
+        now = time.monotonic()
+        for question in [q for q in self.waiting if now - q.born > self.patience]:
+            self._leave(question, Full())
+        if not self.waiting:
+            return []
+        taken, rows, kind = [], 0, self.waiting[0].kind
+        for question in list(self.waiting):
+            if question.kind == kind and rows + len(question.z) <= CHUNK:
+                taken.append(question)
+                rows += len(question.z)
+                self.waiting.remove(question)
+        return taken
+
+    async def work(self) -> None:
+        """Draw until cancelled."""
+        try:
+            while True:
+                await self.something.wait()
+                self.something.clear()
+                while taken := self._take():
+                    await self._answer(taken)
+        finally:
+            for question in list(self.waiting):
+                self._leave(question, Full())
+            self.thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _answer(self, taken: list[Waiting]) -> None:
+        z = torch.cat([question.z for question in taken])
+        told = [question.labels for question in taken if question.labels is not None]
+        try:
+            images = await self.alone(lambda: self.draw(taken[0].kind, z, torch.cat(told) if told else None))
+        except Exception as error:
+            for question in taken:
+                if not question.answer.done():
+                    question.answer.set_exception(error)
+            return
+        self.drawn += len(z)
+        start = 0
+        for question in taken:
+            if not question.answer.done():
+                question.answer.set_result(images[start : start + len(question.z)])
+            start += len(question.z)
+
+    async def alone(self, work: Callable[[], Result]) -> Result:
+        """Run `work` in the drawing thread, in its turn."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work)

@@ -1,0 +1,116 @@
+"""The explorer as a process: a port, a token, deadlines for slow clients, and an end within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import sys
+import webbrowser
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mien.errors import UsageError
+from mien.web.app import Explorer, application
+from mien.web.guard import Doors, Guard
+from mien.web.registry import Registry
+
+HEAD_SECONDS = 5.0  # from the connection, or the last answer, to a whole head
+CONNECTIONS = 600
+FAREWELL = 5  # seconds that answers get once the server is to stop
+
+
+class Deadlines(H11Protocol):
+    """HTTP whose clients must send their heads in time: a byte now and then does not keep a connection."""
+
+    timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.timer = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        between = self.conn.their_state is h11.IDLE
+        if between and self.conn.trailing_data[0]:  # a piece of a head
+            self.timer = self.timer or self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        elif self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        super().connection_lost(exc)
+
+
+class Server(uvicorn.Server):
+    """A server that tells its streams to end before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, explorer: Explorer) -> None:
+        super().__init__(config)
+        self.explorer = explorer
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.explorer.closing.set()
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # uvicorn would raise them again at the end: being stopped is no failure here
+
+
+def bind(host: str, port: int | None) -> socket.socket:
+    """A listening socket: at `port`, or at 8040 or the next free one. Raises UsageError when there is none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    fault = ""
+    for candidate in [port] if port is not None else [*range(8040, 8060), 0]:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, candidate))
+            return listener
+        except (OSError, OverflowError) as error:
+            listener.close()
+            fault = str(error)
+    raise UsageError(f"{host}:{port} cannot be listened at.", fault, "Choose another --port, or leave it out.")
+
+
+def build(listener: socket.socket, registry: Registry, host: str, token: str) -> tuple[Server, Explorer]:
+    """A server around a listening socket."""
+    doors = Doors.at(host, listener.getsockname()[1], token)
+    guard: Guard
+    guard, explorer = application(registry, doors)
+    config = uvicorn.Config(
+        guard,
+        http=Deadlines,
+        ws="none",
+        log_level="warning",
+        access_log=False,  # what people look at is theirs
+        server_header=False,
+        date_header=False,
+        limit_concurrency=CONNECTIONS,
+        backlog=2048,
+        timeout_keep_alive=int(HEAD_SECONDS),
+        timeout_graceful_shutdown=FAREWELL,
+        h11_max_incomplete_event_size=64 << 10,
+        lifespan="on",
+    )
+    return Server(config, explorer), explorer
+
+
+def serve(registry: Registry, host: str, port: int | None, browser: bool) -> str:
+    """Serve until a signal says stop. Returns the address."""
+    listener, token = bind(host, port), secrets.token_urlsafe(18)
+    server, _ = build(listener, registry, host, token)
+    shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+    address = f"http://{shown}:{listener.getsockname()[1]}/"
+    print(f"{address}#token={token}", flush=True)
+    print(
+        "mien: the explorer is at this address; what stands after # lets it control runs. Ctrl-C ends it.",
+        file=sys.stderr,
+    )
+    if browser:
+        webbrowser.open(f"{address}#token={token}")
+    asyncio.run(server.serve(sockets=[listener]))
+    return address

@@ -1,0 +1,52 @@
+// @ts-check
+// Breeding: nine children of the face on show; choose one, and it is the parent of the next nine.
+import { moved } from "./address.js";
+import { byId, el, fault } from "./dom.js";
+import { address, drawn } from "./state.js";
+import { thumb } from "./thumb.js";
+
+/** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */
+export function breeding(store, engine) {
+  const strength = /** @type {HTMLInputElement} */ (byId("strength")), litter = byId("litter"), line = byId("lineage");
+  /** @type {{state: import("./types.js").State, image: ImageBitmap | null}[]} */
+  let lineage = [];
+  let shownFor = "";
+
+  async function fill(anew = false) {
+    const { state } = store, parent = address(state), first = Math.floor(Math.random() * 2 ** 40);
+    const key = JSON.stringify(drawn(state)) + strength.value;
+    if (key === shownFor && !anew) return;
+    shownFor = key;
+    litter.setAttribute("aria-busy", "true");
+    try {
+      const share = Number(strength.value), image = await createImageBitmap(await engine.children(drawn(state), first, share));
+      const side = image.width / 3;
+      litter.replaceChildren(...Array.from({ length: 9 }, (_, n) => {
+        const at = moved(parent, String(first + n), share);
+        return thumb({ at, name: `Child ${n + 1}`, side: 112, image, part: [(n % 3) * side, Math.floor(n / 3) * side, side, side], onpick: () => choose(at) });
+      }));
+    } catch (error) { fault(error); }
+    litter.setAttribute("aria-busy", "false");
+  }
+
+  /** @param {string} at */
+  function choose(at) {
+    lineage.push({ state: store.state, image: null });
+    store.rest({ at, mix: null });
+    trace();
+    fill();
+  }
+
+  function trace() {
+    line.replaceChildren(...lineage.map(({ state }, n) => el("li", {}, thumb({
+      at: address(state), name: `Ancestor ${n + 1}`, side: 44, engine, state: { ...state, at: address(state) },
+      onpick: () => { lineage = lineage.slice(0, n); store.rest(state); trace(); fill(true); },
+    }))));
+    byId("lineage-title").hidden = !lineage.length;
+  }
+
+  strength.addEventListener("change", () => fill());
+  byId("litter-again").addEventListener("click", () => fill(true));
+  byId("lineage-clear").addEventListener("click", () => { lineage = []; trace(); });
+  return { shown: () => fill(), forget: () => { lineage = []; trace(); shownFor = ""; } };
+}

@@ -1,0 +1,132 @@
+// @ts-check
+// The sliders beside the face: those that the model can serve, and no others.
+import { parse } from "./address.js";
+import { byId, el, icon, slider } from "./dom.js";
+import { address } from "./state.js";
+
+/** @typedef {import("./types.js").Abilities} Abilities */
+
+export class Controls {
+  /** @param {import("./state.js").Store} store */
+  constructor(store) {
+    this.store = store;
+    /** @type {((state: import("./types.js").State) => void)[]} */
+    this.follow = [];
+    /** @type {Set<string>} Directions that stay as they are. */
+    this.locked = new Set();
+  }
+
+  /** Offer what a model can do. @param {Abilities} model */
+  offer(model) {
+    this.follow = [];
+    this.locked.clear();
+    const { store } = this, rows = [];
+    const truncation = slider({
+      name: "Truncation", value: store.state.truncation, min: 0, max: 1.5, step: 0.01, rest: 1,
+      title: "Toward 0, faces are more typical and less varied; above 1, more unusual and less sure.",
+      oninput: (value) => store.drag({ truncation: value }), onchange: (value) => store.rest({ truncation: value }),
+    });
+    rows.push(truncation.row);
+    this.follow.push((state) => truncation.set(state.truncation));
+    if (model.scalable) rows.push(this.size(model));
+    if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.", model.labels.map((name) => this.label(name))));
+    if (model.directions.length) rows.push(this.group("Directions", "Steps in the latent space, in standard deviations. A locked one stays when the others are shuffled or reset.",
+      [...model.directions.map((direction) => this.direction(direction)), this.directionButtons(model)]));
+    byId("sliders").replaceChildren(...rows);
+    this.update();
+  }
+
+  update() {
+    for (const follow of this.follow) follow(this.store.state);
+  }
+
+  /** @param {string} title @param {string} help @param {Node[]} rows */
+  group(title, help, rows) {
+    return el("fieldset", {}, el("legend", { title: help }, title), ...rows);
+  }
+
+  /** @param {Abilities} model */
+  size(model) {
+    const { store } = this, sizes = [model.side, 128, 256, 512, 1024].filter((side, i, all) => all.indexOf(side) === i);
+    const choice = el("select", { id: "size", onchange: () => store.rest({ size: Number(choice.value) }) },
+      ...sizes.map((side) => el("option", { value: side === model.side ? 0 : side }, `${side} px`)));
+    this.follow.push((state) => { choice.value = String(state.size); });
+    return el("div", { class: "choice" }, el("label", { for: "size" }, "Painted at"), choice);
+  }
+
+  /** @param {string} name */
+  label(name) {
+    const { store } = this;
+    const set = (/** @type {number | null} */ value, /** @type {"drag" | "rest"} */ how) => {
+      const labels = { ...store.state.labels };
+      if (value === null) delete labels[name]; else labels[name] = value;
+      store[how]({ labels });
+    };
+    const row = slider({
+      name: name.replace(/_/g, " "), value: 0.5, min: 0, max: 1, step: 0.01, rest: -1, said: (v) => (v < 0 ? "as it comes" : v.toFixed(2)),
+      oninput: (value) => set(value, "drag"), onchange: (value) => set(value < 0 ? null : value, "rest"),
+    });
+    this.follow.push(({ labels }) => {
+      row.set(labels[name] ?? -1);
+      if (!(name in labels)) row.input.value = "0.5";
+      row.row.classList.toggle("idle", !(name in labels));
+    });
+    return row.row;
+  }
+
+  /** @param {import("./types.js").Direction} direction */
+  direction({ name, note }) {
+    const { store } = this;
+    const set = (/** @type {number} */ value, /** @type {"drag" | "rest"} */ how) => {
+      store[how]({ directions: { ...store.state.directions, [name]: value } });
+    };
+    const row = slider({
+      name: name.replace(/_/g, " "), title: note, value: 0, min: -4, max: 4, step: 0.05, rest: 0, said: (v) => (v > 0 ? "+" : "") + v.toFixed(2),
+      oninput: (value) => set(value, "drag"), onchange: (value) => set(value, "rest"),
+    });
+    const lock = el("button", { type: "button", class: "quiet", "aria-pressed": "false", "aria-label": `Lock ${name}`, onclick: () => {
+      const on = !this.locked.delete(name);
+      if (on) this.locked.add(name);
+      lock.setAttribute("aria-pressed", String(on));
+      lock.replaceChildren(icon(on ? "lock" : "open"));
+      row.input.disabled = on;
+    } }, icon("open"));
+    row.row.append(lock);
+    row.row.classList.add("lockable");
+    this.follow.push(({ directions }) => row.set(directions[name] ?? 0));
+    return row.row;
+  }
+
+  /** @param {Abilities} model */
+  directionButtons({ directions }) {
+    const free = () => directions.map(({ name }) => name).filter((name) => !this.locked.has(name));
+    const to = (/** @type {() => number} */ value) => this.store.rest({ directions: { ...this.store.state.directions, ...Object.fromEntries(free().map((name) => [name, value()])) } });
+    return el("p", { class: "buttons" },
+      el("button", { type: "button", onclick: () => to(() => Math.round((Math.random() + Math.random() - 1) * 50) / 20) }, "Shuffle"),
+      el("button", { type: "button", onclick: () => to(() => 0) }, "Reset all"));
+  }
+}
+
+/** The line under the face: which seed it is. @param {import("./state.js").Store} store @param {() => void} snap */
+export function seedBox(store, snap) {
+  const box = /** @type {HTMLInputElement} */ (byId("seed"));
+  const button = /** @type {HTMLButtonElement} */ (byId("snap"));
+  byId("seed-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    try {
+      parse(box.value.trim());
+      box.setCustomValidity("");
+      store.rest({ at: box.value.trim(), mix: null });
+    } catch (error) {
+      box.setCustomValidity(`This is no seed or address: ${/** @type {Error} */ (error).message}.`);
+      box.reportValidity();
+    }
+  });
+  box.addEventListener("input", () => box.setCustomValidity(""));
+  button.addEventListener("click", snap);
+  return () => {
+    if (document.activeElement !== box) box.value = address(store.state);
+    const { start, moves } = parse(store.state.at);
+    button.disabled = "values" in start || (!start.x && !start.y && !moves.length);
+  };
+}

@@ -1,0 +1,75 @@
+// @ts-check
+// The large face: draws quick previews while something moves, and the exact face when it rests.
+import { announce, byId, calm, fault, paint } from "./dom.js";
+import { drawn } from "./state.js";
+
+const AT_ONCE = 2;
+
+export class Face {
+  /** @param {import("./types.js").Engine} engine */
+  constructor(engine) {
+    this.engine = engine;
+    this.canvas = /** @type {HTMLCanvasElement} */ (byId("face"));
+    this.drag = Math.random().toString(36).slice(2, 10);
+    this.flying = 0; this.turn = 0; this.shown = 0; this.frames = 0; this.milliseconds = 0;
+    /** @type {import("./types.js").State | null} */
+    this.next = null;
+    /** @type {Blob | null} */
+    this.blob = null;
+    /** @type {((image: ImageBitmap, blob: Blob) => void)[]} */
+    this.listeners = [];
+  }
+
+  /** Show a state soon; only the newest of those that wait is drawn. @param {import("./types.js").State} state */
+  preview(state) {
+    this.next = state;
+    this.send();
+  }
+
+  send() {
+    if (!this.next || this.flying >= AT_ONCE) return;
+    const state = this.next;
+    this.next = null;
+    this.flying++;
+    this.fetch(state, true).catch(() => { /* the exact face will tell */ }).finally(() => { this.flying--; this.send(); });
+  }
+
+  /** Show a state exactly. @param {import("./types.js").State} state @param {boolean} [fade] */
+  async exact(state, fade = false) {
+    this.next = null;
+    this.canvas.setAttribute("aria-busy", "true");
+    try {
+      await this.fetch(state, false, fade);
+    } catch (error) { fault(error); }
+    this.canvas.setAttribute("aria-busy", "false");
+  }
+
+  /** @param {import("./types.js").State} state @param {boolean} quick @param {boolean} [fade] */
+  async fetch(state, quick, fade = false) {
+    const turn = ++this.turn, started = performance.now();
+    const blob = await this.engine.image(drawn(state), quick ? this.drag : undefined);
+    if (!blob || turn < this.shown) return;  // a newer face is on show already
+    const image = await createImageBitmap(blob);
+    if (turn < this.shown) return;
+    this.shown = turn;
+    this.frames++;
+    this.milliseconds = performance.now() - started;
+    const side = Math.round(this.canvas.clientWidth * devicePixelRatio) || 512;
+    if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
+    if (fade && !calm()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
+    paint(this.canvas, image);
+    if (!quick) {
+      this.blob = blob;
+      this.canvas.dataset.at = drawn(state).at;
+      this.canvas.setAttribute("aria-label", `A synthetic face, at ${spoken(drawn(state).at)}. Drag to move, space for a new one.`);
+      announce(`Face ${spoken(drawn(state).at)}`);
+      for (const listener of this.listeners) listener(image, blob);
+    }
+  }
+}
+
+/** An address in words that are worth hearing. @param {string} at */
+export function spoken(at) {
+  if (at.startsWith("@")) return "a photograph's latent";
+  return at.length > 60 ? `${at.slice(0, 60)} and further` : at;
+}

@@ -1,0 +1,204 @@
+// @ts-check
+// The latent pad: a window on the plane of seeds. Seeds stand at the crossings; between them every face is a mixture.
+import { neighbour, parse, place, write } from "./address.js";
+import { byId } from "./dom.js";
+
+const ACROSS = 5;  // seeds that the window shows in a row
+
+export class Pad {
+  /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */
+  constructor(store, engine) {
+    this.store = store; this.engine = engine;
+    this.canvas = /** @type {HTMLCanvasElement} */ (byId("pad"));
+    this.dot = byId("dot");
+    /** @type {{seed: number, x: number, y: number}} The place in the middle of the window. */
+    this.middle = { seed: 0, x: 0, y: 0 };
+    /** @type {{seed: number, x: number, y: number} | null} */
+    this.place = null;
+    this.offset = { x: 0, y: 0 };  // of the dot from the middle, in seeds
+    /** @type {Map<string, ImageBitmap | null>} */
+    this.pictures = new Map();
+    this.painting = 0; this.turn = 0; this.resting = 0; this.moving = false;
+    this.listen(byId("pad-area"), (event) => {
+      const box = this.canvas.getBoundingClientRect();
+      return { x: ((event.clientX - box.left) / box.width - 0.5) * ACROSS, y: ((event.clientY - box.top) / box.height - 0.5) * ACROSS };
+    });
+    this.listenFace(byId("face"));
+    byId("pad-area").addEventListener("keydown", (event) => this.key(event));
+    new ResizeObserver(() => this.paintSoon()).observe(this.canvas);
+  }
+
+  /** Drags on the pad put the dot under the pointer. @param {HTMLElement} area @param {(event: PointerEvent) => {x: number, y: number}} where */
+  listen(area, where) {
+    const clamp = (/** @type {number} */ v) => Math.max(-ACROSS / 2, Math.min(ACROSS / 2, v));
+    const move = (/** @type {PointerEvent} */ event) => {
+      const { x, y } = where(event);
+      this.to(clamp(x), clamp(y), "drag");
+    };
+    area.addEventListener("pointerdown", (event) => {
+      if (event.button || !this.place) return;
+      area.setPointerCapture(event.pointerId);
+      event.preventDefault();
+      area.focus({ preventScroll: true });
+      move(event);
+    });
+    area.addEventListener("pointermove", (event) => { if (area.hasPointerCapture(event.pointerId)) move(event); });
+    area.addEventListener("pointerup", () => this.settle());
+    area.addEventListener("pointercancel", () => this.settle());
+  }
+
+  /** Drags on the face itself move through the plane too, a seed for its width. @param {HTMLElement} face */
+  listenFace(face) {
+    let last = { x: 0, y: 0 };
+    face.addEventListener("pointerdown", (event) => {
+      if (event.button || !this.place || event.pointerType === "touch") return;
+      face.setPointerCapture(event.pointerId);
+      last = { x: event.clientX, y: event.clientY };
+    });
+    face.addEventListener("pointermove", (event) => {
+      if (!face.hasPointerCapture(event.pointerId)) return;
+      const width = face.clientWidth;
+      this.by((last.x - event.clientX) / width, (last.y - event.clientY) / width, "drag");
+      last = { x: event.clientX, y: event.clientY };
+    });
+    const end = (/** @type {PointerEvent} */ event) => { if (event.type !== "pointercancel" || face.hasPointerCapture(event.pointerId)) this.settle(); };
+    face.addEventListener("pointerup", end);
+    face.addEventListener("pointercancel", end);
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const step = event.shiftKey ? 1 : 0.1;
+    const by = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
+    if (event.key === "Home") { event.preventDefault(); this.snap(); }
+    if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    this.by(by[0], by[1], "drag");
+    clearTimeout(this.resting);
+    this.resting = window.setTimeout(() => this.settle(), 350);
+  }
+
+  /** Move the dot to an offset from the window's middle. @param {number} x @param {number} y @param {"drag" | "rest"} how */
+  to(x, y, how) {
+    this.offset = { x, y };
+    this.change(place(this.middle.seed, this.middle.x + x, this.middle.y + y), how);
+  }
+
+  /** Move by some seeds. @param {number} x @param {number} y @param {"drag" | "rest"} how */
+  by(x, y, how) {
+    if (!this.place) return;
+    this.change(place(this.place.seed, this.place.x + x, this.place.y + y), how);
+    this.offset = { x: this.offset.x + x, y: this.offset.y + y };
+    const most = ACROSS / 2 - 0.5;
+    const over = { x: Math.max(0, Math.abs(this.offset.x) - most) * Math.sign(this.offset.x), y: Math.max(0, Math.abs(this.offset.y) - most) * Math.sign(this.offset.y) };
+    if (over.x || over.y) {
+      this.middle = place(this.middle.seed, this.middle.x + over.x, this.middle.y + over.y);
+      this.offset = { x: this.offset.x - over.x, y: this.offset.y - over.y };
+      this.paintSoon();
+    }
+    this.aim();
+  }
+
+  /** @param {{seed: number, x: number, y: number}} next @param {"drag" | "rest"} how */
+  change(next, how) {
+    this.place = next;
+    this.moving = true;
+    const { moves } = parse(this.store.state.at);
+    this.store[how]({ at: write({ start: next, moves }) });
+    this.aim();
+  }
+
+  settle() {
+    if (!this.moving) return;
+    this.moving = false;
+    this.store.rest();
+  }
+
+  /** To the nearest seed. */
+  snap() {
+    if (!this.place) return;
+    const { seed, x, y } = this.place;
+    this.change(place(seed, Math.round(x), Math.round(y)), "rest");
+    this.moving = false;
+    this.follow(this.store.state, true);
+  }
+
+  /** Show where a state stands. @param {import("./types.js").State} state @param {boolean} [anew] the pictures have changed */
+  follow(state, anew = false) {
+    const { start } = parse(state.at);
+    const here = "values" in start ? null : start;
+    byId("pad-card").hidden = !here;
+    if (!here) { this.place = null; return; }
+    const known = this.place && this.place.seed === here.seed && this.place.x === here.x && this.place.y === here.y;
+    this.place = here;
+    if (!known) {
+      this.middle = place(here.seed, Math.round(here.x), Math.round(here.y));
+      this.offset = { x: here.x - Math.round(here.x), y: here.y - Math.round(here.y) };
+    }
+    if (anew) this.pictures.clear();
+    if (!known || anew) this.paintSoon();
+    this.aim();
+  }
+
+  aim() {
+    this.dot.style.left = `${(this.offset.x / ACROSS + 0.5) * 100}%`;
+    this.dot.style.top = `${(this.offset.y / ACROSS + 0.5) * 100}%`;
+  }
+
+  paintSoon() {
+    cancelAnimationFrame(this.painting);
+    this.painting = requestAnimationFrame(() => this.load(this.draw()));
+  }
+
+  /** Draw the window; the seeds whose pictures are missing come back, nearest first. @returns {string[]} */
+  draw() {
+    const side = Math.round(this.canvas.clientWidth * devicePixelRatio);
+    if (!side) return [];
+    if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
+    const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
+    pen.clearRect(0, 0, side, side);
+    const cell = side / ACROSS, { seed, x, y } = this.middle;
+    const wanted = [];
+    for (let down = -3; down <= 3; down++) {
+      for (let across = -3; across <= 3; across++) {
+        const left = (across - x) * cell + side / 2, top = (down - y) * cell + side / 2;
+        if (Math.max(Math.abs(left - side / 2), Math.abs(top - side / 2)) > side / 2 + cell / 2) continue;
+        const name = String(neighbour(seed, across, down)), image = this.pictures.get(name), width = cell * 0.84;
+        if (image) {
+          pen.save();
+          pen.beginPath();
+          pen.roundRect(left - width / 2, top - width / 2, width, width, width * 0.16);
+          pen.clip();
+          pen.imageSmoothingQuality = "high";
+          pen.drawImage(image, left - width / 2, top - width / 2, width, width);
+          pen.restore();
+        } else {
+          pen.fillStyle = getComputedStyle(this.canvas).color;
+          pen.globalAlpha = 0.12;
+          pen.beginPath();
+          pen.roundRect(left - width / 2, top - width / 2, width, width, width * 0.16);
+          pen.fill();
+          pen.globalAlpha = 1;
+          wanted.push({ name, far: Math.hypot(across - x, down - y) });
+        }
+      }
+    }
+    return wanted.sort((a, b) => a.far - b.far).map(({ name }) => name);
+  }
+
+  /** Fetch the pictures of some seeds, nearest first, when nothing moves. @param {string[]} names */
+  async load(names) {
+    const turn = ++this.turn, { state } = this.store;
+    if (!state.model) return;
+    if (!names.length || this.moving) return;
+    try {
+      const image = await createImageBitmap(await this.engine.faces({ ...state, mix: null, size: 0 }, names, names.length > 6 ? 6 : names.length));
+      const across = Math.min(6, names.length), side = image.width / across;
+      const pictures = await Promise.all(names.map((_, n) => createImageBitmap(image, (n % across) * side, Math.floor(n / across) * side, side, side)));
+      if (turn !== this.turn) return;
+      names.forEach((name, n) => this.pictures.set(name, pictures[n]));
+    } catch { return; /* the face itself will tell */ }
+    while (this.pictures.size > 400) this.pictures.delete(/** @type {string} */ (this.pictures.keys().next().value));
+    this.draw();
+  }
+}

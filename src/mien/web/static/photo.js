@@ -1,0 +1,131 @@
+// @ts-check
+// One's own photograph: cut to a square here, encoded by the model, compared with a wipe, kept nowhere.
+import { byId, fault, paint, toast } from "./dom.js";
+import { readRecipe } from "./png.js";
+import { fromRecipe } from "./state.js";
+
+const SIDE = 512;  // pixels of the square that is sent
+
+/** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine @param {(state: import("./types.js").State) => Promise<void>} open */
+export function photographs(store, engine, open) {
+  /** @type {import("./types.js").Abilities | null} */
+  let model = null;
+  const file = /** @type {HTMLInputElement} */ (byId("photo-file")), zoom = /** @type {HTMLInputElement} */ (byId("photo-zoom"));
+  const cut = /** @type {HTMLCanvasElement} */ (byId("photo-cut")), wipe = /** @type {HTMLInputElement} */ (byId("wipe"));
+  /** @type {ImageBitmap | null} */
+  let photo = null;
+  const before = /** @type {HTMLCanvasElement} */ (byId("before")), after = /** @type {HTMLCanvasElement} */ (byId("after"));
+  let middle = { x: 0.5, y: 0.5 }, search = new AbortController(), resting = 0;
+
+  /** A file that was dropped or chosen: a picture of mien's restores its state, another is a photograph. @param {File} given */
+  async function take(given) {
+    if (given.size > 40e6) { toast("This file is too large.", "fault"); return; }
+    const recipe = readRecipe(new Uint8Array(await given.slice(0, 1 << 20).arrayBuffer()));
+    const state = recipe && fromRecipe(recipe, store.state);
+    if (state) { await open(state); toast("The picture's state is restored."); return; }
+    if (!model?.encodes && !model?.inverts) { toast("This picture carries no recipe, and this model has no encoder for photographs.", "fault"); return; }
+    try {
+      photo = await createImageBitmap(given);
+    } catch { toast("This file is no picture that the browser can read.", "fault"); return; }
+    middle = { x: 0.5, y: 0.5 };
+    zoom.value = "1";
+    byId("photo-work").hidden = false;
+    document.dispatchEvent(new CustomEvent("panel", { detail: "photo" }));
+    frame();
+    await project();
+  }
+
+  function frame() {
+    if (!photo) return;
+    const side = Math.min(photo.width, photo.height) / Number(zoom.value);
+    const left = Math.max(0, Math.min(photo.width - side, middle.x * photo.width - side / 2));
+    const top = Math.max(0, Math.min(photo.height - side, middle.y * photo.height - side / 2));
+    paint(cut, photo, [left, top, side, side]);
+  }
+
+  /** @param {number} [steps] of descent; without an encoder there is no other way */
+  async function project(steps = model?.encodes ? 0 : 150) {
+    if (!photo || !model || !engine.project) return;
+    search.abort();
+    search = new AbortController();
+    const { signal } = search, status = byId("photo-said"), stop = byId("photo-stop"), refine = byId("photo-refine");
+    status.textContent = "Looking for this face in the model…";
+    stop.hidden = !steps;
+    refine.hidden = true;
+    try {
+      const blob = await new Promise((/** @type {(blob: Blob) => void} */ done) => cut.toBlob((made) => done(/** @type {Blob} */ (made)), "image/png"));
+      paint(before, cut);
+      const found = await engine.project(model.id, blob, { steps, signal, told: ({ step, error, image }) => {
+        status.textContent = `Step ${step} of ${steps}: a pixel is off by ${(error * 100).toFixed(1)} %.`;
+        show(after, image);
+        byId("wiped").hidden = false;
+      } });
+      await show(before, found.original);
+      await show(after, found.image);
+      byId("wiped").hidden = false;
+      byId("rebuilt").hidden = !found.reconstruction;
+      if (found.reconstruction) await show(/** @type {HTMLCanvasElement} */ (byId("reconstruction")), found.reconstruction);
+      status.textContent = `Found. A pixel is off by ${(found.error * 100).toFixed(1)} % of its range, on the mean. Nothing was stored.`;
+      store.rest({ at: found.at, mix: null, truncation: 1, directions: {} });
+    } catch (error) {
+      status.textContent = signal.aborted ? "Stopped." : "";
+      if (!signal.aborted) fault(error);
+    }
+    if (search.signal === signal) { stop.hidden = true; refine.hidden = !model.inverts; }
+  }
+
+  /** @param {HTMLCanvasElement} canvas @param {string} source */
+  async function show(canvas, source) {
+    const image = new Image();
+    image.src = source;
+    await image.decode();
+    paint(canvas, image);
+  }
+
+  file.addEventListener("change", () => { if (file.files?.[0]) take(file.files[0]); file.value = ""; });
+  zoom.addEventListener("input", frame);
+  zoom.addEventListener("change", () => project());
+  byId("photo-stop").addEventListener("click", () => search.abort());
+  byId("photo-refine").addEventListener("click", () => project(200));
+  byId("photo-cancel").addEventListener("click", () => { search.abort(); photo = null; byId("photo-work").hidden = true; });
+  cut.addEventListener("pointerdown", (event) => cut.setPointerCapture(event.pointerId));
+  cut.addEventListener("pointermove", (event) => {
+    if (!cut.hasPointerCapture(event.pointerId) || !photo) return;
+    const scale = Math.min(photo.width, photo.height) / Number(zoom.value) / cut.clientWidth;
+    const half = { x: Math.min(photo.width, photo.height) / Number(zoom.value) / photo.width / 2, y: Math.min(photo.width, photo.height) / Number(zoom.value) / photo.height / 2 };
+    middle = {
+      x: Math.max(half.x, Math.min(1 - half.x, middle.x - (event.movementX * scale) / photo.width)),
+      y: Math.max(half.y, Math.min(1 - half.y, middle.y - (event.movementY * scale) / photo.height)),
+    };
+    frame();
+  });
+  cut.addEventListener("pointerup", () => project());
+  cut.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    middle = { x: Math.max(0, Math.min(1, middle.x + by[0] * 0.02)), y: Math.max(0, Math.min(1, middle.y + by[1] * 0.02)) };
+    frame();
+    clearTimeout(resting);
+    resting = window.setTimeout(() => project(), 400);
+  });
+  wipe.addEventListener("input", () => { byId("after").style.clipPath = `inset(0 0 0 ${wipe.value}%)`; });
+  addEventListener("dragover", (event) => { if (event.dataTransfer?.types.includes("Files")) { event.preventDefault(); document.body.classList.add("dropping"); } });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+  addEventListener("drop", (event) => {
+    document.body.classList.remove("dropping");
+    const dropped = event.dataTransfer?.files[0];
+    if (dropped) { event.preventDefault(); take(dropped); }
+  });
+  addEventListener("paste", (event) => { const pasted = event.clipboardData?.files[0]; if (pasted) take(pasted); });
+  return {
+    /** @param {import("./types.js").Abilities} offered */
+    offer(offered) {
+      model = offered;
+      const able = Boolean((offered.encodes || offered.inverts) && engine.project);
+      byId("photo-offer").hidden = !able;
+      byId("drop-said").textContent = able ? "Drop a photograph or a picture made here" : "Drop a picture made here";
+    },
+    take,
+  };
+}

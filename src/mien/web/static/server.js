@@ -1,0 +1,128 @@
+// @ts-check
+// The engine that asks `mien explore`: one method, one route.
+
+/** @typedef {import("./types.js").State} State */
+
+/** An answer that is an error, in its three parts. */
+export class Refusal extends Error {
+  /** @param {{message: string, why: string, hint: string, code: number}} parts */
+  constructor({ message, why, hint, code }) {
+    super(message);
+    this.why = why; this.hint = hint; this.code = code;
+  }
+}
+
+/** The token stands after # when the page is opened from the printed address; it is kept for this tab and taken out of sight. */
+function takeToken() {
+  const found = /^#token=([\w-]+)$/.exec(location.hash);
+  if (found) {
+    sessionStorage.setItem("token", found[1]);
+    history.replaceState(null, "", location.pathname);
+  }
+  return sessionStorage.getItem("token");
+}
+
+/** Server-sent events of an answer. @param {Response} response @returns {AsyncGenerator<{event: string, data: any}>} */
+async function* eventsOf(response) {
+  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader(), decoder = new TextDecoder();
+  for (let text = ""; ;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += decoder.decode(value, { stream: true });
+    const events = text.split("\n\n");
+    text = events.pop() ?? "";
+    for (const said of events) {
+      const data = /^data: (.*)$/m.exec(said), event = /^event: (.*)$/m.exec(said);
+      if (data && event) yield { event: event[1], data: JSON.parse(data[1]) };
+    }
+  }
+}
+
+/** @returns {import("./types.js").Engine} */
+export function server() {
+  const token = takeToken();
+
+  /** @param {string} path @param {{query?: [string, string][], post?: object | Blob, signal?: AbortSignal}} [more] @returns {Promise<Response>} */
+  async function ask(path, { query = [], post, signal } = {}) {
+    const headers = /** @type {Record<string, string>} */ (token ? { Authorization: `Bearer ${token}` } : {});
+    /** @type {RequestInit} */
+    let init = { headers, signal };
+    const text = new URLSearchParams(query).toString();
+    if (post instanceof Blob) init = { ...init, method: "POST", body: post };
+    else if (post) init = { ...init, method: "POST", body: JSON.stringify(post) };
+    else if (text.length > 12000) {  // a long latent: too long for an address
+      /** @type {Record<string, string[]>} */
+      const body = {};
+      for (const [name, value] of query) (body[name] ??= []).push(value);
+      init = { ...init, method: "POST", body: JSON.stringify(body) };
+    } else if (text) path += `?${text}`;
+    let response;
+    try {
+      response = await fetch(path, init);
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Refusal({ code: 0, message: "The explorer does not answer.", why: "It may have been stopped.", hint: "Start `mien explore` again; this page goes on by itself." });
+    }
+    if (response.ok) return response;
+    const said = await response.json().catch(() => null);
+    throw new Refusal(said?.error ?? { code: response.status, message: "The server refused.", why: `HTTP ${response.status}`, hint: "Try again." });
+  }
+
+  /** @param {State} state @returns {[string, string][]} */
+  const look = ({ truncation, labels, directions, size }) => [
+    .../** @type {[string, string][]} */ (truncation === 1 ? [] : [["truncation", String(truncation)]]),
+    ...Object.entries(labels).map(([name, value]) => /** @type {[string, string]} */ (["label", `${name}:${value}`])),
+    ...Object.entries(directions).filter(([, value]) => value).map(([name, value]) => /** @type {[string, string]} */ (["direction", `${name}:${value}`])),
+    .../** @type {[string, string][]} */ (size ? [["size", String(size)]] : []),
+  ];
+
+  return {
+    kind: "server",
+    overview: async () => (await ask("/api/models")).json(),
+    abilities: async (id) => (await ask(`/api/model/${id}`)).json(),
+    async image(state, drag) {
+      const query = /** @type {[string, string][]} */ ([["at", state.at], ...look(state), ...(drag ? [["drag", drag]] : [])]);
+      const response = await ask(`/api/model/${state.model}/image`, { query });
+      return response.status === 204 ? null : response.blob();
+    },
+    sheet: async (state, first) => (await ask(`/api/model/${state.model}/sheet`, { query: [["first", String(first)], ...look(state)] })).blob(),
+    children: async (state, first, strength) => (await ask(`/api/model/${state.model}/children`, {
+      query: [["at", state.at], ["first", String(first)], ["strength", String(strength)], ...look(state)],
+    })).blob(),
+    walk: async (state, { stops, frames, fps, loop, format, zoom }) => (await ask(`/api/model/${state.model}/walk`, {
+      query: [...stops.map((at) => /** @type {[string, string]} */ (["at", at])), ["frames", String(frames)], ["fps", String(fps)],
+        ["loop", loop ? "1" : "0"], ["format", format], ["zoom", String(zoom)], ...look(state)],
+    })).blob(),
+    faces: async (state, places, columns) => (await ask(`/api/model/${state.model}/sheet`, {
+      query: [...places.map((at) => /** @type {[string, string]} */ (["at", at])), ["columns", String(columns)], ...look(state)],
+    })).blob(),
+    async project(id, photo, { steps, told, signal }) {
+      const response = await ask(`/api/model/${id}/project${steps ? `?steps=${steps}` : ""}`, { post: photo, signal });
+      if (!steps) return response.json();
+      for await (const { event, data } of eventsOf(response)) {
+        if (event === "found") return data;
+        if (event === "failed") throw new Refusal(data);
+        told(data);
+      }
+      throw new Refusal({ code: 0, message: "The search was cut off.", why: "", hint: "Try again." });
+    },
+    neighbours: async (state) => (await ask(`/api/model/${state.model}/neighbours`, { query: [["at", state.at], ...look(state)] })).json(),
+    curves: async (run) => (await (await ask(`/api/run/${run}`)).json()).curves,
+    samples: async (run, seen) => (await ask(`/api/run/${run}/samples/${seen}`)).blob(),
+    control: async (run, wish) => { await ask(`/api/run/${run}/control`, { post: { wish } }); },
+    train: async (minutes) => { await ask("/api/train", { post: { minutes } }); },
+    live(run, told) {
+      const end = new AbortController();
+      (async () => {
+        for (let pause = 500; !end.signal.aborted; pause = Math.min(8000, pause * 2)) {
+          try {
+            const response = await ask(`/api/run/${run}/events`, { signal: end.signal });
+            for await (const { data } of eventsOf(response)) { told(data); pause = 500; }
+          } catch { /* the server was stopped: it is asked again below */ }
+          if (!end.signal.aborted) { told(null); await new Promise((go) => setTimeout(go, pause)); }
+        }
+      })();
+      return () => end.abort();
+    },
+  };
+}

@@ -1,0 +1,141 @@
+// @ts-check
+// A run: its checkpoints side by side, its samples over time, and what happens while it trains.
+import { byId, calm, el, fault, paint, toast } from "./dom.js";
+import { drawn } from "./state.js";
+import { thumb } from "./thumb.js";
+
+/** @typedef {import("./types.js").Live} Live */
+
+/** @param {number} seconds */
+export const duration = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`);
+
+/** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine @param {(model: string) => void} pick */
+export function training(store, engine, pick) {
+  let run = "", trusted = false, stop = () => {};
+  /** @type {Live | null} */
+  let last = null;
+  let shownSample = -1, checkpointsKey = "", curvesAt = 0;
+  const time = /** @type {HTMLInputElement} */ (byId("time")), sample = /** @type {HTMLCanvasElement} */ (byId("sample"));
+
+  /** Follow a run. @param {string | null} id @param {boolean} mayControl */
+  function follow(id, mayControl) {
+    trusted = mayControl;
+    byId("tab-training").hidden = !id || !engine.live;
+    if ((id ?? "") === run) return;
+    stop();
+    run = id ?? ""; last = null; shownSample = -1; checkpointsKey = ""; curvesAt = 0;
+    byId("live").hidden = true;
+    stop = id && engine.live ? engine.live(id, told) : () => {};
+  }
+
+  /** @param {Live | null} live */
+  function told(live) {
+    const pill = byId("live");
+    if (!live) {
+      if (last?.alive) { pill.textContent = "Reconnecting…"; pill.className = "pill watch"; }
+      return;
+    }
+    const newest = live.checkpoints[0]?.model, followed = !last || last.checkpoints[0]?.model === store.state.model;
+    const grew = last && newest && newest !== last.checkpoints[0]?.model;
+    const atEnd = !last || Number(time.value) === Number(time.max);
+    last = live;
+    pill.hidden = !live.alive;
+    pill.className = `pill ${live.state === "paused" ? "watch" : "good"}`;
+    pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : ` · ${duration(live.left)} left`}`;
+    show(atEnd);
+    if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(newest);
+  }
+
+  function show(atEnd = true) {
+    if (!last || byId("panel-training").hidden) return;
+    const live = last;
+    byId("run-state").textContent = live.state + (live.reason ? `: ${live.reason}` : "");
+    /** @type {HTMLProgressElement} */ (byId("run-share")).value = live.share;
+    byId("run-facts").textContent = [`${live.seen.toLocaleString("en")} images seen`, `${duration(live.seconds)} of training`,
+      ...(live.images_per_second ? [`${live.images_per_second.toFixed(0)} images a second`] : []), ...(live.left === null || !live.alive ? [] : [`${duration(live.left)} left`]),
+      ...(live.resumes ? [`resumed ${live.resumes} times`] : [])].join(" · ");
+    byId("run-buttons").hidden = !trusted;
+    for (const [wish, able] of /** @type {[string, boolean][]} */ ([["pause", live.alive && live.state !== "paused"], ["resume", !live.alive ? live.state !== "done" : live.state === "paused"], ["save", live.alive && live.state !== "paused"], ["stop", live.alive]])) {
+      /** @type {HTMLButtonElement} */ (byId(`run-${wish}`)).disabled = !able;
+    }
+    byId("health").replaceChildren(...live.health.map(({ name, state, evidence, suggestion }) => el("li", { class: state }, el("strong", {}, name), ` ${evidence} ${state === "healthy" ? "" : suggestion}`)));
+    byId("samples").hidden = !live.samples.length;
+    time.max = String(Math.max(0, live.samples.length - 1));
+    if (atEnd) time.value = time.max;
+    showSample();
+    showCheckpoints();
+    showCurves();
+  }
+
+  async function showSample() {
+    const seen = last?.samples[Number(time.value)];
+    if (seen === undefined || !engine.samples) return;
+    byId("time-said").textContent = `${seen.toLocaleString("en")} images seen`;
+    time.setAttribute("aria-valuetext", `${seen} images seen`);
+    if (seen === shownSample) return;
+    shownSample = seen;
+    try {
+      const image = await createImageBitmap(await engine.samples(run, seen));
+      if (seen !== shownSample) return;
+      if (sample.width !== image.width) { sample.width = image.width; sample.height = image.height; }
+      paint(sample, image);
+      sample.setAttribute("aria-label", `Grid of samples after ${seen} images`);
+    } catch (error) { fault(error); }
+  }
+
+  function showCheckpoints() {
+    const found = last?.checkpoints ?? [], key = JSON.stringify([found, drawn(store.state)]);
+    byId("compared").hidden = found.length < 2;
+    if (key === checkpointsKey || found.length < 2) return;
+    checkpointsKey = key;
+    byId("checkpoints").replaceChildren(...found.map(({ model, seen }) => {
+      const button = thumb({ at: drawn(store.state).at, name: `The same face after ${seen} images`, side: 120, engine, state: { ...drawn(store.state), model }, onpick: () => pick(model) });
+      if (model === store.state.model) button.setAttribute("aria-current", "true");
+      return el("li", {}, button, el("span", {}, `${seen.toLocaleString("en")} images`));
+    }));
+  }
+
+  async function showCurves() {
+    if (!engine.curves || performance.now() - curvesAt < 5000 && curvesAt) return;
+    curvesAt = performance.now();
+    try {
+      const { seen, curves } = await engine.curves(run);
+      byId("curves").replaceChildren(...Object.entries(curves).map(([name, values]) => curve(name, seen, values)));
+    } catch (error) { fault(error); }
+  }
+
+  time.addEventListener("input", showSample);
+  let playing = 0;
+  byId("time-play").addEventListener("click", () => {
+    if (playing) { clearInterval(playing); playing = 0; byId("time-play").textContent = "Play"; return; }
+    if (Number(time.value) >= Number(time.max)) time.value = "0";
+    byId("time-play").textContent = "Stop";
+    playing = window.setInterval(() => {
+      time.value = String(Number(time.value) + 1);
+      showSample();
+      if (Number(time.value) >= Number(time.max)) byId("time-play").click();
+    }, calm() ? 600 : 120);
+  });
+  for (const wish of ["pause", "resume", "save", "stop"]) {
+    byId(`run-${wish}`).addEventListener("click", async () => {
+      try { await engine.control?.(run, wish); toast(`Asked to ${wish}.`); } catch (error) { fault(error); }
+    });
+  }
+  return { follow, shown: () => show(), update: () => { if (!byId("panel-training").hidden) showCheckpoints(); } };
+}
+
+/** A small curve. @param {string} name @param {number[]} seen @param {(number | null)[]} values */
+function curve(name, seen, values) {
+  const width = 240, height = 64, known = values.filter((value) => value !== null);
+  const low = Math.min(...known), span = Math.max(...known) - low || 1, from = seen[0] ?? 0, length = (seen[seen.length - 1] ?? 1) - from || 1;
+  const points = values.map((value, n) => (value === null ? "" : `${(((seen[n] - from) / length) * width).toFixed(1)},${(height - 3 - ((value - low) / span) * (height - 6)).toFixed(1)}`)).filter(Boolean);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  const now = known[known.length - 1], said = Number(now?.toPrecision(3));
+  svg.setAttribute("aria-label", `${name}: from ${Number(known[0]?.toPrecision(3))} to ${said}`);
+  line.setAttribute("points", points.join(" "));
+  svg.append(line);
+  return el("figure", {}, el("figcaption", {}, name.replace(/_/g, " "), el("span", {}, String(said))), svg);
+}

@@ -1,0 +1,53 @@
+/** What a face on show is made of: the whole state of the page. */
+export interface State {
+  model: string;
+  at: string;
+  mix: { with: string; share: number } | null;
+  truncation: number;
+  labels: Record<string, number>;
+  directions: Record<string, number>;
+  size: number;
+}
+export interface Direction { name: string; note?: string }
+export interface Abilities {
+  id: string; sha256: string; name: string; run: string | null; seen: number | null; preset: string; side: number; channels: number;
+  latent: number[]; prior: string; labels: string[]; directions: Direction[]; encodes: boolean; inverts: boolean; scalable: boolean;
+  parameters: number; neighbours: boolean; formats: string[]; card?: string; licence?: string;
+}
+export interface RunShown {
+  id: string; name: string; preset: string; side: number | null; state: string; seen: number; samples: number;
+  checkpoints: { model: string; seen: number }[];
+}
+export interface Overview { runs: RunShown[]; models: { id: string; name: string }[]; trusted: boolean }
+export interface Live {
+  state: string; alive: boolean; seen: number; seconds: number; images_per_second: number; share: number; left: number | null;
+  resumes: number; reason: string; health: { name: string; state: string; evidence: string; suggestion: string }[];
+  samples: number[]; checkpoints: { model: string; seen: number }[];
+}
+export interface Curves { seen: number[]; curves: Record<string, (number | null)[]> }
+export interface Found { at: string; error: number; image: string; original: string; reconstruction?: string }
+export interface Step { step: number; steps: number; error: number; image: string }
+export interface Near {
+  neighbours: { row: number; distance: number; image: string }[]; nearer_than_training: number; memorised: boolean; looked_at: number;
+}
+export interface Walk { stops: string[]; frames: number; fps: number; loop: boolean; format: string; zoom: number }
+/** Where faces come from: a server, or the browser itself. */
+export interface Engine {
+  kind: "server" | "browser";
+  overview(): Promise<Overview>;
+  abilities(id: string): Promise<Abilities>;
+  image(state: State, drag?: string): Promise<Blob | null>;
+  sheet(state: State, first: number): Promise<Blob>;
+  children(state: State, first: number, strength: number): Promise<Blob>;
+  walk(state: State, walk: Walk): Promise<Blob>;
+  /** Faces at some places on one sheet. */
+  faces(state: State, places: string[], columns: number): Promise<Blob>;
+  /** A photograph's face: at once, or by steps of descent that are told as they are taken. */
+  project?(id: string, photo: Blob, how: { steps: number; told: (step: Step) => void; signal?: AbortSignal }): Promise<Found>;
+  neighbours?(state: State): Promise<Near>;
+  live?(run: string, told: (live: Live | null) => void): () => void;
+  curves?(run: string): Promise<Curves>;
+  samples?(run: string, seen: number): Promise<Blob>;
+  control?(run: string, wish: string): Promise<void>;
+  train?(minutes: number): Promise<void>;
+}

@@ -1,0 +1,564 @@
+"""The explorer's server: the right face for every question, and nothing for anybody else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import itertools
+import json
+import random
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+pytest.importorskip("starlette", reason="SKIPPED EXPLORER TESTS: the extra `web` is not installed")
+pytest.importorskip("uvicorn")
+
+from mien import control, presets
+from mien.data.pack import Pack
+from mien.directory import RunDirectory
+from mien.experiment import train
+from mien.report.grid import to_bytes
+from mien.run import turn
+from mien.sampler import Sampler
+from mien.web.guard import PHOTO_BYTES
+from mien.web.serve import HEAD_SECONDS
+from tests.conftest import blobs, tiny, write_pack
+from tests.web_client import TOKEN, Served, serving
+
+CANARY = "canary-that-nobody-may-read-7f3a"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short real runs in a folder, one that encodes, and a canary beside them."""
+    root = tmp_path_factory.mktemp("place")
+    write_pack(root / "blobs.pack", labels=("Hat",))
+    (root / "secret.txt").write_text(CANARY)
+    for number, name in enumerate(("quick", "vae")):
+        run = turn(tiny(presets.PRESETS[name]), {"images": 48, "save_every": 16, "sample_every": 16, "device": "cpu"})
+        train(run, data=root / "blobs.pack", out=root / "runs" / f"0000{number}-{name}")
+    return root / "runs"
+
+
+@pytest.fixture(scope="module")
+def served(runs: Path) -> Iterator[Served]:
+    with serving([runs]) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def ids(served: Served) -> dict[str, tuple[str, str]]:
+    """Of each preset, the ids of its run and its newest model."""
+    found = served.json("/api/models")["runs"]
+    return {run["preset"]: (run["id"], run["checkpoints"][0]["model"]) for run in found}
+
+
+@pytest.fixture(scope="module")
+def model(ids: dict[str, tuple[str, str]]) -> str:
+    return f"/api/model/{ids['quick'][1]}"
+
+
+def pixels(png: bytes) -> Any:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+# Faces
+
+
+def test_a_seed_is_the_face_that_the_command_line_draws(served: Served, model: str, runs: Path) -> None:
+    sampler = Sampler.load(runs / "00000-quick", device="cpu")
+    status, png, headers = served.ask(f"{model}/image?at=42")
+    assert status == 200 and headers["content-type"] == "image/png"
+    assert (pixels(png) == to_bytes(sampler.sample([42]))[0].numpy()).all()
+    with Image.open(io.BytesIO(png)) as image:
+        recipe = json.loads(image.info["mien"])  # type: ignore[index]
+        assert "Synthetic" in str(image.info["Disclaimer"])
+    assert recipe["at"] == "42" and recipe["model"] == sampler.model_hash and recipe["synthetic"] is True
+    twin = served.json(f"{model}/image.json?at=42")
+    assert base64.b64decode(twin["base64"]) == png and twin["recipe"] == recipe
+
+
+def test_truncation_and_addresses_reach_the_sampler(served: Served, model: str, runs: Path) -> None:
+    from mien.address import parse
+
+    sampler = Sampler.load(runs / "00000-quick", device="cpu")
+    at = "42,0.25,0.5~7:0.3"
+    _, png, _ = served.ask(f"{model}/image?at={at}&truncation=0.5")
+    z, _ = sampler.place(parse(at), truncation=0.5)
+    assert (pixels(png) == to_bytes(sampler.decode(z))[0].numpy()).all()
+    status, other = served.post(f"{model}/image", {"at": at, "truncation": 0.5})
+    assert status == 200 and (pixels(other) == pixels(png)).all()
+
+
+def test_a_preview_is_the_face_within_two_levels(served: Served, model: str) -> None:
+    _, quick, _ = served.ask(f"{model}/image?at=5,0.5,0.5&drag=abc")
+    _, exact, _ = served.ask(f"{model}/image?at=5,0.5,0.5")
+    assert np.abs(pixels(quick).astype(int) - pixels(exact)).max() <= 2
+
+
+def test_sheets_and_children(served: Served, model: str) -> None:
+    _, sheet, _ = served.ask(f"{model}/sheet?first=40&count=5&columns=3")
+    assert pixels(sheet).shape == (32, 48, 3)
+    _, face, _ = served.ask(f"{model}/image?at=43")
+    assert (pixels(sheet)[16:32, :16] == pixels(face)).all()
+    _, named, _ = served.ask(f"{model}/sheet?at=43&at=7&columns=2")
+    assert (pixels(named)[:, :16] == pixels(face)).all()
+    litter = served.json(f"{model}/children.json?at=3&first=100&strength=0.25")
+    assert litter["recipe"]["at"] == [f"3~{100 + n}:0.25" for n in range(9)]
+    _, child, _ = served.ask(f"{model}/image?at=3~104:0.25")
+    assert (pixels(base64.b64decode(litter["base64"]))[16:32, 16:32] == pixels(child)).all()
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif", "mp4"])
+def test_a_walk_is_a_film(served: Served, model: str, kind: str) -> None:
+    if kind == "mp4":
+        pytest.importorskip("av")
+    status, film, headers = served.ask(f"{model}/walk?at=3&at=7&frames=6&format={kind}&zoom=2")
+    assert status == 200 and headers["content-type"].endswith(kind)
+    if kind != "mp4":
+        with Image.open(io.BytesIO(film)) as image:
+            assert image.size == (32, 32) and getattr(image, "n_frames", 1) > 1
+
+
+def test_a_model_says_what_it_can(served: Served, ids: dict[str, tuple[str, str]]) -> None:
+    quick, vae = (served.json(f"/api/model/{ids[name][1]}") for name in ("quick", "vae"))
+    assert quick["encodes"] is False and vae["encodes"] is True and not quick["scalable"]
+    assert quick["side"] == 16 and quick["prior"] == "normal" and quick["neighbours"] is True
+
+
+def test_neighbours_know_a_copy(served: Served, ids: dict[str, tuple[str, str]], runs: Path, model: str) -> None:
+    near = served.json(f"{model}/neighbours?at=3")
+    assert len(near["neighbours"]) == 6 and near["looked_at"] == 96
+    distances = [entry["distance"] for entry in near["neighbours"]]
+    assert distances == sorted(distances)
+    run = served.explorer.registry.run(ids["quick"][0])
+    pack = Pack.open(runs.parent / "blobs.pack")
+    from mien.web.nearest import Neighbours, tensor
+
+    copy = Neighbours().of(run, tensor(pack.images[5:6])[0])
+    assert copy["memorised"] is True and copy["neighbours"][0]["distance"] == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "at=x", "at=-1", "at=9007199254740992", "at=", "at=42&at=43", "at=@AAAA", "at=1~2", "at=(((((((((((1", "nothing=1",
+        "truncation=nan", "truncation=inf", "truncation=1e9", "truncation=x", "size=64", "size=-1", "size=1", "label=Hat:1",
+        "label=:", "direction=Smile:1", "direction=x", "at=" + "1~2:0.5" * 600,
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_three_parts(served: Served, model: str, query: str) -> None:
+    status, body, _ = served.ask(f"{model}/image?{query}")
+    assert status == 400, body
+    error = json.loads(body)["error"]
+    assert error.keys() == {"code", "message", "why", "hint"} and all(error.values())
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b"null", b'{"at": {}}', b'{"at": true}', b'{"at": [[1]]}', b"[" * 100_000, b'{"x": 1}']
+)
+def test_a_body_that_does_not_fit_is_refused(served: Served, model: str, body: bytes) -> None:
+    status, _, _ = served.ask(f"{model}/image", "POST", body, {"Origin": served.own})
+    assert status == 400
+
+
+# Photographs
+
+
+def photograph(kind: str = "PNG", **more: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(blobs(1, 48, seed=5)[0]).save(buffer, format=kind, **more)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_photograph_is_encoded_and_forgotten(
+    served: Served, ids: dict[str, tuple[str, str]], runs: Path, kind: str
+) -> None:
+    before = sorted(str(path) for path in runs.parent.rglob("*"))
+    path = f"/api/model/{ids['vae'][1]}"
+    status, body, _ = served.ask(f"{path}/project", "POST", photograph(kind), {"Origin": served.own})
+    found = json.loads(body)
+    assert status == 200 and 0 < found["error"] < 1 and found["at"].startswith("@")
+    _, png, _ = served.ask(f"{path}/image?at={found['at']}")
+    assert (pixels(png) == pixels(base64.b64decode(found["image"].split(",")[1]))).all()
+    assert sorted(str(path) for path in runs.parent.rglob("*")) == before, "something was stored"
+
+
+def test_a_descent_tells_its_steps(served: Served, model: str) -> None:
+    status, body, headers = served.ask(f"{model}/project?steps=12", "POST", photograph(), {"Origin": served.own})
+    assert status == 200 and headers["content-type"].startswith("text/event-stream")
+    events = re.findall(r"event: (\w+)\ndata: (.*)\n", body.decode())
+    assert events[-1][0] == "found" and events[0][0] == "step"
+    found = json.loads(events[-1][1])
+    assert found["error"] <= json.loads(events[0][1])["error"]
+
+
+def test_a_model_without_an_encoder_says_so(served: Served, model: str) -> None:
+    status, body, _ = served.ask(f"{model}/project", "POST", photograph(), {"Origin": served.own})
+    assert status == 400 and b"no encoder" in body
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"GIF89a", 400),
+        (b"<svg onload=alert(1)>", 400),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, 422),
+        (b"\xff\xd8\xff" + b"\0" * 1000, 422),
+        (b"RIFF\0\0\0\0WEBPVP8 ", 422),
+        (photograph()[: len(photograph()) // 2], 422),
+        (photograph("JPEG")[: len(photograph("JPEG")) // 2], 422),
+    ],
+)
+def test_what_is_no_photograph_is_refused(
+    served: Served, ids: dict[str, tuple[str, str]], content: bytes, status: int
+) -> None:
+    found, body, _ = served.ask(f"/api/model/{ids['vae'][1]}/project", "POST", content, {"Origin": served.own})
+    assert found == status, body
+
+
+def test_bombs_do_not_go_off(served: Served, ids: dict[str, tuple[str, str]]) -> None:
+    large = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(large, format="PNG")
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("comment", "x" * 50_000_000, zip=True)
+    texts = io.BytesIO()
+    Image.new("L", (32, 32)).save(texts, format="PNG", pnginfo=notes)
+    small = io.BytesIO()
+    Image.new("L", (4, 4)).save(small, format="PNG")
+    for bomb in (large, texts, small):
+        started = time.monotonic()
+        status, _, _ = served.ask(
+            f"/api/model/{ids['vae'][1]}/project", "POST", bomb.getvalue(), {"Origin": served.own}
+        )
+        assert status in (200, 422) and time.monotonic() - started < 30
+    assert served.ask("/")[0] == 200
+
+
+# Who may ask
+
+
+HOSTS = (
+    *("127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "[::1]:{port}"),
+    *("evil.example:{port}", "127.0.0.1", "0.0.0.0:{port}", ""),
+)
+ORIGINS = (
+    *(None, "http://127.0.0.1:{port}", "http://localhost:{port}"),
+    *("null", "http://evil.example", "https://127.0.0.1:{port}", "http://127.0.0.1"),
+)
+
+
+@pytest.mark.parametrize("token", [False, True])
+def test_the_matrix_of_host_and_origin(served: Served, model: str, token: bool) -> None:
+    """Another name is 421, another page 403, and what changes something needs an origin or the token."""
+    wrong = []
+    for host, origin, method in itertools.product(HOSTS, ORIGINS, ("GET", "POST")):
+        headers = {"Host": host.format(port=served.port)}
+        if origin is not None:
+            headers["Origin"] = origin.format(port=served.port)
+        if token:
+            headers["Authorization"] = f"Bearer {TOKEN}"
+        status, _, found = served.ask(f"{model}/image", method, b'{"at": "1"}' if method == "POST" else None, headers)
+        known_host = HOSTS.index(host) < 4
+        known_origin = origin is None or ORIGINS.index(origin) in (1, 2)
+        if not known_host:
+            expected = {421, 400} if not host else {421}
+        elif not known_origin or (method == "POST" and origin is None and not token):
+            expected = {403}
+        else:
+            expected = {200}
+        if status not in expected or "access-control-allow-origin" in found:
+            wrong.append((host, origin, method, status))
+    assert not wrong
+
+
+def test_a_browser_that_says_cross_site_is_believed(served: Served) -> None:
+    assert served.ask("/api/models", headers={"Sec-Fetch-Site": "cross-site"})[0] == 403
+    assert served.ask("/api/models", headers={"Sec-Fetch-Site": "same-site"})[0] == 403
+    assert served.ask("/", headers={"Sec-Fetch-Site": "cross-site"})[0] == 200, "a link may lead to the page"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_other_methods_do_nothing(served: Served, model: str, method: str) -> None:
+    assert served.ask(f"{model}/image", method, headers={"Origin": served.own})[0] == 405
+
+
+def test_every_answer_is_dressed(served: Served, model: str) -> None:
+    for path in ("/", "/main.js", "/api/models", f"{model}/image", "/nothing", "/api/model/x"):
+        _, _, headers = served.ask(path)
+        assert "default-src 'none'" in headers["content-security-policy"], path
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
+        assert "server" not in headers
+
+
+def test_controls_need_the_token(served: Served, ids: dict[str, tuple[str, str]]) -> None:
+    for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train"):
+        assert served.post(path, {"wish": "stop"})[0] == 401
+        assert served.post(path, {"wish": "stop"}, Authorization="Bearer wrong")[0] == 401
+    status, body = served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "stop"}, token=True)
+    assert status == 404 and "not running" in body["error"]["message"]
+    assert served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "dance"}, token=True)[0] == 400
+    assert served.json("/api/models")["trusted"] is False
+
+
+def test_off_loopback_even_looking_needs_the_token(runs: Path) -> None:
+    with serving([runs], host="192.0.2.7") as found:
+        assert found.ask("/api/models")[0] == 401 and found.ask("/")[0] == 200
+        assert found.ask("/api/models", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
+        assert found.ask("/", headers={"Host": f"192.0.2.7:{found.port}"})[0] == 200
+
+
+# Paths
+
+
+def payloads() -> list[str]:
+    """500 ways of asking for a file that is not one's own."""
+    rng = random.Random(0)
+    targets = ("secret.txt", "etc/passwd", "run.json", "model.safetensors", "index.html", "..", "windows/win.ini")
+    ups = (
+        "../",
+        "..\\",
+        "%2e%2e/",
+        "%2e%2e%2f",
+        "..%2f",
+        "..%5c",
+        "%252e%252e%252f",
+        "....//",
+        "..;/",
+        "%c0%ae%c0%ae/",
+        ".%00./",
+    )
+    roots = ("", "/", "//", "\\", "C:\\", "file:///", "~/", "./", "%00", "\x7f")
+    found = []
+    while len(found) < 500:
+        up = rng.choice(ups)
+        end = rng.choice(("", "%00.png", "/", ".json", "?x", "#x"))
+        found.append(rng.choice(roots) + up * rng.randint(0, 8) + rng.choice(targets) + end)
+    return found
+
+
+def test_500_payloads_over_every_route_read_nothing(
+    served: Served, ids: dict[str, tuple[str, str]], runs: Path
+) -> None:
+    run, model = ids["quick"]
+    one = f"/api/model/{model}"
+    routes = [
+        *("/{}", "/api/{}", "/api/model/{}", "/api/model/{}/image", "/api/run/{}", "/api/run/{}/events"),
+        *(f"{one}/{{}}", f"{one}/image?at={{}}", f"{one}/image?label={{}}:1", f"{one}/walk?at=1&at=2&format={{}}"),
+        *(f"/api/run/{run}/samples/{{}}", f"/api/run/{run}/{{}}"),
+    ]
+    secrets = [CANARY, "root:x:0", str(runs), '"fingerprint"', "format_version"]
+    wrong = []
+    for number, payload in enumerate(payloads()):
+        safe = quote(payload, safe="/%\\.;:?#~=&")
+        path = routes[number % len(routes)].format(safe.replace("#", "%23").replace(" ", "%20"))
+        status, body, _ = served.ask(path)
+        text = body.decode("latin-1")
+        page = path.split("?")[0].strip("/").endswith("index.html") or path in ("/", "/?x")
+        if any(secret in text for secret in secrets) or not (400 <= status < 500 or (status == 200 and page)):
+            wrong.append((path, status, text[:80]))
+    assert not wrong, wrong[:5]
+
+
+# Too much
+
+
+def test_a_body_past_the_limit_is_cut_off_at_once(served: Served, model: str) -> None:
+    announced = {"Origin": served.own, "Content-Length": str(2 << 30)}
+    assert served.ask(f"{model}/project", "POST", b"\xff\xd8\xff", announced)[0] == 413
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
+        lines = [f"POST {model}/project HTTP/1.1", f"Host: 127.0.0.1:{served.port}", f"Origin: {served.own}"]
+        client.sendall("\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode())
+        sent, block = 0, b"10000\r\n" + b"\0" * 65536 + b"\r\n"
+        try:
+            while sent < 4 * PHOTO_BYTES:
+                client.sendall(block)
+                sent += 65536
+        except OSError:
+            pass
+        assert sent < 2 * PHOTO_BYTES + (8 << 20), "it went on reading"
+    assert served.ask("/")[0] == 200
+
+
+def test_long_heads_and_addresses_are_refused(served: Served, model: str) -> None:
+    assert served.ask(f"{model}/image?at={'1' * 20_000}")[0] == 414
+    status, _, _ = served.ask("/", headers={"X-Long": "x" * 100_000})
+    assert status in (400, 431)
+
+
+def test_a_head_that_drips_is_not_waited_for(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as client:
+        started = time.monotonic()
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        client.settimeout(0.5)
+        while time.monotonic() - started < 4 * HEAD_SECONDS:
+            try:
+                client.sendall(b"X")
+                if client.recv(100) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert time.monotonic() - started < 3 * HEAD_SECONDS
+
+
+def flood(served: Served, model: str, requests: int, at_once: int) -> dict[int, int]:
+    """Many questions at once; every face that comes back is compared with its own."""
+    expected = {
+        seed: hashlib.sha256(pixels(served.ask(f"{model}/image?at={seed},0.5,0&truncation=0.9")[1]).tobytes()).digest()
+        for seed in range(16)
+    }
+    counts: dict[int, int] = {}
+    served.explorer.kept.answers.clear()
+    served.explorer.kept.bytes = 0
+    lock = threading.Lock()
+
+    def one(number: int) -> None:
+        seed = number % 16
+        drag = "" if number % 3 else f"&drag={number}"
+        status, body, headers = served.ask(f"{model}/image?at={seed},0.5,0&truncation=0.9{drag}")
+        if status == 200 and number % 3:
+            assert hashlib.sha256(pixels(body).tobytes()).digest() == expected[seed], f"a wrong face for {seed}"
+        if status == 503:
+            assert headers["retry-after"]
+        with lock:
+            counts[status] = counts.get(status, 0) + 1
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(one, range(requests)))
+    return counts
+
+
+def test_200_questions_at_once_get_their_own_faces(served: Served, model: str) -> None:
+    counts = flood(served, model, requests=200, at_once=64)
+    assert counts.keys() <= {200, 503} and counts[200] >= 100, counts
+
+
+@pytest.mark.slow
+def test_500_connections_for_30_seconds(served: Served, model: str) -> None:
+    psutil = pytest.importorskip("psutil")
+    process = psutil.Process()
+    before, started, counts = process.memory_info().rss, time.monotonic(), {200: 0}
+    while time.monotonic() - started < 30:
+        for status, count in flood(served, model, requests=1000, at_once=500).items():
+            counts[status] = counts.get(status, 0) + count
+    assert counts.keys() <= {200, 503}, counts
+    assert process.memory_info().rss - before < 300e6
+    time.sleep(5)
+    started = time.monotonic()
+    assert served.ask(f"{model}/image?at=77")[0] == 200 and time.monotonic() - started < 2
+
+
+def test_a_full_queue_says_when_to_come_again(served: Served, model: str) -> None:
+    queue = served.explorer.queue
+    room, queue.room = queue.room, 0
+    try:
+        status, body, headers = served.ask(f"{model}/image?at=123456")
+    finally:
+        queue.room = room
+    assert status == 503 and headers["retry-after"] == "1" and json.loads(body)["error"]["message"]
+
+
+# Runs
+
+
+def test_a_run_tells_where_it_stands(served: Served, ids: dict[str, tuple[str, str]]) -> None:
+    told = served.json(f"/api/run/{ids['quick'][0]}")
+    assert told["state"] == "done" and told["seen"] >= 48 and told["alive"] is False
+    assert told["curves"]["seen"] == sorted(told["curves"]["seen"]) and told["curves"]["curves"]
+    assert len(told["samples"]) >= 2
+    _, png, _ = served.ask(f"/api/run/{ids['quick'][0]}/samples/{told['samples'][-1]}")
+    assert pixels(png).shape[0] > 16
+    assert served.ask(f"/api/run/{ids['quick'][0]}/samples/7")[0] == 404
+
+
+def test_events_come_as_things_change(served: Served, ids: dict[str, tuple[str, str]], runs: Path) -> None:
+    home = RunDirectory(runs / "00000-quick")
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
+        client.sendall(
+            f"GET /api/run/{ids['quick'][0]}/events HTTP/1.1\r\nHost: localhost:{served.port}\r\n\r\n".encode()
+        )
+        text = ""
+        while "event: state" not in text:
+            text += client.recv(65536).decode()
+        home.update_status(reason="for the test")
+        try:
+            while "for the test" not in text:
+                text += client.recv(65536).decode()
+        finally:
+            home.update_status(reason="")
+    assert text.count("event: state") >= 2
+
+
+def test_the_description_names_every_route(served: Served, model: str) -> None:
+    described = served.json("/api/description")
+    assert described["openapi"].startswith("3.1") and "/api/model/{id}/image" in described["paths"]
+    for door in served.explorer.table():
+        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", door.path)
+        assert door.method.lower() in described["paths"][path]
+
+
+def test_hostile_names_stay_text(tmp_path: Path, runs: Path) -> None:
+    import shutil
+
+    place = tmp_path / "<img src=x onerror=alert(1)>"
+    shutil.copytree(runs / "00000-quick", place)
+    with serving([place]) as found:
+        _, body, headers = found.ask("/api/models")
+        assert headers["content-type"] == "application/json" and json.loads(body)["runs"][0]["name"] == place.name
+
+
+# A run that is asked
+
+
+def test_a_run_saves_pauses_resumes_and_stops(tmp_path: Path, blob_pack: Pack) -> None:
+    home = RunDirectory(tmp_path / "run")
+    run = turn(tiny(presets.PRESETS["quick"]), {"images": 10_000_000, "device": "cpu"})
+    ended: list[Exception] = []
+
+    def go() -> None:
+        try:
+            train(run, data=blob_pack.path, out=home.path)
+        except Exception as error:
+            ended.append(error)
+
+    def until(condition: Any) -> None:
+        started = time.monotonic()
+        while not condition():
+            assert time.monotonic() - started < 60 and not ended, (home.status, ended)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    until(lambda: control.owner(home) is not None and home.metrics.exists())
+    control.ask(home, "save")
+    until(lambda: list(home.checkpoints.glob("0*")))
+    control.ask(home, "pause")
+    until(lambda: home.status["state"] == "paused")
+    time.sleep(0.6)
+    seen = home.status["seen"]
+    time.sleep(0.6)
+    assert home.status["seen"] == seen
+    control.ask(home, "resume")
+    until(lambda: home.status["state"] == "running")
+    control.ask(home, "stop")
+    thread.join(60)
+    assert not thread.is_alive() and home.status["state"] == "preempted" and home.status["seen"] >= seen
+    assert control.owner(home) is None
