@@ -148,7 +148,7 @@ def test_seeds_of_one_configuration_are_one_row(tmp_path: Path) -> None:
     text = as_text(compared(records))
     assert "torch-gan-2015" in text and "33 +-3" in text and "  s1" in text and "half their range" in text
     page = page_of(*records, out=tmp_path / "l.html")
-    assert "mean of 3 seeds" in page and page.count('class="seed"') == 3
+    assert "mean and range of 3 seeds" in page and page.count('class="seed"') == 3
 
 
 def test_what_failed_is_a_row_that_says_why(tmp_path: Path) -> None:

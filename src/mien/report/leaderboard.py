@@ -102,7 +102,7 @@ def _table(board: Board) -> Markup:
             _score_cell(column, standing(entry, column), winners[number][index])
             for number, column in enumerate(board.columns)
         ]
-        several = f" · mean of {len(entry.records)} seeds, brackets hold their range" if len(entry.records) > 1 else ""
+        several = f" · mean and range of {len(entry.records)} seeds" if len(entry.records) > 1 else ""
         beneath = tag("small", f"{entry.preset}{several}") if several or entry.preset != entry.name else None
         why = tag("small", entry.failure, class_="failure") if entry.failure else None
         rows.append(tag("tr", tag("th", entry.name, beneath, why, scope="row"), *cells, *_facts(entry)))
@@ -127,9 +127,12 @@ def _table(board: Board) -> Markup:
 
 
 def _heading(column: Column) -> Markup:
+    """The metric, and in small letters the rest of the column's name and which way is better."""
     better = metric_meaning(column.metric).better
-    text = join(column.name, tag("small", f"{better} is better") if better else None)
-    return tag("th", text, scope="col", class_="number", title=metric_meaning(column.metric).text or None)
+    rest = column.name.removeprefix(column.metric).lstrip("_")
+    small = [tag("small", text) for text in (rest, f"{better} is better" if better else "") if text]
+    meaning = metric_meaning(column.metric).text or None
+    return tag("th", column.metric, *small, scope="col", class_="number", title=meaning)
 
 
 def _facts(entry: Entry) -> list[Markup]:

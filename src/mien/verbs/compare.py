@@ -134,11 +134,13 @@ def words(board: Board) -> str:
     ]
     metrics = ",".join(dict.fromkeys(GROUPS.get(metric, metric) for metric in alike))
     split = (shown.get("reference") or {}).get("split", "train")
+    own = str(shown.get("extractor", "inception")).startswith("inception")  # else only its author knows where it is
     flags = [
         f" --metrics {metrics}",
         f" --samples {shown['samples']}" if "samples" in shown else "",
         f" --split {split}" if split != "train" else "",
         f" --legacy {shown['legacy']}" if "legacy" in shown else "",
-        f" --precision {shown['precision']}" if "precision" in shown and "legacy" not in shown else "",
+        f" --precision {shown['precision']}" if own and "precision" in shown and "legacy" not in shown else "",
+        "" if own else " --extractor FILE.py:NAME",
     ]
     return "".join(flags)
