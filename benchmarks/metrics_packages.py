@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mien.data import weights
-from mien.metrics.evaluate import evaluate, inception
+from mien.metrics.evaluate import inception, measure
 from mien.metrics.features import BLOCK, blocks
 from mien.metrics.images import Images, open_images
 from mien.metrics.judged import Judged
@@ -75,7 +75,7 @@ if __name__ == "__main__":
     print(f"{real.count} against {fake.count} images of {real.size[1]}x{real.size[0]}, blocks of {BLOCK}")
     for legacy in ("torch-fidelity", "pytorch-fid", "clean-fid"):
         judged = Judged(fake=fake, reference=real, extractor=inception(legacy), legacy=legacy)
-        print(f"  mien --legacy {legacy:<15}{evaluate(judged, ['fid'])[0].value:10.4f}", flush=True)
+        print(f"  mien --legacy {legacy:<15}{measure(judged, ['fid'])[0].value:10.4f}", flush=True)
     judged = Judged(fake=fake, reference=real, extractor=inception())
-    print(f"  mien                         {evaluate(judged, ['fid'])[0].value:10.4f}")
+    print(f"  mien                         {measure(judged, ['fid'])[0].value:10.4f}")
     print(f"  torchmetrics                 {theirs(real, fake):10.4f}")

@@ -21,7 +21,7 @@ from mien.core import Faces
 from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
 from mien.metrics import features
-from mien.metrics.evaluate import evaluate as measure
+from mien.metrics.evaluate import measure
 from mien.metrics.features import PixelFeatures, extract, kept
 from mien.metrics.images import DrawnImages, First, FolderImages, Held, PackImages, ahead, to_pixels
 from mien.metrics.judged import Judged

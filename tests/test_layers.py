@@ -42,7 +42,7 @@ ALL_BUT_TOP = {
     "trainer",
 }
 MAY_IMPORT = {
-    "__init__": {"core", "experiment", "run", "sampler"},
+    "__init__": {"core", "experiment", "metrics", "run", "sampler"},
     "__main__": {"answer", "verbs"},
     "verbs": {*ALL_BUT_TOP, "__main__", "web"},
     "web": ALL_BUT_TOP - {"models", "recipes", "nn"},

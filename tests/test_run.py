@@ -10,6 +10,7 @@ import pytest
 
 from mien import presets
 from mien.citations import BIBTEX
+from mien.core import Faces
 from mien.errors import Mismatch, UsageError
 from mien.run import Averaging, Run, differences, fingerprint, from_json, identity, knobs, to_json, turn
 
@@ -72,7 +73,20 @@ def test_turn() -> None:
 def test_identity_leaves_out_places_periods_and_lengths() -> None:
     run = presets.PRESETS["quick"]
     same = dataclasses.replace(
-        run, images=7, minutes=3.0, save_every=1, sample_every=1, log_every=1, threads=2, loader_threads=4
+        run,
+        images=7,
+        minutes=3.0,
+        save_every=1,
+        sample_every=1,
+        log_every=1,
+        threads=2,
+        loader_threads=4,
+        evaluate_every=5,
+        evaluate_metrics="kid",
+        evaluate_samples=9,
+        evaluate_extractor="a.py:b",
+        keep_best="kid",
+        patience=2,
     )
     assert fingerprint(identity(run)) == fingerprint(identity(same))
     for change in ({"seed": 9}, {"batch": 9}, {"average": None}, {"flip": False}, {"precision": "fp64"}):
@@ -88,3 +102,29 @@ def test_impossible_values_are_refused(bad: dict[str, float]) -> None:
 def test_averaging_half_life() -> None:
     with pytest.raises(UsageError):
         Averaging(half_life=0)
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [("recipe.critic.fold", -1), ("recipe.critic.fold", 3), ("model.fold", 0), ("model.fold", 64), ("model.fold", -2)],
+)
+def test_folds_that_no_network_has_are_refused(flag: str, value: int) -> None:
+    with pytest.raises(UsageError):
+        run = turn(presets.PRESETS["quick"], {flag: value})
+        run.recipe.build(run.model.build(Faces(side=64)), Faces(side=64))
+
+
+@pytest.mark.parametrize(
+    "preset, flag, value",
+    [
+        ("torch-gan-2015", "model.dropout", float("nan")),
+        ("torch-gan-2015", "recipe.critic.dropout", float("inf")),
+        ("quick", "recipe.lr", float("nan")),
+        ("quick", "recipe.critic.blocks", -1),
+        ("quick", "average.warmup", float("nan")),
+        ("quick", "minutes", float("nan")),
+    ],
+)
+def test_numbers_that_are_none_are_refused(preset: str, flag: str, value: float) -> None:
+    with pytest.raises(UsageError, match="is not possible"):
+        turn(presets.PRESETS[preset], {flag: value})

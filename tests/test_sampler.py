@@ -408,3 +408,23 @@ def test_code_is_never_run_unless_it_is_named(tinted: tuple[Path, Path], tmp_pat
 def test_headers_are_json_without_numbers_that_are_not(tinted: tuple[Path, Path]) -> None:
     _, header = checkpoint.read_model(tinted[0])
     assert json.loads(json.dumps(header)) == header
+
+
+@pytest.mark.parametrize("name", [name for name, run in presets.PRESETS.items() if "width" in to_json(run.model)])
+def test_a_header_of_a_huge_model_takes_no_memory(tmp_path: Path, name: str) -> None:
+    """A width of a million is hundreds of terabytes: it is compared with the file's tensors before there is any."""
+    run = tiny(presets.PRESETS[name])
+    faces = {"side": 16, "channels": 3, "label_dim": 0}
+    header = {**HEADER, "config": to_json(run.model), "faces": faces}
+    try:
+        weights = presets.build_model(header, presets.KINDS).state_dict()
+    except UsageError:  # this one cannot make 16 px
+        header["faces"] = {**faces, "side": 64}
+        weights = presets.build_model(header, presets.KINDS).state_dict()
+    path = write(tmp_path / "model.safetensors", header, weights)
+    assert Sampler.load(path, device="cpu").sample([1]).shape[0] == 1
+    huge = {key: 10**6 for key in ("width", "widest") if key in header["config"]}
+    write(path, {**header, "config": {**header["config"], **huge}}, weights)
+    with pytest.raises(Mismatch, match="does not fit its own description") as caught:
+        Sampler.load(path, device="cpu")
+    assert "by its header" in caught.value.why

@@ -4,6 +4,7 @@ import mien
 
 run = mien.train("quick", minutes=5)
 faces = mien.load(run).sample(seeds=range(64))  # [64, 3, 64, 64] in [-1, 1]
+scores = mien.evaluate(run, metrics=("fid", "kid"))
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Update,
     )
     from mien.experiment import train
+    from mien.metrics.subjects import evaluate
     from mien.run import Averaging, Run
     from mien.sampler import Sampler
 
@@ -54,6 +56,7 @@ __all__ = [
     "Sampler",
     "Update",
     "__version__",
+    "evaluate",
     "load",
     "train",
 ]
@@ -78,6 +81,7 @@ _HOMES = {
     "Averaging": "mien.run",
     "Run": "mien.run",
     "Sampler": "mien.sampler",
+    "evaluate": "mien.metrics.subjects",
     "train": "mien.experiment",
 }
 

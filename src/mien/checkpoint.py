@@ -3,6 +3,7 @@
 A checkpoint is a directory named by images seen. It is written under a temporary name, every file forced to the disk, its
 MANIFEST with sizes and SHA-256 last, then renamed; only then does LATEST move, and only then are old ones pruned. The newest
 directory whose manifest holds is the run's state: LATEST is a hint for people, and a damaged one is set aside, never deleted.
+BEST, where a run is evaluated, names the checkpoint with the best score, which is not pruned while it does.
 """
 
 from __future__ import annotations
@@ -150,10 +151,57 @@ def clean(directory: Path) -> None:
 
 
 def prune(directory: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and those that hold a file named KEEP. A failed delete only costs space."""
+    """Delete all but the newest `keep` checkpoints, the best one, and those that hold a file named KEEP.
+
+    A failed read or delete only costs space.
+    """
+    try:
+        best = read_best(directory).get("seen")
+    except OSError:
+        return
     for old in all_of(directory)[keep:]:
-        if not (old / "KEEP").exists():
+        if int(old.name) != best and not (old / "KEEP").exists():
             shutil.rmtree(old, ignore_errors=True)
+
+
+def read_best(directory: Path) -> JSON:
+    """What BEST says: seen, metric, name and value of the best score; empty where there is none."""
+    try:
+        best = json.loads((directory / "BEST").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return best if isinstance(best, dict) and isinstance(best.get("seen"), int) else {}
+
+
+def write_best(directory: Path, best: JSON | None) -> None:
+    """Let BEST name another checkpoint, in one instant, or none."""
+    if best is None:
+        (directory / "BEST").unlink(missing_ok=True)
+    elif best != read_best(directory):
+        durable.replace_text(directory / "BEST", json.dumps(best) + "\n")
+
+
+def follow(path: Path) -> Path:
+    """The checkpoint that `checkpoints/BEST` or `checkpoints/LATEST` names; any other path as it is.
+
+    Raises DataError for a hint that names no checkpoint.
+    """
+    if path.name not in ("BEST", "LATEST") or path.is_dir():
+        return path
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        named = path.parent / (f"{read_best(path.parent)['seen']:010d}" if path.name == "BEST" else Path(text).name)
+    except (OSError, ValueError, KeyError):
+        named = path
+    if not named.is_dir():
+        raise DataError(
+            f"{path} names no checkpoint.",
+            "BEST is written by a run that is evaluated: `mien train --evaluate-every`."
+            if path.name == "BEST"
+            else "It is written with the first checkpoint.",
+            "Name the run, or a checkpoint inside it.",
+        )
+    return named
 
 
 def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], JSON]:
@@ -196,7 +244,11 @@ def file_hash(path: Path) -> str:
 
 
 def find_model(path: Path) -> Path:
-    """The `model.safetensors` that a run directory, a checkpoint or a file stands for. Raises DataError if there is none."""
+    """The `model.safetensors` that a run directory, a checkpoint or a file stands for. Raises DataError if there is none.
+
+    `RUN/checkpoints/BEST` stands for the checkpoint that it names.
+    """
+    path = follow(path)
     if path.is_file():
         return path
     if (path / "model.safetensors").is_file():

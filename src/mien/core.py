@@ -7,7 +7,7 @@ of updates: the recipe yields, the trainer applies. Neither knows the other.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -233,6 +233,11 @@ class ModelConfig(ABC):
     def build(self, faces: Faces) -> Model:
         """The model, with fresh weights from torch's default generator. Raises UsageError for a side it cannot make."""
 
+    def outline(self, faces: Faces) -> Model:
+        """The model without its memory: shapes alone, however large. Raises what `build` raises."""
+        with torch.device("meta"):
+            return self.build(faces)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeConfig(ABC):
@@ -257,6 +262,7 @@ class Progress:
     waiting: float = 0.0  # share of recent time spent waiting for data
     log: bool = True  # whether a log period ended with this step
     show: bool = False  # whether a sample period ended with this step
+    scores: Mapping[str, float] = field(default_factory=dict)  # of an evaluation that ended with this step, by name
 
 
 class Observer(Protocol):
@@ -272,6 +278,23 @@ class Observer(Protocol):
 
     def close(self, outcome: str) -> None:
         """Once, when training ends; `outcome` is done, preempted, interrupted, diverged or failed."""
+        ...
+
+
+class Judge(Protocol):
+    """Scores the averaged model whenever an evaluation period ends, on all ranks together. Read-only, as observers are."""
+
+    @property
+    def judged(self) -> int:
+        """Images seen at the newest evaluation, 0 without one."""
+        ...
+
+    def scores(self, seen: int, model: Model, stopping: Callable[[], bool]) -> Mapping[str, float]:
+        """The scores by name; empty where they could not be measured, or were left because the run is `stopping`."""
+        ...
+
+    def verdict(self) -> str:
+        """Why the run should end now, in words; empty: it should not."""
         ...
 
 

@@ -30,6 +30,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.metrics = path / "metrics.jsonl"
+        self.evaluations = path / "eval" / "during.jsonl"
         self.status_file = path / "status.json"
 
     @property
@@ -62,11 +63,11 @@ class RunDirectory:
             print(f"mien: log.txt could not be written: {error}", file=sys.stderr)
 
     def cut_metrics(self, seen: int) -> None:
-        """Drop lines beyond `seen`, and a torn last one: a resumed run writes them again."""
-        if not self.metrics.exists():
-            return
-        kept = [json.dumps(line) for line in read_lines(self.metrics) if line["seen"] <= seen]
-        durable.replace_text(self.metrics, "".join(f"{line}\n" for line in kept))
+        """Drop lines and scores beyond `seen`, and a torn last one: a resumed run writes them again."""
+        for file in (self.metrics, self.evaluations):
+            if file.exists():
+                kept = [json.dumps(line) for line in read_lines(file) if line["seen"] <= seen]
+                durable.replace_text(file, "".join(f"{line}\n" for line in kept))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -22,6 +22,8 @@ from mien.directory import RunDirectory
 from mien.engine import Engine, mix
 from mien.errors import DataError, MienError, Mismatch, UsageError
 from mien.learner import Learner
+from mien.metrics.during import EvaluateDuring, name_best, out_of_patience, prepare
+from mien.metrics.features import Extractor
 from mien.parallel import World
 from mien.presets import Code
 from mien.report.observers import Report, SampleGrids, TensorBoard
@@ -126,6 +128,7 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
         kind = Engine.choose(run.device, run.precision).device.type
         world = stack.enter_context(parallel.world(kind))
         plan = make_plan(run, code, data, world)
+        extractor = make_extractor(plan, world)
         place = parallel.agree(find_place(plan, out, resume) if world.first else None)
         if place is None:
             raise DataError("The run could not be set up.", "The first process failed.", "Read its message.")
@@ -133,13 +136,19 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
         if world.first:
             stack.enter_context(home.locked())
         if place.finished:
-            print(f"mien: {home.path} is finished; give more --images or --minutes to go on", file=sys.stderr)
+            reason = home.status.get("reason")
+            how = f"it {reason}; give more --patience, or 0," if reason else "give more --images or --minutes"
+            print(f"mien: {home.path} is finished; {how} to go on", file=sys.stderr)
             return home.path
         start = parallel.agree(open_run(plan, home, place) if world.first else None)
         if run.threads:
             torch.set_num_threads(run.threads)
         learner = plan.learner(world)
         observers = compose(plan, home, start) if world.first else []
+        judge = None
+        if extractor is not None:
+            judge = EvaluateDuring(home, plan.run, plan.pack, plan.header, plan.engine, extractor)
+            observers += [judge] if world.first else []
 
         def batches(position: int) -> BatchSource:
             return Loader(
@@ -148,7 +157,7 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
             )  # fmt: skip
 
         try:
-            learn(run, home, learner, batches, observers, plan.header, start)
+            learn(run, home, learner, batches, observers, plan.header, start, judge)
         except MienError as error:
             if world.first:
                 home.update_status(reason=error.what, exit_code=error.exit_code)
@@ -176,6 +185,18 @@ def make_plan(run: Run, code: Code | None, data: str | Path | None, world: World
             f"{data or 'The data'} has no labels.", f"`{run.preset}` is told them.", "Prepare a pack with --labels."
         )
     return Plan(run, pack, engine, code, str(data) if data else "drawn")
+
+
+def make_extractor(plan: Plan, world: World) -> Extractor | None:
+    """What looks at the faces of a run that is evaluated. The first process fetches what has to be fetched."""
+    if not plan.run.evaluate_every:
+        return None
+    if not world.first:
+        parallel.barrier()
+    extractor = prepare(plan.run, plan.pack, plan.faces, plan.engine.device.type)
+    if world.first:
+        parallel.barrier()
+    return extractor
 
 
 @dataclass(frozen=True)
@@ -228,6 +249,7 @@ def find_place(plan: Plan, out: str | Path | None, resume: str) -> Place:
 
 def named_place(plan: Plan, path: Path) -> Place:
     """The place of a run directory or checkpoint that --resume names."""
+    path = checkpoint.follow(path)
     is_checkpoint = path.is_dir() and path.resolve().parent.name == "checkpoints"
     home = RunDirectory(path.resolve().parent.parent if is_checkpoint else path)
     if home.run_json is None:
@@ -282,6 +304,8 @@ def is_finished(run: Run, home: RunDirectory) -> bool:
     status = home.status
     if status["state"] != "done":  # killed while closing, perhaps: the next process writes its report
         return False
+    if out_of_patience(run, home):
+        return True
     if run.minutes is None:
         found = checkpoint.all_of(home.checkpoints)
         return bool(found) and int(found[0].name) >= run.images
@@ -326,6 +350,7 @@ def open_run(plan: Plan, home: RunDirectory, place: Place) -> Path | None:
     home.write_json("run.json", run_json)
     seen = int(start.name) if start else 0
     home.cut_metrics(seen)
+    name_best(plan.run, home)
     resumes = home.status["resumes"] + (0 if place.new else 1)
     seconds = home.status["seconds"] if start else 0.0
     home.update_status(

@@ -11,7 +11,7 @@ import json
 import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from math import inf
+from math import inf, isfinite
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from mien.core import JSON, ModelConfig, NetworkConfig, RecipeConfig
@@ -69,6 +69,12 @@ class Run:
     save_every: int = 0  # images between checkpoints; 0 = by time, at most 2% of it
     sample_every: int = 0  # images between sample grids; 0 = by time, at most 2% of it
     log_every: int = 0  # images between lines of metrics.jsonl; 0 = every second or two
+    evaluate_every: int = 0  # images between evaluations against the data, and one at the end; 0 = none
+    evaluate_metrics: str = "fid,kid"  # what an evaluation measures, in the words of `mien evaluate --metrics`
+    evaluate_samples: int = 2000  # faces that an evaluation draws; part of its scores' names: fid2k_train
+    evaluate_extractor: str = ""  # FILE.py:NAME, an extractor of your own in place of Inception
+    keep_best: str = ""  # score whose best checkpoint is kept and named by checkpoints/BEST; by default the first
+    patience: int = 0  # evaluations without a better such score after which the run ends early; 0 = none
     loader_threads: int = 1  # never changes what is learned
     threads: int = 0  # of torch; 0 = all cores
     story: str = field(default="", metadata={"knob": False})  # what this preset is, for `mien presets`
@@ -78,19 +84,36 @@ class Run:
         for name in ("side", "batch", "images"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} is not possible.", "It counts.", "Give 1 or more.")
-        for name in ("save_every", "sample_every", "log_every", "loader_threads", "threads", "seed"):
-            if getattr(self, name) < 0:
-                flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{flag} {getattr(self, name)} is not possible.", "It counts.", "Give 0 or more.")
+        for flag, number in numbers(self):
+            if not isfinite(number):
+                raise UsageError(f"{flag} {number} is not possible.", "It is no finite number.", "Give one.")
+            if isinstance(number, int) and number < 0:
+                raise UsageError(f"{flag} {number} is not possible.", "It counts.", "Give 0 or more.")
         if self.seed > MAX_SEED:
             raise UsageError(f"--seed {self.seed} is not possible.", "It is too large.", f"Give 0 to {MAX_SEED}.")
+        if self.evaluate_samples < 2:
+            raise UsageError(
+                f"--evaluate-samples {self.evaluate_samples} is not possible.",
+                "A score compares two distributions, and one image has no spread.",
+                "Give hundreds, better thousands.",
+            )
+        if (self.patience or self.keep_best) and not self.evaluate_every:
+            raise UsageError(
+                f"--{'patience' if self.patience else 'keep-best'} has no scores to look at.",
+                "The run is never evaluated.",
+                "Add --evaluate-every, in images.",
+            )
         if self.minutes is not None and not 0 < self.minutes < inf:
             raise UsageError(f"--minutes {self.minutes} is not possible.", "It is training time.", "Give more than 0.")
 
 
 #: Fields that may change when a run goes on: they do not change what is learned up to any number of images seen.
 NOT_IDENTITY = frozenset(
-    {"images", "minutes", "save_every", "sample_every", "log_every", "loader_threads", "threads", "story", "notes"}
+    {
+        *("images", "minutes", "patience", "keep_best", "loader_threads", "threads", "story", "notes"),
+        *("save_every", "sample_every", "log_every"),
+        *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
+    }
 )
 
 Config = TypeVar("Config", bound=object)
@@ -142,6 +165,16 @@ def from_json(hint: Any, value: Any, kinds: Mapping[str, type]) -> Any:
 def _options(hint: Any) -> tuple[Any, ...]:
     """The members of a union, or the hint itself."""
     return getattr(hint, "__args__", None) or (hint,)
+
+
+def numbers(config: Any, prefix: str = "--") -> Iterator[tuple[str, int | float]]:
+    """Every number of a config and of the configs inside it, by its flag."""
+    for f in fields(config):
+        value, flag = getattr(config, f.name), f"{prefix}{f.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            yield from numbers(value, f"{flag}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield flag, value
 
 
 def identity(run: Run) -> JSON:

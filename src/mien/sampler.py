@@ -57,7 +57,7 @@ class Sampler:
         file = checkpoint.find_model(Path(path))
         tensors, header = checkpoint.read_model(file)
         kinds = presets.kinds_for(header.get("code"), code)
-        model = presets.build_model(header, kinds)
+        model = presets.build_model(header, kinds, {name: tensor.shape for name, tensor in tensors.items()})
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mien import checkpoint, parallel
 from mien.control import PAUSE, SAVE, STOP, Control
-from mien.core import JSON, Batch, Model, Observer, Progress
+from mien.core import JSON, Batch, Judge, Model, Observer, Progress
 from mien.directory import RunDirectory
 from mien.engine import untouched_randomness
 from mien.errors import DeviceError, Diverged, Interrupted, MienError, Preempted, StorageError
@@ -110,15 +110,16 @@ def train(
     observers: Sequence[Observer],
     header: JSON,
     resume_from: Path | None = None,
+    judge: Judge | None = None,
 ) -> None:
     """Train until the goal. Raises Preempted, Interrupted, Diverged, StorageError or DeviceError, with the state saved.
 
     `open_batches(position)` gives this rank's batches from a position on. The learner is fresh; `resume_from` names the
-    checkpoint to continue from, if any.
+    checkpoint to continue from, if any. A `judge` scores the model at evaluation periods, and may end the run early.
     """
     outcome = "failed"
     try:
-        _Loop(run, directory, learner, open_batches, observers, header, resume_from).go()
+        _Loop(run, directory, learner, open_batches, observers, header, resume_from, judge).go()
         outcome = "done"
     except (Preempted, Interrupted, Diverged) as error:
         outcome = type(error).__name__.lower()
@@ -159,9 +160,10 @@ class _Loop:
         observers: Sequence[Observer],
         header: JSON,
         resume_from: Path | None,
+        judge: Judge | None,
     ) -> None:
         self.run, self.directory, self.learner, self.header = run, directory, learner, header
-        self.open_batches, self.observers = open_batches, observers
+        self.open_batches, self.observers, self.judge = open_batches, observers, judge
         fresh = {name: tensor.clone() for name, tensor in learner.tensors().items()} if resume_from is None else {}
         self.beginning = (fresh, learner.counters())
         self.last: Path | None = resume_from
@@ -175,6 +177,9 @@ class _Loop:
             period.last_time = self.seconds
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.judged = 0  # images seen at the last evaluation
+        self.scores: dict[str, float] = {}  # what it found, if it ended with this step
+        self.enough = ""  # why the judge ends the run early
         self.rate_mark = (0.0, 0)  # seconds and seen at the last log line
         self.waited_mark = 0.0
         self.control = Control(directory) if learner.world.first else None
@@ -182,6 +187,8 @@ class _Loop:
     def go(self) -> None:
         if self.last is not None:
             self.learner.restore(*checkpoint.read_state(self.last))
+        if self.judge is not None:
+            self.judged, self.enough = parallel.agree((self.judge.judged, self.judge.verdict()))
         self.rate_mark = (self.seconds, self.learner.seen)
         batches = self.open_batches(self.learner.seen)
         try:
@@ -189,17 +196,18 @@ class _Loop:
                 while not self.reached():
                     before = self.learner.seen
                     started = time.perf_counter()
+                    self.scores = {}
                     try:
                         stats = self.learner.step(batches, rate=0.5**self.attempts)
                         self.seconds += time.perf_counter() - started
                         self.gather(stats)
-                        wish = int(
-                            parallel.maximum(float(max(signals.code, self.control.code() if self.control else 0)))
-                        )
+                        wish = self.wish(signals)
+                        if self.judge is not None and wish < STOP and self.evaluate(self.judge, signals):
+                            wish = max(wish, self.wish(signals))
                         stop = wish if wish >= STOP else 0
                         last = bool(stop) or self.reached()
                         self.observe(before, batches, last)
-                        if self.due(self.saving, before) or last or wish in (SAVE, PAUSE):
+                        if self.due(self.saving, before) or last or wish in (SAVE, PAUSE) or self.scores:
                             self.save(last)
                         if wish == PAUSE:
                             self.pause(signals)
@@ -214,6 +222,15 @@ class _Loop:
             batches.close()
         if self.last is None or int(self.last.name) < self.learner.seen:
             self.save(last=True)
+        if self.enough and self.learner.world.first:
+            line = f"stopped early at {self.learner.seen:,} images: {self.enough}"
+            print(f"mien: {line}; to go on, give the same command with more --patience, or 0", file=sys.stderr)
+            self.directory.log(line)
+            self.directory.update_status(reason=line)
+
+    def wish(self, signals: Signals) -> int:
+        """What any process is asked to do by a signal or through its directory, for all ranks alike; 0 for nothing."""
+        return int(parallel.maximum(float(max(signals.code, self.control.code() if self.control else 0))))
 
     def pause(self, signals: Signals) -> None:
         """Wait, the state saved, until the run is asked to go on or to stop; the time does not count as training."""
@@ -225,7 +242,9 @@ class _Loop:
         parallel.barrier()
 
     def reached(self) -> bool:
-        """Whether the goal is reached; on time, the first process's clock decides for all."""
+        """Whether the goal is reached, or the judge has seen enough; on time, the first process's clock decides for all."""
+        if self.enough:
+            return True
         if self.run.minutes is None:
             return self.learner.seen >= self.run.images
         return bool(parallel.agree(self.seconds >= self.run.minutes * 60.0))
@@ -242,9 +261,21 @@ class _Loop:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
+    def evaluate(self, judge: Judge, signals: Signals) -> bool:
+        """Score the model where an evaluation period has ended since the last one, and at the goal. Returns whether it did."""
+        seen = self.learner.seen
+        period_ended = seen // self.run.evaluate_every > self.judged // self.run.evaluate_every
+        if not (period_ended or self.reached()):
+            return False
+        with only_looking(self.learner.served) as model:
+            scores = dict(judge.scores(seen, model, lambda: bool(signals.code)))
+        self.judged = seen
+        self.scores, self.enough = parallel.agree((scores, judge.verdict()))
+        return True
+
     def observe(self, before: int, batches: BatchSource, last: bool) -> None:
         """Show the observers where we stand, if a period asks for it."""
-        log, show = self.due(self.logging, before), self.due(self.showing, before)
+        log, show = self.due(self.logging, before) or bool(self.scores), self.due(self.showing, before)
         if not (log or show or last):
             return
         started = time.perf_counter()
@@ -253,7 +284,9 @@ class _Loop:
         waiting = min(1.0, (batches.waited - self.waited_mark) / elapsed) if elapsed else 0.0
         speed = images / elapsed if elapsed else 0.0
         seen, goal = self.learner.seen, self.goal()
-        progress = Progress(seen, goal, self.seconds, speed, stats, waiting, log=log or last, show=show or last)
+        progress = Progress(
+            seen, goal, self.seconds, speed, stats, waiting, log=log or last, show=show or last, scores=self.scores
+        )
         if log or last:
             self.sums, self.counts = {}, {}
             self.rate_mark, self.waited_mark = (self.seconds, self.learner.seen), batches.waited
@@ -330,6 +363,7 @@ class _Loop:
         self.learner.restore(*(checkpoint.read_state(self.last) if self.last else self.beginning))
         self.learner.retry = retry
         self.sums, self.counts = {}, {}
+        self.judged = min(self.judged, self.learner.seen)
         self.rate_mark = (self.seconds, self.learner.seen)
         self.waited_mark = 0.0
         line = f"{line}: back to {self.learner.seen}, rates times {0.5**self.attempts}, retry {retry}"

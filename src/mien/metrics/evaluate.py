@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -47,11 +49,27 @@ def inception(legacy: Legacy | None = None, precision: str = "auto", device: str
     return InceptionFeatures(resizer, "fp32", device, legacy_range)
 
 
+def load_extractor(words: str) -> Extractor:
+    """An extractor from `FILE.py:NAME`, a function without arguments in a file of the user's."""
+    file, _, name = words.rpartition(":")
+    if not Path(file).is_file():
+        raise DataError(f"There is no {file or words}.", "An extractor is FILE.py:NAME.", "Check the spelling.")
+    found = runpy.run_path(file).get(name)
+    if not callable(found):
+        raise UsageError(
+            f"`{words}` is not an extractor.",
+            "It is FILE.py:NAME, where NAME is a function that returns one.",
+            "docs/metrics.md shows one in ten lines.",
+        )
+    eye: Extractor = found()
+    return eye
+
+
 def fid(judged: Judged) -> Iterator[Score]:
     """The Fréchet distance of Inception's features; with few images, its extrapolation beside it."""
     estimate = frechet(judged.reals, judged.fakes)
     few = min(judged.fake.count, judged.reference.count)
-    if few >= FEW:
+    if few >= FEW or not judged.extrapolate:
         yield Score.of("fid", judged.name("fid"), estimate, judged.passport())
         return
     extrapolated = frechet_at_infinity(judged.reals, judged.fakes)
@@ -127,16 +145,26 @@ METRICS: Mapping[str, Callable[[Judged], Iterator[Score]]] = {
 }
 
 
-def evaluate(judged: Judged, metrics: Sequence[str] = DEFAULT) -> list[Score]:
-    """The scores of some metrics, in their order. Raises UsageError for an unknown one, DataError for unusable images."""
+def words_of(metrics: str) -> list[str]:
+    """`fid,kid` -> [fid, kid]."""
+    return [word.strip() for word in metrics.split(",") if word.strip()]
+
+
+def known(metrics: Sequence[str], flag: str = "--metrics") -> Sequence[str]:
+    """The metrics, if there are any and all are known. Raises UsageError otherwise."""
     for metric in metrics:
         if metric not in METRICS:
             raise UsageError(
                 f"There is no metric `{metric}`.", f"Known: {', '.join(METRICS)}.", did_you_mean(metric, METRICS)
             )
     if not metrics:
-        raise UsageError("There is nothing to measure.", "--metrics is empty.", f"Write --metrics {','.join(DEFAULT)}.")
-    return [score for metric in metrics for score in METRICS[metric](judged)]
+        raise UsageError("There is nothing to measure.", f"{flag} is empty.", f"Write {flag} {','.join(DEFAULT)}.")
+    return metrics
+
+
+def measure(judged: Judged, metrics: Sequence[str] = DEFAULT) -> list[Score]:
+    """The scores of some metrics, in their order. Raises UsageError for an unknown one, DataError for unusable images."""
+    return [score for metric in known(metrics) for score in METRICS[metric](judged)]
 
 
 def drawn(sampler: Sampler, reference: Images, samples: int | None = None, name: str = "the model") -> DrawnImages:

@@ -28,6 +28,7 @@ class Judged:
     sampler: Sampler | None = None  # of the fakes, for the metrics that need the model itself
     legacy: str | None = None  # the package whose conventions the extractor follows
     device: str = "cpu"  # for the networks beside the extractor
+    extrapolate: bool = True  # whether FID of few images has its extrapolation beside it, at the cost of some more FIDs
     told: Callable[[str, int, int], None] = lambda _what, _count, _total: None
     warnings: list[str] = field(default_factory=list)
     pictures: dict[str, Pixels] = field(default_factory=dict)  # [n, H, W, 3] by name

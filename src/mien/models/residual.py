@@ -32,6 +32,12 @@ def widths_of(side: int, width: int, widest: int, fold: int) -> list[int]:
             "They double from 4 px, to 256 at most.",
             f"Use --side {nearest_side(side, LEGAL)}.",
         )
+    if fold < 1 or fold & (fold - 1) or side // fold < 4:
+        raise UsageError(
+            f"The residual networks cannot fold {fold} by {fold} pixels of {side} px into one position.",
+            "They double from 4 px, and fold what is left.",
+            f"Use a fold of 1, 2 or 4, up to {side // 4}.",
+        )
     depth = (side // fold // 4).bit_length()
     return [min(widest, width * 2**power) for power in range(depth - 1, -1, -1)]
 

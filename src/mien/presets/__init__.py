@@ -15,6 +15,8 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
+import torch
+
 from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.models.eigenfaces import EigenfacesConfig
@@ -121,8 +123,16 @@ def kinds_for(wanted: JSON | None, code_file: Path | None) -> Mapping[str, type]
     return {**KINDS, **kinds_of(code.presets.values())}
 
 
-def build_model(header: JSON, kinds: Mapping[str, type]) -> Model:
-    """A model from its header, with fresh weights. Raises Mismatch for a header that does not describe one."""
+def told(shape: torch.Size | None) -> str:
+    """A shape in words."""
+    return "not there" if shape is None else "x".join(map(str, shape)) or "one number"
+
+
+def build_model(header: JSON, kinds: Mapping[str, type], shapes: Mapping[str, torch.Size] | None = None) -> Model:
+    """A model from its header, with fresh weights. Raises Mismatch for a header that does not describe one.
+
+    `shapes` are those of the tensors that it is built for: a header that claims others is refused before it takes memory.
+    """
     try:
         config, faces = from_json(ModelConfig, header["config"], kinds), Faces(**header["faces"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -134,6 +144,17 @@ def build_model(header: JSON, kinds: Mapping[str, type]) -> Model:
             "This header describes no model.", f"It names a {type(config).__name__}.", "Use a file written by mien."
         )
     try:
+        if shapes is not None and KINDS.get(type(config).__name__) is type(
+            config
+        ):  # one of one's own may need real numbers
+            outlined = {name: tensor.shape for name, tensor in config.outline(faces).state_dict().items()}
+            if outlined != shapes:
+                name = min(name for name in {*outlined, *shapes} if outlined.get(name) != shapes.get(name))
+                raise Mismatch(
+                    "This file does not fit its own description.",
+                    f"{name} is {told(shapes.get(name))} in the file and {told(outlined.get(name))} by its header.",
+                    "Sample with the version that wrote it.",
+                )
         return config.build(faces)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise Mismatch(

@@ -110,6 +110,8 @@ class TensorBoard:
             for name, value in (*progress.stats.items(), *speed.items()):
                 group = "speed" if name in speed else "train"
                 self.writer.add_scalar(f"{group}/{name}", value, progress.seen)
+            for name, value in progress.scores.items():
+                self.writer.add_scalar(f"score/{name}", value, progress.seen)
         picture = self.run_dir / "samples" / f"{progress.seen:010d}.png"
         if progress.show and picture.exists():
             with Image.open(picture) as image:

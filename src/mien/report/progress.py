@@ -26,7 +26,7 @@ class MetricsLog:
             "seconds": round(progress.seconds, 3),
             "images_per_second": round(progress.images_per_second, 2),
             "waiting": round(progress.waiting, 4),
-            **{name: float(f"{value:.6g}") for name, value in progress.stats.items()},
+            **{name: float(f"{value:.6g}") for name, value in {**progress.stats, **progress.scores}.items()},
         }
         try:
             with self.directory.metrics.open("a", encoding="utf-8") as file:

@@ -83,8 +83,8 @@ def _columns(record: Record) -> set[str]:
 
 
 def _names(record: Record) -> list[str]:
-    """The recipe's own stats among them."""
-    return sorted(_columns(record) - NOT_STATS)
+    """The recipe's own stats among them; scores have panels of their own, with intervals."""
+    return sorted(_columns(record) - NOT_STATS - {score_name(score) for score in record.scores})
 
 
 def is_loss(name: str) -> bool:

@@ -17,9 +17,9 @@ from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.latent import extras
 from mien.latent.directions import Direction, Directions, Purity, by_labels, components
+from mien.metrics.subjects import open_pack
 from mien.run import Device
 from mien.sampler import CHUNK, Sampler
-from mien.verbs.evaluate import open_pack
 
 PROBES = 512  # backward passes of a face each
 BLOCK = 32 * CHUNK  # faces encoded before the progress moves

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +14,13 @@ from tqdm import tqdm
 
 from mien import parallel
 from mien.answer import Answer
-from mien.data import open_data
-from mien.data.pack import Pack
-from mien.directory import read_json
+from mien.checkpoint import find_model
 from mien.engine import Engine
-from mien.errors import DataError, Mismatch, StorageError, UsageError
-from mien.metrics.evaluate import DEFAULT, Legacy, drawn, inception
-from mien.metrics.evaluate import evaluate as measure
-from mien.metrics.features import Extractor
-from mien.metrics.images import First, Images, PackImages, open_images
+from mien.errors import StorageError, UsageError
+from mien.metrics.evaluate import DEFAULT, Legacy, inception, load_extractor, measure, words_of
 from mien.metrics.judged import Judged
 from mien.metrics.scores import Score
+from mien.metrics.subjects import home_of, of_folders, of_model, own_data
 from mien.report.grid import grid, save_png
 from mien.run import Device
 from mien.sampler import Sampler
@@ -94,10 +89,11 @@ def evaluate(
         if model is not None and (real or fake):
             raise UsageError("Both a model and folders were named.", "One thing is judged at a time.", "Leave one out.")
         if model is not None:
-            judged = of_model(model, data, split, samples, eye, device, code)
+            sampler = Sampler.load(model, device=device, precision="fp32", code=code)
+            judged = of_model(sampler, str(model), data or own_data(model), split, samples, eye)
             out = out or eval_folder(model)
         elif real and fake:
-            judged = of_folders(real, fake, samples, eye, engine)
+            judged = of_folders(real, fake, samples, eye, engine.device.type)
         else:
             raise UsageError(
                 "There is nothing to judge.",
@@ -105,7 +101,7 @@ def evaluate(
                 "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
             )
         judged.legacy, judged.told = legacy, listener
-        scores = measure(judged, [word.strip() for word in metrics.split(",") if word.strip()])
+        scores = measure(judged, words_of(metrics))
         listener.close()
         if not world.first:
             return None
@@ -116,87 +112,10 @@ def evaluate(
     return Answer("\n".join([*table(scores), *files]), found)
 
 
-def of_model(
-    model: Path, data: str | None, split: str, samples: int | None, eye: Extractor, device: Device, code: Path | None
-) -> Judged:
-    """A model's samples against a pack."""
-    sampler = Sampler.load(model, device=device, precision="fp32", code=code)
-    pack = open_pack(data if data is not None else own_data(model), sampler)
-    reference = PackImages(pack, split)
-    if not reference.count:
-        raise DataError(
-            f"{pack.path} has no {split} images.", "Its split is empty.", "Use --split all, or prepare with --holdout."
-        )
-    unseen = PackImages(pack, "holdout") if split == "train" else None
-    judged = Judged(
-        fake=drawn(sampler, reference, samples, str(model)),
-        reference=reference,
-        extractor=eye,
-        unseen=unseen if unseen and unseen.count > 1 else None,
-        sampler=sampler,
-        device=sampler.engine.device.type,
-    )
-    trained_on = sampler.header.get("data", {}).get("fingerprint")
-    if trained_on != pack.fingerprint:
-        judged.warnings.append(f"{model} was trained on other data than {pack.path}: memorisation says nothing of it")
-    return judged
-
-
-def of_folders(real: Path, fake: Path, samples: int | None, eye: Extractor, engine: Engine) -> Judged:
-    """One set of images against another."""
-    images = open_images(fake)
-    shown: Images = First(images, samples) if samples else images
-    return Judged(fake=shown, reference=open_images(real), extractor=eye, device=engine.device.type)
-
-
-def open_pack(data: str, sampler: Sampler) -> Pack:
-    """The pack to judge against. Raises Mismatch for a model of another size."""
-    pack = open_data(data, sampler.faces.side)
-    if pack.side != sampler.faces.side:
-        raise Mismatch(
-            f"The model draws {sampler.faces.side} px, {data} holds {pack.side} px.",
-            "Resizing one to the other would be part of the score.",
-            f"Prepare a pack with --size {sampler.faces.side}.",
-        )
-    return pack
-
-
-def own_data(model: Path) -> str:
-    """What a run was trained on, from the data.json above the model."""
-    run = home_of(model)
-    known = read_json(run / "data.json") if run else None
-    if known is None:
-        raise UsageError(
-            f"{model} does not say what it is judged against.", "It is no run.", "Name a pack with --data."
-        )
-    return str(known["name"])
-
-
-def home_of(model: Path) -> Path | None:
-    """The run directory that a model is or lies in."""
-    return next((place for place in (model, *model.resolve().parents[:3]) if (place / "run.json").is_file()), None)
-
-
 def eval_folder(model: Path) -> Path | None:
     """Where a run keeps its scores."""
     run = home_of(model)
     return run / "eval" if run else None
-
-
-def load_extractor(words: str) -> Extractor:
-    """An extractor from `FILE.py:NAME`, a function without arguments in a file of the user's."""
-    file, _, name = words.rpartition(":")
-    if not Path(file).is_file():
-        raise DataError(f"There is no {file or words}.", "An extractor is FILE.py:NAME.", "Check the spelling.")
-    found = runpy.run_path(file).get(name)
-    if not callable(found):
-        raise UsageError(
-            f"`{words}` is not an extractor.",
-            "It is FILE.py:NAME, where NAME is a function that returns one.",
-            "docs/metrics.md shows one in ten lines.",
-        )
-    eye: Extractor = found()
-    return eye
 
 
 class Listener:
@@ -252,7 +171,5 @@ def seen_of(model: Path | None) -> int | None:
     """The images a checkpoint had seen, from its folder's name."""
     if model is None:
         return None
-    from mien.checkpoint import find_model
-
     name = find_model(model).resolve().parent.name
     return int(name) if name.isdigit() else None

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from mien.core import JSON
 from mien.engine import Engine
-from mien.errors import UsageError, did_you_mean
-from mien.metrics.evaluate import DEFAULT, METRICS, evaluate, inception
+from mien.errors import UsageError
+from mien.metrics.evaluate import DEFAULT, inception, known, load_extractor, measure, words_of
 from mien.metrics.features import Extractor
 from mien.metrics.judged import Judged
+from mien.metrics.subjects import of_model, own_data
 from mien.report.record import read_record
 from mien.run import Device
-from mien.verbs.evaluate import Listener, load_extractor, of_model, own_data, save
+from mien.sampler import Sampler
+from mien.verbs.evaluate import Listener, save
 
 #: What each score of Inception's must share with a wanted one to count as measured; the others have eyes of their own.
 OF_THE_MODEL = ("model_sha256", "reference", "legacy")
@@ -40,13 +42,14 @@ class Protocol:
         `data` is the pack to judge against; a run knows its own.
         """
         pack = data if data is not None else own_data(run)
-        judged = of_model(run, pack, "train", self.samples, self.extractor, self.device, self.code)
+        sampler = Sampler.load(run, device=self.device, precision="fp32", code=self.code)
+        judged = of_model(sampler, str(run), pack, "train", self.samples, self.extractor)
         record = read_record(run)
         missing = [metric for metric in self.metrics if not measured(judged, metric, record.scores)]
         if missing:
             print(f"mien: judging {run} ({', '.join(missing)})", file=sys.stderr, flush=True)
             judged.told = listener = Listener(quiet=False)
-            scores = evaluate(judged, missing)
+            scores = measure(judged, missing)
             listener.close()
             save(judged, scores, run / "eval", run)
         return judged.warnings
@@ -56,14 +59,7 @@ def protocol_of(
     metrics: str, samples: int | None, extractor: str | None, device: Device, code: Path | None = None
 ) -> Protocol:
     """A protocol from a command's words. Raises UsageError for an unknown metric, and what a missing network raises."""
-    words = tuple(word.strip() for word in metrics.split(",") if word.strip())
-    for word in words:
-        if word not in METRICS:
-            raise UsageError(
-                f"There is no metric `{word}`.", f"Known: {', '.join(METRICS)}.", did_you_mean(word, METRICS)
-            )
-    if not words:
-        raise UsageError("There is nothing to measure.", "--metrics is empty.", f"Write --metrics {','.join(DEFAULT)}.")
+    words = tuple(known(words_of(metrics)))
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples} is not possible.", "One face has no spread.", "Give thousands.")
     eye = load_extractor(extractor) if extractor else inception(device=Engine.choose(device, "fp32").device.type)
