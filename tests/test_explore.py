@@ -35,7 +35,7 @@ from mien.sampler import Sampler
 from mien.web.guard import PHOTO_BYTES
 from mien.web.serve import HEAD_SECONDS
 from tests.conftest import blobs, tiny, write_pack
-from tests.web_client import TOKEN, Served, serving
+from tests.web_client import TOKEN, Served, serving, short_run
 
 CANARY = "canary-that-nobody-may-read-7f3a"
 
@@ -47,8 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pack(root / "blobs.pack", labels=("Hat",))
     (root / "secret.txt").write_text(CANARY)
     for number, name in enumerate(("quick", "vae")):
-        run = turn(tiny(presets.PRESETS[name]), {"images": 48, "save_every": 16, "sample_every": 16, "device": "cpu"})
-        train(run, data=root / "blobs.pack", out=root / "runs" / f"0000{number}-{name}")
+        short_run(name, root / "blobs.pack", root / "runs" / f"0000{number}-{name}")
     return root / "runs"
 
 

@@ -1,0 +1,373 @@
+"""The explorer's page in a browser, on really trained small models: every control does what it says."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("starlette", reason="SKIPPED EXPLORER TESTS: the extra `web` is not installed")
+
+from mien.report.grid import read_recipe
+from tests.conftest import blobs, write_pack
+from tests.test_report_browser import browser  # noqa: F401 - a fixture
+from tests.web_client import TOKEN, Served, serving, short_run
+
+FACE = "document.getElementById('face').toDataURL()"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("place")
+    pack = write_pack(root / "blobs.pack")
+    for number, name in enumerate(("quick", "vae", "cppn-2016")):
+        short_run(name, pack.path, root / "runs" / f"0000{number}-{name}")
+    return root / "runs"
+
+
+@pytest.fixture(scope="module")
+def served(runs: Path) -> Iterator[Served]:
+    with serving([runs]) as found:
+        yield found
+
+
+@pytest.fixture
+def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # noqa: F811
+    """Opens pages that note every request and complaint: nothing may leave, nothing may be said."""
+    asked: list[str] = []
+    said: list[str] = []
+    contexts = []
+
+    def opened(preset: str = "quick", hash: str | None = None, **options: Any) -> Any:
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce", **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        models = {run["preset"]: run["checkpoints"][0]["model"] for run in served.json("/api/models")["runs"]}
+        page.goto(f"{served.own}/#{hash or f'm={models[preset]}&at=42'}")
+        page.wait_for_selector("#face[data-at]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not said, said
+    assert not [url for url in asked if not url.startswith((served.own, "blob:", "data:"))], asked
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for an expression to become true. Playwright's own way would need `unsafe-eval`, which the page forbids."""
+    started = time.monotonic()
+    while not page.evaluate(condition):
+        assert time.monotonic() - started < 30, condition
+        page.wait_for_timeout(40)
+
+
+def rests(page: Any, at: str) -> str:
+    """Wait until the exact face at an address is on show; its pixels."""
+    page.wait_for_selector(f'#face[data-at="{at}"][aria-busy="false"]')
+    return str(page.evaluate(FACE))
+
+
+def at(page: Any) -> str:
+    """The address of the face on show."""
+    page.wait_for_timeout(150)
+    page.wait_for_selector('#face[aria-busy="false"]')
+    return str(page.get_attribute("#face", "data-at"))
+
+
+def test_space_brings_a_new_face_and_undo_the_exact_old_one(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    first = rests(page, "42")
+    page.keyboard.press(" ")
+    page.wait_for_selector('#face:not([data-at="42"])')
+    second = at(page)
+    other = rests(page, second)
+    assert other != first and page.input_value("#seed") == second
+    page.keyboard.press("Control+z")
+    assert rests(page, "42") == first
+    page.keyboard.press("Control+y")
+    assert rests(page, second) == other
+    assert page.locator("#past .thumb").count() == 2
+    page.locator("#past .thumb").first.click()
+    assert rests(page, "42") == first
+
+
+def test_the_address_bar_is_the_state(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.fill("#seed", "7,0.25,0.5~9:0.3")
+    page.keyboard.press("Enter")
+    rests(page, "7,0.25,0.5~9:0.3")
+    page.locator("#sliders input").first.fill("0.6")
+    page.locator("#sliders input").first.dispatch_event("change")
+    until(page, "location.hash.includes('t=0.6')")
+    page.wait_for_timeout(300)
+    picture = rests(page, "7,0.25,0.5~9:0.3")
+    hash = page.evaluate("location.hash.slice(1)")
+    assert len(hash) < 2000
+    assert rests(open_page(hash=hash), "7,0.25,0.5~9:0.3") == picture
+
+
+def test_a_wrong_seed_is_refused_in_place(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.fill("#seed", "no seed")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.getElementById('seed').validationMessage").startswith("This is no seed")
+    assert at(page) == "42"
+
+
+def test_the_pad_moves_by_mouse_and_keyboard(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    first = rests(page, "42")
+    box = page.locator("#pad-area").bounding_box()
+    middle, cell = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), box["width"] / 5
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + cell * 0.5, middle[1], steps=6)
+    page.mouse.move(middle[0] + cell, middle[1], steps=6)
+    page.mouse.up()
+    page.wait_for_selector('#face:not([data-at="42"])')
+    seed, *_ = at(page).split(",")
+    assert seed in ("42", "43")
+    page.keyboard.press("Home")
+    rests(page, "43")
+    page.keyboard.press("Shift+ArrowLeft")
+    assert rests(page, "42") == first
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector('#face[data-at="42,0,0.1"]')
+    face = page.locator("#face").bounding_box()
+    page.mouse.move(face["x"] + 200, face["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(face["x"] + 100, face["y"] + 200, steps=4)
+    page.mouse.up()
+    page.wait_for_selector('#face:not([data-at="42,0,0.1"])')
+    assert at(page).startswith("42,0.")
+
+
+def test_a_saved_picture_restores_its_state(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = open_page()
+    page.fill("#seed", "7,0.25,0.5")
+    page.keyboard.press("Enter")
+    picture = rests(page, "7,0.25,0.5")
+    page.locator("body").click(position={"x": 5, "y": 5})
+    with page.expect_download() as waited:
+        page.keyboard.press("s")
+    file = tmp_path / "face.png"
+    waited.value.save_as(file)
+    assert read_recipe(file)["at"] == "7,0.25,0.5" and read_recipe(file)["synthetic"] is True
+    other = open_page(preset="vae")
+    drop(other, file)
+    assert rests(other, "7,0.25,0.5") == picture
+
+
+def drop(page: Any, file: Path) -> None:
+    """Drop a file on the page."""
+    content = list(file.read_bytes())
+    page.evaluate(
+        """([content, name]) => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(content)], name, { type: "image/png" }));
+          const event = { dataTransfer: data, bubbles: true, cancelable: true };
+          for (const kind of ["dragover", "drop"]) window.dispatchEvent(new DragEvent(kind, event));
+        }""",
+        [content, file.name],
+    )
+
+
+def test_breeding_keeps_the_line(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    first = rests(page, "42")
+    page.locator("#litter .thumb").nth(8).wait_for()
+    page.locator("#litter .thumb").nth(4).click()
+    page.wait_for_selector('#face[data-at^="42~"]')
+    page.wait_for_selector("#lineage .thumb")
+    page.locator("#litter .thumb").nth(2).click()
+    until(page, "document.querySelectorAll('#lineage .thumb').length === 2")
+    assert at(page).count("~") == 2
+    page.locator("#lineage .thumb").first.click()
+    assert rests(page, "42") == first
+
+
+def test_mixing(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.click("#tab-mix")
+    page.fill("#mix-with", "7")
+    page.keyboard.press("Enter")
+    half = rests(page, "42~7:0.5")
+    page.fill("#share", "0.25")
+    page.locator("#share").dispatch_event("change")
+    rests(page, "42~7:0.25")
+    page.click("#mix-swap")
+    rests(page, "7~42:0.75")
+    page.click("#mix-keep")
+    rests(page, "7~42:0.75")
+    assert page.is_visible("#mix-begin")
+    for _ in range(3):
+        page.keyboard.press("Control+z")
+    assert rests(page, "42~7:0.5") == half
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif"])
+def test_a_walk_plays_and_is_exported(open_page: Callable[..., Any], tmp_path: Path, kind: str) -> None:
+    page = open_page()
+    page.click("#tab-walk")
+    page.click("#walk-add")
+    page.click("#walk-fill")
+    until(page, "document.querySelectorAll('#stops .thumb').length === 4")
+    page.locator("#stops button[aria-label='Take face 4 out']").click()
+    page.locator("#stops button[aria-label='Move face 1 right']").click()
+    assert page.locator("#stops .thumb").count() == 3
+    page.fill("#frames", "9")
+    before = page.evaluate("document.getElementById('film').toDataURL()")
+    page.click("#play")
+    until(page, f"document.getElementById('film').toDataURL() !== {json.dumps(before)}")
+    page.click("#play")
+    page.select_option("#format", kind)
+    with page.expect_download() as waited:
+        page.click("#export")
+    file = tmp_path / f"walk.{kind}"
+    waited.value.save_as(file)
+    with Image.open(file) as image:
+        assert image.n_frames > 4  # type: ignore[attr-defined]
+
+
+def test_the_contact_sheet_leads_to_its_seeds(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.click("#tab-sheet")
+    page.locator("#sheet .thumb").nth(99).wait_for()
+    page.click("#sheet-after")
+    page.locator("#sheet [aria-label='Face 142']").click()
+    rests(page, "142")
+
+
+def test_favourites_come_as_an_archive(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = open_page()
+    page.click("#favourite")
+    page.click("#new")
+    page.wait_for_selector('#face:not([data-at="42"])')
+    page.click("#favourite")
+    page.click("#tab-favourites")
+    until(page, "document.querySelectorAll('#favourites .thumb').length === 2")
+    with page.expect_download() as waited:
+        page.click("#favourites-zip")
+    waited.value.save_as(tmp_path / "faces.zip")
+    with zipfile.ZipFile(tmp_path / "faces.zip") as archive:
+        assert archive.testzip() is None and len(archive.namelist()) == 2
+        with Image.open(io.BytesIO(archive.read(archive.namelist()[0]))) as image:
+            assert json.loads(image.info["mien"])["at"] == "42"  # type: ignore[index]
+    page.reload()
+    page.click("#tab-favourites")
+    page.locator("#favourites .thumb").first.click()
+    rests(page, "42")
+
+
+def test_a_photograph_becomes_a_face(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = open_page(preset="vae")
+    file = tmp_path / "me.png"
+    Image.fromarray(blobs(1, 60, seed=3)[0]).save(file)
+    drop(page, file)
+    page.wait_for_selector('#face[data-at^="@"]')
+    page.wait_for_selector("#wiped:not([hidden])")
+    assert "Nothing was stored" in page.inner_text("#photo-said") and page.is_hidden("#pad-card")
+    page.fill("#wipe", "20")
+    assert "20%" in page.evaluate("document.getElementById('after').style.clipPath")
+    page.keyboard.press("Control+z")
+    rests(page, "42")
+
+
+def test_a_photograph_descends_without_an_encoder(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = open_page()
+    file = tmp_path / "me.png"
+    Image.fromarray(blobs(1, 60, seed=3)[0]).save(file)
+    page.click("#tab-photo")
+    page.set_input_files("#photo-file", file)
+    page.wait_for_selector('#face[data-at^="@"]')
+    assert page.is_visible("#photo-refine")
+    page.click("#photo-refine")
+    page.wait_for_selector("#photo-stop:not([hidden])")
+    page.click("#photo-stop")
+    until(page, "document.getElementById('photo-said').textContent === 'Stopped.'")
+
+
+def test_training_shows_checkpoints_samples_and_curves(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.click("#tab-training")
+    until(page, "document.querySelectorAll('#checkpoints .thumb').length >= 2")
+    until(page, "document.querySelectorAll('#curves figure').length >= 2")
+    last = page.inner_text("#time-said")
+    page.focus("#time")
+    page.keyboard.press("Home")
+    until(page, f"document.getElementById('time-said').textContent !== {json.dumps(last)}")
+    assert page.is_hidden("#run-buttons"), "no token, no controls"
+    page.locator("#checkpoints .thumb").last.click()
+    until(page, "document.getElementById('model').selectedIndex > 0")
+    assert at(page) == "42"
+
+
+def test_nearest_says_whether_it_is_a_copy(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.click("#tab-near")
+    until(page, "document.querySelectorAll('#near img').length === 6")
+    assert page.inner_text("#memorised") in ("Memorised?", "Not a copy")
+
+
+def test_what_a_model_cannot_do_is_not_there(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    assert page.locator("#size").count() == 0 and page.locator("fieldset").count() == 0
+    painter = open_page(preset="cppn-2016")
+    painter.select_option("#size", "128")
+    until(painter, "location.hash.includes('size=128')")
+    assert at(painter) == "42"
+
+
+def test_tabs_by_keyboard_and_names_for_everything(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.focus("#tab-breed")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#tab-mix", "aria-selected") == "true" and page.is_visible("#panel-mix")
+    page.keyboard.press("End")
+    assert page.is_visible("#panel-about") and "quick" in page.inner_text("#about")
+    page.keyboard.press("?")
+    assert page.is_visible("#keys")
+    page.keyboard.press("Escape")
+    for tab in page.locator("#tabs [role=tab]:not([hidden])").all():
+        tab.click()
+        page.wait_for_timeout(50)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll("button, input, select, [role=img], [role=application]")]
+            .filter((e) => e.checkVisibility())
+            .filter((e) => !(e.getAttribute("aria-label") || e.getAttribute("aria-labelledby") || e.labels?.length))
+            .filter((e) => !(e.textContent.trim() || e.title)).map((e) => e.outerHTML.slice(0, 120))"""
+        )
+        assert not nameless, nameless
+
+
+@pytest.mark.parametrize("width", [340, 390, 820, 1600])
+def test_no_width_needs_sideways_scrolling(open_page: Callable[..., Any], width: int) -> None:
+    page = open_page()
+    page.set_viewport_size({"width": width, "height": 800})
+    for tab in page.locator("#tabs [role=tab]:not([hidden])").all():
+        tab.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab.inner_text()
+
+
+def test_the_token_leaves_the_address_bar(browser: Any, served: Served) -> None:  # noqa: F811
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{served.own}/#token={TOKEN}")
+    page.wait_for_selector("#face[data-at]")
+    assert TOKEN not in page.url
+    page.click("#tab-training")
+    page.wait_for_selector("#run-buttons:not([hidden])")
+    context.close()
