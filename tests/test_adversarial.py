@@ -118,9 +118,9 @@ def test_adaptive_l2_holds_the_critic() -> None:
     held.critic.load_state_dict(plain.critic.state_dict())
     images = next(batches()).images
     torch.manual_seed(5)
-    _, _, bare = plain.critic_update(images, images)
+    bare = plain.critic_update(images, images).update
     torch.manual_seed(5)
-    _, _, decayed = held.critic_update(images, images)
+    decayed = held.critic_update(images, images).update
     weights = sum(parameter.square().sum() for parameter in plain.critic.parameters())
     assert float((decayed.loss - bare.loss).detach()) == pytest.approx(
         0.25 * float(torch.as_tensor(weights).detach()), rel=1e-4
@@ -134,7 +134,7 @@ def test_constant_penalties(norm: str) -> None:
     for value in (0.0, 0.1):
         recipe = build(balance="none", **{norm: value})
         torch.manual_seed(5)
-        losses.append(float(recipe.critic_update(images, images)[2].loss.detach()))
+        losses.append(float(recipe.critic_update(images, images).update.loss.detach()))
     assert losses[1] > losses[0]
 
 
@@ -143,7 +143,7 @@ def test_joint_forward_averages_both_halves() -> None:
     joint, apart = build(joint=True), build(joint=False)
     for recipe in (joint, apart):
         recipe.critic.eval()
-    a, b = (float(recipe.critic_update(images, -images)[2].loss.detach()) for recipe in (joint, apart))
+    a, b = (float(recipe.critic_update(images, -images).update.loss.detach()) for recipe in (joint, apart))
     assert 2 * a == pytest.approx(b, rel=1e-5)
 
 
@@ -174,9 +174,9 @@ def test_the_critic_learns_to_tell() -> None:
     reals, fakes = torch.ones(32, 3, 16, 16), -torch.ones(32, 3, 16, 16)
     first = recipe.critic_update(reals, fakes)
     for _ in range(30):
-        move((recipe.critic_update(reals, fakes)[2],))
+        move((recipe.critic_update(reals, fakes).update,))
     last = recipe.critic_update(reals, fakes)
-    assert float(last[2].loss.detach()) < 0.5 * float(first[2].loss.detach())
+    assert float(last.update.loss.detach()) < 0.5 * float(first.update.loss.detach())
 
 
 def test_relativistic_penalty_is_lazy() -> None:

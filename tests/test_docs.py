@@ -37,7 +37,11 @@ def reference() -> str:
     for run in PRESETS.values():
         parts += [f"### {run.preset}", f"{run.story[0].upper()}{run.story[1:]}."]
         parts += ["\n".join(f"- {note}" for note in run.notes)]
-        rows = [f"| `--{k.name.replace('_', '-')}` | `{k.value}` | {k.help} |" for k in knobs(run)]
+        before = {k.name: k.value for k in knobs(PRESETS[run.after])} if run.after else {}
+        parts += [f"Against {run.after}: {run.change}. The other knobs stay."] if run.after else []
+        parts += ["\n".join(["```", *run.prepare, "```"])] if run.prepare else []
+        changed = [k for k in knobs(run) if k.name not in before or before[k.name] != k.value]
+        rows = [f"| `--{k.name.replace('_', '-')}` | `{k.value}` | {k.help} |" for k in changed]
         parts += ["| flag | default | |\n|---|---|---|\n" + "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
 

@@ -107,6 +107,26 @@ BIBTEX = {
   month  = apr,
   note   = {blog.otoro.net; code: hardmaru/cppn-gan-vae-tensorflow. Part two, June 2016: hardmaru/resnet-cppn-gan-tensorflow}
 }""",
+    "homogan2020": """@misc{homogan2020,
+  title  = {homogan: Generating Faces Given Some Features},
+  author = {Nieto, Albert and others},
+  year   = {2020},
+  note   = {GitHub: albertnieto/homogan, a postgraduate project at UPC}
+}""",
+    "spectral2018": """@inproceedings{spectral2018,
+  title  = {Spectral Normalization for Generative Adversarial Networks},
+  author = {Miyato, Takeru and Kataoka, Toshiki and Koyama, Masanori and Yoshida, Yuichi},
+  booktitle = {International Conference on Learning Representations},
+  year   = {2018},
+  note   = {arXiv:1802.05957}
+}""",
+    "attention2018": """@inproceedings{attention2018,
+  title  = {Self-Attention Generative Adversarial Networks},
+  author = {Zhang, Han and Goodfellow, Ian and Metaxas, Dimitris and Odena, Augustus},
+  booktitle = {International Conference on Machine Learning},
+  year   = {2019},
+  note   = {arXiv:1805.08318}
+}""",
 }
 
 

@@ -194,6 +194,10 @@ class Recipe(nn.Module, ABC):
     def schedule(self, seen: int) -> None:
         """Set what depends on the number of real images seen. Default: nothing."""
 
+    def labels_of(self, batch: Batch) -> Tensor | None:
+        """The labels of a batch `[n, label_dim]`, for a model that is told them."""
+        return batch.labels if self.model.label_dim else None
+
     def latents(self, count: int) -> Tensor:
         """`count` fresh latents `[count, *latent_shape]` of the prior for this rank, on the model's device and in its precision.
 
@@ -201,6 +205,11 @@ class Recipe(nn.Module, ABC):
         """
         z = self.model.prior.sample(count * self.world, self.model.latent_shape, self.shared_noise)
         return z[self.rank * count : (self.rank + 1) * count].to(next(self.model.parameters()))
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Numbers from U(0, 1), `[count, *shape]` on the CPU, drawn as `latents` draws."""
+        drawn = torch.rand(count * self.world, *shape, generator=self.shared_noise)
+        return drawn[self.rank * count : (self.rank + 1) * count]
 
     def noise(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape, device and precision of `like` `[n, ...]`, drawn as `latents` draws."""

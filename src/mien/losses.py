@@ -22,6 +22,12 @@ def judged_fake(logits: Tensor) -> Tensor:
     return F.softplus(full(logits)).mean()
 
 
+def judged(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of the logits `[n]` against targets `[n]` in [0, 1], 1 for "real"."""
+    logits, targets = full(logits), targets.to(full(logits))
+    return (targets * F.softplus(-logits) + (1.0 - targets) * F.softplus(logits)).mean()
+
+
 def offset_judged_real(logits: Tensor, offset: float) -> Tensor:
     """-log(D + offset) for the probability D of "real": bounded, where the cross-entropy is not (Larsen et al. 2016)."""
     return -torch.log(torch.sigmoid(full(logits)) + offset).mean()

@@ -79,6 +79,11 @@ class Run:
     threads: int = 0  # of torch; 0 = all cores
     story: str = field(default="", metadata={"knob": False})  # what this preset is, for `mien presets`
     notes: tuple[str, ...] = field(default=(), metadata={"knob": False})  # sources, kept faults, choices
+    after: str = field(default="", metadata={"knob": False})  # the preset that this one changes
+    change: str = field(default="", metadata={"knob": False})  # what it changes there
+    prepare: tuple[str, ...] = field(
+        default=(), metadata={"knob": False}
+    )  # commands that make the data it was made for
 
     def __post_init__(self) -> None:
         for name in ("side", "batch", "images"):
@@ -110,7 +115,8 @@ class Run:
 #: Fields that may change when a run goes on: they do not change what is learned up to any number of images seen.
 NOT_IDENTITY = frozenset(
     {
-        *("images", "minutes", "patience", "keep_best", "loader_threads", "threads", "story", "notes"),
+        *("images", "minutes", "patience", "keep_best", "loader_threads", "threads"),
+        *("story", "notes", "after", "change", "prepare"),
         *("save_every", "sample_every", "log_every"),
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
     }
