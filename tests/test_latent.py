@@ -231,7 +231,7 @@ def test_components_are_where_pictures_change_most() -> None:
         assert 0.9 < float(direction.vector.norm()) < 1.1  # one standard deviation of the prior
     assert found[0].told["share"] > found[1].told["share"] > 0
     assert abs(float(found[0].vector @ found[1].vector)) < 1e-4
-    with pytest.raises(UsageError, match="12 numbers"):
+    with pytest.raises(UsageError, match="12 such directions"):
         components(decode, Normal(), (12,), 13, like=torch.zeros(()))
 
 

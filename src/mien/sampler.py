@@ -18,6 +18,7 @@ from mien.core import JSON, Faces, Flowing, Invertible, Model, Scalable, Variati
 from mien.engine import Engine, mix
 from mien.errors import Mismatch, UsageError, did_you_mean
 from mien.latent import extras
+from mien.latent.densities import Density, Kind, density_of
 from mien.latent.directions import Directions, Space
 from mien.latent.inversion import Distance, Inversion, Step, absolute, descend
 from mien.ode import Solution
@@ -45,6 +46,7 @@ class Sampler:
     solution: Solution | None = None  # how a flow is followed; None = as its config says
     guidance: float | None = None  # how far a flow leans toward its labels; None = as its config says
     home: Path | None = None  # the folder of its extras; None = it has none
+    density: Density | None = None  # what latents are drawn from; None = the model's prior
 
     @staticmethod
     def load(
@@ -113,8 +115,30 @@ class Sampler:
         return tuple(self.header.get("labels", ()))
 
     def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
-        """One latent a seed, `[n, *latent_shape]`, on the CPU; `truncation` scales it toward the mean of the prior."""
-        return self.model.prior.draw(seeds, self.model.latent_shape) * finite(truncation)
+        """One latent a seed, `[n, *shape]`, on the CPU; `truncation` scales it toward the mean of the prior, or of the density."""
+        scale = finite(truncation)
+        if self.density is not None:
+            return torch.lerp(self.density.mean, self.density.draw(seeds), scale)
+        return self.model.prior.draw(seeds, self.model.latent_shape) * scale
+
+    @property
+    def space(self) -> Space:
+        """Where `latents` are: a density is of encodings, which may have a decoder of their own."""
+        return "latent" if self.density is None else self.encoding_space
+
+    def fitted(self, kind: Kind = "mixture") -> Sampler:
+        """The same model drawing from the density of real faces' encodings that was fitted to it.
+
+        Raises UsageError where none was, Mismatch for one of another model.
+        """
+        extra = extras.read(self.home, kind, kind, self.model_hash) if self.home and self.model_hash else None
+        if extra is None:
+            raise UsageError(
+                f"No {kind} is fitted to this model's encodings.",
+                "It is fitted once, to a pack's faces.",
+                f"mien sample MODEL --latents fitted --density {kind} --data PACK",
+            )
+        return replace(self, density=density_of(extra, kind))
 
     @property
     def label_rows(self) -> Tensor:
@@ -221,7 +245,7 @@ class Sampler:
     ) -> Tensor:
         """The faces of seeds, `[n, C, H, W]` in [-1, 1]. Seed 42 is the same face in any batch."""
         rows = labels if isinstance(labels, Tensor) else self.labels(seeds, labels)
-        return self.decode(self.latents(seeds, truncation), rows)
+        return self.decode(self.latents(seeds, truncation), rows, self.space)
 
     def walk(
         self,
@@ -233,7 +257,7 @@ class Sampler:
     ) -> Iterator[Tensor]:
         """`frames` images `[C, H, W]` along the prior's own path through seeds; every seed is met exactly, the ends included."""
         check_walk(len(seeds), frames)
-        return self.interpolate(self.latents(seeds, truncation), frames, self.labels(seeds, labels), loop)
+        return self.interpolate(self.latents(seeds, truncation), frames, self.labels(seeds, labels), loop, self.space)
 
     def interpolate(
         self, points: Tensor, frames: int, labels: Tensor | None = None, loop: bool = False, space: Space = "latent"
@@ -314,7 +338,7 @@ class Sampler:
             raise UsageError("A descent without steps or starts is not possible.", "They count.", "Give 1 or more.")
         count = len(images)
         if start is None:
-            start = self.latents(range(seed, seed + restarts))[None].expand(
+            start = self.model.prior.draw(range(seed, seed + restarts), self.model.latent_shape)[None].expand(
                 count, -1, *[-1] * len(self.model.latent_shape)
             )
         else:
@@ -350,6 +374,7 @@ class Sampler:
         how: JSON = {"size": self.size} if self.size else {}
         how |= {"solver": str(self.solution)} if self.solution else {}
         how |= {"guidance": self.guidance} if self.guidance is not None else {}
+        how |= {"latents": type(self.density).__name__.lower()} if self.density else {}
         return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **how, **asked}
 
 

@@ -210,31 +210,31 @@ def components(
     independent normal numbers, J^T v has that matrix as its covariance, and costs one backward pass (Ramesh et al. 2018,
     arXiv:1812.01161, look at the same J). `like` says device and precision; `told` hears how many probes were done.
     """
-    total = torch.Size(shape).numel()
+    total = min(torch.Size(shape).numel(), probes)
     if not 1 <= count <= total:
         raise UsageError(
             f"--unsupervised {count} is not possible.",
-            f"A latent of this model has {total} numbers.",
+            f"There are {total} such directions of this model.",
             f"Give 1 to {total}.",
         )
     generator = torch.Generator().manual_seed(0)
-    gram = torch.zeros(total, total, dtype=torch.float64)
+    gradients = []
     for start in range(0, probes, batch):
         z = prior.draw(range(start, start + batch), shape).to(like).requires_grad_()
         look = F.adaptive_avg_pool2d(decode(z).float(), LOOK)
         probe = torch.randn(look.shape, generator=generator).to(look)
         (gradient,) = torch.autograd.grad((look * probe).sum(), z)
-        rows = gradient.flatten(1).double().cpu()
-        gram += rows.T @ rows
+        gradients.append(gradient.flatten(1).double().cpu())
         told(batch)
-    values, vectors = torch.linalg.eigh(gram)
-    drawn = prior.draw(range(1024), shape).flatten(1).double()
+    _, lengths, vectors = torch.linalg.svd(torch.cat(gradients), full_matrices=False)
+    shares = lengths.square() / lengths.square().sum()
+    drawn = prior.draw(range(256), shape).flatten(1).double()
     found = []
     for place in range(count):
-        vector = vectors[:, -1 - place]
+        vector = vectors[place]
         vector = vector * vector[vector.abs().argmax()].sign()  # either sign is an eigenvector: take one for good
         scale = (drawn @ vector).std()
-        facts: JSON = {"found": "components", "share": round(float(values[-1 - place] / values.sum()), 4)}
+        facts: JSON = {"found": "components", "share": round(float(shares[place]), 4)}
         found.append(Direction(f"component-{place + 1}", (vector * scale).float().reshape(shape), "latent", facts))
     return found
 

@@ -66,6 +66,12 @@ def _set_aside(path: Path, model_sha256: str) -> None:
         path.replace(path.with_name(f"{path.stem}-{other[:12]}.safetensors"))
 
 
+def belongs(folder: Path, name: str, model_sha256: str) -> bool:
+    """Whether an extra is there, and is of this model."""
+    path = folder / f"{name}.safetensors"
+    return path.is_file() and parse(path).header.get("model_sha256") == model_sha256
+
+
 def read(folder: Path, name: str, kind: str, model_sha256: str) -> Extra | None:
     """An extra of this model, or None where there is no such file.
 

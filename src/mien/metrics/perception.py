@@ -56,10 +56,8 @@ def reconstruction(judged: Judged) -> Iterator[Score]:
     for rows in features.blocks(images.count):
         real = planes(images.read(rows), sampler.engine.device) / 127.5 - 1.0
         labels = labels_of(source, rows, model.label_dim)
-        with torch.inference_mode(), sampler.engine.autocast():
-            grey = real.mean(1, keepdim=True) if sampler.faces.channels == 1 else real
-            z = model.encode(grey, labels)
-        again = sampler.decode(z.float().cpu(), labels).expand(-1, 3, -1, -1)
+        grey = real.mean(1, keepdim=True) if sampler.faces.channels == 1 else real
+        again = sampler.reconstruct(grey, labels).expand(-1, 3, -1, -1)
         with torch.inference_mode():
             perceived.append((eye.embed(real) - eye.embed(again)).square().sum(1).cpu())
         absolute.append((real.cpu() - again).abs().flatten(1).mean(1) / 2.0)
@@ -89,7 +87,7 @@ def path_length(judged: Judged) -> Iterator[Score]:
                 for i in range(count)
             ]
             with torch.inference_mode():
-                embedded.append(eye.embed(sampler.decode(torch.cat(points).float(), labels)).cpu())
+                embedded.append(eye.embed(sampler.decode(torch.cat(points).float(), labels, sampler.space)).cpu())
         lengths.append((embedded[0] - embedded[1]).square().sum(1) / STEP**2)
         judged.told("ppl", count, WALKS)
     values = joined(lengths)

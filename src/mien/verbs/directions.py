@@ -13,16 +13,15 @@ from tqdm import tqdm
 
 from mien.answer import Answer
 from mien.core import Invertible
-from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.latent import extras
 from mien.latent.directions import Direction, Directions, Purity, by_labels, components
 from mien.metrics.subjects import open_pack
 from mien.run import Device
-from mien.sampler import CHUNK, Sampler
+from mien.sampler import Sampler
+from mien.verbs.encodings import encoded
 
 PROBES = 512  # backward passes of a face each
-BLOCK = 32 * CHUNK  # faces encoded before the progress moves
 
 
 def directions(
@@ -154,7 +153,7 @@ def supervised(
     rows = pack.rows(split)[:images]
     if len(rows) < 4:
         raise DataError(f"{data} has {len(rows)} {split} images.", "A direction needs faces.", "Use --split all.")
-    encodings = encoded(sampler, pack, rows)
+    encodings = encoded(sampler, pack, rows.tolist())
     told = torch.from_numpy(pack.labels[rows])
     # What the labels that were not chosen explain is not theirs either.
     names = chosen if purity != "joint" else list(pack.label_names)
@@ -167,28 +166,6 @@ def supervised(
             "No label has a direction.", "; ".join(warnings), "Choose labels that some faces have and some lack."
         )
     return found, warnings
-
-
-def encoded(sampler: Sampler, pack: Pack, rows: object, noise: bool = False) -> Tensor:
-    """The encodings of rows of a pack, with a progress bar; with `noise`, one draw of each posterior."""
-    index = torch.as_tensor(rows).tolist()
-    found = []
-    with tqdm(total=len(index), desc="encoding", unit=" faces", leave=False, disable=None) as bar:
-        for start in range(0, len(index), BLOCK):
-            part = index[start : start + BLOCK]
-            images = torch.from_numpy(pack.images[part]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-            images = images.mean(1, keepdim=True) if sampler.faces.channels == 1 else images
-            labels = None
-            if sampler.model.label_dim and pack.labels is not None:
-                labels = torch.from_numpy(pack.labels[part])
-            drawn = (
-                torch.randn(len(part), *sampler.model.latent_shape, generator=torch.Generator().manual_seed(start))
-                if noise
-                else None
-            )
-            found.append(sampler.encode(images, labels, drawn))
-            bar.update(len(part))
-    return torch.cat(found)
 
 
 def shown(found: Directions, warnings: list[str], path: Path | None = None) -> Answer:

@@ -17,6 +17,7 @@ from mien.answer import Answer
 from mien.checkpoint import find_model
 from mien.engine import Engine
 from mien.errors import StorageError, UsageError
+from mien.latent.densities import Kind
 from mien.metrics.evaluate import DEFAULT, Legacy, inception, load_extractor, measure, words_of
 from mien.metrics.judged import Judged
 from mien.metrics.scores import Score
@@ -24,6 +25,7 @@ from mien.metrics.subjects import home_of, of_folders, of_model, own_data
 from mien.report.grid import grid, save_png
 from mien.run import Device
 from mien.sampler import Sampler
+from mien.verbs.fitted import Latents, drawing
 
 
 def evaluate(
@@ -38,6 +40,8 @@ def evaluate(
     split: Literal["train", "holdout", "all"] = "train",
     legacy: Legacy | None = None,
     extractor: str | None = None,
+    latents: Latents = "prior",
+    density: Kind = "mixture",
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     device: Device = "auto",
     code: Path | None = None,
@@ -48,6 +52,7 @@ def evaluate(
     Every score carries its protocol and a 95% interval. Examples:
 
         mien evaluate RUN
+        mien evaluate VAE --latents fitted
         mien evaluate RUN --data faces.pack --metrics fid,kid --samples 5000
         mien evaluate --real photos/ --fake made-by-anything/
         mien evaluate --real a/ --fake b/ --legacy pytorch-fid --metrics fid
@@ -73,6 +78,11 @@ def evaluate(
         The numbers of another package, with its resizing and its range: pytorch-fid, torch-fidelity or clean-fid.
     extractor
         FILE.py:NAME, a function without arguments that gives an extractor of your own, in place of Inception.
+    latents
+        prior: as the model was taught; fitted: from a density of the encodings of real faces, fitted on first use and kept with the
+        model.
+    density
+        Of fitted latents: a mixture of normal distributions, or a flow.
     precision
         Of the extractor; bf16 where it is computed in hardware.
     device
@@ -90,7 +100,9 @@ def evaluate(
             raise UsageError("Both a model and folders were named.", "One thing is judged at a time.", "Leave one out.")
         if model is not None:
             sampler = Sampler.load(model, device=device, precision="fp32", code=code)
-            judged = of_model(sampler, str(model), data or own_data(model), split, samples, eye)
+            source = data or own_data(model)
+            sampler = drawing(sampler, latents, density, source, model)
+            judged = of_model(sampler, str(model), source, split, samples, eye)
             out = out or eval_folder(model)
         elif real and fake:
             judged = of_folders(real, fake, samples, eye, engine.device.type)

@@ -10,9 +10,11 @@ from cyclopts import Parameter
 
 from mien.answer import Answer
 from mien.errors import UsageError
+from mien.latent.densities import Kind
 from mien.report.grid import grid, picture, save_png
 from mien.run import Device, Precision
 from mien.sampler import CHUNK, Sampler, parse_seeds
+from mien.verbs.fitted import Latents, drawing
 
 PART = 256  # faces drawn before they are written, at most
 MOST_PIXELS = 2**28  # of a grid that is painted at a size
@@ -30,6 +32,9 @@ def sample(
     guidance: float | None = None,
     columns: int | None = None,
     size: int | None = None,
+    latents: Latents = "prior",
+    density: Kind = "mixture",
+    data: str | None = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     code: Path | None = None,
@@ -41,6 +46,7 @@ def sample(
         mien sample runs/00000-quick-drawn64-s0 -o grid.png
         mien sample RUN --seeds 0-999 -o faces/
         mien sample RUN --seeds 3,42,7 --truncation 0.7
+        mien sample VAE --latents fitted
         mien sample CPPN --seeds 42 --size 1080 -o large.png
 
     Parameters
@@ -63,6 +69,13 @@ def sample(
         Of the grid; near a square by default.
     size
         Height and width of each face in pixels, for a model that paints at any (a CPPN).
+    latents
+        prior: as the model was taught; fitted: from a density of the encodings of real faces, fitted on first use and kept with the
+        model.
+    density
+        Of fitted latents: a mixture of normal distributions, or a flow.
+    data
+        The pack that a density is fitted to; a run knows its own.
     device
         Where to compute.
     precision
@@ -77,6 +90,7 @@ def sample(
         raise UsageError(f"--columns {columns} is not possible.", "It counts.", "Give 1 or more, or leave it out.")
     asked = parse_labels(label)
     sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size).by(solver, guidance)
+    sampler = drawing(sampler, latents, density, data, model)
     recipe = sampler.recipe(truncation=truncation, **({"labels": asked} if asked else {}))
     if out.suffix.lower() == ".png":
         if len(chosen) > 4096 or (size and len(chosen) * size**2 > MOST_PIXELS):

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from mien.answer import Answer
 from mien.errors import UsageError
+from mien.latent.densities import Kind
 from mien.report.film import film
 from mien.report.grid import FROM_PHOTOGRAPH, SYNTHETIC, grid, picture, save_png
 from mien.run import Device, Precision
 from mien.sampler import Sampler, check_walk, parse_seeds
+from mien.verbs.fitted import Latents, drawing
 from mien.verbs.photos import Known, find, read_photos
 from mien.verbs.sample import parse_labels
 
@@ -43,6 +45,9 @@ def walk(
     guidance: float | None = None,
     crop: str | None = None,
     steps: int | None = None,
+    latents: Latents = "prior",
+    density: Kind = "mixture",
+    data: str | None = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     code: Path | None = None,
@@ -96,6 +101,13 @@ def walk(
         How photographs are cut, as for `mien project`.
     steps
         Descend so many steps to the latents of photographs, in place of the encoder.
+    latents
+        prior: as the model was taught; fitted: from a density of the encodings of real faces, fitted on first use and kept with the
+        model.
+    density
+        Of fitted latents: a mixture of normal distributions, or a flow.
+    data
+        The pack that a density is fitted to; a run knows its own.
     device
         Where to compute.
     precision
@@ -116,6 +128,7 @@ def walk(
         raise UsageError(f"--columns {columns} is not possible.", "It counts.", "Give 1 or more, or leave it out.")
     stops = parse_seeds(seeds or (() if photos else ("0-3",)))
     sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size).by(solver, guidance)
+    sampler = drawing(sampler, latents, density, data, model)
     asked = parse_labels(label)
     zoom = zoom if zoom is not None else 1 if size else 4
     if not (zoom >= 1 and zoom * sampler.faces.side <= LARGEST and 0.1 <= fps <= 240):
@@ -131,7 +144,7 @@ def walk(
         images = torch.stack([images, images.flip(3)], 1).flatten(0, 1) if mirror else images
         known = find(sampler, images, steps=steps, labels=asked)
     else:
-        known = Known(sampler.latents(stops, truncation), "latent", sampler.labels(stops, asked), "seeds")
+        known = Known(sampler.latents(stops, truncation), sampler.space, sampler.labels(stops, asked), "seeds")
     of = {"photos": [path.name for path in photos]} if photos else {"seeds": stops}
     answer = Answer(str(out), {"file": str(out), **of, "frames": frames})
     out.parent.mkdir(parents=True, exist_ok=True)
