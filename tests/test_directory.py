@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -62,6 +63,34 @@ def test_metrics_that_are_no_text_are_cut_there(home: RunDirectory) -> None:
 def test_cutting_nothing_makes_nothing(home: RunDirectory) -> None:
     home.cut_metrics(5)
     assert not home.metrics.exists()
+
+
+def test_what_kills_left_half_written_is_removed_and_nothing_else(
+    home: RunDirectory, owner: subprocess.Popen[str]
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    names = (
+        "samples/.0000001024.png.{}.tmp.png",
+        "eval/.scores.json.{}.tmp.json",
+        ".status.json.{}.tmp.json",
+        ".LATEST.{}.tmp",
+    )
+    kept = [
+        home.path / "eval" / f".film.mp4.{owner.pid}.tmp.mp4",  # still being written by another process
+        home.path / "samples" / "0000001024.png",
+        home.path / ".notes.tmp",
+        home.path / ".tmp.txt",
+    ]
+    (home.path / ".folder.1.tmp").mkdir()
+    left = [home.path / name.format(process) for name in names for process in (dead.pid, os.getpid())]
+    for path in (*left, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    home.clean()
+    assert not [path for path in left if path.exists()] and all(path.exists() for path in kept)
+    assert (home.path / ".folder.1.tmp").is_dir()
+    home.clean()
 
 
 def test_the_log_never_stops_anything(home: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,11 @@ class RunDirectory:
                 kept = [json.dumps(line) for line in read_lines(file) if line["seen"] <= seen]
                 durable.replace_text(file, "".join(f"{line}\n" for line in kept))
 
+    def clean(self) -> None:
+        """Remove what killed processes left half written, in every folder of the run. Only the owner of its lock may call this."""
+        for path in durable.abandoned(self.path):
+            path.unlink(missing_ok=True)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Own the run. The lock dies with its process, whatever kills it. Raises Locked, naming the owner."""
@@ -116,7 +121,7 @@ def create(path: Path) -> RunDirectory:
     """Make a run's directory, which must not hold anything yet."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{os.getpid()}"
+        probe = path / f".probe.{os.getpid()}.tmp"
         durable.write_bytes(probe, b"mien")
         probe.unlink()
     except OSError as error:

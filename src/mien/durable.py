@@ -6,11 +6,14 @@ Protocol of SQLite's and the checkpoint managers' kind: write beside, flush to t
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+LONG_WRITE = 3600.0  # seconds that no file takes to be written
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -66,6 +69,33 @@ def replacing(path: Path) -> Iterator[Path]:
         force_directory(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def abandoned(folder: Path) -> Iterator[Path]:
+    """Temporary names of `replacing` below `folder` that nobody will rename any more: a kill left them there.
+
+    The caller writes none at this moment. Those of other living processes are theirs; on another machine's word nothing is
+    known, so a number that is free here counts as dead.
+    """
+    for path in folder.rglob(".*.tmp*"):
+        written_by = re.fullmatch(r"\..+\.(\d+)\.tmp(\.\w+)?", path.name)
+        if written_by and path.is_file() and not is_busy(path, int(written_by[1])):
+            yield path
+
+
+def is_busy(path: Path, process: int) -> bool:
+    """Whether another process of this number may still be writing the file."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt":  # there is no harmless signal
+        return time.time() - path.stat().st_mtime < LONG_WRITE
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's process
+        return True
+    return True
 
 
 def replace_text(path: Path, text: str) -> None:

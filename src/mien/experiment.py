@@ -314,6 +314,7 @@ def is_finished(run: Run, home: RunDirectory) -> bool:
 
 def open_run(plan: Plan, home: RunDirectory, place: Place) -> Path | None:
     """Write what describes the run, or check and tidy what a killed process left. Returns the checkpoint to go on from."""
+    home.clean()
     checkpoint.clean(home.checkpoints)
     start = place.checkpoint
     if start is not None:
