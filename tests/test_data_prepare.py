@@ -24,7 +24,7 @@ from mien.data.crew import Crew
 from mien.data.cutting import Cutting
 from mien.data.duplicates import near, signature
 from mien.data.pack import Pack
-from mien.data.shard import Shard
+from mien.data.shard import Shard, is_whole
 from mien.data.source import Listing, Source
 from mien.errors import DataError, Locked, MienError, StorageError
 from tests.data_torture import face, saved
@@ -119,6 +119,24 @@ def test_finished_shards_are_not_made_again(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Assembly, "finish", look)
     assert made(folder, tmp_path / "a.pack").fingerprint == reference.fingerprint
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_shards_that_a_power_cut_has_spoilt_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.data.planning.SHARD_IMAGES", 4)
+    folder = photographs(tmp_path / "in", 18)
+    reference = made(folder, tmp_path / "reference.pack")
+    with monkeypatch.context() as patch:
+        patch.setattr(Assembly, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            made(folder, tmp_path / "a.pack")
+    shards = sorted(next(tmp_path.glob(".a.pack.*.partial")).glob("shard-*"))
+    whole = shards[2].read_bytes()
+    spoilt = [b"", whole[:-100], b"", whole[:-1] + bytes([whole[-1] ^ 1]), whole[:20]]
+    for path, content in zip(shards, spoilt, strict=True):
+        if path != shards[2]:
+            path.write_bytes(content)
+    assert [is_whole(path) for path in shards] == [False, False, True, False, False]
+    assert made(folder, tmp_path / "a.pack").fingerprint == reference.fingerprint
 
 
 def test_a_kill_while_assembling_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -58,15 +58,20 @@ def rename(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not."""
+def replacing(path: Path, *, forced: bool = True) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not.
+
+    Not `forced`: whole after a kill, but perhaps not after a power cut, for what can be told by a checksum and made again.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield beside
-        with beside.open("rb") as file:
-            force(file.fileno())
+        if forced:
+            with beside.open("rb") as file:
+                force(file.fileno())
         rename(beside, path)
-        force_directory(path.parent)
+        if forced:
+            force_directory(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 

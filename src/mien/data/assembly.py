@@ -15,9 +15,9 @@ import numpy as np
 import PIL
 
 from mien.data import duplicates, labels
-from mien.data.pack import Entry, Pack, PackWriter, Rows, chunks
+from mien.data.pack import Pack, PackWriter, Rows, chunks
 from mien.data.planning import Plan
-from mien.data.shard import Shard, shard_path
+from mien.data.shard import Shard, is_whole, shard_path
 from mien.data.source import Listing
 from mien.data.split import hold_out
 from mien.errors import DataError
@@ -63,8 +63,8 @@ class Assembly:
     what was written.
     """
 
-    def __init__(self, todo: Plan, folder: Path, path: Path) -> None:
-        self.todo, self.folder = todo, folder
+    def __init__(self, todo: Plan, folder: Path, path: Path, world: int = 1) -> None:
+        self.todo, self.folder, self.world = todo, folder, world
         self.outcome = Outcome()
         self._taken = 0  # shards
         self._keeps_all = not (
@@ -85,12 +85,17 @@ class Assembly:
     ) -> None:
         self._writer.__exit__(kind, error, trace)
 
+    @property
+    def missing(self) -> int:
+        """Shards that were not taken yet."""
+        return len(self.todo.shards) - self._taken
+
     def take(self) -> bool:
         """Take the next shards, a few at most. Returns whether one was there."""
         before = self._taken
         for number in range(before, min(before + AT_ONCE, len(self.todo.shards))):
             path = shard_path(self.folder, number)
-            if not path.exists():
+            if not path.exists() or (number % self.world and not is_whole(path)):  # another rank looks after it
                 break
             shard, part = Shard.load(path, pixels=self._keeps_all), self.todo.shards[number]
             self.outcome.add(shard, self.todo.listing.names[part], part.start)
@@ -100,9 +105,8 @@ class Assembly:
         return self._taken > before
 
     def finish(self, force: bool) -> Pack:
-        """Choose what stays, describe it and put the pack in place. All shards must be there."""
-        while self.take():
-            pass
+        """Choose what stays, describe it and put the pack in place. All shards must have been taken."""
+        assert not self.missing
         todo, outcome = self.todo, self.outcome
         check_refused(outcome.refused, len(todo.listing.names), force)
         counts: dict[str, Any] = {**todo.counts, "refused": len(outcome.refused)}
@@ -147,8 +151,8 @@ class Assembly:
         splits, geometry = split(kept, self.todo.preparation.holdout), self.outcome.geometry
         for part in chunks(len(places), INDEX_ROWS):
             here = [geometry[place] for place in places[part].tolist()]
-            entries = map(Entry, names[part], groups[part], splits[part], here)
-            self._writer.describe(None if kept.labels is None else kept.labels[part], list(entries))
+            entries = list(zip(names[part], groups[part], splits[part], here, strict=True))
+            self._writer.describe(None if kept.labels is None else kept.labels[part], entries)
 
 
 def collect(todo: Plan, folder: Path) -> Outcome:

@@ -20,6 +20,7 @@ from mien.errors import MienError, StorageError
 
 PATIENCE = 60.0  # seconds that one image may take
 PAUSE = 0.02  # seconds between looks at the workers: waking for each of their words would cost a tenth of the rate
+LAST_PAUSE = 0.002  # when nothing is left to hand out, and the end is waited for
 COMMAND = [sys.executable, "-c", "from mien.data.worker import main; main()"]
 
 
@@ -137,7 +138,7 @@ class Crew:
                 except EOFError:
                     replace(worker, "ended the decoder")
             on_images(begun)
-            time.sleep(PAUSE)
+            time.sleep(PAUSE if waiting else LAST_PAUSE)
             now = time.monotonic()
             for worker in [w for w in self._workers.values() if w.shards and now - w.last_sign > PATIENCE]:
                 replace(worker, f"took longer than {PATIENCE:.0f} s to decode")

@@ -162,15 +162,14 @@ class PackWriter:
         """Add images `[k, side, side, 3]`, to be described later."""
         self._images.append(images)
 
-    def describe(self, labels: Labels | None, entries: Iterable[Entry]) -> None:
-        """Add the labels and the lines of the index for images that were added."""
+    def describe(self, labels: Labels | None, entries: Sequence[tuple[str, str, str, str]]) -> None:
+        """Add the labels and the lines of the index for images that were added; entries have the fields of Entry."""
         if self._labels is not None:
             assert labels is not None
             self._labels.append(labels)
         first = sum(self._splits.values())
-        entries = list(entries)
-        self._csv.writerows((row, *entry) for row, entry in enumerate(entries, first))
-        self._splits.update(entry.split for entry in entries)
+        self._csv.writerows([(row, *entry) for row, entry in enumerate(entries, first)])
+        self._splits.update([split for _, _, split, _ in entries])
 
     def commit(self, meta: Mapping[str, Any]) -> Pack:
         """Complete the files, make them durable and rename the directory into place.

@@ -19,7 +19,7 @@ from mien.data.crew import Crew
 from mien.data.cutting import Cutter
 from mien.data.pack import Pack, is_pack
 from mien.data.planning import Plan, Preparation, plan
-from mien.data.shard import shard_path
+from mien.data.shard import is_whole, shard_path
 from mien.data.source import Source
 from mien.errors import DataError, Locked, StorageError
 
@@ -101,9 +101,9 @@ def held(path: Path, wait: bool) -> Iterator[bool]:
 
 def assemble(todo: Plan, folder: Path, path: Path, crew: Crew, force: bool, world: int) -> None:
     """Decode this rank's share, and put the pack together as the shards of every rank come."""
-    with Assembly(todo, folder, path) as assembly:
+    with Assembly(todo, folder, path, world) as assembly:
         decode_share(todo, folder, crew, 0, world, assembly.take)
-        wait_for(todo, folder, assembly.take)
+        wait_for(assembly)
         try:
             assembly.finish(force)
         except OSError:
@@ -122,6 +122,9 @@ def decode_share(
     """Make every shard of this rank that is not there yet; `meanwhile` is called many times a second."""
     Cutter(todo.cutting).load()
     ours = [number for number in range(len(todo.shards)) if number % world == rank]
+    for path in (shard_path(folder, number) for number in ours):
+        if path.exists() and not is_whole(path):
+            path.unlink()
     missing = {n: todo.listing.names[todo.shards[n]] for n in ours if not shard_path(folder, n).exists()}
     total = sum(len(todo.listing.names[todo.shards[number]]) for number in ours)
     done = total - sum(map(len, missing.values()))
@@ -155,17 +158,17 @@ def cores() -> int:
     return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def wait_for(todo: Plan, folder: Path, meanwhile: Callable[[], bool], patience: float = 900.0) -> None:
-    """Wait until the shards of every rank are there; `meanwhile` says whether it had something to do."""
-    last, missing = time.monotonic(), len(todo.shards)
-    while left := [number for number in range(len(todo.shards)) if not shard_path(folder, number).exists()]:
-        if len(left) < missing:
-            last, missing = time.monotonic(), len(left)
-        if time.monotonic() - last > patience:
+def wait_for(assembly: Assembly, patience: float = 900.0) -> None:
+    """Take the shards that are missing, those of other ranks, as they come."""
+    last = time.monotonic()
+    while assembly.missing:
+        if assembly.take():
+            last = time.monotonic()
+        elif time.monotonic() - last > patience:
             raise StorageError(
-                f"{len(left)} shards of other ranks did not come.",
+                f"{assembly.missing} shards of other ranks did not come.",
                 f"None came for {patience:.0f} s.",
                 "Start every rank again with the same command on a folder that all of them share.",
             )
-        if not meanwhile():
+        else:
             time.sleep(0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +38,13 @@ class Shard:
         return np.frombuffer(b"".join(self.pixels), dtype=np.uint8).reshape(-1, self.side, self.side, 3)
 
     def save(self, path: Path) -> None:
-        """A line of JSON, then the pixels. A shard is there completely or not at all."""
+        """A line of JSON with a checksum, then the pixels. After a kill a shard is there completely or not at all."""
         outcome = {key: getattr(self, key) for key in OUTCOME}
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            file.write(json.dumps({**outcome, "side": self.side}).encode() + b"\n")
+        checksum = 0
+        for row in self.pixels:
+            checksum = zlib.crc32(row, checksum)
+        with replacing(path, forced=False) as temporary, temporary.open("wb") as file:  # flushing took 2% of the rate
+            file.write(json.dumps({**outcome, "side": self.side, "crc32": checksum}).encode() + b"\n")
             file.writelines(self.pixels)
 
     @classmethod
@@ -48,7 +52,17 @@ class Shard:
         """Read a shard, or all of it but its pixels."""
         with path.open("rb") as file:
             outcome = json.loads(file.readline())
+            del outcome["crc32"]
             return cls(pixels=[file.read()] if pixels else [], **outcome)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a shard is there as it was written: a power cut may have taken what a kill could not."""
+    try:
+        with path.open("rb") as file:
+            return bool(json.loads(file.readline())["crc32"] == zlib.crc32(file.read()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def shard_path(folder: Path, shard: int) -> Path:
