@@ -7,6 +7,7 @@ goes on where it was. The folder's name holds a hash of everything that decides 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import sys
@@ -48,7 +49,7 @@ def prepare(
     """
     if path.exists():
         return finished(path, plan(source, preparation))
-    with Crew(workers or cores()) as crew:
+    with Crew(workers or cores()) as crew, uncollected():
         todo = plan(source, preparation)
         folder = path.parent / f".{path.name}.{todo.key}.partial"
         while not path.exists():
@@ -61,6 +62,18 @@ def prepare(
                     return None
                 assemble(todo, folder, path, crew, force, world)
     return finished(path, todo)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's search for cycles: it looks at every name of a listing, again and again, and there are none to find."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def finished(path: Path, todo: Plan) -> Pack:

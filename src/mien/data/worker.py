@@ -7,6 +7,7 @@ there are cores, on as many machines as share the folder.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -119,6 +120,7 @@ def job_line(
 
 def main() -> None:
     """Work until the parent has no more jobs, or has gone."""
+    gc.freeze()  # what is loaded by now stays
     try:
         work(sys.stdin)
     except (BrokenPipeError, KeyboardInterrupt):
