@@ -15,12 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
+import mien
 from mien import checkpoint, presets
 from mien.answer import Answer
-from mien.core import Faces
+from mien.core import Faces, Invertible
 from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
-from mien.metrics import features
+from mien.metrics import features, perception
 from mien.metrics.evaluate import measure
 from mien.metrics.features import PixelFeatures, extract, kept
 from mien.metrics.images import DrawnImages, First, FolderImages, Held, PackImages, ahead, to_pixels
@@ -350,3 +351,42 @@ def test_the_documented_extractor_takes_an_exported_network(
     answer = scored(real=folder, fake=folder, extractor=f"{file}:dinov2", metrics="kid")
     (score,) = answer.data["scores"]
     assert score["name"] == "kid20_folder_small" and score["passport"]["resizer"] == "bicubic 224, ImageNet range"
+
+
+class Perceiving:
+    """LPIPS's stand-in: an embedding whose squared distance is the mean squared difference."""
+
+    name, hash, resizer, precision = "lpips-alex", "", "none", "fp32"
+
+    def __init__(self, network: str, device: str) -> None: ...
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1) / images[0].numel() ** 0.5
+
+
+@pytest.mark.parametrize("name", ["vae-torch-2015", "began-2017", "cppn-2016"])
+def test_reconstruction_goes_through_the_decoder_of_encodings(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BEGAN's encodings have a decoder of their own, and a CPPN sees in grey."""
+    monkeypatch.setattr(perception, "PerceptualFeatures", Perceiving)
+    pack = write_pack(tmp_path / "faces.pack", count=20, side=64)
+    run = tiny(presets.PRESETS[name])
+    channels = 1 if name == "cppn-2016" else 3
+    faces = Faces(side=64, channels=channels)
+    torch.manual_seed(0)
+    model = run.model.build(faces).eval()
+    assert isinstance(model, Invertible)
+    header = {"format": 1, "preset": name, "config": to_json(run.model), "faces": to_json(faces), "data": {}}
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(checkpoint.pack_tensors(model.state_dict(), header))
+    eye = PixelFeatures()
+    scores = mien.evaluate(path, data=pack.path, metrics="reconstruction", samples=4, extractor=eye)
+    real = torch.from_numpy(np.array(pack.images)).permute(0, 3, 1, 2) / 127.5 - 1.0
+    with torch.no_grad():
+        again = model.reconstruct(real if channels == 3 else real.mean(1, keepdim=True)).clamp(-1.0, 1.0)
+    off = real - again
+    assert [score.name for score in scores] == ["reconstruction_l1_20_train", "reconstruction_lpips20_train"]
+    assert scores[0].value == pytest.approx(float(off.abs().mean()) / 2, rel=1e-4)
+    assert scores[1].value == pytest.approx(float(off.square().mean()), rel=1e-4)
+    assert scores[0].passport["of"] == "train" and scores[1].passport["extractor"] == "lpips-alex"

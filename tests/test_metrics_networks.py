@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from mien.data import weights
 from mien.engine import has_bf16_units
 from mien.metrics.distances import mean_pairwise
+from mien.metrics.features import PerceptualFeatures
 from mien.metrics.inception import EPSILON, Inception
 from mien.metrics.lpips import SCALE, SHIFT, Lpips
 from mien.metrics.resize import RESIZERS, matrix, resize
+from tests.conftest import blobs
 
 
 class Plain:
@@ -202,3 +205,18 @@ def test_mean_over_all_pairs_is_the_mean_over_all_pairs():
     draws = [mean_pairwise(np.random.default_rng(seed).normal(size=(60, 12))) for seed in range(200)]
     errors = np.mean([(d.high - d.low) / (2 * 1.96) for d in draws])
     assert errors == pytest.approx(np.std([d.value for d in draws]), rel=0.2)
+
+
+@pytest.mark.parametrize("network", ["alex", "vgg"])
+def test_lpips_with_the_published_weights(network):
+    """By the paper's formula, written plainly, on drawn faces and the real weights, where they are in the cache."""
+    name = f"lpips-{network}"
+    if not weights.kept_file(name).is_file():
+        pytest.skip(f"`mien data fetch weights:{name}` brings the weights that this compares with")
+    faces = blobs(4, 64)
+    images = torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1.0
+    embedded = PerceptualFeatures(network)(faces)
+    found = ((embedded[:2] - embedded[2:]) ** 2).sum(1)
+    with torch.inference_mode():
+        expected = plain_lpips(weights.tensors(name), network, images[:2], images[2:]).flatten().numpy()
+    assert found == pytest.approx(expected, rel=1e-4) and found.min() > 0.05

@@ -62,11 +62,12 @@ def reconstruction(judged: Judged) -> Iterator[Score]:
             perceived.append((eye.embed(real) - eye.embed(again)).square().sum(1).cpu())
         absolute.append((real.cpu() - again).abs().flatten(1).mean(1) / 2.0)
         judged.told("reconstruction", len(real), images.count)
-    split = f"{in_thousands(images.count)}_{source.split}"
+    protocol = f"{in_thousands(images.count)}_{source.split}"
     passport = judged.passport(samples=images.count, of=source.split)
     for metric, values in (("reconstruction_l1", absolute), ("reconstruction_lpips", perceived)):
         plain = {"extractor": "pixels in [0, 1]"} if values is absolute else features.passport_of(eye)
-        yield Score.of(metric, f"{metric}{split}", bootstrap(joined(values)), {**passport, **plain})
+        name = f"{metric}_{protocol}" if metric[-1].isdigit() else f"{metric}{protocol}"  # l1_1k, not l11k
+        yield Score.of(metric, name, bootstrap(joined(values)), {**passport, **plain})
 
 
 def path_length(judged: Judged) -> Iterator[Score]:
