@@ -244,6 +244,16 @@ def test_more_images_go_on_where_it_ended(train: Callable[..., SimpleNamespace],
     assert kills.logged(here / "run") == kills.logged(here / "whole")
 
 
+def test_what_a_kill_left_half_written_goes_when_the_run_is_opened_again(
+    train: Callable[..., SimpleNamespace], here: Path
+) -> None:
+    assert train().code == 0
+    left = here / "run" / "eval" / f".scores.json.{os.getpid()}.tmp.json"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("{")
+    assert train(images=96).code == 0 and not left.exists()
+
+
 def test_without_out_the_newest_unfinished_run_of_the_same_kind_goes_on(
     train: Callable[..., SimpleNamespace], here: Path
 ) -> None:
