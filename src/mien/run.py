@@ -11,6 +11,7 @@ import json
 import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from math import inf, isfinite
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -204,6 +205,7 @@ class Knob:
     help: str
 
 
+@cache
 def remarks(cls: type) -> dict[str, str]:
     """What the comments beside a config's fields say: the help of its flags is written once, where the field is."""
     try:
