@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from mien.learner import move
 from mien.models.began import BEGAN, BEGANConfig
 from mien.models.zhao import ZhaoBEGAN, ZhaoConfig
 from mien.recipes.began import BoundaryEquilibrium
-from mien.run import turn
+from mien.run import knobs, turn
 from tests.conftest import tiny
 from tests.test_models import count
 
@@ -335,3 +337,45 @@ def test_the_recipe_needs_a_model_that_judges_itself() -> None:
     run = presets.PRESETS["began-zhao"]
     with pytest.raises(UsageError):
         run.recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+
+
+#: Every parameter of the original's train.py: the knob here, and its default there.
+PARAMETERS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "input_dim": (("side", 32),),
+    "output_dim": (("side", 32),),
+    "hidden_dim": (("model.latent", 64),),
+    "ngf": (("model.width", 64),),
+    "ndf": (("model.encoder_width", 64),),
+    "nc": (),  # the data's: packs hold colour
+    "n_layers": (("model.layers", 2),),
+    "exp": (("model.growth", "linear"),),
+    "t_conv": (("model.upsampling", "nearest"),),
+    "mean": (("model.mean", 0.0),),
+    "std": (("model.deviation", 0.002),),
+    "batch_size": (("batch", 64),),
+    "n_epochs": (("images", 1000 * 202_599),),
+    "lr": (("recipe.lr", 1e-4),),
+    "b1": (("recipe.beta1", 0.5),),
+    "b2": (("recipe.beta2", 0.999),),
+    "outf": (),  # --out
+    "data_path": (),  # --data
+    "lambda_k": (("recipe.k_step", 1e-3),),
+    "gamma": (("recipe.gamma", 0.75),),
+    "sample_interval": (("sample_every", 0),),  # by time
+    "show_every": (("log_every", 0), ("save_every", 0)),
+    "lr_update_step": (("recipe.stall_steps", 3000),),
+    "lr_gamma": (("recipe.stall_factor", 0.5), ("recipe.stall_decays_by_gamma", True)),
+}
+
+
+def test_every_parameter_of_the_original_has_its_knob_and_its_row() -> None:
+    known = {knob.name: knob.value for knob in knobs(presets.PRESETS["began-zhao-2020"])}
+    page = (Path(__file__).parent.parent / "docs" / "presets-encode.md").read_text(encoding="utf-8")
+    table = page.partition("### sicongzhao's parameters")[2].partition("\n\nKept")[0]
+    rows = {cells[1]: cells[3] for line in table.splitlines() if len(cells := line.split("|")) == 5}
+    for parameter, turned in PARAMETERS.items():
+        (row,) = [here for there, here in rows.items() if f"`{parameter}`" in there]
+        for name, default in turned:
+            assert known[name] == default and f"--{name.replace('_', '-')}" in row, parameter
+    flags = {f"--{name.replace('_', '-')}" for name in known} | {"--data", "--out"}
+    assert set(re.findall(r"--[a-z][\w.-]*", table)) <= flags

@@ -468,6 +468,7 @@ def test_two_hundred_random_commands(here: Path, model: Path, blob_pack: Pack, p
         (2, ["data", "prepare", str(photos), "a.pack", "--size", "16", "--limit", "2", "--workers", "1"]),
         (2, ["data", "info", "photos.pack"]),
         (3, ["data", "fetch", "nothing", "--out", "x"]),
+        (1, ["import", "photos/0.png", "-o", "imported.safetensors", "--preset", "began-zhao"]),
         (1, ["compare", "one", "other", "-o", "board.html", "--force"]),
         (1, ["presets", "quick", "--json"]),
         (1, ["cite", "quick", "--json"]),

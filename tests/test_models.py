@@ -12,7 +12,7 @@ from mien.core import Faces
 from mien.errors import UsageError
 from mien.models.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
 from mien.models.torch2015 import TorchDiscriminatorConfig, TorchGeneratorConfig
-from mien.nn.upsample import UpsampleConv2d
+from mien.nn.upsample import UpsampleConv2d, upsample_conv2d
 
 
 def count(network: nn.Module) -> int:
@@ -83,12 +83,14 @@ def test_impossible_sides_name_the_nearest(name: str, side: int) -> None:
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_upsampling_convolution_is_upsampling_and_convolution(kernel: int) -> None:
+@pytest.mark.parametrize("transposed", [False, True])
+def test_upsampling_convolution_is_upsampling_and_convolution(kernel: int, transposed: bool) -> None:
     torch.manual_seed(0)
-    fast = UpsampleConv2d(4, 6, kernel).double()
+    layer = UpsampleConv2d(4, 6, kernel).double()
     x = torch.randn(2, 4, 5, 7, dtype=torch.float64, requires_grad=True)
-    slow = F.conv2d(F.interpolate(x, scale_factor=2.0), fast.weight, fast.bias, padding=kernel // 2)
-    assert torch.allclose(fast(x), slow, atol=1e-12)
-    for parameter in (fast.weight, fast.bias, x):
-        ours, theirs = (torch.autograd.grad(y.square().sum(), parameter, retain_graph=True)[0] for y in (fast(x), slow))
+    slow = F.conv2d(F.interpolate(x, scale_factor=2.0), layer.weight, layer.bias, padding=kernel // 2)
+    fast = upsample_conv2d(x, layer.weight, layer.bias) if transposed else layer(x)
+    assert torch.allclose(fast, slow, atol=1e-12)
+    for parameter in (layer.weight, layer.bias, x):
+        ours, theirs = (torch.autograd.grad(y.square().sum(), parameter, retain_graph=True)[0] for y in (fast, slow))
         assert torch.allclose(ours, theirs, atol=1e-10)

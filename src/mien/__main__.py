@@ -43,6 +43,7 @@ VERBS: dict[str, Verb] = {
     "data info": Verb("mien.verbs.data:data_info", "say what a pack holds"),
     "data check": Verb("mien.verbs.data:data_check", "look at photographs without writing a pack"),
     "data fetch": Verb("mien.verbs.fetch:data_fetch", "download a data set or a weights file"),
+    "import": Verb("mien.verbs.importing:import_", "turn the weights of another project into a model"),
     "presets": Verb("mien.verbs.presets:presets", "list the presets, or show one"),
     "cite": Verb("mien.verbs.cite:cite", "the papers behind a run or a preset"),
     "doctor": Verb("mien.verbs.doctor:doctor", "look at this machine, or at a run"),

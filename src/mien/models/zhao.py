@@ -3,6 +3,7 @@ a tanh, no skips, and a row of options.
 
 A 1x1 convolution commutes with average pooling and with nearest upsampling, and so does what follows it pixel by pixel. So
 here the narrow convolutions run on the smaller side of each change of resolution: the same numbers, for a quarter of their work.
+The 3x3 convolution after each upsampling absorbs it, for half of its work.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, ModelConfig, SelfJudging, nearest_side
+from mien.core import Faces, Model, ModelConfig, SelfJudging, nearest_side
 from mien.errors import UsageError
+from mien.nn.upsample import upsample_conv2d
 from mien.priors import Uniform
 
 LEGAL = (16, 32, 64, 128, 256, 512)
@@ -69,7 +71,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`[n, latent]` -> images in [-1, 1]: the generator, and the second half of the autoencoder."""
 
-    def __init__(self, config: ZhaoConfig, faces: Faces) -> None:
+    def __init__(self, config: ZhaoConfig | ZhaoGeneratorConfig, faces: Faces) -> None:
         super().__init__()
         n = config.width
         self.nearest = config.upsampling == "nearest"
@@ -87,14 +89,21 @@ class Decoder(nn.Module):
         x = self.embed(z).unflatten(1, (-1, BASE, BASE)).contiguous(memory_format=torch.channels_last)
         for level, (narrow, stage) in enumerate(zip(self.narrow, self.stages, strict=True)):
             x = F.elu(narrow(x))
-            if self.nearest and level:
-                x = F.interpolate(x, scale_factor=2.0)  # of the stage before: it commutes with `narrow`
-            x = stage(x)
+            # The doubling of the stage before commutes with `narrow`, and joins the convolution after it.
+            x = doubled(stage, x) if self.nearest and level else stage(x)
             if not self.nearest:
                 x = self.enlarge[level](x)
-        if self.nearest:
-            x = F.interpolate(x, scale_factor=2.0)
-        return torch.tanh(self.last(x))
+        return torch.tanh(doubled(self.last, x) if self.nearest else self.last(x))
+
+
+def doubled(layers: nn.Module, x: Tensor) -> Tensor:
+    """A sequence of `layers` that begins with a 3x3 convolution, of `x` doubled by nearest neighbours."""
+    first, *others = layers.children()
+    assert isinstance(first, nn.Conv2d)
+    x = upsample_conv2d(x, first.weight, first.bias)
+    for layer in others:
+        x = layer(x)
+    return x
 
 
 class Autoencoder(nn.Module):
@@ -133,6 +142,34 @@ class ZhaoBEGAN(SelfJudging):
 
     def decode_encoding(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.autoencoder.decoder(z)  # type: ignore[no-any-return]
+
+
+class ZhaoGenerator(Model):
+    """The generator alone, as sicongzhao's checkpoints hold it: it draws, and has nothing to find the latent of a face with."""
+
+    def __init__(self, config: ZhaoGeneratorConfig, faces: Faces) -> None:
+        super().__init__()
+        self.latent_shape = (config.latent,)
+        self.prior = Uniform()
+        self.generator = Decoder(config, faces)
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.generator(z)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZhaoGeneratorConfig(ModelConfig):
+    """What of `ZhaoConfig` concerns the generator; for imported files, and no preset's."""
+
+    cites: ClassVar[tuple[str, ...]] = ("began2017", "zhao2020")
+
+    latent: int = 64
+    width: int = 64
+    layers: int = 2
+    upsampling: Upsampling = "nearest"
+
+    def build(self, faces: Faces) -> ZhaoGenerator:
+        return ZhaoGenerator(self, faces)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,10 @@
 
 Upsampling repeats every pixel four times, so most of a kernel's products are computed again and again. For each of the four
 pixels that one becomes, the taps that fall on the same source pixel can be added first: a 5x5 kernel shrinks to four of 3x3
-(9 products instead of 25 a pixel), a 3x3 kernel to four of 2x2 inside the same window. The result is the same sum.
+(9 products instead of 25 a pixel), a 3x3 kernel to four of 2x2. The result is the same sum.
+
+The four can be convolved together and their pixels woven (`UpsampleConv2d`), or written as one transposed convolution by a kernel
+that is one wider (`upsample_conv2d`). For 3x3 the second takes half the time of upsampling and convolving; for 5x5 they are even.
 """
 
 from __future__ import annotations
@@ -38,3 +41,16 @@ class UpsampleConv2d(nn.Module):
         bias = None if self.bias is None else self.bias.repeat_interleave(4)
         merged = merged.contiguous(memory_format=torch.channels_last)
         return F.pixel_shuffle(F.conv2d(x, merged, bias, padding=1), 2)
+
+
+def upsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`x` `[n, inputs, h, w]`, doubled by nearest neighbours and convolved with an odd kernel at the same size.
+
+    Spreading each pixel by the kernel four times, a step apart each way, is spreading it once by the kernel's own box blur.
+    """
+    spread = weight.flip((2, 3))
+    with torch.autocast(x.device.type, enabled=False):  # as above
+        spread = F.pad(spread, (0, 1, 0, 0)) + F.pad(spread, (1, 0, 0, 0))
+        spread = F.pad(spread, (0, 0, 0, 1)) + F.pad(spread, (0, 0, 1, 0))
+    spread = spread.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+    return F.conv_transpose2d(x, spread, bias, stride=2, padding=weight.shape[-1] // 2)

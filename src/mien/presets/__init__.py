@@ -20,6 +20,7 @@ import torch
 from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.models.eigenfaces import EigenfacesConfig
+from mien.models.zhao import ZhaoGeneratorConfig
 from mien.presets import began, cppn, dcgan, flow, homogan, quick, r3gan, torch2015, vae, vaegan
 from mien.run import Run, from_json
 
@@ -40,12 +41,16 @@ def configs_in(value: Any) -> Iterator[type]:
 
 
 def kinds_of(runs: Iterable[Run]) -> dict[str, type]:
-    """The config classes that a file may name: those that some preset uses."""
+    """The config classes that some preset uses."""
     return {cls.__name__: cls for run in runs for cls in configs_in(run)}
 
 
-#: The baseline is fitted and not trained, so no preset names it; what reads a model knows it all the same.
-KINDS = {**kinds_of(PRESETS.values()), EigenfacesConfig.__name__: EigenfacesConfig}
+#: The config classes that a file may name: those of the presets, the baseline that is fitted, and what is only imported.
+KINDS = {
+    **kinds_of(PRESETS.values()),
+    EigenfacesConfig.__name__: EigenfacesConfig,
+    ZhaoGeneratorConfig.__name__: ZhaoGeneratorConfig,
+}
 
 
 @dataclasses.dataclass(frozen=True)

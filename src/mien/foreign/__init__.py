@@ -1,0 +1,1 @@
+"""Other people's files: read without running anything that they name, and turned into models of mien's."""
