@@ -26,7 +26,9 @@ from mien.directory import RunDirectory
 from mien.engine import Engine
 from mien.experiment import Plan
 from mien.learner import Learner
+from mien.metrics.glance import RealFaces
 from mien.parallel import World
+from mien.report.checkup import HealthCheck
 from mien.report.observers import SampleGrids
 from mien.report.progress import MetricsLog
 from mien.run import Run, from_json, identity, to_json, turn
@@ -378,7 +380,11 @@ def test_nothing_observed_and_no_thread_changes_what_is_learned(bench: Bench, tm
         home.path.mkdir()
         home.update_status(state="running", seen=0, seconds=0.0)
 
-        observers = [MetricsLog(home), SampleGrids(home.path, draw=draw, recipe={}), Rude()]
+        grids = SampleGrids(home.path, draw=draw, recipe={})
+        health = HealthCheck(
+            home.path, lambda grids=grids: grids.faces, RealFaces(bench.pack), to_json(run), say=lambda words: None
+        )
+        observers = [MetricsLog(home), grids, health, Rude()]
         learner = bench.learner()
         trainer.train(run, home, learner, partial(bench.batches, threads=threads), observers, bench.plan.header)
         assert len(list(home.samples.iterdir())) == (1 if sample_every > 48 else 48 // pulled)

@@ -272,6 +272,7 @@ class Progress:
     log: bool = True  # whether a log period ended with this step
     show: bool = False  # whether a sample period ended with this step
     scores: Mapping[str, float] = field(default_factory=dict)  # of an evaluation that ended with this step, by name
+    rollbacks: int = 0  # so far, each after a loss or gradient that was not finite
 
 
 class Observer(Protocol):

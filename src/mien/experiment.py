@@ -24,8 +24,10 @@ from mien.errors import DataError, MienError, Mismatch, UsageError
 from mien.learner import Learner
 from mien.metrics.during import EvaluateDuring, name_best, out_of_patience, prepare
 from mien.metrics.features import Extractor
+from mien.metrics.glance import RealFaces
 from mien.parallel import World
 from mien.presets import Code
+from mien.report.checkup import HealthCheck
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
 from mien.run import Run, differences, fingerprint, from_json, identity, to_json, turn
@@ -368,17 +370,19 @@ def open_run(plan: Plan, home: RunDirectory, place: Place) -> Path | None:
 
 
 def compose(plan: Plan, home: RunDirectory, start: Path | None) -> list[Observer]:
-    """What watches a run: metrics, the progress line, grids of fixed seeds, TensorBoard, the report."""
+    """What watches a run: metrics, the progress line, grids of fixed seeds, its health, TensorBoard, the report."""
 
     def draw(model: Model) -> torch.Tensor:
         return Sampler(model, plan.header, plan.engine, "").sample(GRID_SEEDS)
 
     recipe = {"preset": plan.run.preset, "seeds": [GRID_SEEDS[0], GRID_SEEDS[-1]], "synthetic": True}
     seen = int(start.name) if start else 0
+    line, grids = ProgressLine(), SampleGrids(home.path, draw=draw, recipe=recipe)
     return [
         MetricsLog(home),
-        ProgressLine(),
-        SampleGrids(home.path, draw=draw, recipe=recipe),
+        line,
+        grids,
+        HealthCheck(home.path, lambda: grids.faces, RealFaces(plan.pack), to_json(plan.run), seen, line.say),
         TensorBoard(home.path, purge_step=seen),
         Ending(home),
         Report(home.path),

@@ -285,8 +285,9 @@ class _Loop:
         speed = images / elapsed if elapsed else 0.0
         seen, goal = self.learner.seen, self.goal()
         progress = Progress(
-            seen, goal, self.seconds, speed, stats, waiting, log=log or last, show=show or last, scores=self.scores
-        )
+            seen, goal, self.seconds, speed, stats, waiting,
+            log=log or last, show=show or last, scores=self.scores, rollbacks=self.learner.retry,
+        )  # fmt: skip
         if log or last:
             self.sums, self.counts = {}, {}
             self.rate_mark, self.waited_mark = (self.seconds, self.learner.seen), batches.waited

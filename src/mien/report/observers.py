@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -60,12 +61,14 @@ class SampleGrids:
         """`draw` gives faces `[n, C, H, W]` in [-1, 1] without touching torch's global random state."""
         self.samples = run_dir / "samples"
         self.draw, self.recipe, self.columns = draw, recipe, columns
+        self.faces = torch.empty(0)  # what was drawn last, for who looks after us
         self.forgiving = Forgiving(run_dir)
 
     def after_step(self, progress: Progress, model: Model) -> None:
         if not progress.show:
             return
-        image = grid(self.draw(model), self.columns)
+        self.faces = self.draw(model)
+        image = grid(self.faces, self.columns)
         with self.forgiving("samples"):
             for seen, path in sample_grids(self.samples.parent):
                 if seen > progress.seen:  # of a future that a rollback or a resume took back

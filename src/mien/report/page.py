@@ -17,7 +17,7 @@ from mien.report.meanings import metric_meaning
 from mien.report.numbers import duration, short
 from mien.report.pictures import Compressed, Picture, pictures
 from mien.report.record import Record, is_number, read_record
-from mien.report.series import panels
+from mien.report.series import capitalised, health_panels, panels
 
 BESIDE = 2  # curves beside the faces; the others follow below
 STATES = {
@@ -48,10 +48,12 @@ def report(record: Record, compressed: Compressed) -> str:
     """The page of a run as text."""
     grids = pictures(record.grids, compressed)
     seens = [picture.seen for picture in grids]
-    curves = panels(record)
+    learning, evidence = panels(record), health_panels(record)
+    curves = (*learning, *evidence)
     ends = [float(series.seen[at]) for panel in curves for series in panel.series for at in (0, -1)]
     extent = (0.0, max([*ends, *map(float, seens), 1.0]))
-    charts = [chart(panel, index, extent) for index, panel in enumerate(curves)]
+    drawn = [chart(panel, index, extent) for index, panel in enumerate(curves)]
+    charts, proofs = drawn[: len(learning)], drawn[len(learning) :]
     body = join(
         _head(record),
         tag(
@@ -69,7 +71,7 @@ def report(record: Record, compressed: Compressed) -> str:
                 ),
             ),
             _scores(record),
-            _health(record),
+            _health(record, proofs),
             tag("section", tag("h2", "More curves"), tag("div", *charts[BESIDE:], class_="more"))
             if charts[BESIDE:]
             else None,
@@ -212,7 +214,7 @@ def value(score: JSON) -> Markup:
     return join(f"{score['value']:.4g}", tag("small", f"[{ends[0]}, {ends[1]}]") if len(ends) == 2 else None)
 
 
-def _health(record: Record) -> Markup | None:
+def _health(record: Record, proofs: Sequence[Markup]) -> Markup | None:
     if not record.health:
         return None
     items = [
@@ -221,14 +223,15 @@ def _health(record: Record) -> Markup | None:
             tag("span", verdict.get("state", "?"), class_=f"mark {VERDICTS.get(str(verdict.get('state')), 'watch')}"),
             tag(
                 "div",
-                tag("h3", verdict.get("name", "")),
+                tag("h3", capitalised(str(verdict.get("name", "")))),
                 tag("p", verdict.get("evidence", ""), class_="soft"),
                 tag("p", verdict["suggestion"]) if verdict.get("suggestion") else None,
             ),
         )
         for verdict in record.health
     ]
-    return tag("section", tag("h2", "Health"), tag("ul", *items, class_="verdicts"))
+    charts = tag("div", *proofs, class_="more") if proofs else None
+    return tag("section", tag("h2", "Health"), tag("ul", *items, class_="verdicts"), charts)
 
 
 def _sampling(record: Record) -> Markup:

@@ -62,6 +62,10 @@ class ProgressLine:
         else:
             print(line, file=sys.stderr, flush=True)
 
+    def say(self, words: str) -> None:
+        """A line of its own, above the one that is rewritten."""
+        print(f"\r\x1b[2K{words}" if self.live else words, file=sys.stderr, flush=True)
+
     def text(self, progress: Progress) -> str:
         """The line."""
         left = (progress.goal - progress.seen) / progress.images_per_second if progress.images_per_second else 0.0

@@ -24,6 +24,7 @@ class Record:
     data: JSON  # data.json
     status: JSON  # status.json
     health: tuple[JSON, ...]  # verdicts of health.json: name, state (healthy, warning or alarm), evidence, suggestion
+    looks: tuple[JSON, ...]  # lines of health.jsonl: the verdicts over time
     metrics: tuple[JSON, ...]  # lines of metrics.jsonl, increasing in "seen"
     scores: tuple[JSON, ...]  # lines of eval/*.jsonl, increasing in "seen"
     grids: tuple[tuple[int, Path], ...]  # images seen, and the grid drawn then
@@ -86,9 +87,25 @@ def read_record(run_dir: Path, state: str | None = None) -> Record:
         health=tuple(
             verdict for verdict in (verdicts if isinstance(verdicts, list) else ()) if isinstance(verdict, dict)
         ),
+        looks=tuple(read_looks(run_dir / "health.jsonl")),
         metrics=tuple(metrics[seen] for seen in sorted(metrics)),
         scores=tuple(sorted(scores, key=lambda score: float(score.get("seen", 0)))),
         grids=tuple(sample_grids(run_dir)),
+    )
+
+
+def read_looks(path: Path) -> list[JSON]:
+    """The lines of a health.jsonl; one that does not parse, or lacks what a look must have, is passed over."""
+    names = ("seen", "rollbacks", "loss_size", "spread")
+    lines = (line for line in read_lines(path) if all(is_number(line.get(name)) for name in names))
+    return [line for line in lines if has_verdicts(line)]
+
+
+def has_verdicts(look: JSON) -> bool:
+    """Whether a line of health.jsonl holds verdicts by name."""
+    verdicts = look.get("verdicts")
+    return isinstance(verdicts, dict) and all(
+        isinstance(known, dict) and isinstance(known.get("state"), str) for known in verdicts.values()
     )
 
 

@@ -163,6 +163,23 @@ def score_series(scores: Sequence[JSON], name: str, label: str) -> Series:
     return Series(label, seen, value, low, high, usual)
 
 
+def health_panels(record: Record) -> tuple[Panel, ...]:
+    """The evidence for each verdict that is not healthy: its number over time, and the bound."""
+    found = []
+    for verdict in record.health:
+        name = str(verdict.get("name", ""))
+        known = [(look["seen"], look["verdicts"][name]) for look in record.looks if name in look["verdicts"]]
+        rows = [(seen, one["value"], one.get("bound")) for seen, one in known if is_number(one.get("value"))]
+        if verdict.get("state") == "healthy" or not rows:
+            continue
+        seen, value = np.array([row[:2] for row in rows], dtype=np.float64).T
+        usual = (float(value.min()), float(value.max()))
+        bounds = (Bound(float(rows[-1][2]), "bound"),) if is_number(rows[-1][2]) else ()
+        title = f"{capitalised(name)}: the evidence"
+        found.append(Panel(f"health-{name}", title, "", (Series(name, seen, value, value, value, usual),), bounds))
+    return tuple(found)
+
+
 def stat(metrics: Sequence[JSON], name: str, points: int, label: str | None = None) -> Series:
     """One column of metrics.jsonl that has a value, smoothed over a fortieth of its length, then thinned; raw extent beside it."""
     pairs = [(line["seen"], line[name]) for line in metrics if is_number(line.get(name))]

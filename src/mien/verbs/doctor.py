@@ -1,4 +1,4 @@
-"""`mien doctor`: what this machine is, and how fast."""
+"""`mien doctor`: what this machine is, and how fast; or how a run is."""
 
 from __future__ import annotations
 
@@ -17,21 +17,51 @@ from mien import checkpoint
 from mien._version import __version__
 from mien.answer import Answer
 from mien.engine import Engine, has_bf16_units
+from mien.errors import UsageError
+from mien.run import Device
+from mien.verbs.examine import examine
 
 OPTIONAL = ("matplotlib", "av", "tensorboard", "opencv-python-headless", "ai-edge-litert", "pyarrow")
 
 
-def doctor() -> Answer:
-    """Look at this machine: versions, device, bf16 units, threads, disk.
+def doctor(
+    run: Path | None = None,
+    /,
+    *,
+    strict: bool = False,
+    data: str | None = None,
+    code: Path | None = None,
+    device: Device = "auto",
+) -> Answer:
+    """Look at this machine, or at the health of a run.
 
-    A one-second benchmark says how fast it is. Examples:
+    Without a run: versions, device, bf16 units, threads, disk, and a one-second benchmark. With one: is what it learned sound?
+    A run may also be unfinished or killed. Examples:
 
         mien doctor
-        mien doctor --json
+        mien doctor RUN
+        mien doctor RUN --strict
+
+    Parameters
+    ----------
+    run
+        A run's directory.
+    strict
+        Make an alarm the exit code: 5 when learning went wrong, 6 for the disk, 4 when data comes too slowly.
+    data
+        The pack that the run was trained on, where it is no longer where it was.
+    code
+        The file of a model of your own.
+    device
+        Where to draw the run's faces.
     """
+    if run is not None:
+        return examine(run, data, code, device, strict)
+    if strict or data or code:
+        raise UsageError("There is no run to look at.", "--strict, --data and --code are about a run.", "Name one.")
     engine = Engine.choose()
     kind = engine.device.type
-    data: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "mien": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -47,12 +77,12 @@ def doctor() -> Answer:
         "ffmpeg": shutil.which("ffmpeg") is not None,
         "gigaflops": {name: round(speed(engine.device, name == "bf16"), 1) for name in ("fp32", "bf16")},
     }
-    lines = [f"{name:<18} {value}" for name, value in data.items() if not isinstance(value, dict)]
-    lines += [f"{name:<18} {version or 'not installed'}" for name, version in data["packages"].items()]
+    lines = [f"{name:<18} {value}" for name, value in facts.items() if not isinstance(value, dict)]
+    lines += [f"{name:<18} {version or 'not installed'}" for name, version in facts["packages"].items()]
     lines += [
-        f"{f'{name} convolution':<18} {value:,} billion operations/s" for name, value in data["gigaflops"].items()
+        f"{f'{name} convolution':<18} {value:,} billion operations/s" for name, value in facts["gigaflops"].items()
     ]
-    return Answer("\n".join(lines), data)
+    return Answer("\n".join(lines), facts)
 
 
 def version_of(package: str) -> str | None:

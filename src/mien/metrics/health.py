@@ -1,0 +1,229 @@
+"""Is this training going well? Symptoms from cheap evidence, and verdicts from symptoms. Pure functions.
+
+A symptom is a number against its bound. It makes a verdict: healthy; a warning when a symptom is there at one look; an alarm
+when it is there at two looks in a row, or at one where the symptom is a fact (numbers that are not numbers, a full disk). The
+bounds are from benchmarks/health.py; docs/health.md says what each rests on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from mien.core import JSON
+from mien.metrics.glance import SHOWN, Passage
+from mien.metrics.remedies import remedy
+
+SETTLING = 2_000  # images before which what is drawn and kept is not judged: a fresh network draws one grey face
+
+DIFFERENT = 0.3  # of the number of different faces among as many real ones
+ALIKE = 0.25  # grey levels between two faces: less than rounding
+FALLEN = 1 / 3  # of how far faces were apart at best
+COPIES = 0.03  # share of the samples
+SURPRISE = 8.0  # nats: the critic gives fakes a chance of 1 in 3,000
+RESTING = 0.95  # share of log lines in which the generator never moved
+PINNED, END = 0.9, 1e-3  # share of log lines in which k_t is this near to 0 or 1
+NATS = 1.0  # of information in a latent: less tells no two faces apart
+EXPLODED = 1e3  # times the usual size of the largest loss
+WAITING = 0.3  # share of the time spent waiting for data
+CHECKPOINTS = 3.0  # that must fit on the disk: one is written before an old one goes
+
+COLLAPSE, CRITIC, BALANCE = "mode collapse", "critic too strong", "balance pinned"
+POSTERIOR, MEMORY, DIVERGENCE = "posterior collapse", "memorisation", "divergence"
+STARVATION, DISK = "starvation for data", "disk running out"
+NAMES = (COLLAPSE, CRITIC, BALANCE, POSTERIOR, MEMORY, DIVERGENCE, STARVATION, DISK)
+AT_AN_END = "k at an end"  # in a window: whether k_t stands at 0 or 1
+EXIT_CODES = {DISK: 6, STARVATION: 4}  # of `mien doctor --strict`; every other alarm says that learning went wrong: 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symptom:
+    """A number against its bound, and what it means."""
+
+    name: str
+    value: float
+    bound: float
+    ill: bool
+    evidence: str
+    fact: bool = False  # one look is enough for an alarm
+    lean: float = 0.0  # to which side it errs, for the remedy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What is said of one symptom."""
+
+    name: str
+    state: str  # healthy, warning or alarm
+    value: float
+    bound: float
+    evidence: str
+    suggestion: str = ""  # one change; empty when healthy
+
+    def json(self) -> JSON:
+        """As in health.json."""
+        return dict(vars(self))
+
+
+@dataclass
+class Window:
+    """The means of what was logged since the last look."""
+
+    lines: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, line: Mapping[str, object]) -> None:
+        """Take one line of metrics.jsonl; what is not a finite number is passed over."""
+        self.lines += 1
+        k = line.get("k")
+        known = {**line, AT_AN_END: float(min(k, 1.0 - k) < END)} if isinstance(k, int | float) else line
+        for name, value in known.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                self.sums[name] = self.sums.get(name, 0.0) + value
+                self.counts[name] = self.counts.get(name, 0) + 1
+
+    def mean(self, name: str) -> float | None:
+        """The mean over the lines that have it, None if none has."""
+        return self.sums[name] / self.counts[name] if name in self.counts else None
+
+    def presence(self, name: str) -> float:
+        """The share of lines that have it."""
+        return self.counts.get(name, 0) / max(self.lines, 1)
+
+    @property
+    def loss_size(self) -> float:
+        """The magnitude of the largest loss."""
+        return max((abs(self.sums[n] / self.counts[n]) for n in self.sums if "loss" in n), default=0.0)
+
+
+def diagnose(symptoms: Sequence[Symptom], ill_before: Collection[str], run: JSON, sound: int = 0) -> list[Verdict]:
+    """The verdicts on symptoms. `ill_before` are the names that were ill at the last look, `run` is the content of run.json,
+    `sound` the images seen at the last look without a fault.
+    """
+    verdicts = []
+    for symptom in symptoms:
+        certain = symptom.fact or symptom.name in ill_before
+        state = ("alarm" if certain else "warning") if symptom.ill else "healthy"
+        verdicts.append(
+            Verdict(
+                name=symptom.name,
+                state=state,
+                value=symptom.value,
+                bound=symptom.bound,
+                evidence=symptom.evidence,
+                suggestion=remedy(symptom.name, run, symptom.lean, sound) if symptom.ill else "",
+            )
+        )
+    return verdicts
+
+
+def collapse(made: float, real: float, spread: float, best: float, seen: int) -> Symptom:
+    """From the numbers of different faces among those made and among as many real ones, and from how far two faces made are
+    apart, in grey levels, now and at best before.
+    """
+    share = made / max(real, 1e-9)
+    text = f"The {SHOWN} faces drawn amount to {made:.1f} different ones, {SHOWN} real ones to {real:.1f}: a share of {share:.2f}"
+    text += f"; alarm below {DIFFERENT:g}."
+    if spread < max(ALIKE, best * FALLEN):
+        share = min(share, 1.0 / max(real, 1.0))
+        text = f"Two faces drawn differ by {spread:.1f} grey levels, at best by {max(best, spread):.1f}: they are one face."
+    return judged_later(COLLAPSE, share, DIFFERENT, share < DIFFERENT, text, seen)
+
+
+def memorisation(copied: float, seen: int) -> Symptom:
+    """From the share of copies among the faces made."""
+    text = f"{copied:.0%} of the {SHOWN} faces drawn are copies of training images; alarm from {COPIES:.0%}."
+    return judged_later(MEMORY, copied, COPIES, copied >= COPIES, text, seen)
+
+
+def posterior_collapse(found: Passage, seen: int) -> Symptom:
+    """From what passes through the latent."""
+    text = (
+        f"A latent carries {found.nats:.2f} nats of its face, in {found.active} of {found.dimensions} dimensions, and "
+        f"{max(0.0, found.kept):.0%} of the difference between two faces passes through it; alarm below {NATS:g} nat."
+    )
+    return judged_later(POSTERIOR, found.nats, NATS, found.nats < NATS, text, seen)
+
+
+def judged_later(name: str, value: float, bound: float, ill: bool, evidence: str, seen: int) -> Symptom:
+    """A symptom of what is drawn, which says nothing before a network has learned a little."""
+    if seen < SETTLING:
+        return Symptom(
+            name=name, value=value, bound=bound, ill=False, evidence=f"Not judged before {SETTLING:,} images."
+        )
+    return Symptom(name=name, value=value, bound=bound, ill=ill, evidence=evidence)
+
+
+def critic_too_strong(window: Window) -> Symptom | None:
+    """From the generator's loss where it is a cross-entropy, and from how often the generator moved."""
+    loss, idle = window.mean("generator_loss"), 1.0 - window.presence("generator_loss")
+    if "k" in window.sums or not (loss is not None or "critic_fake" in window.sums):
+        return None
+    if idle > RESTING and "critic_fake" in window.sums:
+        text = f"The balance let the generator rest in {idle:.0%} of the log lines; alarm above {RESTING:.0%}."
+        return Symptom(name=CRITIC, value=idle, bound=RESTING, ill=True, evidence=text)
+    if loss is None:
+        return None
+    text = (
+        f"The generator's loss is {loss:.2f} nats: to the critic, a drawn face has a chance of {math.exp(-loss):.2g} to be "
+        f"real; alarm above {SURPRISE:g}."
+    )
+    return Symptom(name=CRITIC, value=loss, bound=SURPRISE, ill=loss > SURPRISE, evidence=text)
+
+
+def pinned(window: Window, seen: int) -> Symptom | None:
+    """From BEGAN's k_t."""
+    k, share = window.mean("k"), window.mean(AT_AN_END)
+    if k is None or share is None:
+        return None
+    text = f"k_t stands at 0 or 1 in {share:.0%} of the log lines, {k:.3f} on average; alarm from {PINNED:.0%}."
+    symptom = judged_later(BALANCE, share, PINNED, share >= PINNED, text, seen)
+    return replace(symptom, lean=k)
+
+
+def divergence(
+    rollbacks: int, window: Window, usual: Sequence[float], drawn: bool = True, gave_up: bool = False
+) -> Symptom:
+    """From rollbacks since the last look, and the largest loss against its usual size at earlier looks.
+
+    `drawn`: whether the faces are made of numbers; `gave_up`: whether the run ended because rolling back did not help.
+    """
+    fact, size = True, window.loss_size
+    growth = size / max(median(usual), 1.0) if usual else 0.0
+    if gave_up:
+        value, bound, text = (
+            float(rollbacks),
+            1.0,
+            "A loss or gradient was not finite, also after every rollback: the run ended.",
+        )
+    elif rollbacks:
+        value, bound = float(rollbacks), 1.0
+        text = f"{rollbacks} rollback{'s' * (rollbacks > 1)} since the last look: a loss or gradient was not finite."
+    elif not drawn:
+        value, bound, text = 1.0, 1.0, "The faces drawn hold numbers that are not finite."
+    else:
+        value, bound, fact = growth, EXPLODED, False
+        text = f"The largest loss is {size:.3g}, {growth:.3g} times its usual size; alarm above {EXPLODED:g} times."
+    return Symptom(name=DIVERGENCE, value=value, bound=bound, ill=fact or growth > bound, evidence=text, fact=fact)
+
+
+def starvation(window: Window) -> Symptom | None:
+    """From the share of time spent waiting for data."""
+    share = window.mean("waiting")
+    if share is None:
+        return None
+    text = f"Training waits for data {share:.0%} of the time; alarm above {WAITING:.0%}."
+    return Symptom(name=STARVATION, value=share, bound=WAITING, ill=share > WAITING, evidence=text)
+
+
+def disk(free: int, checkpoint: int) -> Symptom:
+    """From the free bytes, and those of a checkpoint."""
+    fit = free / max(checkpoint, 1)
+    text = (
+        f"{free / 1e6:,.0f} MB are free, room for {fit:,.1f} checkpoints of {checkpoint / 1e6:,.1f} MB; alarm below "
+        f"{CHECKPOINTS:g}."
+    )
+    return Symptom(name=DISK, value=fit, bound=CHECKPOINTS, ill=fit < CHECKPOINTS, evidence=text, fact=True)
