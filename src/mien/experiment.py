@@ -37,6 +37,7 @@ from mien.trainer import train as learn
 
 RUNS = Path("runs")
 GRID_SEEDS = range(64)
+FEW = 500  # examples of yes or of no, under which a label is hard to learn
 LABEL_ROWS = 4096  # how many rows of training labels a conditional model carries
 
 
@@ -186,7 +187,24 @@ def make_plan(run: Run, code: Code | None, data: str | Path | None, world: World
         raise DataError(
             f"{data or 'The data'} has no labels.", f"`{run.preset}` is told them.", "Prepare a pack with --labels."
         )
+    if run.conditional and world.first:
+        for line in scarce(pack):
+            print(f"mien: {line}", file=sys.stderr)
     return Plan(run, pack, engine, code, str(data) if data else "drawn")
+
+
+def scarce(pack: Pack) -> list[str]:
+    """A line for every label with few examples of yes or of no in what is trained on."""
+    if pack.labels is None:
+        return []
+    labels = pack.labels[pack.rows()]
+    lines = []
+    for name, column in zip(pack.label_names, labels.T, strict=True):
+        yes, no = int((column > 0.5).sum()), int((column <= 0.5).sum())  # what is not known is neither
+        if min(yes, no) < FEW:
+            word, count = ("yes", yes) if yes < no else ("no", no)
+            lines.append(f"the label {name} has {count:,} examples of {word}: too few to be learned well")
+    return lines
 
 
 def make_extractor(plan: Plan, world: World) -> Extractor | None:
@@ -377,7 +395,7 @@ def compose(plan: Plan, home: RunDirectory, start: Path | None) -> list[Observer
 
     recipe = {"preset": plan.run.preset, "seeds": [GRID_SEEDS[0], GRID_SEEDS[-1]], "synthetic": True}
     seen = int(start.name) if start else 0
-    line, grids = ProgressLine(), SampleGrids(home.path, draw=draw, recipe=recipe)
+    line, grids = ProgressLine(), SampleGrids(home.path, draw=draw, recipe=recipe, titles=titles(plan))
     return [
         MetricsLog(home),
         line,
@@ -386,6 +404,17 @@ def compose(plan: Plan, home: RunDirectory, start: Path | None) -> list[Observer
         TensorBoard(home.path, purge_step=seen),
         Ending(home),
         Report(home.path),
+    ]
+
+
+def titles(plan: Plan) -> list[str] | None:
+    """What each face of the sample grid is asked to have; None where nothing is asked."""
+    if not plan.faces.label_dim or plan.pack.labels is None:
+        return None
+    rows = plan.pack.labels[:LABEL_ROWS]
+    asked = [rows[mix(seed) % len(rows)] for seed in GRID_SEEDS]
+    return [
+        ", ".join(n for n, value in zip(plan.pack.label_names, row, strict=True) if value > 0.5) or "-" for row in asked
     ]
 
 

@@ -68,6 +68,7 @@ class Run:
     images: int = 1_000_000  # real images to see
     minutes: float | None = None  # training time in all, over every resume; instead of images
     save_every: int = 0  # images between checkpoints; 0 = by time, at most 2% of it
+    keep: int = 3  # checkpoints that stay on disk, beside the best
     sample_every: int = 0  # images between sample grids; 0 = by time, at most 2% of it
     log_every: int = 0  # images between lines of metrics.jsonl; 0 = every second or two
     evaluate_every: int = 0  # images between evaluations against the data, and one at the end; 0 = none
@@ -87,7 +88,7 @@ class Run:
     )  # commands that make the data it was made for
 
     def __post_init__(self) -> None:
-        for name in ("side", "batch", "images"):
+        for name in ("side", "batch", "images", "keep"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} is not possible.", "It counts.", "Give 1 or more.")
         for flag, number in numbers(self):
@@ -118,7 +119,7 @@ NOT_IDENTITY = frozenset(
     {
         *("images", "minutes", "patience", "keep_best", "loader_threads", "threads"),
         *("story", "notes", "after", "change", "prepare"),
-        *("save_every", "sample_every", "log_every"),
+        *("save_every", "sample_every", "log_every", "keep"),
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
     }
 )

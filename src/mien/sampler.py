@@ -169,11 +169,7 @@ class Sampler:
         """A copy of label rows `[n, label_dim]`, overwritten where a label is asked for."""
         rows = stored.clone()
         for name, value in (asked or {}).items():
-            if name not in self.label_names:
-                raise UsageError(
-                    f"There is no label `{name}`.", "The model does not know it.", did_you_mean(name, self.label_names)
-                )
-            rows[:, self.label_names.index(name)] = value
+            rows[:, self.column(name)] = value
         return rows
 
     def place(
@@ -205,6 +201,16 @@ class Sampler:
     def preview(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """As `decode`, but only what is asked for is computed: quicker for a face or two, equal within 2/255."""
         return torch.cat(list(self._compute(self._decoder("latent"), z, labels, padded=False))).clamp(-1.0, 1.0)
+
+    def column(self, name: str) -> int:
+        """Which of the labels has this name. Raises UsageError with those that there are."""
+        if name not in self.label_names:
+            raise UsageError(
+                f"There is no label `{name}`.",
+                f"The model knows {', '.join(self.label_names) or 'none'}.",
+                did_you_mean(name, self.label_names),
+            )
+        return self.label_names.index(name)
 
     @torch.inference_mode()
     def decode(self, z: Tensor, labels: Tensor | None = None, space: Space = "latent") -> Tensor:

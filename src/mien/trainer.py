@@ -341,7 +341,7 @@ class _Loop:
         """Write the checkpoint and tell the observers."""
         snapshot = self.learner.snapshot(self.header)
         fingerprints = {"run": self.header["run_fingerprint"], "data": self.header["data"]["fingerprint"]}
-        path = checkpoint.commit(self.directory.checkpoints, snapshot, fingerprints)
+        path = checkpoint.commit(self.directory.checkpoints, snapshot, fingerprints, self.run.keep)
         self.directory.update_status(state="running", seen=self.learner.seen, seconds=round(self.seconds, 3))
         progress = Progress(self.learner.seen, self.goal(), self.seconds, 0.0, {})
         for observer in self.observers:

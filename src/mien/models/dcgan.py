@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
+from mien.nn.labels import LabelChannel, LabelledLatent
 from mien.nn.norm import BatchNorm2d
 from mien.priors import Normal, Uniform
 
@@ -43,15 +44,19 @@ class DCGANGenerator(Model):
         super().__init__()
         depth = stages(faces.side)
         self.latent_shape = (config.latent,)
+        self.label_dim = faces.label_dim
+        self.labelled = LabelledLatent(faces.label_dim, config.latent) if faces.label_dim else None
+        latent = 2 * config.latent if faces.label_dim else config.latent
         self.prior = Uniform() if config.uniform else Normal()
         widths = [config.width * 2**power for power in range(depth - 1, -1, -1)]  # 512, 256, 128, 64 at 64 px
-        layers: list[nn.Module] = [nn.ConvTranspose2d(config.latent, widths[0], 4, bias=False)]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, widths[0], 4, bias=False)]
         for inputs, outputs in zip(widths, [*widths[1:], faces.channels], strict=True):
             layers += [BatchNorm2d(inputs), nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]
         self.body = nn.Sequential(*layers, nn.Tanh())
         initialise(self)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        z = z if self.labelled is None else self.labelled(z, labels)
         return self.body(z[:, :, None, None])  # type: ignore[no-any-return]
 
 
@@ -75,7 +80,9 @@ class DCGANDiscriminator(nn.Module):
     def __init__(self, config: DCGANDiscriminatorConfig, faces: Faces) -> None:
         super().__init__()
         widths = [config.width * 2**power for power in range(stages(faces.side))]  # 64, 128, 256, 512 at 64 px
-        layers: list[nn.Module] = [nn.Conv2d(faces.channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+        self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
+        channels = faces.channels + (self.channel is not None)
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
         for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, bias=False))
@@ -83,6 +90,7 @@ class DCGANDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
+        images = images if self.channel is None else self.channel(images, labels)
         return self.body(images).flatten()  # type: ignore[no-any-return]
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
+from mien.nn.labels import Asking, LabelChannel, LabelledLatent, LabelProjection, Telling
 from mien.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
@@ -70,6 +71,17 @@ class Block(nn.Module):
         return x + self.second(F.leaky_relu(h, SLOPE))  # type: ignore[no-any-return]
 
 
+def told_by(
+    conditioning: Telling, label_dim: int, latent: int, side: int = 4
+) -> tuple[LabelledLatent | None, LabelChannel | None]:
+    """What tells a generator labels: an embedding beside the latent, or a feature map of its first tensor."""
+    if not label_dim:
+        return None, None
+    if conditioning == "norm":
+        return LabelledLatent(label_dim, latent), None
+    return None, LabelChannel(label_dim, side)
+
+
 class ResidualGenerator(Model):
     """A 4x4 tensor from the latent, then blocks and nearest doublings, each scaled by the latent, then pixels from channels."""
 
@@ -78,22 +90,28 @@ class ResidualGenerator(Model):
         widths = widths_of(faces.side, config.width, config.widest, config.fold)
         total = config.blocks * len(widths)
         self.latent_shape = (config.latent,)
+        self.label_dim = faces.label_dim
         self.prior = Normal()
         self.fold = config.fold
-        self.mapping = scaled(nn.Linear(config.latent, widths[0] * 16), 1.0)
+        labelled, channel = told_by(config.conditioning, faces.label_dim, config.latent)
+        self.labelled, self.channel = labelled, channel
+        latent = 2 * config.latent if labelled is not None else config.latent
+        self.mapping = scaled(nn.Linear(latent, (widths[0] - (channel is not None)) * 16), 1.0)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
         self.narrow = nn.ModuleList(
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
-        self.style = nn.ModuleList(scaled(nn.Linear(config.latent, width), 0.0) for width in widths)
+        self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
         self.last = scaled(nn.Conv2d(widths[-1], faces.channels * config.fold**2, 3, padding=1), 0.3)
         share_weights(self.last, config.fold**2)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # the direction is the face: lengths say nothing
+        z = z if self.labelled is None else self.labelled(z, labels)
         x = self.mapping(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        x = x if self.channel is None else self.channel(x, labels)
         for index, stage in enumerate(self.stages):
             if index:
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
@@ -113,6 +131,9 @@ class ResidualGeneratorConfig(ModelConfig):
     widest: int = 192  # feature maps at most
     blocks: int = 1  # residual blocks a resolution
     fold: int = 2  # pixels a side that one position of the finest features becomes
+    conditioning: Telling = (
+        "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
+    )
 
     def build(self, faces: Faces) -> ResidualGenerator:
         return ResidualGenerator(self, faces)
@@ -126,7 +147,10 @@ class ResidualCritic(nn.Module):
         widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]
         total = config.blocks * len(widths)
         self.fold = config.fold
-        self.first = scaled(nn.Conv2d(faces.channels * config.fold**2, widths[0], 3, padding=1), 1.0)
+        channel = faces.label_dim > 0 and config.conditioning == "channel"
+        self.channel = LabelChannel(faces.label_dim, faces.side) if channel else None
+        self.project = LabelProjection(faces.label_dim, widths[-1] * 16) if faces.label_dim and not channel else None
+        self.first = scaled(nn.Conv2d((faces.channels + channel) * config.fold**2, widths[0], 3, padding=1), 1.0)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
@@ -137,12 +161,15 @@ class ResidualCritic(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
+        images = images if self.channel is None else self.channel(images, labels)
         x = self.first(F.pixel_unshuffle(images, self.fold).contiguous(memory_format=torch.channels_last))
         for index, stage in enumerate(self.stages):
             if index:
                 x = self.widen[index - 1](F.avg_pool2d(x, 2))
             x = stage(x)
-        return self.last(F.leaky_relu(x, SLOPE).flatten(1)).squeeze(1)  # type: ignore[no-any-return]
+        features = F.leaky_relu(x, SLOPE).flatten(1)
+        logits: Tensor = self.last(features).squeeze(1)
+        return logits if self.project is None else logits + self.project(features, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +182,9 @@ class ResidualCriticConfig(NetworkConfig):
     widest: int = 192  # feature maps at most
     blocks: int = 1  # residual blocks a resolution
     fold: int = 2  # pixels a side that become one position of the finest features
+    conditioning: Asking = (
+        "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
+    )
 
     def build(self, faces: Faces) -> ResidualCritic:
         return ResidualCritic(self, faces)

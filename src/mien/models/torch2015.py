@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
+from mien.nn.labels import LabelChannel, LabelledLatent
 from mien.nn.norm import BatchNorm2d
 from mien.nn.upsample import UpsampleConv2d
 from mien.priors import Normal
@@ -37,9 +38,11 @@ class TorchGenerator(Model):
         super().__init__()
         check_side(faces.side)
         self.latent_shape = (config.latent,)
+        self.label_dim = faces.label_dim
+        self.labelled = LabelledLatent(faces.label_dim, config.latent) if faces.label_dim else None
         self.prior = Normal()
         width, self.base = config.width, faces.side // 8
-        self.first = nn.Linear(config.latent, width * self.base**2)
+        self.first = nn.Linear(config.latent * (2 if faces.label_dim else 1), width * self.base**2)
         layers: list[nn.Module] = []
         for inputs, outputs in ((width, 2 * width), (2 * width, 2 * width), (2 * width, width)):
             layers += [UpsampleConv2d(inputs, outputs, 5), BatchNorm2d(outputs), nn.ReLU()]
@@ -51,6 +54,7 @@ class TorchGenerator(Model):
                 nn.init.uniform_(module.weight)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        z = z if self.labelled is None else self.labelled(z, labels)
         x = self.first(z).relu().unflatten(1, (-1, self.base, self.base))  # [n, width, side/8, side/8]
         images: Tensor = self.body(x)  # linear: may leave [-1, 1], where the original clipped for display
         return images
@@ -76,8 +80,9 @@ class TorchDiscriminator(nn.Module):
     def __init__(self, config: TorchDiscriminatorConfig, faces: Faces) -> None:
         super().__init__()
         check_side(faces.side)
+        self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
         layers: list[nn.Module] = []
-        inputs = faces.channels
+        inputs = faces.channels + (self.channel is not None)
         for outputs in (config.width, 2 * config.width, 3 * config.width):
             layers += [nn.Conv2d(inputs, outputs, 5, padding=2), nn.MaxPool2d(2)]
             layers += [BatchNorm2d(outputs)] if config.batch_norm else []
@@ -89,6 +94,7 @@ class TorchDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
+        images = images if self.channel is None else self.channel(images, labels)
         return self.body(images).squeeze(1)  # type: ignore[no-any-return]
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Telling = Literal["norm", "channel"]  # how a generator is told labels
+Asking = Literal["projection", "channel"]  # how a critic is
 
 
 def known(labels: Tensor | None, like: Tensor, label_dim: int) -> Tensor:
@@ -39,3 +44,35 @@ class LabelChannel(nn.Module):
         if self.embedding:
             told = (1 - told) @ self.table[:, 0] + told @ self.table[:, 1]
         return torch.cat([x, F.linear(told, self.weight, self.bias).view(-1, 1, self.side, self.side)], 1)
+
+
+class LabelledLatent(nn.Module):
+    """A latent with an embedding of the labels beside it, equally wide: `[n, latent]` -> `[n, 2 latent]` (as in arXiv:2501.05441).
+
+    Yes and no are 1 and -1; a label that is not known says nothing.
+    """
+
+    def __init__(self, label_dim: int, latent: int) -> None:
+        super().__init__()
+        self.label_dim = label_dim
+        self.weight = nn.Parameter(torch.randn(latent, label_dim) / label_dim**0.5)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        signs = 2.0 * known(labels, z, self.label_dim) - 1.0
+        return torch.cat([z, F.linear(signs, self.weight).to(z.dtype)], 1)
+
+
+class LabelProjection(nn.Module):
+    """How well features `[n, f]` fit the labels, `[n]`: what a critic adds to its logit (Miyato and Koyama 2018, arXiv:1802.05637).
+
+    Each label that is known adds or subtracts its own direction's share; one that is not says nothing.
+    """
+
+    def __init__(self, label_dim: int, features: int) -> None:
+        super().__init__()
+        self.label_dim = label_dim
+        self.weight = nn.Parameter(torch.randn(features, label_dim) / (features * label_dim) ** 0.5)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        signs = 2.0 * known(labels, x, self.label_dim) - 1.0
+        return (x * F.linear(signs, self.weight)).sum(1)

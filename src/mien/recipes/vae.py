@@ -47,9 +47,10 @@ class VariationalBayes(Recipe):
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
         c = self.config
-        images = next(batches).images
-        posterior = self.model.posterior(images)
-        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)).to(images.dtype))
+        batch = next(batches)
+        images, labels = batch.images, self.labels_of(batch)
+        posterior = self.model.posterior(images, labels)
+        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
         error, kl = (
             reconstruction(copies, images),
             divergence(posterior.mean, posterior.log_variance).flatten(1).mean(0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,11 @@ class SampleGrids:
         draw: Callable[[Model], Tensor],
         recipe: Mapping[str, Any],
         columns: int | None = None,
+        titles: Sequence[str] | None = None,
     ) -> None:
-        """`draw` gives faces `[n, C, H, W]` in [-1, 1] without touching torch's global random state."""
+        """`draw` gives faces `[n, C, H, W]` in [-1, 1] without touching torch's global random state; `titles` stand under them."""
         self.samples = run_dir / "samples"
-        self.draw, self.recipe, self.columns = draw, recipe, columns
+        self.draw, self.recipe, self.columns, self.titles = draw, recipe, columns, titles
         self.faces = torch.empty(0)  # what was drawn last, for who looks after us
         self.forgiving = Forgiving(run_dir)
 
@@ -68,7 +69,7 @@ class SampleGrids:
         if not progress.show:
             return
         self.faces = self.draw(model)
-        image = grid(self.faces, self.columns)
+        image = grid(self.faces, self.columns, self.titles)
         with self.forgiving("samples"):
             for seen, path in sample_grids(self.samples.parent):
                 if seen > progress.seen:  # of a future that a rollback or a resume took back

@@ -17,9 +17,9 @@ from mien.latent.extras import parse
 from mien.report.grid import FROM_PHOTOGRAPH, SYNTHETIC, grid, save_png
 from mien.run import Device, Precision
 from mien.sampler import Sampler, parse_seeds
+from mien.verbs.asking import parse_labels
 from mien.verbs.photos import Known, find, read_photos
 from mien.verbs.project import check_png
-from mien.verbs.sample import parse_labels
 
 MOST = 64  # faces in one picture
 LONGEST = 101  # faces of a strip

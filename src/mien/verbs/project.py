@@ -17,8 +17,8 @@ from mien.errors import UsageError
 from mien.report.grid import FROM_PHOTOGRAPH, grid, picture, save_png
 from mien.run import Device, Precision
 from mien.sampler import Sampler
+from mien.verbs.asking import parse_labels
 from mien.verbs.photos import errors, find, read_photos, spoken
-from mien.verbs.sample import parse_labels
 
 CELL = 128  # pixels: smaller faces are enlarged, so that the words under them can be read
 MOST = 512  # photographs at a time

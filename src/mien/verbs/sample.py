@@ -14,10 +14,13 @@ from mien.latent.densities import Kind
 from mien.report.grid import grid, picture, save_png
 from mien.run import Device, Precision
 from mien.sampler import CHUNK, Sampler, parse_seeds
+from mien.verbs.asking import Combinations, parse_labels
 from mien.verbs.fitted import Latents, drawing
 
 PART = 256  # faces drawn before they are written, at most
 MOST_PIXELS = 2**28  # of a grid that is painted at a size
+MOST_CELLS = 4096  # of a grid
+LEGIBLE = 128  # pixels: tiles with titles are enlarged to this or more
 
 
 def sample(
@@ -27,6 +30,7 @@ def sample(
     seeds: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = ("0-63",),
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("faces.png"),
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    combine: str = "",
     truncation: float = 1.0,
     solver: str | None = None,
     guidance: float | None = None,
@@ -48,6 +52,8 @@ def sample(
         mien sample RUN --seeds 3,42,7 --truncation 0.7
         mien sample VAE --latents fitted
         mien sample CPPN --seeds 42 --size 1080 -o large.png
+        mien sample CGAN --label Eyeglasses=1 --label Bald=0.5
+        mien sample CGAN --seeds 0-7 --combine Eyeglasses,Male -o glasses.png
 
     Parameters
     ----------
@@ -59,6 +65,8 @@ def sample(
         A .png for one grid, anything else for a folder.
     label
         NAME=VALUE in [0, 1], for a model that is told labels; repeat for more.
+    combine
+        A,B: a row for each seed with every combination of these labels, no and yes; A:B puts those of A below each other.
     truncation
         Scale of the latents: under 1, faces are more typical and less varied.
     solver
@@ -91,9 +99,11 @@ def sample(
     asked = parse_labels(label)
     sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size).by(solver, guidance)
     sampler = drawing(sampler, latents, density, data, model)
+    if combine:
+        return combined(sampler, chosen, combine, asked, truncation, out)
     recipe = sampler.recipe(truncation=truncation, **({"labels": asked} if asked else {}))
     if out.suffix.lower() == ".png":
-        if len(chosen) > 4096 or (size and len(chosen) * size**2 > MOST_PIXELS):
+        if len(chosen) > MOST_CELLS or (size and len(chosen) * size**2 > MOST_PIXELS):
             raise UsageError(
                 f"A grid of {len(chosen)} faces is too large.",
                 "It would not open anywhere.",
@@ -119,18 +129,26 @@ def sample(
     return Answer(f"{len(files)} faces in {out}", {"files": files, "seeds": chosen})
 
 
-def parse_labels(words: Sequence[str]) -> dict[str, float]:
-    """`Smiling=1` as a name and a value in [0, 1]. Raises UsageError for anything else."""
-    asked = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if not equals or not 0.0 <= number <= 1.0:
-            raise UsageError(
-                f"`{word}` is not a label.", "A label is NAME=VALUE with a value in [0, 1].", "Write --label Smiling=1."
-            )
-        asked[name] = number
-    return asked
+def combined(
+    sampler: Sampler, seeds: Sequence[int], words: str, asked: dict[str, float], truncation: float, out: Path
+) -> Answer:
+    """A grid of the same latents under combinations of labels, each tile with what was asked for."""
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"{out} is no grid.", "--combine draws rows and columns.", "Use -o grid.png.")
+    table = Combinations.parse(words)
+    if len(seeds) * table.cells > MOST_CELLS:
+        raise UsageError(
+            f"A grid of {len(seeds) * table.cells:,} faces is too large.",
+            f"{len(seeds):,} seeds have {table.cells:,} combinations each.",
+            "Name fewer seeds, or fewer labels.",
+        )
+    places, rows, titles = table.laid_out(sampler, seeds, asked)
+    images = sampler.decode(sampler.latents(seeds, truncation)[places], rows, sampler.space)
+    side = sampler.faces.side * max(1, -(-LEGIBLE // sampler.faces.side))  # a title needs room
+    cells = [picture(image).resize((side, side), 0) for image in images]
+    told = sampler.recipe(
+        truncation=truncation, seeds=list(seeds), combine=words, **({"labels": asked} if asked else {})
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_png(grid(cells, table.columns, titles), out, told)
+    return Answer(str(out), {"files": [str(out)], "seeds": list(seeds), "titles": titles})

@@ -17,9 +17,9 @@ from mien.report.film import film
 from mien.report.grid import FROM_PHOTOGRAPH, SYNTHETIC, grid, picture, save_png
 from mien.run import Device, Precision
 from mien.sampler import Sampler, check_walk, parse_seeds
+from mien.verbs.asking import on_the_way, parse_labels
 from mien.verbs.fitted import Latents, drawing
 from mien.verbs.photos import Known, find, read_photos
-from mien.verbs.sample import parse_labels
 
 LARGEST = 4096  # pixels, height and width of a film's frames
 
@@ -40,6 +40,8 @@ def walk(
     zoom: int | None = None,
     size: int | None = None,
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    label_from: Annotated[Sequence[str], Parameter(negative=())] = (),
+    label_to: Annotated[Sequence[str], Parameter(negative=())] = (),
     truncation: float = 1.0,
     solver: str | None = None,
     guidance: float | None = None,
@@ -62,6 +64,7 @@ def walk(
         mien walk RUN --photos a.jpg b.jpg --mirror --frames 8 --steps 300 -o rows.png
         mien walk RUN --seeds 0-5 --loop -o walk.gif
         mien walk CPPN --seeds 3 42 --size 720 -o walk.mp4
+        mien walk CGAN --seeds 3 --label-from Eyeglasses=0 --label-to Eyeglasses=1 -o glasses.gif
 
     Parameters
     ----------
@@ -91,6 +94,10 @@ def walk(
         Height and width of each frame in pixels, for a model that paints at any (a CPPN).
     label
         NAME=VALUE in [0, 1], for a model that is told labels; repeat for more.
+    label_from
+        NAME=VALUE at the first seed, on the way to --label-to; with one seed, its face stays and the labels move.
+    label_to
+        NAME=VALUE at the last seed.
     truncation
         Scale of the latents: under 1, faces are more typical and less varied.
     solver
@@ -137,6 +144,11 @@ def walk(
             f"Films have 0.1 to 240 frames a second and up to {LARGEST} px.",
             "Try --fps 24 --zoom 4.",
         )
+    start, end = parse_labels(label_from), parse_labels(label_to)
+    if (start or end) and photos:
+        raise UsageError("Photographs are no requests.", "--label-from leads seeds.", "Use --seeds.")
+    if (start or end) and len(stops) == 1:
+        stops = stops * 2  # the same face under other labels
     check_walk(2 if rows_alone else len(stops) or len(photos), frames)
     images = None
     if photos:
@@ -144,7 +156,8 @@ def walk(
         images = torch.stack([images, images.flip(3)], 1).flatten(0, 1) if mirror else images
         known = find(sampler, images, steps=steps, labels=asked)
     else:
-        known = Known(sampler.latents(stops, truncation), sampler.space, sampler.labels(stops, asked), "seeds")
+        labels = on_the_way(sampler, sampler.labels(stops, asked), start, end)
+        known = Known(sampler.latents(stops, truncation), sampler.space, labels, "seeds")
     of = {"photos": [path.name for path in photos]} if photos else {"seeds": stops}
     answer = Answer(str(out), {"file": str(out), **of, "frames": frames})
     out.parent.mkdir(parents=True, exist_ok=True)

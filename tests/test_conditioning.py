@@ -1,0 +1,254 @@
+"""Faces on request: how networks are told labels, unknown ones among them, and how labels are asked for on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import torch
+from torch import Tensor
+
+from mien import presets
+from mien.core import Batch, Faces
+from mien.data.pack import Entry, PackWriter
+from mien.engine import Engine
+from mien.errors import UsageError
+from mien.experiment import Plan, scarce, titles
+from mien.learner import Learner
+from mien.nn.labels import LabelledLatent, LabelProjection
+from mien.parallel import World
+from mien.run import Run, turn
+from mien.sampler import Sampler
+from mien.verbs.asking import Combinations, on_the_way, parse_labels
+from tests.conftest import blobs, tiny, write_pack
+
+NAN = float("nan")
+NAMES = ("Eyeglasses", "Male", "Bald")
+TOLD = [
+    ("cgan", {}),
+    ("cgan", {"model.conditioning": "channel", "recipe.critic.conditioning": "channel"}),
+    ("dcgan-2015", {}),
+    ("torch-gan-2015", {}),
+    ("vae", {}),
+    ("vae", {"model.conditioning": "channel"}),
+    ("homogan-10", {}),
+    ("homogan-15", {}),
+    ("r3gan-2024", {}),
+]
+every_way = pytest.mark.parametrize(("name", "knobs"), TOLD, ids=str)
+
+
+def told(name: str, knobs: dict[str, str]) -> Run:
+    return turn(tiny(presets.PRESETS[name]), {"conditional": True, **knobs})
+
+
+def source(labels: Tensor | None = None) -> Iterator[Batch]:
+    """Faces that are bright where the first label is yes, with some of their labels not known."""
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        rows = torch.randint(0, 2, (8, 3), generator=generator).float()
+        images = (rows[:, :1, None, None] * 1.2 - 0.6) + 0.1 * torch.randn(8, 3, 16, 16, generator=generator)
+        rows[::4, 1] = NAN
+        yield Batch(images, rows if labels is None else labels)
+
+
+def learner_of(run: Run) -> Learner:
+    torch.manual_seed(0)
+    faces = Faces(side=16, label_dim=3)
+    recipe = run.recipe.build(run.model.build(faces), faces).train()
+    return Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
+
+
+@every_way
+def test_a_step_with_unknown_labels(name: str, knobs: dict[str, str]) -> None:
+    learner = learner_of(told(name, knobs))
+    assert learner.recipe.model.label_dim == 3
+    stats = learner.step(source())
+    assert stats and all(torch.isfinite(value) for value in stats.values())
+
+
+@every_way
+def test_labels_change_the_face_and_each_does_something_else(name: str, knobs: dict[str, str]) -> None:
+    model = learner_of(told(name, knobs)).recipe.model.eval()
+    for module in model.modules():  # what begins at zero says nothing yet
+        for parameter in module.parameters(recurse=False):
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, 0.0, 0.1)
+    z = model.prior.draw([1], model.latent_shape).expand(4, *model.latent_shape)
+    rows = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    with torch.no_grad():
+        faces = model.decode(z, rows).flatten(1)
+        distances = torch.cdist(faces, faces)
+        assert float(distances[~torch.eye(4, dtype=torch.bool)].min()) > 1e-4
+        assert torch.isfinite(model.decode(z, torch.full((4, 3), NAN))).all()
+        assert torch.isfinite(model.decode(z)).all()  # nobody asked for anything
+
+
+@pytest.mark.parametrize("way", ["projection", "channel"])
+def test_critics_hold_faces_against_their_labels(way: str) -> None:
+    run = told("cgan", {"recipe.critic.conditioning": way})
+    critic = learner_of(run).recipe.critic
+    images = torch.randn(4, 3, 16, 16)
+    yes, no, unknown = (torch.full((4, 3), value) for value in (1.0, 0.0, NAN))
+    with torch.no_grad():
+        logits = [critic(images, labels) for labels in (yes, no, unknown, torch.full((4, 3), 0.5))]
+    assert not torch.allclose(logits[0], logits[1], atol=1e-4)
+    assert torch.allclose(logits[2], logits[3])
+    if way == "projection":  # yes and no are equally far from what is not known
+        assert torch.allclose((logits[0] + logits[1]) / 2, logits[2], atol=1e-5)
+
+
+def test_projection_is_a_sum_over_labels() -> None:
+    torch.manual_seed(0)
+    project = LabelProjection(2, 5)
+    x = torch.randn(3, 5)
+    both, first, second = (project(x, torch.tensor([row] * 3)) for row in ([1.0, 0.0], [1.0, NAN], [NAN, 0.0]))
+    assert torch.allclose(both, first + second, atol=1e-6)
+    assert torch.equal(project(x), torch.zeros(3))
+
+
+def test_labelled_latents() -> None:
+    torch.manual_seed(0)
+    labelled = LabelledLatent(6, 64)
+    z = torch.randn(500, 64)
+    rows = torch.randint(0, 2, (500, 6)).float()
+    whole = labelled(z, rows).detach()
+    assert torch.equal(whole[:, :64], z) and float(whole[:, 64:].std()) == pytest.approx(1.0, abs=0.15)
+
+
+WIDER = {"model.width": 8, "model.widest": 16, "recipe.lr_end": 5e-3, "recipe.lr": 5e-3}
+PLAIN = {"recipe.likelihood": "calibrated"}  # the coarsest of the bands learns slowest, and tones are all there is
+LIVELY = {"recipe.critic.width": 8, "recipe.critic.widest": 16, "recipe.gamma": 0.01, "recipe.gamma_end": 0.01}
+
+
+@pytest.mark.parametrize(("name", "knobs"), [("cgan", WIDER | LIVELY), ("vae", WIDER | PLAIN)])
+def test_a_label_is_learned(name: str, knobs: dict[str, float]) -> None:
+    """Faces are bright where the first label is yes; soon so is what is asked for."""
+    learner = learner_of(turn(told(name, {}), knobs))
+    batches = source()
+    for _ in range(120):
+        learner.step(batches)
+    model = learner.recipe.model.eval()
+    z = model.prior.draw(range(16), model.latent_shape)
+    with torch.no_grad():
+        bright, dark = (model.decode(z, torch.tensor([[value, 0.5, 0.5]] * 16)).mean() for value in (1.0, 0.0))
+    assert float(bright - dark) > 0.3
+
+
+# Asking
+
+
+@pytest.fixture(scope="module")
+def cgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is told three labels."""
+    folder = tmp_path_factory.mktemp("cgan")
+    pack = write_pack(folder / "faces.pack", labels=NAMES)
+    plan = Plan(told("cgan", {}), pack, Engine(torch.device("cpu"), "fp32"), None, "faces")
+    learner = plan.learner(World())
+    for parameter in learner.recipe.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.1)
+    file = folder / "model.safetensors"
+    file.write_bytes(dataclasses.replace(learner, average=None).snapshot(plan.header).model)
+    return file
+
+
+def test_parse_labels() -> None:
+    assert parse_labels(["Eyeglasses=1", "Bald=0.5"]) == {"Eyeglasses": 1.0, "Bald": 0.5}
+    for bad in ("Bald=2", "Bald=-0.1", "Bald", "Bald=nan", "Bald=x", "="):
+        with pytest.raises(UsageError):
+            parse_labels([bad])
+
+
+def test_unknown_labels_list_those_that_are_known(cgan: Path) -> None:
+    with pytest.raises(UsageError, match="Eyeglass") as error:
+        Sampler.load(cgan, device="cpu").labels([0], {"Eyeglass": 1.0})
+    assert "Eyeglasses, Male, Bald" in error.value.why
+
+
+@pytest.mark.parametrize("bad", ["", ":", "A,A", "A:A", "A,B,C,D,E,F,G"])
+def test_tables_that_make_no_sense(bad: str) -> None:
+    with pytest.raises(UsageError):
+        Combinations.parse(bad)
+
+
+def test_combinations_share_a_latent(cgan: Path) -> None:
+    sampler = Sampler.load(cgan, device="cpu")
+    table = Combinations.parse("Eyeglasses:Male")
+    places, rows, called = table.laid_out(sampler, [3, 9], {"Bald": 0.25})
+    assert (table.columns, table.cells) == (2, 4)
+    assert places.tolist() == [0] * 4 + [1] * 4
+    assert rows.tolist() == [[a, b, 0.25] for _ in range(2) for a in (0.0, 1.0) for b in (0.0, 1.0)]
+    assert called[:2] == ["no Eyeglasses, no Male", "no Eyeglasses, Male"] and len(called) == 8
+
+
+def test_on_the_way(cgan: Path) -> None:
+    sampler = Sampler.load(cgan, device="cpu")
+    rows = torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    led = on_the_way(sampler, rows, {"Eyeglasses": 0.0}, {"Eyeglasses": 1.0, "Bald": 0.5})
+    assert led is not None
+    assert led.tolist() == [[0.0, 1.0, 0.0], [0.5, 1.0, 0.25], [1.0, 0.0, 0.5]]
+    assert on_the_way(sampler, None, {}, {}) is None
+    with pytest.raises(UsageError, match="no labels"):
+        on_the_way(sampler, None, {"Bald": 1.0}, {})
+    with pytest.raises(UsageError, match="Hat"):
+        on_the_way(sampler, rows, {"Hat": 1.0}, {})
+
+
+def test_asking_on_the_command_line(cgan: Path, mien: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    mien("sample", cgan, "--seeds", "0-1", "--combine", "Eyeglasses,Male", "-o", "table.png")
+    mien(
+        "walk",
+        cgan,
+        "--seeds",
+        "3",
+        "--frames",
+        "3",
+        "--label-from",
+        "Bald=0",
+        "--label-to",
+        "Bald=1",
+        "-o",
+        "bald.png",
+    )
+    assert (tmp_path / "table.png").exists() and (tmp_path / "bald.png").exists()
+    told = mien("sample", cgan, "--label", "Hat=1", code=2).stderr
+    assert "Eyeglasses, Male, Bald" in told
+    for words in (
+        ["--label", "Bald=2"],
+        ["--combine", "Bald,Bald"],
+        ["--combine", "Hat"],
+        ["--combine", "Bald", "-o", "x/"],
+    ):
+        mien("sample", cgan, *words, code=2)
+
+
+# At the start of a run
+
+
+def test_scarce_labels_are_told(tmp_path: Path) -> None:
+    import numpy as np
+
+    labels = np.zeros((1200, 3), dtype=np.float32)
+    labels[:600, 0], labels[:246, 1], labels[:, 2] = 1.0, 1.0, np.nan
+    with PackWriter(tmp_path / "p.pack", 16, NAMES) as writer:
+        writer.append(blobs(1200, 16), labels, [Entry(f"{i}.png") for i in range(1200)])
+        pack = writer.commit({})
+    lines = scarce(pack)
+    assert lines[0].startswith("the label Male has 246 examples of yes") and len(lines) == 2
+    assert lines[1].startswith("the label Bald has 0 examples of no")
+
+
+def test_tiles_are_called_by_what_they_are_asked_for(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "p.pack", labels=("Hat", "Smile"))
+    engine = Engine(torch.device("cpu"), "fp32")
+    plan = Plan(told("cgan", {}), pack, engine, None, "p")
+    called = titles(plan)
+    assert called is not None and set(called) == {"-", "Hat", "Smile", "Hat, Smile"} and len(called) == 64
+    model = plan.learner(World()).served
+    rows = Sampler(model, plan.header, engine, "").labels(range(64))
+    assert rows is not None
+    assert [("Hat" in words, "Smile" in words) for words in called] == [(bool(a), bool(b)) for a, b in rows.tolist()]
+    assert titles(Plan(tiny(presets.PRESETS["quick"]), pack, engine, None, "p")) is None
