@@ -36,13 +36,13 @@ class View:
     files: dict[str, Member]  # everything, by its name without folders; of two, the one less deep
 
     @cached_property
-    def paths(self) -> list[PurePosixPath]:
-        """The images' names without the folders that all of them share."""
-        parts = [PurePosixPath(image.name) for image in self.images]
+    def paths(self) -> list[tuple[str, ...]]:
+        """The images' folders and names, without the folders that all of them share."""
+        paths = [tuple(image.name.split("/")) for image in self.images]
         shared = 0
-        while all(len(path.parts) > shared + 1 and path.parts[shared] == parts[0].parts[shared] for path in parts):
+        while all(len(path) > shared + 1 and path[shared] == paths[0][shared] for path in paths):
             shared += 1
-        return [PurePosixPath(*path.parts[shared:]) for path in parts]
+        return [path[shared:] for path in paths]
 
     def read(self, name: str) -> bytes:
         return self.container.read(self.files[name].name)
@@ -216,7 +216,7 @@ def match(listing: Listing, rows: Sequence[str], table: str) -> tuple[Listing, l
 def utkface(view: View) -> Listing | None:
     """UTKFace: age, gender and race in the names, `[age]_[gender]_[race]_[time].jpg`; a few lack one of them."""
     pattern = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d{8,})")
-    found = [pattern.match(path.name) for path in view.paths]
+    found = [pattern.match(path[-1]) for path in view.paths]
     if sum(fit is not None for fit in found) < ALMOST_ALL * len(found):
         return None
     oldest = 116.0  # the data set's greatest age
@@ -237,19 +237,20 @@ def utkface(view: View) -> Listing | None:
 
 def lfw(view: View) -> Listing | None:
     """Labeled Faces in the Wild: a folder for each person, `Name/Name_0001.jpg`."""
+    fits = [len(path) >= 2 and path[-1].rpartition(".")[0][:-5] == path[-2] for path in view.paths]
     fits = [
-        len(path.parts) >= 2 and re.fullmatch(re.escape(path.parent.name) + r"_\d{4}", path.stem) for path in view.paths
+        fit and re.match(r"_\d{4}\.", path[-1][len(path[-2]) :]) for fit, path in zip(fits, view.paths, strict=True)
     ]
     if sum(map(bool, fits)) < ALMOST_ALL * len(fits):
         return None
-    groups = [path.parent.name if fit else "" for path, fit in zip(view.paths, fits, strict=True)]
+    groups = [path[-2] if fit else "" for path, fit in zip(view.paths, fits, strict=True)]
     return replace(view.listing("lfw"), groups=groups, crop="lfw-150")
 
 
 def ffhq(view: View) -> Listing | None:
     """FFHQ: five digits in folders of a thousand, `00000/00012.png`."""
-    fits = [re.fullmatch(r"(\d\d000/)?\d{5}\.(png|jpg|webp)", "/".join(path.parts[-2:])) for path in view.paths]
-    foldered = sum(path.parent.name.endswith("000") for path in view.paths)
+    fits = [re.fullmatch(r"(\d\d000/)?\d{5}\.(png|jpg|webp)", "/".join(path[-2:])) for path in view.paths]
+    foldered = sum(len(path) > 1 and path[-2].endswith("000") for path in view.paths)
     named = any("ffhq" in image.name.lower() or "thumbnails128" in image.name.lower() for image in view.images[:1])
     if sum(map(bool, fits)) < ALMOST_ALL * len(fits) or not (foldered or named):
         return None
@@ -265,7 +266,7 @@ def simpsons(view: View) -> Listing | None:
 
 def table(view: View) -> Listing | None:
     """Any CSV or TSV that names most of the files."""
-    known = frozenset(path.name for path in view.paths)
+    known = frozenset(path[-1] for path in view.paths)
     for name in sorted(name for name in view.files if name.lower().endswith((".csv", ".tsv"))):
         columns = tables.read_csv(view.read(name), name)
         files = tables.file_column(columns, known)
@@ -293,13 +294,13 @@ def with_table(listing: Listing, described: tables.Described, order: Sequence[in
 
 def classes(view: View) -> Listing | None:
     """A folder for each class, and every image in one of them: the folders are labels."""
-    if not all(len(path.parts) == 2 for path in view.paths):
+    if not all(len(path) == 2 for path in view.paths):
         return None
-    counts = Counter(path.parts[0] for path in view.paths)
+    counts = Counter(path[0] for path in view.paths)
     if not 2 <= len(counts) <= MOST_CLASS_FOLDERS:
         return None
     names = tuple(sorted(counts))
-    labels = np.array([[path.parts[0] == name for name in names] for path in view.paths], dtype=np.float32)
+    labels = np.array([[path[0] == name for name in names] for path in view.paths], dtype=np.float32)
     return replace(view.listing("classes"), label_names=tuple(tables.clean(name) for name in names), labels=labels)
 
 
