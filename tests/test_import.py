@@ -262,6 +262,22 @@ def test_a_model_of_ours_is_not_imported_again(here: Path, generator: Generator)
     assert said.code == 9 and "mien sample G.safetensors" in said.err
 
 
+def test_a_critic_alone_or_of_another_generator_is_not_taken(here: Path, generator: Generator) -> None:
+    (here / "G.pth").write_bytes(old_format(generator))
+    (here / "D.pth").write_bytes(old_format(Discriminator(16, 3, 4, 2, 6, False, False)))  # of another side
+    (here / "E.pth").write_bytes(HOSTILE["os.system, older format"])
+    for line, code in (
+        ("D.pth", 9),
+        ("G.pth --critic D.pth", 9),
+        ("G.pth --critic G.pth", 9),
+        ("G.pth --critic E.pth", 9),
+    ):
+        said = call("import", *line.split())
+        assert said.code == code and PRINTED.fullmatch(said.err), (line, said.err)
+    assert call("import", "G.pth", "--critic", "nowhere.pth").code == 3
+    assert sorted(path.name for path in here.iterdir()) == ["D.pth", "E.pth", "G.pth"]
+
+
 def test_numbers_that_are_not_finite_are_refused(here: Path, generator: Generator) -> None:
     state = generator.state_dict()
     state["decoder.embed.bias"][3] = torch.nan

@@ -24,7 +24,7 @@ class Converted:
     config: ModelConfig
     faces: Faces
     tensors: dict[str, Tensor]  # its state
-    part: str  # what of the preset's model it is, in words
+    whole: bool  # whether its critic came with it
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def convert(tensors: Mapping[str, Tensor]) -> Converted | None:
         latent=decoder.latent, width=decoder.width, layers=decoder.layers, upsampling=decoder.upsampling
     )
     if not critics:
-        return finished(Converted(alone, faces, found, "the generator alone"))
+        return finished(Converted(alone, faces, found, whole=False))
     critic = networks[critics[0]]
     encoder, second = read_encoder(within(critic, "encoder.")), read_decoder(within(critic, "decoder."))
     if encoder is None or second is None:
@@ -84,7 +84,7 @@ def convert(tensors: Mapping[str, Tensor]) -> Converted | None:
         growth="exponential" if encoder.exponential else "linear",
         upsampling=decoder.upsampling,
     )
-    return finished(Converted(whole, faces, found | {"carry": torch.zeros(())}, "the generator and the critic"))
+    return finished(Converted(whole, faces, found | {"carry": torch.zeros(())}, whole=True))
 
 
 def split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -112,7 +112,7 @@ def finished(model: Converted) -> Converted | None:
     )
     if not fits:
         return None
-    return Converted(model.config, model.faces, {n: t.float() for n, t in model.tensors.items()}, model.part)
+    return Converted(model.config, model.faces, {n: t.float() for n, t in model.tensors.items()}, model.whole)
 
 
 def read_decoder(shapes: Mapping[str, tuple[int, ...]]) -> Decoder | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,14 @@ def import_(
     out
         A .safetensors file, or a folder for model.safetensors; by default, the file's name with that ending, here.
     """
+    for pattern, read in FILES:
+        if fnmatch(file.name, pattern):
+            return read(file, critic, preset, out)
+    raise AssertionError("the last pattern fits every name")
+
+
+def import_weights(file: Path, critic: Path | None, preset: str | None, out: Path | None) -> Answer:
+    """A file of tensors as a model. Raises Untrusted for a damaged or hostile one, Mismatch for layers that nobody here has."""
     if preset is not None and preset not in MODELS:
         raise UsageError(
             f"Files of `{preset}` cannot be imported.",
@@ -63,10 +72,16 @@ def import_(
         raise Mismatch(f"{file} is a model of mien's already.", "It says so itself.", f"Run: mien sample {file}")
     if critic is not None:
         second = weights.load(critic)
-        held = (("file", found), ("critic", second))
-        tensors = {f"{part}.{name}": tensor for part, read in held for name, tensor in read.tensors.items()}
+        halves = (("file", found), ("critic", second))
+        tensors = {f"{part}.{name}": tensor for part, half in halves for name, tensor in half.tensors.items()}
         sources["critic"] = second.sha256
     name, model = recognise(file, found, tensors, [preset] if preset else list(MODELS))
+    if critic is not None and not model.whole:
+        raise Mismatch(
+            f"{critic} holds no critic of {file}'s.",
+            "It has nothing that this model lacks.",
+            "Leave out --critic to import the generator alone.",
+        )
     for tensor_name, tensor in model.tensors.items():
         if not tensor.isfinite().all():
             raise Untrusted(
@@ -84,20 +99,25 @@ def import_(
         "imported": {"format": found.format, "sha256": sources},
     }
     write(target, pack_tensors(model.tensors, header))
+    part = "the generator and the critic" if model.whole else "the generator alone"
     numbers = sum(tensor.numel() for tensor in model.tensors.values())
     text = (
-        f"{target}\n{name}, {model.part}: {numbers:,} numbers, {model.faces.side} px, out of {found.format}.\n"
+        f"{target}\n{name}, {part}: {numbers:,} numbers, {model.faces.side} px, out of {found.format}.\n"
         f"Draw from it: mien sample {target}"
     )
     data = {
         "file": str(target),
         "preset": name,
-        "part": model.part,
+        "part": part,
         "config": header["config"],
         "faces": header["faces"],
         "numbers": numbers,
     }
     return Answer(text, data)
+
+
+#: What reads a file, by its name; the first pattern that fits. A new kind of file is a function and a row.
+FILES: Sequence[tuple[str, Callable[[Path, Path | None, str | None, Path | None], Answer]]] = (("*", import_weights),)
 
 
 def recognise(file: Path, found: Weights, tensors: Mapping[str, Tensor], known: Sequence[str]) -> tuple[str, Converted]:
