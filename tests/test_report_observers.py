@@ -21,8 +21,9 @@ from mien.errors import UsageError
 from mien.priors import Normal
 from mien.report import observers
 from mien.report.card import BEGIN, END, kinds, plain, write_card
+from mien.report.forgiving import Forgiving
 from mien.report.grid import read_recipe
-from mien.report.observers import Forgiving, Report, SampleGrids, TensorBoard
+from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.plots import plot_run
 from tests.report_example import write_run
 

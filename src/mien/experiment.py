@@ -28,6 +28,7 @@ from mien.metrics.glance import RealFaces
 from mien.parallel import World
 from mien.presets import Code
 from mien.report.checkup import HealthCheck
+from mien.report.encodings import MEASURED, Look, Reconstructions, look
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
 from mien.run import Run, differences, fingerprint, from_json, identity, to_json, turn
@@ -87,6 +88,14 @@ class Plan:
         names = ("crop", "resampler", "eye_distance", "eye_height")
         told = {name: recipe[name] for name in names if recipe.get(name) is not None}
         return {"framing": told} if told else {}
+
+    def known_faces(self, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Faces of the pack `[count, C, H, W]` in [-1, 1], unseen ones where some are held out, and their labels if told."""
+        held_out = self.pack.rows("holdout")
+        rows = (held_out if len(held_out) else self.pack.rows("train"))[:count]
+        images = torch.from_numpy(self.pack.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        told = self.pack.labels if self.faces.label_dim else None
+        return images, None if told is None else torch.from_numpy(told[rows])
 
     def learner(self, world: World) -> Learner:
         """The fresh state of the run, a pure function of its seed."""
@@ -393,6 +402,11 @@ def compose(plan: Plan, home: RunDirectory, start: Path | None) -> list[Observer
     def draw(model: Model) -> torch.Tensor:
         return Sampler(model, plan.header, plan.engine, "").sample(GRID_SEEDS)
 
+    faces, labels = plan.known_faces(MEASURED)
+
+    def see(model: Model) -> Look | None:
+        return look(Sampler(model, plan.header, plan.engine, ""), faces, labels)
+
     recipe = {"preset": plan.run.preset, "seeds": [GRID_SEEDS[0], GRID_SEEDS[-1]], "synthetic": True}
     seen = int(start.name) if start else 0
     line, grids = ProgressLine(), SampleGrids(home.path, draw=draw, recipe=recipe, titles=titles(plan))
@@ -401,6 +415,7 @@ def compose(plan: Plan, home: RunDirectory, start: Path | None) -> list[Observer
         line,
         grids,
         HealthCheck(home.path, lambda: grids.faces, RealFaces(plan.pack), to_json(plan.run), seen, line.say),
+        Reconstructions(home.path, faces, see=see, recipe={"preset": plan.run.preset, "synthetic": False}),
         TensorBoard(home.path, purge_step=seen),
         Ending(home),
         Report(home.path),

@@ -13,7 +13,7 @@ from mien import durable
 from mien.core import JSON, Model, Progress, Variational
 from mien.metrics import glance, health
 from mien.metrics.health import Symptom, Verdict, Window
-from mien.report.observers import Forgiving
+from mien.report.forgiving import Forgiving
 from mien.report.record import read_looks
 
 FIRST_GUESS = 8  # times the served model's bytes: a checkpoint of two players, an average and Adam's moments

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from mien.core import Model, Progress
-from mien.directory import RunDirectory
-from mien.errors import MienError
 from mien.report.card import write_card
 from mien.report.film import training_film
+from mien.report.forgiving import Forgiving
 from mien.report.grid import grid, save_png
 from mien.report.page import write_report
 from mien.report.pictures import Compressed
@@ -26,26 +24,6 @@ from mien.report.plots import plot_run
 from mien.report.record import sample_grids
 
 SHARE = 0.01  # of the time, at most, goes into refreshing the report
-
-
-class Forgiving:
-    """Lets training go on where a picture or log cannot be written: one warning a kind, and a count in status.json."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self.directory = RunDirectory(run_dir)
-        self.counts: dict[str, int] = {}
-
-    @contextmanager
-    def __call__(self, kind: str) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, MienError) as error:
-            if kind not in self.counts:
-                print(f"mien: {kind} cannot be written, training goes on: {error}", file=sys.stderr)
-            self.counts[kind] = self.counts.get(kind, 0) + 1
-            with suppress(OSError):  # the same disk
-                known = self.directory.status.get("warnings", {})
-                self.directory.update_status(warnings={**known, **self.counts})
 
 
 class SampleGrids:

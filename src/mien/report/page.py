@@ -12,6 +12,7 @@ from mien import durable
 from mien._version import __version__
 from mien.core import JSON
 from mien.report.charts import chart, chart_data
+from mien.report.encoded import balance, carried, reconstructions
 from mien.report.html import Markup, document, join, tag
 from mien.report.meanings import metric_meaning
 from mien.report.numbers import duration, short
@@ -70,6 +71,9 @@ def report(record: Record, compressed: Compressed) -> str:
                     class_="learning",
                 ),
             ),
+            reconstructions(record, compressed),
+            balance(record),
+            carried(record),
             _scores(record),
             _health(record, proofs),
             tag("section", tag("h2", "More curves"), tag("div", *charts[BESIDE:], class_="more"))

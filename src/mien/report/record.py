@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
@@ -28,6 +28,8 @@ class Record:
     metrics: tuple[JSON, ...]  # lines of metrics.jsonl, increasing in "seen"
     scores: tuple[JSON, ...]  # lines of eval/*.jsonl, increasing in "seen"
     grids: tuple[tuple[int, Path], ...]  # images seen, and the grid drawn then
+    reconstructions: tuple[tuple[int, Path], ...] = ()  # the same, of real faces and what becomes of them
+    encodings: JSON = field(default_factory=dict)  # encodings.json: seen, and kl of each dimension in nats
 
     @property
     def name(self) -> str:
@@ -91,6 +93,8 @@ def read_record(run_dir: Path, state: str | None = None) -> Record:
         metrics=tuple(metrics[seen] for seen in sorted(metrics)),
         scores=tuple(sorted(scores, key=lambda score: float(score.get("seen", 0)))),
         grids=tuple(sample_grids(run_dir)),
+        reconstructions=tuple(sample_grids(run_dir, "reconstructions")),
+        encodings=read_json(run_dir / "encodings.json") or {},
     )
 
 
@@ -114,9 +118,9 @@ def score_name(score: JSON) -> str:
     return str(score.get("name", score["metric"]))
 
 
-def sample_grids(run_dir: Path) -> list[tuple[int, Path]]:
+def sample_grids(run_dir: Path, folder: str = "samples") -> list[tuple[int, Path]]:
     """Images seen and path of each sample grid, in order."""
-    return sorted((int(path.stem), path) for path in run_dir.glob("samples/*.png") if path.stem.isdigit())
+    return sorted((int(path.stem), path) for path in run_dir.glob(f"{folder}/*.png") if path.stem.isdigit())
 
 
 def is_number(value: object) -> TypeGuard[float]:
