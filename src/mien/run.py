@@ -226,14 +226,15 @@ def remarks(cls: type) -> dict[str, str]:
 
 def knobs(config: Any, prefix: str = "") -> Iterator[Knob]:
     """Every field of a config and of the configs inside it, by dotted name."""
-    hints = get_type_hints(type(config))
+    kind: type[object] = type(config)
+    hints, told = get_type_hints(kind), remarks(kind)
     for f in fields(config):
         value = getattr(config, f.name)
         name = f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
             yield from knobs(value, f"{name}.")
         elif f.metadata.get("knob", True) and f.name != "preset":
-            yield Knob(name, hints[f.name], value, remarks(type(config)).get(f.name, ""))
+            yield Knob(name, hints[f.name], value, told.get(f.name, ""))
 
 
 def turn(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -237,11 +237,13 @@ def utkface(view: View) -> Listing | None:
 
 def lfw(view: View) -> Listing | None:
     """Labeled Faces in the Wild: a folder for each person, `Name/Name_0001.jpg`."""
-    fits = [len(path) >= 2 and path[-1].rpartition(".")[0][:-5] == path[-2] for path in view.paths]
     fits = [
-        fit and re.match(r"_\d{4}\.", path[-1][len(path[-2]) :]) for fit, path in zip(fits, view.paths, strict=True)
+        len(path) >= 2
+        and path[-1].rpartition(".")[0][:-5] == path[-2]
+        and re.match(r"_\d{4}\.", path[-1][len(path[-2]) :]) is not None
+        for path in view.paths
     ]
-    if sum(map(bool, fits)) < ALMOST_ALL * len(fits):
+    if sum(fits) < ALMOST_ALL * len(fits):
         return None
     groups = [path[-2] if fit else "" for path, fit in zip(view.paths, fits, strict=True)]
     return replace(view.listing("lfw"), groups=groups, crop="lfw-150")
