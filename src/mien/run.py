@@ -11,7 +11,6 @@ import json
 import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from math import inf, isfinite
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -206,7 +205,6 @@ class Knob:
     help: str
 
 
-@cache
 def remarks(cls: type) -> dict[str, str]:
     """What the comments beside a config's fields say: the help of its flags is written once, where the field is."""
     try:
@@ -226,8 +224,7 @@ def remarks(cls: type) -> dict[str, str]:
 
 def knobs(config: Any, prefix: str = "") -> Iterator[Knob]:
     """Every field of a config and of the configs inside it, by dotted name."""
-    kind: type[object] = type(config)
-    hints, told = get_type_hints(kind), remarks(kind)
+    hints, told = get_type_hints(type(config)), remarks(type(config))
     for f in fields(config):
         value = getattr(config, f.name)
         name = f"{prefix}{f.name}"
