@@ -22,9 +22,10 @@ from mien.engine import Engine
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
 from mien.experiment import Plan
 from mien.parallel import World
-from mien.priors import MAX_SEED
+from mien.priors import MAX_SEED, positions
 from mien.run import to_json
-from mien.sampler import CHUNK, Sampler, parse_seeds, positions
+from mien.sampler import CHUNK, Sampler
+from mien.verbs.asking import parse_seeds
 from tests.conftest import tiny
 
 RUN = tiny(presets.PRESETS["dcgan-2015"])

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mien.errors import UsageError
 
+MAX_FRAMES = 100_000  # of a walk: an hour of film
 MAX_SEED = 2**53 - 1  # what a JavaScript number holds exactly
 
 
@@ -104,3 +105,24 @@ class Uniform:
     def within(self, z: Tensor) -> Tensor:
         """Inside the cube."""
         return z.clamp(-1.0, 1.0)
+
+
+def check_walk(stops: int, frames: int) -> None:
+    """Raises UsageError for fewer than two stops, or fewer frames than stops."""
+    if stops < 2 or not stops <= frames <= MAX_FRAMES:
+        raise UsageError(
+            "A walk needs two faces, and a frame for each.",
+            f"It was given {stops} and {frames}; {MAX_FRAMES:,} frames are the most.",
+            "Give --seeds 3 42 7 --frames 60.",
+        )
+
+
+def positions(stops: int, frames: int, loop: bool) -> list[float]:
+    """Where each frame of a walk stands on the line 0 .. stops - 1: evenly, except that each stop has a frame of its own."""
+    legs = stops - 1
+    steps = frames if loop else frames - 1  # a loop's last frame is the one before the first
+    marks = [round(leg * steps / legs) for leg in range(legs + 1)]
+    line = [
+        leg + step / (marks[leg + 1] - marks[leg]) for leg in range(legs) for step in range(marks[leg + 1] - marks[leg])
+    ]
+    return line if loop else [*line, float(legs)]

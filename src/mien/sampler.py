@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mien import checkpoint, hub, presets
+from mien import checkpoint, presets
 from mien.address import Address, latent, resolve
 from mien.core import JSON, Faces, Flowing, Invertible, Model, Scalable, Variational
 from mien.engine import Engine, mix
@@ -22,14 +21,13 @@ from mien.latent.densities import Density, Kind, density_of
 from mien.latent.directions import Directions, Space
 from mien.latent.inversion import Distance, Inversion, Step, absolute, descend
 from mien.ode import Solution
-from mien.priors import MAX_SEED
+from mien.priors import check_walk, positions
 from mien.run import Device, Precision
 
 #: A model computes this many faces at a time, the last chunk padded, so that a face never depends on its neighbours: the
 #: kernels of a library may round differently for another batch.
 CHUNK = 8
 LARGEST = 4096  # pixels a side that a scalable model is asked for
-MAX_FRAMES = 100_000  # of a walk: an hour of film
 
 Network = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -52,14 +50,11 @@ class Sampler:
     def load(
         path: str | Path, *, device: Device = "auto", precision: Precision = "fp32", code: Path | None = None
     ) -> Sampler:
-        """The model of a run directory, a checkpoint, a `.safetensors` file or `hf://OWNER/NAME`.
-
-        `code` is the file of a model of your own.
+        """The model of a run directory, a checkpoint or a `.safetensors` file. `code` is the file of a model of your own.
 
         Raises DataError for a path that holds no model, Untrusted for a damaged file, Mismatch for one that does not fit.
         """
-        here = hub.fetch(path) if isinstance(path, str) and path.startswith(hub.SCHEME) else Path(path)
-        file = checkpoint.find_model(here)
+        file = checkpoint.find_model(Path(path))
         tensors, header = checkpoint.read_model(file)
         kinds = presets.kinds_for(header.get("code"), code)
         model = presets.build_model(header, kinds, {name: tensor.shape for name, tensor in tensors.items()})
@@ -203,7 +198,7 @@ class Sampler:
     @torch.inference_mode()
     def preview(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """As `decode`, but only what is asked for is computed: quicker for a face or two, equal within 2/255."""
-        return torch.cat(list(self._compute(self.network("latent"), z, labels, padded=False))).clamp(-1.0, 1.0)
+        return torch.cat(list(self._compute(self._decoder("latent"), z, labels, padded=False))).clamp(-1.0, 1.0)
 
     def column(self, name: str) -> int:
         """Which of the labels has this name. Raises UsageError with those that there are."""
@@ -218,11 +213,10 @@ class Sampler:
     @torch.inference_mode()
     def decode(self, z: Tensor, labels: Tensor | None = None, space: Space = "latent") -> Tensor:
         """Latents `[n, *latent_shape]` -> images `[n, C, H, W]`, float32 in [-1, 1] on the CPU, equal for equal latents."""
-        pieces = [images.clamp(-1.0, 1.0) for images in self._compute(self.network(space), z, labels)]
+        pieces = [images.clamp(-1.0, 1.0) for images in self._compute(self._decoder(space), z, labels)]
         return torch.cat(pieces) if pieces else torch.empty(0, self.faces.channels, self.faces.side, self.faces.side)
 
-    def network(self, space: Space = "latent") -> Network:
-        """What draws: latents and label rows to images, as this sampler is set."""
+    def _decoder(self, space: Space) -> Network:
         model = self.model
         if space == "encoding":
             return self.invertible.decode_encoding
@@ -395,47 +389,3 @@ def finite(truncation: float) -> float:
             f"A truncation of {truncation} is not possible.", "It scales the latents.", "Give 1, or a little less."
         )
     return truncation
-
-
-def check_walk(stops: int, frames: int) -> None:
-    """Raises UsageError for fewer than two stops, or fewer frames than stops."""
-    if stops < 2 or not stops <= frames <= MAX_FRAMES:
-        raise UsageError(
-            "A walk needs two faces, and a frame for each.",
-            f"It was given {stops} and {frames}; {MAX_FRAMES:,} frames are the most.",
-            "Give --seeds 3 42 7 --frames 60.",
-        )
-
-
-def positions(stops: int, frames: int, loop: bool) -> list[float]:
-    """Where each frame of a walk stands on the line 0 .. stops - 1: evenly, except that each stop has a frame of its own."""
-    legs = stops - 1
-    steps = frames if loop else frames - 1  # a loop's last frame is the one before the first
-    marks = [round(leg * steps / legs) for leg in range(legs + 1)]
-    line = [
-        leg + step / (marks[leg + 1] - marks[leg]) for leg in range(legs) for step in range(marks[leg + 1] - marks[leg])
-    ]
-    return line if loop else [*line, float(legs)]
-
-
-def parse_seeds(words: Iterable[str]) -> list[int]:
-    """Seeds from words such as `0-63`, `3,42,7` and `42`. Raises UsageError for anything else."""
-    seeds: list[int] = []
-    for word in (part for given in words for part in given.split(",") if part):
-        found = re.fullmatch(r"([0-9]{1,16})(?:-([0-9]{1,16}))?", word)
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
-        if not first <= last <= MAX_SEED:
-            raise UsageError(
-                f"`{word[:40]}` is not a seed.",
-                f"Seeds are 0 to {MAX_SEED}.",
-                "Write --seeds 42, --seeds 0-63 or --seeds 3,42,7.",
-            )
-        count = last - first + 1
-        if len(seeds) + count > 1_000_000:
-            raise UsageError(
-                "That is more than a million faces.",
-                "They are listed before they are drawn.",
-                "Ask for fewer at a time.",
-            )
-        seeds += range(first, last + 1)
-    return seeds

@@ -1,8 +1,9 @@
-"""Asking for faces by their labels: `Smiling=1`, all combinations of some, and the way from one request to another."""
+"""Asking for faces in words: seeds, labels such as `Smiling=1`, all combinations of some, the way from one to another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mien.errors import UsageError
+from mien.priors import MAX_SEED
 from mien.sampler import Sampler
 
 MOST = 6  # labels that are combined: 64 tiles for each seed
@@ -103,3 +105,26 @@ def on_the_way(
         first, last = start.get(name, float(rows[0, column])), end.get(name, float(rows[-1, column]))
         led[:, column] = torch.lerp(torch.full_like(share, first), torch.full_like(share, last), share)
     return led
+
+
+def parse_seeds(words: Iterable[str]) -> list[int]:
+    """Seeds from words such as `0-63`, `3,42,7` and `42`. Raises UsageError for anything else."""
+    seeds: list[int] = []
+    for word in (part for given in words for part in given.split(",") if part):
+        found = re.fullmatch(r"([0-9]{1,16})(?:-([0-9]{1,16}))?", word)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        if not first <= last <= MAX_SEED:
+            raise UsageError(
+                f"`{word[:40]}` is not a seed.",
+                f"Seeds are 0 to {MAX_SEED}.",
+                "Write --seeds 42, --seeds 0-63 or --seeds 3,42,7.",
+            )
+        count = last - first + 1
+        if len(seeds) + count > 1_000_000:
+            raise UsageError(
+                "That is more than a million faces.",
+                "They are listed before they are drawn.",
+                "Ask for fewer at a time.",
+            )
+        seeds += range(first, last + 1)
+    return seeds

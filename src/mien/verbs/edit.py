@@ -16,8 +16,8 @@ from mien.latent.directions import Space, amounts_of
 from mien.latent.extras import parse
 from mien.report.grid import FROM_PHOTOGRAPH, SYNTHETIC, grid, save_png
 from mien.run import Device, Precision
-from mien.sampler import Sampler, parse_seeds
-from mien.verbs.asking import parse_labels
+from mien.sampler import Sampler
+from mien.verbs.asking import parse_labels, parse_seeds
 from mien.verbs.photos import Known, find, read_photos
 from mien.verbs.project import check_png
 

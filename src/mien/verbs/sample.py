@@ -13,8 +13,8 @@ from mien.errors import UsageError
 from mien.latent.densities import Kind
 from mien.report.grid import grid, picture, save_png
 from mien.run import Device, Precision
-from mien.sampler import CHUNK, Sampler, parse_seeds
-from mien.verbs.asking import Combinations, parse_labels
+from mien.sampler import CHUNK, Sampler
+from mien.verbs.asking import Combinations, parse_labels, parse_seeds
 from mien.verbs.fitted import Latents, drawing
 
 PART = 256  # faces drawn before they are written, at most

@@ -13,11 +13,12 @@ from torch import Tensor
 from mien.answer import Answer
 from mien.errors import UsageError
 from mien.latent.densities import Kind
+from mien.priors import check_walk
 from mien.report.film import film
 from mien.report.grid import FROM_PHOTOGRAPH, SYNTHETIC, grid, picture, save_png
 from mien.run import Device, Precision
-from mien.sampler import Sampler, check_walk, parse_seeds
-from mien.verbs.asking import on_the_way, parse_labels
+from mien.sampler import Sampler
+from mien.verbs.asking import on_the_way, parse_labels, parse_seeds
 from mien.verbs.fitted import Latents, drawing
 from mien.verbs.photos import Known, find, read_photos
 

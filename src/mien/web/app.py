@@ -23,10 +23,11 @@ from mien import control
 from mien.address import Address, Move, Place
 from mien.core import JSON
 from mien.errors import DataError, MienError, UsageError
+from mien.priors import positions
 from mien.report.film import film
 from mien.report.grid import picture
 from mien.report.record import sample_grids
-from mien.sampler import Sampler, positions
+from mien.sampler import Sampler
 from mien.web import asked, live, photo, project
 from mien.web.asked import Given, Look
 from mien.web.guard import Doors, Guard, Refused, token_missing
