@@ -1,6 +1,6 @@
 """Are planted faults found, and are healthy runs left in peace? Resumable; one table at the end.
 
-    python benchmarks/health.py WORK_DIR                       50 runs, about 8 minutes of one core
+    python benchmarks/health.py WORK_DIR                       50 runs, 25 minutes of training on a busy core
     python benchmarks/health.py WORK_DIR --real PACK           some of them on a pack of photographs at 32 px
     python benchmarks/health.py WORK_DIR --only two-modes vae  those whose name holds a word
 
@@ -171,7 +171,10 @@ def looks_of(run: Path) -> list[dict[str, Any]]:
 def looks_needed(case: Case, run: Path) -> int | None:
     """After how many looks since the fault showed its alarm stood, or None for never."""
     start = max(case.onset, health.SETTLING if case.fault in GUARDED else 0)
-    since = [look for look in looks_of(run) if look["seen"] >= start]
+    looks = looks_of(run)
+    since = [look for look in looks if look["seen"] >= start]
+    if case.fault == health.DIVERGENCE:  # a rollback takes the run, and its looks, back to before the fault
+        since = [look for look in looks if look["rollbacks"]] or looks[-1:]
     states = [look["verdicts"].get(case.fault, {}).get("state") for look in since]
     return states.index("alarm") + 1 if "alarm" in states else None
 
@@ -182,15 +185,22 @@ def complaints(run: Path, state: str, but: str = "") -> list[str]:
     return sorted(found - {but})
 
 
-def extremes(runs: Sequence[Path], name: str, least: bool) -> str:
-    """The value nearest to being ill among healthy runs, as the bounds were set."""
+#: The verdicts whose bounds were set here, and whether an ill value is a small one.
+BOUNDED = ((health.COLLAPSE, True), (health.MEMORY, False), (health.POSTERIOR, True), (health.BALANCE, False),
+           (health.STARVATION, False), (health.CRITIC, False))  # fmt: skip
+
+
+def nearest(runs: Sequence[tuple[Path, int]], name: str, least: bool) -> str:
+    """The value nearest to the bound from the healthy (`least`: the smallest) or the ill side, over the judged looks of runs,
+    each with the images seen from which on they count.
+    """
     values = [
         look["verdicts"][name]["value"]
-        for run in runs
+        for run, start in runs
         for look in looks_of(run)
-        if name in look["verdicts"] and (name not in GUARDED or look["seen"] >= health.SETTLING)
+        if name in look["verdicts"] and look["seen"] >= (max(start, health.SETTLING) if name in GUARDED else start)
     ]
-    return f"{(min if least else max)(values):.3g}" if values else "none"
+    return f"{(min if least else max)(values):.3g}" if values else "-"
 
 
 def halves(cases: Sequence[Case], half: str) -> Iterator[Case]:
@@ -228,10 +238,10 @@ def main() -> None:
         print(
             f"half {half}: {len(found)} of {len(bad)} faults found within two looks; {len(good)} healthy runs, alarms in {false}"
         )
-        healthy_runs = [runs[c.name] for c in good]
-        for name, least in ((health.COLLAPSE, True), (health.MEMORY, False), (health.POSTERIOR, True), (health.CRITIC, False),
-                            (health.STARVATION, False), (health.DIVERGENCE, False)):  # fmt: skip
-            print(f"  {name:<20} nearest to its bound in a healthy run: {extremes(healthy_runs, name, least)}")
+        for name, small in BOUNDED:
+            ill = nearest([(runs[c.name], c.onset) for c in bad if c.fault == name], name, not small)
+            sound = nearest([(runs[c.name], 0) for c in good], name, small)
+            print(f"  {name:<20} nearest to its bound: {ill} in a run with the fault, {sound} in a healthy one")
 
 
 if __name__ == "__main__":

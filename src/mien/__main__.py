@@ -39,6 +39,7 @@ VERBS: dict[str, Verb] = {
     "compare": Verb("mien.verbs.compare:compare", "runs on the same data side by side: a leaderboard"),
     "bench-off": Verb("mien.verbs.bench_off:bench_off", "train presets for the same time here, and compare them"),
     "explore": Verb("mien.verbs.explore:explore", "play with faces in a browser, and watch runs"),
+    "export": Verb("mien.verbs.export:export", "take a model elsewhere: ONNX, a page, the hub"),
     "data prepare": Verb("mien.verbs.data:data_prepare", "turn photographs into a pack"),
     "data info": Verb("mien.verbs.data:data_info", "say what a pack holds"),
     "data check": Verb("mien.verbs.data:data_check", "look at photographs without writing a pack"),

@@ -92,7 +92,7 @@ def solve(field: Field, x: Tensor, start: float, end: float, how: Solution) -> T
     if how.method == "adaptive":
         return solve_adaptively(field, x, start, end, how.tolerance)
     tableau = TABLEAUS[how.method]
-    h = torch.full((len(x),), (end - start) / how.steps, dtype=x.dtype, device=x.device)
+    h = torch.full((x.shape[0],), (end - start) / how.steps, dtype=x.dtype, device=x.device)
     for step in range(how.steps):
         t = torch.full_like(h, start + (end - start) * step / how.steps)
         x = x + beside(h, x) * weighed(looks(field, x, t, h, tableau), tableau.weights)

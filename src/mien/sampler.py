@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mien import checkpoint, presets
+from mien import checkpoint, hub, presets
 from mien.address import Address, latent, resolve
 from mien.core import JSON, Faces, Flowing, Invertible, Model, Scalable, Variational
 from mien.engine import Engine, mix
@@ -50,11 +50,14 @@ class Sampler:
     def load(
         path: str | Path, *, device: Device = "auto", precision: Precision = "fp32", code: Path | None = None
     ) -> Sampler:
-        """The model of a run directory, a checkpoint or a `.safetensors` file. `code` is the file of a model of your own.
+        """The model of a run directory, a checkpoint, a `.safetensors` file or `hf://OWNER/NAME`.
+
+        `code` is the file of a model of your own.
 
         Raises DataError for a path that holds no model, Untrusted for a damaged file, Mismatch for one that does not fit.
         """
-        file = checkpoint.find_model(Path(path))
+        here = hub.fetch(path) if isinstance(path, str) and path.startswith(hub.SCHEME) else Path(path)
+        file = checkpoint.find_model(here)
         tensors, header = checkpoint.read_model(file)
         kinds = presets.kinds_for(header.get("code"), code)
         model = presets.build_model(header, kinds, {name: tensor.shape for name, tensor in tensors.items()})
@@ -198,7 +201,7 @@ class Sampler:
     @torch.inference_mode()
     def preview(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """As `decode`, but only what is asked for is computed: quicker for a face or two, equal within 2/255."""
-        return torch.cat(list(self._compute(self._decoder("latent"), z, labels, padded=False))).clamp(-1.0, 1.0)
+        return torch.cat(list(self._compute(self.network("latent"), z, labels, padded=False))).clamp(-1.0, 1.0)
 
     def column(self, name: str) -> int:
         """Which of the labels has this name. Raises UsageError with those that there are."""
@@ -213,10 +216,11 @@ class Sampler:
     @torch.inference_mode()
     def decode(self, z: Tensor, labels: Tensor | None = None, space: Space = "latent") -> Tensor:
         """Latents `[n, *latent_shape]` -> images `[n, C, H, W]`, float32 in [-1, 1] on the CPU, equal for equal latents."""
-        pieces = [images.clamp(-1.0, 1.0) for images in self._compute(self._decoder(space), z, labels)]
+        pieces = [images.clamp(-1.0, 1.0) for images in self._compute(self.network(space), z, labels)]
         return torch.cat(pieces) if pieces else torch.empty(0, self.faces.channels, self.faces.side, self.faces.side)
 
-    def _decoder(self, space: Space) -> Network:
+    def network(self, space: Space = "latent") -> Network:
+        """What draws: latents and label rows to images, as this sampler is set."""
         model = self.model
         if space == "encoding":
             return self.invertible.decode_encoding

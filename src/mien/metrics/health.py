@@ -18,7 +18,7 @@ from mien.metrics.remedies import remedy
 
 SETTLING = 2_000  # images before which what is drawn and kept is not judged: a fresh network draws one grey face
 
-DIFFERENT = 0.3  # of the number of different faces among as many real ones
+DIFFERENT = 0.2  # of the number of different faces among as many real ones
 ALIKE = 0.25  # grey levels between two faces: less than rounding
 FALLEN = 1 / 3  # of how far faces were apart at best
 COPIES = 0.03  # share of the samples

@@ -68,14 +68,14 @@ class Painter(nn.Module):
         """`[side * side, 3]`: x and y in [-scale, scale], both ends included, and the radius."""
         line = torch.linspace(-1.0, 1.0, side, dtype=torch.float64) * self.scale
         y, x = torch.meshgrid(line, line, indexing="ij")
-        return torch.stack([x, y, torch.hypot(x, y)], -1).reshape(-1, 3).to(self.last.weight)
+        return torch.stack([x, y, (x.square() + y.square()).sqrt()], -1).reshape(-1, 3).to(self.last.weight)
 
     def forward(self, z: Tensor, side: int) -> Tensor:
         # In full precision: eight bits of fraction cannot tell neighbours in a large picture apart.
         with torch.autocast(z.device.type, enabled=False):
             latent = self.from_latent(z.to(self.last.weight.dtype) * self.scale)[:, None]
             pieces = [self.paint(latent + self.from_place(places)) for places in torch.split(self.places(side), PIECE)]
-            return torch.cat(pieces, 1).transpose(1, 2).reshape(len(z), -1, side, side)
+            return torch.cat(pieces, 1).transpose(1, 2).reshape(z.shape[0], -1, side, side)
 
     def paint(self, x: Tensor) -> Tensor:
         """`[n, places, width]` -> colours `[n, places, C]` in [-1, 1]."""

@@ -82,7 +82,7 @@ class Flow(Flowing):
     def velocity(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         told = self.clock(hands(t).to(x))
         if self.labels is not None:
-            asked = torch.full((len(x), self.label_dim), torch.nan).to(x) if labels is None else labels.to(x)
+            asked = torch.full((x.shape[0], self.label_dim), torch.nan).to(x) if labels is None else labels.to(x)
             known = ~asked.isnan()
             told = told + self.labels(torch.cat([(2.0 * asked - 1.0).nan_to_num(0.0), known.to(x)], 1))
         told = F.silu(told)

@@ -1,0 +1,26 @@
+"""The model card that travels with an export: the run's own, or what the model's file says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mien._version import __version__
+from mien.report.card import OWNER, code, plain
+from mien.sampler import Sampler
+
+
+def card_of(sampler: Sampler, source: Path, name: str) -> str:
+    """Markdown. `source` is the run, checkpoint or file that the model came from."""
+    for place in (source, *source.resolve().parents[:3]):
+        if (place / "run.json").is_file() and (place / "MODEL_CARD.md").is_file():
+            return (place / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
+    header, faces = sampler.header, sampler.faces
+    data = header.get("data", {})
+    return (
+        "---\nlibrary_name: mien\ntags: [faces, image-generation]\n---\n"
+        f"# {plain(name)}\n\nA generator of faces made with mien {__version__}, preset `{code(header.get('preset', '?'))}`: "
+        f"{faces.side} by {faces.side} pixels, trained on {data.get('count', 'an unknown number of')} images "
+        f"(fingerprint `{code(data.get('fingerprint', 'unknown'))}`).\n\n"
+        "The faces are synthetic and show no real person. Do not use them as evidence of anybody, to decide about anybody, or to "
+        f"deceive.\n{OWNER}"
+    )

@@ -1,0 +1,223 @@
+"""A model as ONNX: named inputs, any batch, checked in onnxruntime before the file gets its name."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mien.core import JSON, Flowing, Invertible
+from mien.durable import replacing
+from mien.errors import MienError, Mismatch, UsageError
+from mien.priors import Normal, Uniform
+from mien.report.grid import SYNTHETIC
+from mien.sampler import Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+AGREE = 1e-4  # between PyTorch and onnxruntime, of pixels in [-1, 1]
+BATCHES = (1, 3, 8)  # that are compared
+OPSET = 20
+LATENT, LABELS, TRUNCATION, DIRECTIONS, IMAGES = "latent", "labels", "truncation", "directions", "images"
+
+
+class Drawing(nn.Module):
+    """From everything that a face can be asked for by to its picture."""
+
+    def __init__(self, sampler: Sampler, vectors: Tensor | None) -> None:
+        """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if there are any."""
+        super().__init__()
+        self.model = sampler.model
+        self.decode = sampler.network()
+        self.register_buffer("vectors", vectors)
+
+    def forward(self, latent: Tensor, truncation: Tensor, labels: Tensor | None, directions: Tensor | None) -> Tensor:
+        z = latent * truncation
+        if directions is not None and isinstance(self.vectors, Tensor):
+            z = z + (directions @ self.vectors.flatten(1)).reshape(z.shape)
+        return self.decode(z, labels).clamp(-1.0, 1.0)
+
+
+class Encoding(nn.Module):
+    """From pictures to latents."""
+
+    def __init__(self, model: Invertible) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.model.encode(images, labels)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how far it is from PyTorch."""
+
+    path: Path
+    inputs: tuple[str, ...]
+    difference: float  # the largest, over the batches that were compared
+
+
+def drawing(sampler: Sampler, path: Path) -> Exported:
+    """Write the model's generator. Raises UsageError with the reason for one that cannot be exported."""
+    model, directions = sampler.model, [d for d in known_directions(sampler).all if d.space == "latent"]
+    if isinstance(model, Flowing) and (sampler.solution or model.solution).method == "adaptive":
+        raise UsageError(
+            "This model cannot be exported.",
+            "Its solver takes as many steps as each face needs, and a graph has a fixed number.",
+            "Export it with --solver heun:12.",
+        )
+    vectors = torch.stack([d.vector for d in directions]) if directions else None
+    z = sampler.latents(range(max(BATCHES)))
+    asked: dict[str, Tensor] = {LATENT: z, TRUNCATION: torch.tensor(0.8)}
+    if model.label_dim:
+        rows = sampler.labels(range(len(z)))
+        assert rows is not None
+        asked[LABELS] = rows.nan_to_num(0.5)
+    if vectors is not None:
+        asked[DIRECTIONS] = torch.linspace(-1.0, 1.0, len(z) * len(vectors)).reshape(len(z), -1)
+    return write(
+        Drawing(sampler, vectors), asked, (LATENT, TRUNCATION, LABELS, DIRECTIONS), IMAGES, path, described(sampler)
+    )
+
+
+def encoding(sampler: Sampler, path: Path) -> Exported | None:
+    """Write the model's encoder, if it has one whose encodings are latents of its generator. Raises UsageError as `drawing`."""
+    model = sampler.model
+    if not isinstance(model, Invertible) or sampler.encoding_space != "latent":
+        return None
+    if isinstance(model, Flowing):
+        raise UsageError(
+            "This model's encoder cannot be exported.",
+            "It follows its field back in as many steps as each face needs, and a graph has a fixed number.",
+            "Encode with `mien project`.",
+        )
+    images = sampler.sample(range(max(BATCHES)))
+    asked: dict[str, Tensor] = {IMAGES: images}
+    if model.label_dim:
+        rows = sampler.labels(range(len(images)))
+        assert rows is not None
+        asked[LABELS] = rows.nan_to_num(0.5)
+    return write(Encoding(model), asked, (IMAGES, LABELS), LATENT, path, described(sampler))
+
+
+def known_directions(sampler: Sampler) -> Any:
+    """The model's directions; another model's count as none."""
+    from mien.latent.directions import Directions
+
+    try:
+        return sampler.directions
+    except Mismatch:
+        return Directions()
+
+
+def described(sampler: Sampler) -> JSON:
+    """What the file says of itself: all that is needed to draw the face of a seed."""
+    header = {name: value for name, value in sampler.header.items() if name != "label_rows"}
+    prior = {Normal: "normal", Uniform: "uniform"}.get(type(sampler.model.prior), "other")
+    names = [d.name for d in known_directions(sampler).all if d.space == "latent"]
+    latent = list(sampler.model.latent_shape)
+    return {
+        **header,
+        "sha256": sampler.model_hash,
+        "prior": prior,
+        "latent": latent,
+        "directions": names,
+        "synthetic": True,
+    }
+
+
+def write(
+    module: nn.Module, asked: dict[str, Tensor], order: Sequence[str], gives: str, path: Path, told: JSON
+) -> Exported:
+    """Write a module as ONNX and compare it with itself in onnxruntime.
+
+    Raises UsageError for one that cannot be exported, Mismatch for one that then draws otherwise.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(package) is None:
+            raise UsageError(
+                f"The package {package} is not installed.", "It is in the extra `export`.", "pip install 'mien[export]'"
+            )
+    import onnx
+
+    module.eval()
+    names = [name for name in order if name in asked]
+    given = [asked.get(name) for name in order]
+    batch = torch.export.Dim("batch", min=1, max=1 << 16)
+    shapes = tuple(None if value is None else {} if value.ndim == 0 else {0: batch} for value in given)
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                module, tuple(None if v is None else v[:2] if v.ndim else v for v in given),
+                input_names=names, output_names=[gives], dynamic_shapes=shapes, dynamo=True, opset_version=OPSET,
+                optimize=True, verbose=False,
+            )  # fmt: skip
+            assert program is not None
+            proto = program.model_proto
+    except MienError:
+        raise
+    except Exception as error:  # the exporter knows many ways to fail
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(
+            "This model cannot be exported.",
+            f"torch.onnx says: {said[0][:300]}",
+            "Serve it with `mien explore` instead.",
+        ) from error
+    onnx.helper.set_model_props(proto, {"mien": json.dumps(told, sort_keys=True), "disclaimer": SYNTHETIC})
+    proto.producer_name = "mien"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as beside:
+        beside.write_bytes(proto.SerializeToString())
+        difference = compared(module, asked, order, names, beside)
+        if not difference <= AGREE:
+            raise Mismatch(
+                "The exported model draws other faces.", f"onnxruntime differs from PyTorch by {difference:.2g}.",
+                "This is a bug of mien's or of torch.onnx: report it with the model's preset.",
+            )  # fmt: skip
+    return Exported(path, tuple(names), difference)
+
+
+@torch.inference_mode()
+def compared(
+    module: nn.Module, asked: dict[str, Tensor], order: Sequence[str], names: Sequence[str], path: Path
+) -> float:
+    """The largest difference between PyTorch and onnxruntime over several batches."""
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for count in BATCHES:
+        rows = {name: asked[name][:count] if asked[name].ndim else asked[name] for name in names}
+        expected = module(*(rows.get(name) for name in order)).numpy()
+        (found,) = session.run(None, {name: value.contiguous().numpy() for name, value in rows.items()})
+        worst = max(worst, float(np.abs(np.asarray(found) - expected).max()))
+    return worst
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporter's chatter about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

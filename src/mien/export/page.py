@@ -1,0 +1,129 @@
+"""The explorer as a folder: the same page, with a generator that runs inside the visitor's browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien import durable
+from mien._version import __version__
+from mien.core import JSON
+from mien.data import weights
+from mien.errors import MienError, StorageError, UsageError
+from mien.export import graph
+from mien.export.card import card_of
+from mien.priors import Normal, Uniform
+from mien.sampler import Sampler
+from mien.web.registry import ShownModel, abilities, directions_of
+from mien.web.static_files import page_files
+
+RUNTIME = {  # of onnxruntime-web: the name in the folder, and that of the weights file
+    "ort.wasm.min.mjs": "page-runtime",
+    "ort-wasm-simd-threaded.mjs": "page-runtime-loader",
+    "ort-wasm-simd-threaded.wasm": "page-runtime-engine",
+}
+SERVED_ONLY = ("boot.js", "server.js")
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "media-src 'self' blob:; base-uri 'none'; form-action 'none'"
+)
+LICENCES = """This folder holds, beside the model:
+
+- the page: mien, Apache-2.0
+- ort.wasm.min.mjs, ort-wasm-simd-threaded.mjs, ort-wasm-simd-threaded.wasm: onnxruntime-web, MIT, (c) Microsoft Corporation
+
+The licence of the model is its owner's to give: see MODEL_CARD.md.
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A folder that was written."""
+
+    path: Path
+    files: tuple[str, ...]
+    bytes: int
+    difference: float  # of the generator in onnxruntime from PyTorch, of pixels in [-1, 1]
+
+
+def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
+    """Write the folder `out`, whole or not at all. Raises UsageError for a model that cannot be drawn in a browser."""
+    if type(sampler.model.prior) not in (Normal, Uniform):
+        raise UsageError(
+            "This model cannot be drawn in a browser.", "Its prior is its own, and the page knows normal and uniform.",
+            "Serve it with `mien explore`.",
+        )  # fmt: skip
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty.", "A page is a folder of its own.", "Choose another --out.")
+    runtime = {file: weights.path(wanted).read_bytes() for file, wanted in RUNTIME.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    beside.mkdir()
+    try:
+        drawn = graph.drawing(sampler, beside / "model.onnx")
+        try:
+            encodes = graph.encoding(sampler, beside / "encoder.onnx") is not None
+        except UsageError:  # the page works without
+            encodes = False
+        card = card_of(sampler, source, name)
+        told = json.dumps(description(sampler, name, card, encodes), separators=(",", ":"))
+        files = {
+            **{file: content for file, content in page_files().items() if file not in SERVED_ONLY},
+            **runtime,
+            "boot.js": BOOT.encode(),
+            "index.html": index(page_files()["index.html"].decode()).encode(),
+            "model.json": told.encode(),
+            "MODEL_CARD.md": card.encode(),
+            "LICENCES.txt": LICENCES.encode(),
+        }
+        for file, content in files.items():
+            durable.write_bytes(beside / file, content)
+        if out.exists():
+            out.rmdir()
+        durable.rename(beside, out)
+    except MienError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written.", str(error), "Free space, or choose another --out.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    written = sorted(file.name for file in out.iterdir())
+    return Page(out, tuple(written), sum((out / file).stat().st_size for file in written), drawn.difference)
+
+
+def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
+    """model.json: what the model can do, and what the page needs to find a seed's latent and labels."""
+    id = sampler.model_hash[:16]
+    told = abilities(ShownModel(id, Path(name)), sampler, None)
+    return {
+        **told,
+        "name": name,
+        "encodes": encodes,
+        "inverts": False,
+        "scalable": False,
+        "neighbours": False,
+        "formats": ["apng"],
+        "directions": directions_of(sampler),
+        "label_rows": sampler.header.get("label_rows", []) if sampler.model.label_dim else [],
+        "card": card,
+        "licence": "the model's: see its card; the page: Apache-2.0; onnxruntime-web: MIT",
+        "made_by": f"mien {__version__}",
+    }
+
+
+def index(text: str) -> str:
+    """The page for a static host, which sends no policy of its own."""
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    return text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n  {policy}', 1)
+
+
+BOOT = """// The engine of an exported page: the generator runs here.
+import { browser } from "./browser.js";
+import { fault } from "./dom.js";
+import { start } from "./main.js";
+
+browser().then(start).catch(fault);
+"""

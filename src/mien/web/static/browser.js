@@ -1,0 +1,161 @@
+// @ts-check
+// The engine of an exported page: the generator runs here, in onnxruntime-web, and nothing is asked of any server.
+// @ts-ignore - the runtime's file stands beside this one in an exported page
+import * as ort from "./ort.wasm.min.mjs";
+import { along, given, latent, parse, resolve } from "./address.js";
+import { mix } from "./blake2b.js";
+import { animated, withRecipe } from "./png.js";
+import { PRIORS } from "./prior.js";
+
+/** @typedef {import("./types.js").State} State */
+/** @typedef {import("./types.js").Abilities & {label_rows: (number | null)[][], encodes: boolean}} Told */
+
+const TOGETHER = 10;  // faces drawn at a time
+
+/** @returns {Promise<import("./types.js").Engine>} */
+export async function browser() {
+  ort.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
+  ort.env.wasm.numThreads = 1;  // more would need headers that a static host rarely sends
+  const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
+  /** @param {string} file */
+  const open = async (file) => ort.InferenceSession.create(await (await fetch(file)).arrayBuffer(), options);
+  const opening = open("model.onnx");
+  /** @type {Told} */
+  const model = await (await fetch("model.json")).json();
+  const session = await opening;
+  const prior = PRIORS[model.prior], count = model.latent.reduce((a, b) => a * b, 1), { side, channels } = model;
+  /** @type {Promise<any> | null} */
+  let encoder = null;
+  /** @type {Promise<unknown>} One computation at a time. */
+  let turn = Promise.resolve();
+  /** @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  const queued = (work) => {
+    const next = turn.then(work, work);
+    turn = next.catch(() => {});
+    return next;
+  };
+  /** @type {Map<string, number>} The newest question of each drag. */
+  const newest = new Map();
+
+  const known = model.label_rows.map((row) => Float32Array.from(row, (value) => value ?? NaN));
+  const middle = Float32Array.from(model.labels, (_, at) => {
+    const values = known.map((row) => row[at]).filter((value) => !Number.isNaN(value));
+    return values.reduce((a, b) => a + b, 0) / (values.length || 1);
+  });
+
+  /** The label row of a face. @param {State} state */
+  function labelled({ at, labels }) {
+    const row = resolve(parse(at), (seed) => known[Number(mix(seed) % BigInt(known.length))], () => middle,
+      (a, b, t) => a.map((value, i) => value + t * (b[i] - value)));
+    return row.map((value, i) => labels[model.labels[i]] ?? value);
+  }
+
+  /** Pictures at some places, as RGBA. @param {State} state @param {string[]} places @returns {Promise<ImageData[]>} */
+  async function draw(state, places) {
+    const found = [];
+    for (let start = 0; start < places.length; start += TOGETHER) {
+      const some = places.slice(start, start + TOGETHER), z = new Float32Array(some.length * count);
+      some.forEach((at, n) => z.set(latent(at, prior, count), n * count));
+      /** @type {Record<string, any>} */
+      const feeds = { latent: new ort.Tensor("float32", z, [some.length, ...model.latent]), truncation: new ort.Tensor("float32", [state.truncation], []) };
+      if (model.labels.length) {
+        const rows = new Float32Array(some.length * model.labels.length);
+        some.forEach((at, n) => rows.set(labelled({ ...state, at }), n * model.labels.length));
+        feeds.labels = new ort.Tensor("float32", rows, [some.length, model.labels.length]);
+      }
+      if (model.directions.length) {
+        const amounts = model.directions.map(({ name }) => state.directions[name] ?? 0);
+        feeds.directions = new ort.Tensor("float32", Float32Array.from(some.flatMap(() => amounts)), [some.length, amounts.length]);
+      }
+      const { images } = await queued(() => session.run(feeds));
+      for (let n = 0; n < some.length; n++) found.push(picture(images.data, n));
+    }
+    return found;
+  }
+
+  /** @param {Float32Array} data in [-1, 1] @param {number} n @returns {ImageData} */
+  function picture(data, n) {
+    const made = new ImageData(side, side), plane = side * side, start = n * channels * plane;
+    for (let at = 0; at < plane; at++) {
+      for (let c = 0; c < 3; c++) made.data[4 * at + c] = Math.round((data[start + (channels === 1 ? 0 : c) * plane + at] + 1) * 127.5);
+      made.data[4 * at + 3] = 255;
+    }
+    return made;
+  }
+
+  /** @param {ImageData[]} pictures @param {number} columns @returns {Promise<Blob>} */
+  function sheetOf(pictures, columns) {
+    const canvas = new OffscreenCanvas(columns * side, Math.ceil(pictures.length / columns) * side), pen = canvas.getContext("2d");
+    pictures.forEach((image, n) => pen?.putImageData(image, (n % columns) * side, Math.floor(n / columns) * side));
+    return canvas.convertToBlob({ type: "image/png" });
+  }
+
+  /** @param {State} state @param {string} [at] */
+  const recipe = (state, at = state.at) => ({
+    model: model.sha256, preset: model.preset, synthetic: true, at, truncation: state.truncation,
+    ...(Object.keys(state.labels).length ? { labels: state.labels } : {}), ...(Object.keys(state.directions).length ? { directions: state.directions } : {}),
+  });
+
+  /** @param {Blob} blob @param {object} told */
+  const signed = async (blob, told) => new Blob([withRecipe(new Uint8Array(await blob.arrayBuffer()), told)], { type: "image/png" });
+
+  return {
+    kind: "browser",
+    overview: async () => ({ runs: [], models: [{ id: model.id, name: model.name }], trusted: false }),
+    async abilities(id) {
+      if (id !== model.id) throw new Error("This page holds another model.");
+      return model;
+    },
+    async image(state, drag) {
+      if (drag) {
+        const mine = (newest.get(drag) ?? 0) + 1;
+        newest.set(drag, mine);
+        await turn;
+        if (newest.get(drag) !== mine) return null;
+      }
+      const blob = await sheetOf(await draw(state, [state.at]), 1);
+      return drag ? blob : signed(blob, recipe(state));
+    },
+    sheet: async (state, first) => sheetOf(await draw(state, Array.from({ length: 100 }, (_, n) => String(first + n))), 10),
+    faces: async (state, places, columns) => sheetOf(await draw(state, places), columns),
+    children: async (state, first, strength) => sheetOf(await draw(state, Array.from({ length: 9 }, (_, n) => `${state.at}~${first + n}:${strength}`)), 3),
+    async walk(state, { stops, frames, fps, loop, zoom }) {
+      const pictures = await draw(state, along(stops, frames, loop)), canvas = new OffscreenCanvas(side * zoom, side * zoom), pen = canvas.getContext("2d");
+      const files = [];
+      for (const image of pictures) {
+        pen?.drawImage(await createImageBitmap(image), 0, 0, side * zoom, side * zoom);
+        files.push(new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer()));
+      }
+      return new Blob([animated(files, fps)], { type: "image/apng" });
+    },
+    project: model.encodes ? async (_, photo) => {
+      encoder ??= open("encoder.onnx");
+      const canvas = new OffscreenCanvas(side, side), pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+      pen.imageSmoothingQuality = "high";
+      pen.drawImage(await createImageBitmap(photo), 0, 0, side, side);
+      const pixels = pen.getImageData(0, 0, side, side).data, plane = side * side, values = new Float32Array(channels * plane);
+      for (let at = 0; at < plane; at++) {
+        const colours = [0, 1, 2].map((c) => pixels[4 * at + c] / 127.5 - 1);
+        if (channels === 1) values[at] = (colours[0] + colours[1] + colours[2]) / 3;
+        else colours.forEach((value, c) => { values[c * plane + at] = value; });
+      }
+      /** @type {Record<string, any>} */
+      const feeds = { images: new ort.Tensor("float32", values, [1, channels, side, side]) };
+      if (model.labels.length) feeds.labels = new ort.Tensor("float32", middle, [1, middle.length]);
+      const loaded = await encoder, { latent: z } = await queued(() => loaded.run(feeds)), at = given(Float32Array.from(z.data));
+      const [image] = await draw({ model: model.id, at, mix: null, truncation: 1, labels: {}, directions: {}, size: 0 }, [at]);
+      let error = 0;
+      for (let n = 0; n < plane; n++) for (let c = 0; c < 3; c++) error += Math.abs(image.data[4 * n + c] - pixels[4 * n + c]) / 255 / (3 * plane);
+      return { at, error, image: await address(await sheetOf([image], 1)), original: await address(await canvas.convertToBlob({ type: "image/png" })) };
+    } : undefined,
+  };
+}
+
+/** A picture inside an address. @param {Blob} blob @returns {Promise<string>} */
+function address(blob) {
+  return new Promise((done) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => done(String(reader.result)));
+    reader.readAsDataURL(blob);
+  });
+}

@@ -1,0 +1,449 @@
+"""Models taken elsewhere: ONNX that draws the same faces, a page that needs no server, a folder for the hub."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mien import hub, presets
+from mien.data import package, weights
+from mien.data.pack import Pack
+from mien.engine import Engine, mix
+from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from mien.experiment import Plan
+from mien.latent import extras
+from mien.latent.directions import Direction, Directions
+from mien.parallel import World
+from mien.report.grid import read_recipe, to_bytes
+from mien.sampler import Sampler
+from tests.conftest import tiny, write_pack
+from tests.test_cli import PRINTED, call
+from tests.test_report_browser import browser  # noqa: F401 - a fixture
+
+pytest.importorskip("onnx", reason="SKIPPED EXPORT TESTS: the extra `export` is not installed")
+ort: Any = pytest.importorskip("onnxruntime", reason="SKIPPED EXPORT TESTS: the extra `export` is not installed")
+
+
+def write_model(preset: str, folder: Path, pack: Pack) -> Path:
+    """A tiny model of a preset that has learned nothing but differs from face to face."""
+    plan = Plan(tiny(presets.PRESETS[preset]), pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    learner = plan.learner(World())
+    generator = torch.Generator().manual_seed(0)
+    for parameter in learner.served.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    file = folder / "model.safetensors"
+    file.write_bytes(learner.snapshot(plan.header).model)
+    return file
+
+
+def run_graph(path: Path, **inputs: Tensor) -> Any:
+    """What onnxruntime makes of a file."""
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {name: value.contiguous().numpy() for name, value in inputs.items()})[0]
+
+
+def steer(model: Path) -> None:
+    """Give a model two directions."""
+    sampler = Sampler.load(model, device="cpu")
+    generator = torch.Generator().manual_seed(1)
+    found = Directions(
+        tuple(
+            Direction(name, torch.randn(sampler.model.latent_shape, generator=generator), "latent", {"found": "labels"})
+            for name in ("Smiling", "Age")
+        )
+    )
+    assert sampler.home is not None
+    extras.write(
+        sampler.home, "directions", "directions", sampler.model_hash, found.tensors(), "again", directions=found.told()
+    )
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("preset", ["quick", "vae", "dcgan-2015", "cppn-2016", "began-zhao"])
+def test_a_graph_draws_the_faces_of_pytorch(tmp_path: Path, blob_pack: Pack, preset: str) -> None:
+    check_graph(tmp_path, blob_pack, preset)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "preset", sorted(set(presets.PRESETS) - {"quick", "vae", "dcgan-2015", "cppn-2016", "began-zhao"})
+)
+def test_every_other_preset_does_too(tmp_path: Path, blob_pack: Pack, preset: str) -> None:
+    check_graph(tmp_path, blob_pack, preset)
+
+
+def check_graph(tmp_path: Path, pack: Pack, preset: str) -> None:
+    """Export a preset through the command line, and compare faces of seeds, in batches that the exporter never saw."""
+    model = write_model(preset, tmp_path, pack)
+    out = tmp_path / "faces.onnx"
+    flags = ("--solver", "heun:2") if preset == "flow" else ()
+    said = call("export", model, "--to", "onnx", "-o", out, *flags, "--json")
+    assert said.code == 0, said.err
+    files = json.loads(said.out)["files"]
+    assert all(file["difference"] <= 1e-4 for file in files)
+    sampler = Sampler.load(model, device="cpu").by(*flags[1:], None) if flags else Sampler.load(model, device="cpu")
+    z = sampler.latents(range(5))
+    labels = {} if not sampler.model.label_dim else {"labels": sampler.labels(range(5))}
+    images = run_graph(out, latent=z, truncation=torch.tensor(1.0), **labels)  # type: ignore[arg-type]
+    assert np.abs(images - sampler.sample(range(5)).numpy()).max() <= 1e-4
+    if len(files) == 2:
+        faces = sampler.sample(range(3))
+        found = run_graph(tmp_path / "faces-encoder.onnx", images=faces)
+        assert np.abs(found - sampler.encode(faces).numpy()).max() <= 1e-4
+
+
+def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "p.pack", labels=("Hat", "Glasses"))
+    model = write_model("quick", tmp_path, pack)
+    steer(model)
+    sampler = Sampler.load(model, device="cpu")
+    assert call("export", model, "--to", "onnx", "-o", tmp_path / "a.onnx").code == 0
+    z, amounts = sampler.latents(range(4)), torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.5, 0.5]])
+    images = run_graph(tmp_path / "a.onnx", latent=z, truncation=torch.tensor(0.7), directions=amounts)
+    for row, (smiling, age) in enumerate(amounts.tolist()):
+        moved = sampler.edit(z[row : row + 1] * 0.7, {"Smiling": smiling, "Age": age})
+        assert np.abs(images[row] - sampler.decode(moved)[0].numpy()).max() <= 1e-4
+    import onnx
+
+    told = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "a.onnx")).metadata_props}
+    header = json.loads(told["mien"])
+    assert header["directions"] == ["Smiling", "Age"] and header["sha256"] == sampler.model_hash
+    assert header["prior"] == "normal" and "Synthetic" in told["disclaimer"]
+
+
+def test_what_cannot_be_exported_says_why(tmp_path: Path, blob_pack: Pack) -> None:
+    model = write_model("flow", tmp_path, blob_pack)
+    said = call("export", model, "--to", "onnx", "-o", tmp_path / "a.onnx", "--solver", "adaptive")
+    assert said.code == 2 and PRINTED.search(said.err) and "steps as each face needs" in said.err
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_a_graph_that_differs_is_never_kept(tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien.export import graph
+
+    model = write_model("dcgan-2015", tmp_path, blob_pack)
+    monkeypatch.setattr(graph, "compared", lambda *_: float("nan"))
+    with pytest.raises(Mismatch, match="other faces"):
+        graph.drawing(Sampler.load(model, device="cpu"), tmp_path / "a.onnx")
+    assert [path.name for path in tmp_path.glob("*.onnx")] == [] and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("--to onnx -o faces.txt", 2),
+        ("--to web --push a/b", 2),
+        ("--to hub --push nowhere", 2),
+        ("--to zip", 2),
+        ("", 2),
+        ("--to onnx --size 64", 2),
+        ("--to onnx --solver euler:2", 2),
+    ],
+)
+def test_mistakes_of_export(
+    tmp_path: Path, blob_pack: Pack, line: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = call("export", write_model("dcgan-2015", tmp_path, blob_pack), *line.split())
+    assert said.code == code and PRINTED.fullmatch(said.err), said.err
+
+
+# The runtime of the page, from a registry of this machine
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An npm registry that offers one package, and an npm that is set up for it."""
+    if shutil.which("npm") is None:
+        pytest.skip("SKIPPED REGISTRY TESTS: no npm on this machine")
+    archive = tmp_path / "onnxruntime-web-1.30.0.tgz"
+    with tarfile.open(archive, "w:gz") as opened:
+        for name, content in (
+            ("package.json", b'{"name": "onnxruntime-web", "version": "1.30.0"}'),
+            ("dist/a.mjs", b"export {};"),
+        ):
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(content)
+            opened.addfile(entry, io.BytesIO(content))
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            own = f"http://{self.headers['Host']}"
+            shasum = hashlib.sha1(archive.read_bytes()).hexdigest()
+            dist = {"tarball": f"{own}/{archive.name}", "shasum": shasum}
+            version = {"name": "onnxruntime-web", "version": "1.30.0", "dist": dist}
+            told = {"name": "onnxruntime-web", "dist-tags": {"latest": "1.30.0"}, "versions": {"1.30.0": version}}
+            content = archive.read_bytes() if self.path.endswith(".tgz") else json.dumps(told).encode()
+            self.send_response(200 if "onnxruntime-web" in self.path else 404)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("npm_config_registry", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm-cache"))
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
+    yield archive
+    server.shutdown()
+
+
+def test_the_runtime_comes_from_the_registry_that_npm_is_set_up_for(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"export {};"
+    entry = weights.Weights(
+        purpose="a test", package="onnxruntime-web", archive=registry.name, member="package/dist/a.mjs",
+        size=len(content), sha256=hashlib.sha256(content).hexdigest(), licence="none",
+    )  # fmt: skip
+    monkeypatch.setitem(weights.WEIGHTS, "page-runtime", entry)
+    for name in ("page-runtime-loader", "page-runtime-engine"):
+        monkeypatch.delitem(weights.WEIGHTS, name)
+    assert weights.path("page-runtime").read_bytes() == content
+    monkeypatch.setenv("PATH", "")
+    assert weights.path("page-runtime").read_bytes() == content, "the second time needs no registry"
+    with pytest.raises(DataError, match="downloaded"):
+        package.download("onnxruntime-web", registry.name, tmp_path)
+
+
+def test_a_package_with_another_file_is_refused(registry: Path) -> None:
+    with pytest.raises(Untrusted):
+        weights.path("page-runtime")
+    assert not list(Path(os.environ["MIEN_CACHE"]).rglob("*.mjs"))
+
+
+def test_a_registry_that_has_nothing_says_so(registry: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="downloaded"):
+        package.download("nothing", "nothing-1.0.0.tgz", tmp_path)
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def runtime() -> None:
+    """onnxruntime-web, as the cache or the registry has it."""
+    try:
+        for name in ("page-runtime", "page-runtime-loader", "page-runtime-engine"):
+            weights.path(name)
+    except DataError as error:
+        pytest.skip(f"SKIPPED PAGE TESTS: {error.why}")
+
+
+@pytest.fixture(scope="module", params=["vae", "vaegan-torch-2015"])
+def page_of(
+    request: pytest.FixtureRequest, runtime: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Sampler, Path]]:
+    """An exported page on a static host in a folder of its own, its model, and its folder."""
+    root = tmp_path_factory.mktemp("site")
+    model = write_model(request.param, root, write_pack(root / "p.pack"))
+    steer(model)
+    assert call("export", model, "--to", "web", "-o", root / "deep" / "faces").code == 0
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    handler = functools.partial(Quiet, directory=str(root))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield (
+        f"http://127.0.0.1:{server.server_port}/deep/faces/",
+        Sampler.load(model, device="cpu"),
+        root / "deep" / "faces",
+    )
+    server.shutdown()
+
+
+@pytest.fixture
+def page(browser: Any, page_of: tuple[str, Sampler, Path]) -> Iterator[Any]:  # noqa: F811
+    """The exported page, open; nothing may be asked of another origin, and nothing may be said."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
+    )
+    found = context.new_page()
+    asked: list[str] = []
+    said: list[str] = []
+    found.on("request", lambda request: asked.append(request.url))
+    found.on("console", lambda message: said.append(message.text))
+    found.on("pageerror", lambda error: said.append(str(error)))
+    found.goto(f"{page_of[0]}#at=42")
+    found.wait_for_selector("#face[data-at]")
+    yield found
+    context.close()
+    assert not said, said
+    assert not [url for url in asked if not url.startswith((page_of[0], "blob:", "data:"))], asked
+
+
+def saved(page: Any, file: Path) -> Any:
+    """The picture that the page gives away."""
+    page.locator("body").click(position={"x": 5, "y": 5})
+    with page.expect_download() as waited:
+        page.keyboard.press("s")
+    waited.value.save_as(file)
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_the_page_draws_the_faces_of_pytorch(page: Any, page_of: tuple[str, Sampler, Path], tmp_path: Path) -> None:
+    from mien.address import parse
+
+    sampler = page_of[1]
+    for at, hash in (("42", ""), ("9007199254740991", ""), ("7,0.25,0.5~9:0.3", "&t=0.7&direction=Smiling:1.5")):
+        page.goto(f"{page_of[0]}#at={at}{hash}")
+        page.reload()
+        page.wait_for_selector(f'#face[data-at="{at}"][aria-busy="false"]')
+        found = saved(page, tmp_path / "face.png")
+        z, rows = sampler.place(parse(at), None, 0.7 if hash else 1.0, {"Smiling": 1.5} if hash else {})
+        assert np.abs(found - to_bytes(sampler.decode(z, rows))[0].numpy()).max() <= 2, at
+        recipe = read_recipe(tmp_path / "face.png")
+        assert recipe["at"] == at and recipe["model"] == sampler.model_hash and recipe["synthetic"] is True
+
+
+def test_the_page_offers_what_it_can_and_no_more(page: Any) -> None:
+    assert page.is_visible("#pad-card") and page.is_visible("#tab-photo")
+    assert page.is_hidden("#tab-training") and page.is_hidden("#tab-near")
+    assert page.locator("fieldset .slider").count() == 2
+    page.click("#tab-about")
+    text = page.inner_text("#panel-about")
+    assert "synthetic" in text and "onnxruntime-web: MIT" in text
+    assert "nothing leaves it" in page.inner_text("footer")
+
+
+def test_the_page_breeds_films_and_encodes_by_itself(page: Any, tmp_path: Path) -> None:
+    page.locator("#litter .thumb").nth(8).wait_for()
+    page.locator("#litter .thumb").nth(4).click()
+    page.wait_for_selector('#face[data-at^="42~"]')
+    page.click("#tab-sheet")
+    page.locator("#sheet .thumb").nth(99).wait_for()
+    page.click("#tab-walk")
+    page.click("#walk-fill")
+    page.fill("#frames", "8")
+    with page.expect_download() as waited:
+        page.click("#export")
+    waited.value.save_as(tmp_path / "walk.png")
+    with Image.open(tmp_path / "walk.png") as image:
+        assert image.n_frames == 8 and image.size == (64, 64)  # type: ignore[attr-defined]
+    Image.new("RGB", (40, 40), (200, 150, 120)).save(tmp_path / "me.png")
+    page.click("#tab-photo")
+    page.set_input_files("#photo-file", tmp_path / "me.png")
+    page.wait_for_selector('#face[data-at^="@"]')
+
+
+def test_the_folder_is_whole(page_of: tuple[str, Sampler, Path]) -> None:
+    folder = page_of[2]
+    index = (folder / "index.html").read_text(encoding="utf-8")
+    for name in re.findall(r'(?:href|src)="([\w.-]+\.\w+)"', index):
+        assert (folder / name).is_file(), name
+    text = " ".join(
+        path.read_text(encoding="utf-8") for path in folder.iterdir() if path.suffix in (".js", ".html", ".css")
+    )
+    assert re.findall(r"https?://(?!www\.w3\.org)", text) == []
+    assert "MIT" in (folder / "LICENCES.txt").read_text() and (folder / "MODEL_CARD.md").is_file()
+    assert "wasm-unsafe-eval" in index and "default-src 'none'" in index
+
+
+def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path, blob_pack: Pack) -> None:
+    model = write_model("dcgan-2015", tmp_path, blob_pack)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "mine.txt").write_text("mine")
+    for target in ("web", "hub"):
+        said = call("export", model, "--to", target, "-o", tmp_path / "site")
+        assert said.code == 2 and "not empty" in said.err
+    assert [path.name for path in (tmp_path / "site").iterdir()] == ["mine.txt"]
+
+
+def test_the_row_of_labels_of_a_seed(tmp_path: Path) -> None:
+    from tests.test_philox_js import SEEDS, run
+
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("SKIPPED PAGE ARITHMETIC: no node on this machine")
+    body = f"console.log(JSON.stringify({SEEDS}.map((s) => String(m.mix(s)))))"
+    assert [int(text) for text in run(node, "blake2b.js", body, tmp_path)] == [mix(seed) for seed in SEEDS]
+
+
+# The hub
+
+
+def test_a_folder_for_the_hub_draws_the_same_faces(tmp_path: Path, blob_pack: Pack) -> None:
+    model = write_model("quick", tmp_path, blob_pack)
+    steer(model)
+    said = call("export", model, "--to", "hub", "-o", tmp_path / "folder", "--json")
+    assert said.code == 0, said.err
+    folder = tmp_path / "folder"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["library_name"] == "mien" and config["preset"] == "quick"
+    assert (folder / "README.md").read_text().startswith("---\nlibrary_name: mien")
+    loaded = Sampler.load(folder, device="cpu")
+    assert torch.equal(loaded.sample([42]), Sampler.load(model, device="cpu").sample([42]))
+    assert list(loaded.directions) == ["Smiling", "Age"]
+
+
+@pytest.fixture
+def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """huggingface_hub with a folder in place of the network."""
+    import types
+
+    done: dict[str, Any] = {}
+
+    class HfApi:
+        def create_repo(self, name: str, exist_ok: bool) -> str:
+            done["made"] = name
+            return f"hub/{name}"
+
+        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> None:
+            shutil.copytree(folder_path, tmp_path / "remote" / repo_id)
+
+    def snapshot_download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        done["revision"] = revision
+        if not (tmp_path / "remote" / name).is_dir():
+            raise OSError("404: there is no such repository\nmore")
+        return str(tmp_path / "remote" / name)
+
+    module = types.ModuleType("huggingface_hub")
+    vars(module).update(HfApi=HfApi, snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    return done
+
+
+def test_pushed_and_loaded_again(fake_hub: dict[str, Any], tmp_path: Path, blob_pack: Pack) -> None:
+    model = write_model("dcgan-2015", tmp_path, blob_pack)
+    said = call("export", model, "--to", "hub", "-o", tmp_path / "folder", "--push", "me/faces", "--json")
+    assert said.code == 0 and json.loads(said.out)["pushed"] == "hub/me/faces" and fake_hub["made"] == "me/faces"
+    loaded = Sampler.load("hf://me/faces@main", device="cpu")
+    assert torch.equal(loaded.sample([3]), Sampler.load(model, device="cpu").sample([3]))
+    assert fake_hub["revision"] == "main"
+    with pytest.raises(DataError, match="could not be downloaded"):
+        Sampler.load("hf://me/nothing")
+    for wrong in ("hf://me", "hf://", "hf://a/b/c"):
+        with pytest.raises(UsageError, match="no repository"):
+            hub.fetch(wrong)
+
+
+def test_without_the_extra_the_hub_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UsageError, match="not installed"):
+        hub.fetch("hf://me/faces")
