@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,27 @@ def centred(features: Features) -> tuple[Array, Array]:
     return mean, (x - mean) / np.sqrt(max(len(x) - 1, 1))
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A set of features as the Fréchet distance sees it."""
+
+    mean: Array  # [d]
+    root: Array  # [min(n, d), d]; its product with itself is the covariance
+    trace: float  # of the covariance
+
+    @staticmethod
+    def of(features: Features) -> Spread:
+        mean, x = centred(features)
+        root = x if len(x) <= x.shape[1] else np.linalg.qr(x, mode="r")
+        return Spread(mean, root, float((x**2).sum()))
+
+    def distance(self, other: Spread) -> float:
+        """The Fréchet distance alone, without what an interval needs: a third of the time of `frechet`."""
+        shift = self.mean - other.mean
+        singular = np.linalg.svd(self.root @ other.root.T, compute_uv=False)
+        return float(shift @ shift + self.trace + other.trace - 2.0 * singular.sum())
+
+
 def frechet(real: Features, fake: Features) -> Estimate:
     """The Fréchet distance of two Gaussians, |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (arXiv 1706.08500, eq. 6).
 
@@ -30,12 +52,11 @@ def frechet(real: Features, fake: Features) -> Estimate:
     held fixed.
     """
     mean, x = centred(fake)
-    reference_mean, y = centred(real)
+    reference = Spread.of(real)
     rotation, short = (None, x) if len(x) <= x.shape[1] else np.linalg.qr(x)
-    short_reference = y if len(y) <= y.shape[1] else np.linalg.qr(y)[1]
-    left, singular, _ = np.linalg.svd(short @ short_reference.T, full_matrices=False)
-    shift = mean - reference_mean
-    value = shift @ shift + (x**2).sum() + (y**2).sum() - 2.0 * singular.sum()
+    left, singular, _ = np.linalg.svd(short @ reference.root.T, full_matrices=False)
+    shift = mean - reference.mean
+    value = shift @ shift + (x**2).sum() + reference.trace - 2.0 * singular.sum()
     # The derivative by C1 is I - A, A the optimal map between the Gaussians; here x'Ax needs no inverse.
     across = left if rotation is None else rotation @ left
     mapped = (across**2) @ singular
@@ -52,10 +73,10 @@ def frechet_at_infinity(real: Features, fake: Features, seed: int = 0) -> float 
     """
     if len(fake) < 8:
         return None
-    order = np.random.default_rng(seed).permutation(len(fake))
+    order, reference = np.random.default_rng(seed).permutation(len(fake)), Spread.of(real)
 
     def mean_of_parts(parts: int) -> float:
-        return float(np.mean([frechet(real, fake[piece]).value for piece in np.array_split(order, parts)]))
+        return float(np.mean([reference.distance(Spread.of(fake[piece])) for piece in np.array_split(order, parts)]))
 
     return max((8.0 * mean_of_parts(1) - 6.0 * mean_of_parts(2) + mean_of_parts(4)) / 3.0, 0.0)
 
