@@ -33,7 +33,7 @@ class Spread:
     @staticmethod
     def of(features: Features) -> Spread:
         mean, x = centred(features)
-        root = x if len(x) <= x.shape[1] else np.linalg.qr(x, mode="r")
+        root: Array = x if len(x) <= x.shape[1] else np.asarray(np.linalg.qr(x, mode="r"))
         return Spread(mean, root, float((x**2).sum()))
 
     def distance(self, other: Spread) -> float:
