@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "presets": {"augment", "core", "models", "recipes", "run"},
     "experiment": ALL_BUT_TOP
     - {"address", "answer", "baseline", "foreign", "hub", "latent", "models", "nn", "recipes"},
-    "foreign": {"core", "models"},
+    "foreign": {"core", "models", "presets", "run"},
     "latent": {"checkpoint", "core", "priors"},
     "baseline": {"checkpoint", "core", "data", "directory", "models", "run"},
     "trainer": {"checkpoint", "control", "core", "directory", "engine", "learner", "parallel", "run"},

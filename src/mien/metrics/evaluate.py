@@ -11,6 +11,7 @@ import numpy as np
 
 from mien.errors import DataError, UsageError, did_you_mean
 from mien.metrics import perception
+from mien.metrics.conditions import conditions
 from mien.metrics.distances import frechet, frechet_at_infinity, kernel_distance, kernel_distance_of_subsets
 from mien.metrics.features import Extractor, Features, InceptionFeatures, PixelFeatures
 from mien.metrics.identity import IdentityFeatures
@@ -142,6 +143,7 @@ METRICS: Mapping[str, Callable[[Judged], Iterator[Score]]] = {
     "diversity": perception.diversity,
     "reconstruction": perception.reconstruction,
     "ppl": perception.path_length,
+    "conditions": conditions,
 }
 
 

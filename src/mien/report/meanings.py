@@ -50,6 +50,15 @@ METRICS = {
     "reconstruction_lpips": Meaning(
         "Reconstruction, LPIPS", "lower", "How different a face looks after encoding and decoding it again."
     ),
+    "classifier": Meaning(
+        "Classifier", "higher", "How often the network that judges wishes is right on real faces that it has not seen."
+    ),
+    "conditions": Meaning(
+        "Wishes met",
+        "higher",
+        "How often faces show what they were asked to show, and do not when asked not to; 0.5 is chance.",
+    ),
+    "condition": Meaning("Wish met", "higher", "The same for one label."),
     "ppl": Meaning("Path length (PPL)", "lower", "How abruptly a face changes along a walk between two seeds."),
 }
 

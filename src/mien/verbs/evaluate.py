@@ -18,6 +18,7 @@ from mien.checkpoint import find_model
 from mien.engine import Engine
 from mien.errors import StorageError, UsageError
 from mien.latent.densities import Kind
+from mien.metrics.conditions import leaks
 from mien.metrics.evaluate import DEFAULT, Legacy, inception, load_extractor, measure, words_of
 from mien.metrics.judged import Judged
 from mien.metrics.scores import Score
@@ -54,6 +55,7 @@ def evaluate(
         mien evaluate RUN
         mien evaluate VAE --latents fitted
         mien evaluate RUN --data faces.pack --metrics fid,kid --samples 5000
+        mien evaluate CGAN --metrics conditions
         mien evaluate --real photos/ --fake made-by-anything/
         mien evaluate --real a/ --fake b/ --legacy pytorch-fid --metrics fid
         torchrun --nproc-per-node 4 -m mien evaluate RUN
@@ -69,7 +71,7 @@ def evaluate(
     fake
         A folder, ZIP or pack of images to judge.
     metrics
-        Of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl.
+        Of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl, conditions.
     samples
         How many faces are drawn: seeds 0 to N-1; as many as there are real images by default, at most 10,000.
     split
@@ -121,7 +123,7 @@ def evaluate(
     for warning in judged.warnings:
         print(f"mien: {warning}", file=sys.stderr)
     found = {"scores": [score.json() for score in scores], "warnings": judged.warnings, "files": files}
-    return Answer("\n".join([*table(scores), *files]), found)
+    return Answer("\n".join([*table(scores), *leaks(scores), *files]), found)
 
 
 def eval_folder(model: Path) -> Path | None:

@@ -15,9 +15,11 @@ from mien.checkpoint import pack_tensors
 from mien.durable import replacing, write_bytes
 from mien.errors import Mismatch, Untrusted, UsageError, did_you_mean
 from mien.foreign import weights, zhao
+from mien.foreign.homogan import homogan_config
 from mien.foreign.weights import Weights
 from mien.foreign.zhao import Converted
-from mien.run import to_json
+from mien.presets import PRESETS
+from mien.run import knobs, to_json
 
 #: Whose weights are known, and what tells them by names and shapes. A new kind of weights is a row.
 MODELS: Mapping[str, Callable[[Mapping[str, Tensor]], Converted | None]] = {"began-zhao": zhao.convert}
@@ -39,11 +41,12 @@ def import_(
         mien import G.pth
         mien import G.pth -o zhao.safetensors
         mien import G.pth --critic D.pth --out zhao/
+        mien import config.json            # homogan's configuration, as commands
 
     Parameters
     ----------
     file
-        The weights.
+        The weights; or a configuration of homogan's, which becomes the commands that prepare its data and train it.
     critic
         A second file, for a model whose other half lies apart: with its critic a BEGAN can encode too.
     preset
@@ -116,8 +119,25 @@ def import_weights(file: Path, critic: Path | None, preset: str | None, out: Pat
     return Answer(text, data)
 
 
+def import_configuration(file: Path, critic: Path | None, preset: str | None, out: Path | None) -> Answer:
+    """homogan's configuration as the commands that do the same, and what became of every key."""
+    if critic or preset or out:
+        raise UsageError(
+            "A configuration becomes commands.", "It has no critic, and nothing is written.", "Name it alone."
+        )
+    run, remarks = homogan_config(file)
+    before = {knob.name: knob.value for knob in knobs(PRESETS[run.preset])}
+    flags = [f"--{k.name.replace('_', '-')} {k.value}" for k in knobs(run) if before[k.name] != k.value]
+    train = " ".join([f"mien train {run.preset} --data homogan.pack", *flags])
+    lines = [*run.prepare, train, "", *remarks]
+    return Answer("\n".join(lines), {"run": to_json(run), "commands": [*run.prepare, train], "remarks": remarks})
+
+
 #: What reads a file, by its name; the first pattern that fits. A new kind of file is a function and a row.
-FILES: Sequence[tuple[str, Callable[[Path, Path | None, str | None, Path | None], Answer]]] = (("*", import_weights),)
+FILES: Sequence[tuple[str, Callable[[Path, Path | None, str | None, Path | None], Answer]]] = (
+    ("*.json", import_configuration),
+    ("*", import_weights),
+)
 
 
 def recognise(file: Path, found: Weights, tensors: Mapping[str, Tensor], known: Sequence[str]) -> tuple[str, Converted]:

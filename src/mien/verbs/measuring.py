@@ -23,7 +23,12 @@ from mien.verbs.evaluate import Listener, save
 OF_THE_MODEL = ("model_sha256", "latents", "reference", "legacy")
 OF_THE_EYE = (*OF_THE_MODEL, "extractor", "extractor_sha256", "resizer", "precision", "samples")
 #: The first score of the metrics that give several or call them otherwise.
-FIRST = {"prdc": "precision", "identity": "memorisation_identity", "reconstruction": "reconstruction_l1"}
+FIRST = {
+    "prdc": "precision",
+    "identity": "memorisation_identity",
+    "reconstruction": "reconstruction_l1",
+    "conditions": "classifier",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
