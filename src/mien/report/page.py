@@ -85,7 +85,10 @@ def report(record: Record, compressed: Compressed) -> str:
         tag(
             "footer",
             f"Made by mien {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. "
-            "The faces are synthetic. This page is one file and makes no request.",
+            "The faces are synthetic, except the real ones above their reconstructions. "
+            if record.reconstructions
+            else "The faces are synthetic. ",
+            "This page is one file and makes no request.",
             class_="page-foot",
         ),
     )
