@@ -252,3 +252,26 @@ def test_tiles_are_called_by_what_they_are_asked_for(tmp_path: Path) -> None:
     assert rows is not None
     assert [("Hat" in words, "Smile" in words) for words in called] == [(bool(a), bool(b)) for a, b in rows.tolist()]
     assert titles(Plan(tiny(presets.PRESETS["quick"]), pack, engine, None, "p")) is None
+
+
+def test_an_autoencoder_in_a_game_is_told_too() -> None:
+    """The recipe of VAE/GAN hands labels to whatever model can be told."""
+    from mien.models.dcgan import DCGANDiscriminatorConfig
+
+    run = tiny(presets.PRESETS["vaegan-torch-2015"])
+    run = dataclasses.replace(run, model=tiny(presets.PRESETS["vae"]).model, conditional=True)
+    run = turn(run, {"recipe.critic": DCGANDiscriminatorConfig(width=4)})
+    learner = learner_of(run)
+    seen: list[Tensor | None] = []
+    decode = learner.recipe.model.decode
+    learner.recipe.model.decode = lambda z, labels=None: (seen.append(labels), decode(z, labels))[1]  # type: ignore
+    stats = learner.step(source())
+    assert all(torch.isfinite(value) for value in stats.values())
+    assert len(seen) == 2 and all(labels is not None and labels.shape == (8, 3) for labels in seen)
+
+
+def test_a_generator_that_cannot_be_told_says_so(mien: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    write_pack(tmp_path / "p.pack", labels=("Hat",))
+    small = ["--model.width", "4", "--model.latent", "8", "--model.encoder-width", "4", "--images", "8", "--batch", "8"]
+    said = mien("train", "vae-torch-2015", "--data", "p.pack", "--conditional", "--model.hidden", "16", *small).stderr
+    assert "is not told labels" in said and "the label Hat has" in said

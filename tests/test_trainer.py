@@ -197,6 +197,14 @@ def test_rollback_goes_back_slows_down_and_goes_on(tmp_path: Path, capsys: pytes
     assert "back to 16, rates times 0.5, retry 1" in lines[0] and "back to 16, rates times 0.25, retry 2" in lines[1]
 
 
+@pytest.mark.parametrize("keep", [1, 4])
+def test_as_many_checkpoints_stay_as_asked(keep: int, tmp_path: Path) -> None:
+    train, arguments, _, home = start(tmp_path, {}, keep=keep)
+    train(*arguments)
+    stay = sorted(int(path.name) for path in home.checkpoints.iterdir() if path.name.isdigit())
+    assert stay == [16, 32, 48, 64, 80][-keep:]
+
+
 def test_rollback_before_the_first_checkpoint(tmp_path: Path) -> None:
     train, arguments, learner, _ = start(tmp_path, {8: 1})
     train(*arguments)

@@ -63,10 +63,11 @@ class AutoencodingBeyondPixels(Recipe):
 
     def step(self, batches: Iterator[Batch]) -> Iterator[tuple[Update, ...]]:
         c = self.config
-        images = next(batches).images
-        posterior = self.model.posterior(images)
-        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)).to(images.dtype))
-        inventions = self.model.decode(self.latents(len(images)))
+        batch = next(batches)
+        images, labels = batch.images, self.labels_of(batch)
+        posterior = self.model.posterior(images, labels)
+        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
+        inventions = self.model.decode(self.latents(len(images)), labels)
 
         # A critic that normalises its batch sees reals, copies and inventions apart.
         real_logits, wanted = self.look(images)
