@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -57,6 +61,9 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # 
         models = {run["preset"]: run["checkpoints"][0]["model"] for run in served.json("/api/models")["runs"]}
         page.goto(f"{served.own}/#{hash or f'm={models[preset]}&at=42'}")
         page.wait_for_selector("#face[data-at]")
+        page.keyboard.press("p")  # square pixels: smooth ones differ between a browser's two ways of painting a canvas
+        page.wait_for_timeout(100)
+        page.wait_for_selector('#face[aria-busy="false"]')
         return page
 
     yield opened
@@ -70,7 +77,7 @@ def until(page: Any, condition: str) -> None:
     """Wait for an expression to become true. Playwright's own way would need `unsafe-eval`, which the page forbids."""
     started = time.monotonic()
     while not page.evaluate(condition):
-        assert time.monotonic() - started < 30, condition
+        assert time.monotonic() - started < 90, condition
         page.wait_for_timeout(40)
 
 
@@ -371,3 +378,62 @@ def test_the_token_leaves_the_address_bar(browser: Any, served: Served) -> None:
     page.click("#tab-training")
     page.wait_for_selector("#run-buttons:not([hidden])")
     context.close()
+
+
+@pytest.mark.slow
+def test_a_training_run_is_watched_through_restarts_of_either_side(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+    """A real run in a process of its own: watched, killed, resumed, while the server too is stopped and comes back."""
+    pack = write_pack(tmp_path / "blobs.pack")
+    out = tmp_path / "runs" / "00000-live"
+    words = ["train", "quick", "--data", pack.path, "--images", "100000000", "--batch", "8", "--save-every", "800"]
+    words += ["--sample-every", "800", "--log-every", "80", "--threads", "1", "--out", out]
+    words += ["--model.width", "4", "--recipe.critic.width", "4"]
+
+    def train() -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "mien", *map(str, words)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def seen() -> int:
+        return int(re.sub(r"\D", "", page.inner_text("#run-facts").split("images seen")[0]) or 0)
+
+    child = train()
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    try:
+        started = time.monotonic()
+        while not list(out.glob("checkpoints/0*")):
+            assert child.poll() is None and time.monotonic() - started < 120
+            time.sleep(0.2)
+        with serving([tmp_path / "runs"]) as first:
+            port = first.port
+            page.goto(f"{first.own}/#token={TOKEN}")
+            page.wait_for_selector("#face[data-at]", timeout=90_000)
+            page.click("#tab-training")
+            page.wait_for_selector("#live:not([hidden])")
+            page.wait_for_selector("#run-buttons:not([hidden])")
+            before = seen()
+            started = time.monotonic()
+            while seen() <= before:
+                assert time.monotonic() - started < 60
+                page.wait_for_timeout(200)
+            child.kill()
+            child.wait()
+            until(page, "document.getElementById('run-state').textContent.startsWith('stopped')")
+            child = train()
+            until(page, "document.getElementById('run-state').textContent.startsWith('running')")
+        until(page, "document.getElementById('live').textContent === 'Reconnecting…'")
+        with serving([tmp_path / "runs"], port=port) as second:
+            until(page, "document.getElementById('live').textContent.startsWith('Training')")
+            page.click("#run-pause")
+            until(page, "document.getElementById('run-state').textContent.startsWith('paused')")
+            page.click("#run-resume")
+            until(page, "document.getElementById('run-state').textContent.startsWith('running')")
+            page.click("#run-stop")
+            until(page, "document.getElementById('run-state').textContent.startsWith('preempted')")
+            assert second.json("/api/models")["runs"][0]["state"] == "preempted"
+        assert child.wait(30) == 75
+    finally:
+        context.close()
+        child.kill()
+        child.wait()

@@ -76,11 +76,11 @@ class Served:
 
 
 @contextmanager
-def serving(paths: Sequence[Path], host: str = "127.0.0.1") -> Iterator[Served]:
+def serving(paths: Sequence[Path], host: str = "127.0.0.1", port: int = 0) -> Iterator[Served]:
     """An explorer of some runs or files, while the block runs."""
     registry = Registry(paths, device="cpu")
     registry.refresh()
-    listener = bind("127.0.0.1", 0)
+    listener = bind("127.0.0.1", port)
     port = listener.getsockname()[1]
     ready = threading.Event()
     kept: list[Any] = []

@@ -10,7 +10,7 @@ import { PRIORS } from "./prior.js";
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").Abilities & {label_rows: (number | null)[][], encodes: boolean}} Told */
 
-const TOGETHER = 10;  // faces drawn at a time
+const TOGETHER = 5;  // faces drawn at a time: a single one waits no longer
 
 /** @returns {Promise<import("./types.js").Engine>} */
 export async function browser() {

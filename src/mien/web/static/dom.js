@@ -89,12 +89,26 @@ export function download(blob, name) {
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** Draw a picture into a canvas, at the canvas's own size. @param {HTMLCanvasElement} canvas @param {CanvasImageSource & {width: number, height: number}} image @param {[number, number, number, number]} [part] */
-export function paint(canvas, image, part = [0, 0, image.width, image.height]) {
+/** A picture twice as large, softly. @param {CanvasImageSource} image @param {number} width @param {number} height */
+function doubled(image, width, height) {
+  const canvas = new OffscreenCanvas(width * 2, height * 2), pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas;
+}
+
+/**
+ * Draw a picture, or a part of it, into a canvas at the canvas's own size. Enlarging by doubling leaves no lattice of the pixels.
+ * @param {HTMLCanvasElement} canvas @param {CanvasImageSource & {width: number, height: number}} image @param {[number, number, number, number]} [part]
+ */
+export function paint(canvas, image, part) {
   const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  /** @type {CanvasImageSource & {width: number, height: number}} */
+  let shown = image;
   pen.imageSmoothingEnabled = !document.documentElement.classList.contains("pixels");
   pen.imageSmoothingQuality = "high";
-  pen.drawImage(image, ...part, 0, 0, canvas.width, canvas.height);
+  if (!part && pen.imageSmoothingEnabled) while (shown.width * 2 < canvas.width) shown = doubled(shown, shown.width, shown.height);
+  pen.drawImage(shown, ...(part ?? /** @type {[number, number, number, number]} */ ([0, 0, shown.width, shown.height])), 0, 0, canvas.width, canvas.height);
 }
 
 /** A slider with its name, its value and a way back. @param {{name: string, value: number, min: number, max: number, step: number, rest: number, title?: string, said?: (value: number) => string, oninput: (value: number) => void, onchange: (value: number) => void}} options */

@@ -9,20 +9,35 @@ const SHOWN = 40;
 /** @param {import("./state.js").Store} store @param {import("./face.js").Face} face */
 export function pastStrip(store, face) {
   const strip = byId("past"), undo = /** @type {HTMLButtonElement} */ (byId("undo")), redo = /** @type {HTMLButtonElement} */ (byId("redo"));
-  /** @type {Map<string, ImageBitmap>} */
+  /** @type {Map<string, ImageBitmap>} Pictures by state. */
   const pictures = new Map();
+  /** @type {WeakMap<object, {item: HTMLElement, painted: boolean}>} What stands in the strip for each step. */
+  const items = new WeakMap();
+
+  /** @param {number} n */
+  function item(n) {
+    const state = store.steps[n], image = pictures.get(toHash(state)), known = items.get(state);
+    if (known && (known.painted || !image)) return known.item;
+    const made = el("li", {}, thumb({ at: address(state), name: `Step ${n + 1}`, side: 52, image, onpick: () => store.go(store.steps.indexOf(state)) }));
+    items.set(state, { item: made, painted: Boolean(image) });
+    return made;
+  }
 
   function show() {
     undo.disabled = store.at === 0;
     redo.disabled = store.at === store.steps.length - 1;
-    const start = Math.max(0, Math.min(store.at - SHOWN / 2, store.steps.length - SHOWN));
-    strip.replaceChildren(...store.steps.slice(start, start + SHOWN).map((state, n) => {
-      const button = thumb({ at: address(state), name: `Step ${start + n + 1}`, side: 52, image: pictures.get(toHash(state)), onpick: () => store.go(start + n) });
-      if (start + n === store.at) button.setAttribute("aria-current", "step");
-      return el("li", {}, button);
-    }));
-    const current = /** @type {HTMLElement | null} */ (strip.querySelector("[aria-current]")?.parentElement ?? null);
-    if (current) strip.scrollLeft = current.offsetLeft - strip.clientWidth / 2;
+    const start = Math.max(0, Math.min(store.at - SHOWN / 2, store.steps.length - SHOWN)), current = store.steps[store.at];
+    const wanted = store.steps.slice(start, start + SHOWN).map((_, n) => item(start + n));
+    const focused = strip.contains(document.activeElement);
+    if (wanted.length !== strip.children.length || wanted.some((one, n) => one !== strip.children[n])) strip.replaceChildren(...wanted);
+    wanted.forEach((one, n) => {
+      const button = /** @type {HTMLElement} */ (one.firstElementChild);
+      if (store.steps[start + n] === current) {
+        button.setAttribute("aria-current", "step");
+        if (focused) button.focus();
+        strip.scrollLeft = one.offsetLeft - strip.clientWidth / 2;
+      } else button.removeAttribute("aria-current");
+    });
   }
 
   face.listeners.push((image) => {

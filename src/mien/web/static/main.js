@@ -30,7 +30,7 @@ export async function start(engine) {
   let all = { runs: [], models: [], trusted: false };
   /** @type {import("./types.js").Abilities | null} */
   let model = null;
-  let panel = "", look = "";
+  let panel = "", look = "", soon = 0;
 
   store.listeners.push((state, how) => {
     if (how === "drag") face.preview(state);
@@ -39,7 +39,8 @@ export async function start(engine) {
       face.exact(state, restored && !pad.moving);
       if (restored) history.replaceState(null, "", toHash(state));
       past.show();
-      shownPanel();
+      clearTimeout(soon);
+      soon = window.setTimeout(() => { shownPanel(); run.update(); }, 250);  // the face itself comes first
     }
     const now = JSON.stringify([state.model, state.truncation, state.labels, state.directions]);
     pad.follow(state, how === "rest" && now !== look);
@@ -48,7 +49,6 @@ export async function start(engine) {
     follow();
     mix.update();
     kept.mark();
-    run.update();
   });
 
   /** Show a state, of whichever model. @param {import("./types.js").State} state */

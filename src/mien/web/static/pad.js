@@ -4,6 +4,7 @@ import { neighbour, parse, place, write } from "./address.js";
 import { byId } from "./dom.js";
 
 const ACROSS = 5;  // seeds that the window shows in a row
+const QUIET = 200;  // milliseconds without a movement before the seeds' pictures are asked for
 
 export class Pad {
   /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */
@@ -190,7 +191,9 @@ export class Pad {
   async load(names) {
     const turn = ++this.turn, { state } = this.store;
     if (!state.model) return;
-    if (!names.length || this.moving) return;
+    if (!names.length) return;
+    await new Promise((go) => setTimeout(go, QUIET));  // the face itself comes first
+    if (turn !== this.turn || this.moving) return;
     try {
       const image = await createImageBitmap(await this.engine.faces({ ...state, mix: null, size: 0 }, names, names.length > 6 ? 6 : names.length));
       const across = Math.min(6, names.length), side = image.width / across;

@@ -53,7 +53,7 @@ export function training(store, engine, pick) {
     /** @type {HTMLProgressElement} */ (byId("run-share")).value = live.share;
     byId("run-facts").textContent = [`${live.seen.toLocaleString("en")} images seen`, `${duration(live.seconds)} of training`,
       ...(live.images_per_second ? [`${live.images_per_second.toFixed(0)} images a second`] : []), ...(live.left === null || !live.alive ? [] : [`${duration(live.left)} left`]),
-      ...(live.resumes ? [`resumed ${live.resumes} times`] : [])].join(" · ");
+      ...(live.resumes ? [`resumed ${live.resumes === 1 ? "once" : `${live.resumes} times`}`] : [])].join(" · ");
     byId("run-buttons").hidden = !trusted;
     for (const [wish, able] of /** @type {[string, boolean][]} */ ([["pause", live.alive && live.state !== "paused"], ["resume", !live.alive ? live.state !== "done" : live.state === "paused"], ["save", live.alive && live.state !== "paused"], ["stop", live.alive]])) {
       /** @type {HTMLButtonElement} */ (byId(`run-${wish}`)).disabled = !able;
