@@ -68,7 +68,7 @@ class ProgressLine:
 
     def text(self, progress: Progress) -> str:
         """The line."""
-        left = (progress.goal - progress.seen) / progress.images_per_second if progress.images_per_second else 0.0
+        left = max(0, progress.goal - progress.seen) / progress.images_per_second if progress.images_per_second else 0.0
         losses = "  ".join(f"{name} {value:.3g}" for name, value in list(progress.stats.items())[:4])
         return (
             f"{progress.seen:,} of {progress.goal:,} images  {progress.images_per_second:.0f}/s  {clock(left)} left"
