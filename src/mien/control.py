@@ -45,12 +45,12 @@ def owner(home: RunDirectory) -> JSON | None:
 
 
 class Control:
-    """The side of the run: reads the file, at most a few times a second, and forgets what an earlier process was asked."""
+    """The side of the run: reads the file, at most a few times a second. Who takes the run's lock removes an older one."""
 
     def __init__(self, home: RunDirectory) -> None:
         self.home, self.path = home, home.path / NAME
         self.looked = time.monotonic()
-        self.handled = self._read().get("id")
+        self.handled: object = None
 
     def _read(self) -> JSON:
         return read_json(self.path) or {}

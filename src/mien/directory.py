@@ -89,6 +89,7 @@ class RunDirectory:
                 "Wait for it, stop it, or choose another --out.",
             ) from error
         try:
+            (self.path / "control.json").unlink(missing_ok=True)  # it was asked of another process
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             self.write_json("owner.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
             yield

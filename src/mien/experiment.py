@@ -157,7 +157,9 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
             torch.set_num_threads(run.threads)
         learner = plan.learner(world)
         if run.conditional and not learner.recipe.model.label_dim and world.first:
-            print(f"mien: the generator of `{run.preset}` is not told labels: faces cannot be asked for", file=sys.stderr)
+            print(
+                f"mien: the generator of `{run.preset}` is not told labels: faces cannot be asked for", file=sys.stderr
+            )
         observers = compose(plan, home, start) if world.first else []
         judge = None
         if extractor is not None:

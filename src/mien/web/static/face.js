@@ -16,7 +16,7 @@ export class Face {
     this.next = null;
     /** @type {Blob | null} */
     this.blob = null;
-    /** @type {((image: ImageBitmap, blob: Blob) => void)[]} */
+    /** @type {((image: ImageBitmap, state: import("./types.js").State) => void)[]} What wants every exact face, on show or overtaken. */
     this.listeners = [];
   }
 
@@ -48,8 +48,9 @@ export class Face {
   async fetch(state, quick, fade = false) {
     const turn = ++this.turn, started = performance.now();
     const blob = await this.engine.image(drawn(state), quick ? this.drag : undefined);
-    if (!blob || turn < this.shown) return;  // a newer face is on show already
+    if (!blob || (quick && turn < this.shown)) return;  // a newer face is on show already
     const image = await createImageBitmap(blob);
+    if (!quick) for (const listener of this.listeners) listener(image, state);
     if (turn < this.shown) return;
     this.shown = turn;
     this.frames++;
@@ -63,7 +64,6 @@ export class Face {
       this.canvas.dataset.at = drawn(state).at;
       this.canvas.setAttribute("aria-label", `A synthetic face, at ${spoken(drawn(state).at)}. Drag to move, space for a new one.`);
       announce(`Face ${spoken(drawn(state).at)}`);
-      for (const listener of this.listeners) listener(image, blob);
     }
   }
 }

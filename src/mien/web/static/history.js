@@ -40,8 +40,8 @@ export function pastStrip(store, face) {
     });
   }
 
-  face.listeners.push((image) => {
-    pictures.set(toHash(store.state), image);
+  face.listeners.push((image, state) => {
+    pictures.set(toHash(state), image);
     while (pictures.size > 200) pictures.delete(/** @type {string} */ (pictures.keys().next().value));
     show();
   });
