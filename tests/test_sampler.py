@@ -383,7 +383,7 @@ def test_a_model_without_labels_refuses_them(sampler: Sampler) -> None:
 def test_a_header_that_promises_labels_and_has_none(tinted: tuple[Path, Path], tmp_path: Path) -> None:
     file, code = tinted
     weights, header = checkpoint.read_model(file)
-    for rows in (None, [], [[1.0]], "x"):
+    for rows in (None, [], [[1.0]], "x", [None], [["x", 1.0, None]]):
         broken = (
             {**header, "label_rows": rows}
             if rows is not None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ class Plan:
         }
         if self.faces.label_dim and self.pack.labels is not None:
             header["labels"] = list(self.pack.label_names)
-            header["label_rows"] = self.pack.labels[:LABEL_ROWS].round(4).tolist()
+            rows = self.pack.labels[:LABEL_ROWS].round(4).tolist()
+            header["label_rows"] = [
+                [None if isnan(value) else value for value in row] for row in rows
+            ]  # JSON has no NaN
         if self.code is not None:
             header["code"] = self.code.header
         return header

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,9 +145,10 @@ class Sampler:
     @property
     def label_rows(self) -> Tensor:
         """Label rows of the training data `[k, label_dim]`, k > 0. Raises Mismatch for a header without them."""
-        rows = self.header.get("label_rows")
+        rows: Any = self.header.get("label_rows")
         try:
-            stored = torch.tensor(rows, dtype=torch.float32)
+            known = [[nan if value is None else value for value in row] for row in rows]
+            stored = torch.tensor(known, dtype=torch.float32)
             if not stored.numel() or stored.shape[1:] != (self.model.label_dim,):
                 raise ValueError(f"label rows of shape {tuple(stored.shape)}")
         except (TypeError, ValueError, RuntimeError) as error:
