@@ -474,7 +474,7 @@ def test_a_disk_that_stays_full_stops_the_run_and_space_heals_it(
     commit = checkpoint.commit
     with monkeypatch.context() as patch:
         patch.setattr(
-            checkpoint, "commit", lambda d, snapshot, f: full() if snapshot.seen > 24 else commit(d, snapshot, f)
+            checkpoint, "commit", lambda d, snapshot, *f: full() if snapshot.seen > 24 else commit(d, snapshot, *f)
         )
         starved = train(images=96, out="other")
     assert starved.code == 6 and starved.err.strip().splitlines()[-3] == "mien: The checkpoint could not be saved."
