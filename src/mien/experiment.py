@@ -156,9 +156,9 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
             how = f"it {reason}; give more --patience, or 0," if reason else "give more --images or --minutes"
             print(f"mien: {home.path} is finished; {how} to go on", file=sys.stderr)
             return home.path
-        start = parallel.agree(open_run(plan, home, place) if world.first else None)
         if run.threads:
-            torch.set_num_threads(run.threads)
+            torch.set_num_threads(run.threads)  # before env.json tells them
+        start = parallel.agree(open_run(plan, home, place) if world.first else None)
         learner = plan.learner(world)
         if run.conditional and not learner.recipe.model.label_dim and world.first:
             print(
