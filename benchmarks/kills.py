@@ -1,6 +1,7 @@
 """Kill training with SIGKILL at random instants, resume it, and compare the end to the bit with an undisturbed run.
 
     python benchmarks/kills.py --runs 30
+    python benchmarks/kills.py --presets began-2017 vae vaegan-2016 --runs 1 --kills 5 --images 160
 
 Every run saves after each step, so that a good part of the kills falls into a save.
 """
@@ -8,6 +9,7 @@ Every run saves after each step, so that a good part of the kills falls into a s
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -20,15 +22,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mien import presets
 from mien.data.pack import Entry, PackWriter
 
-#: `quick` with every width cut down: what is saved and restored is the same.
-SMALL = (
-    *("quick", "--model.width", "4", "--model.widest", "8", "--model.latent", "8"),
-    *("--recipe.critic.width", "4", "--recipe.critic.widest", "8"),
+#: Every width cut down: what is saved and restored is the same.
+WIDTHS = {"width": 4, "widest": 8, "latent": 8, "hidden": 16, "encoder_width": 4}
+OFTEN = (
     *("--batch", "8", "--precision", "fp32", "--threads", "1"),
     *("--save-every", "8", "--log-every", "8", "--sample-every", "96"),
 )
@@ -46,6 +49,23 @@ class Outcome:
     logged: tuple[int, ...]  # images seen, of every line of metrics.jsonl
 
 
+def cut_down(config: Any, prefix: str = "") -> list[str]:
+    """The flags that make the networks of a configuration small."""
+    flags = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value) and field.name in ("model", "recipe", "critic"):
+            flags += cut_down(value, f"{prefix}{field.name}.")
+        elif prefix and field.name in WIDTHS:
+            flags += ["--" + f"{prefix}{field.name}".replace("_", "-"), str(WIDTHS[field.name])]
+    return flags
+
+
+def small(preset: str) -> tuple[str, ...]:
+    """What `mien train` is told of a preset, that it saves after every step and takes little time to."""
+    return (preset, *cut_down(presets.find(preset)[0]), *OFTEN)
+
+
 def write_noise(path: Path, count: int = 96, side: int = 16) -> Path:
     """A small pack of noise."""
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
@@ -55,9 +75,10 @@ def write_noise(path: Path, count: int = 96, side: int = 16) -> Path:
     return path
 
 
-def start(pack: Path, out: Path, images: int, more: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def start(preset: str, pack: Path, out: Path, images: int, more: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """A training process, its words in `out` with the suffix .txt."""
-    line = [sys.executable, "-m", "mien", "train", *SMALL, "--data", pack, "--out", out, "--images", images, *more]
+    line = [sys.executable, "-m", "mien", "train", *small(preset), "--data", pack]
+    line += ["--out", out, "--images", images, *more]
     with out.with_suffix(".txt").open("ab") as words:
         return subprocess.Popen(list(map(str, line)), stdout=words, stderr=words)
 
@@ -80,9 +101,9 @@ def logged(out: Path) -> tuple[int, ...]:
     return tuple(json.loads(line)["seen"] for line in (out / "metrics.jsonl").read_text().splitlines())
 
 
-def finish(pack: Path, out: Path, images: int) -> None:
+def finish(preset: str, pack: Path, out: Path, images: int) -> None:
     """Run to the end."""
-    code = start(pack, out, images).wait(600)
+    code = start(preset, pack, out, images).wait(600)
     if code:
         raise SystemExit(f"exit code {code}:\n{out.with_suffix('.txt').read_text()}")
 
@@ -114,13 +135,13 @@ def kill_after(process: subprocess.Popen[bytes], out: Path, target: int, rng: ra
     return False
 
 
-def storm(pack: Path, out: Path, images: int, kills: int, rng: random.Random) -> Outcome:
+def storm(preset: str, pack: Path, out: Path, images: int, kills: int, rng: random.Random) -> Outcome:
     """Kill a run `kills` times, then let it end."""
     done = while_saving = 0
     started: list[int] = []
     for number in range(kills):
         lowest = checkpoints(out)[-1] + 8 if done else 8
-        process = start(pack, out, images)
+        process = start(preset, pack, out, images)
         killed = kill_after(process, out, rng.randint(lowest, max(lowest, images * (number + 1) // (kills + 1))), rng)
         if done:
             started.append(json.loads((out / "status.json").read_text())["started_from"])
@@ -128,31 +149,24 @@ def storm(pack: Path, out: Path, images: int, kills: int, rng: random.Random) ->
             break
         done += 1
         while_saving += saving(out)
-    finish(pack, out, images)
+    finish(preset, pack, out, images)
     started.append(json.loads((out / "status.json").read_text())["started_from"])
     return Outcome(done, while_saving, tuple(started), digest(out), logged(out))
 
 
-def main() -> int:
-    """Print a line a run, then the sum. Exit code 1 unless every run ends as the undisturbed one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--kills", type=int, default=1, help="of each run")
-    parser.add_argument("--images", type=int, default=400, help="8 a step")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+def trial(preset: str, asked: argparse.Namespace) -> bool:
+    """Print a line a run, then the sum; whether every run ended as the undisturbed one."""
     rng = random.Random(asked.seed)
-    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         pack = write_noise(home / "noise.pack")
-        finish(pack, home / "whole", asked.images)
+        finish(preset, pack, home / "whole", asked.images)
         whole, lines = digest(home / "whole"), logged(home / "whole")
-        print(f"undisturbed: {whole[:16]}, {len(lines)} lines logged")
+        print(f"{preset}, undisturbed: {whole[:16]}, {len(lines)} lines logged")
         print(f"{'run':>4}{'kills':>7}{'saving':>8}{'equal':>7}{'log':>6}  went on at")
         good, kills, hits = 0, 0, 0
         for number in range(asked.runs):
-            end = storm(pack, home / f"run{number}", asked.images, asked.kills, rng)
+            end = storm(preset, pack, home / f"run{number}", asked.images, asked.kills, rng)
             equal, same_log = end.digest == whole, end.logged == lines
             good += equal and same_log and min(end.started_from) > 0
             kills, hits = kills + end.kills, hits + end.while_saving
@@ -162,7 +176,20 @@ def main() -> int:
         print(
             f"{good} of {asked.runs} runs end with the bits of the undisturbed one; {kills} kills, {hits} while saving"
         )
-    return 0 if good == asked.runs and kills == asked.runs * asked.kills else 1
+    return good == asked.runs and kills == asked.runs * asked.kills
+
+
+def main() -> int:
+    """Exit code 1 unless every run of every preset ends as the undisturbed one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["quick"])
+    parser.add_argument("--runs", type=int, default=30, help="of each preset")
+    parser.add_argument("--kills", type=int, default=1, help="of each run")
+    parser.add_argument("--images", type=int, default=400, help="8 a step")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return 0 if all([trial(preset, asked) for preset in asked.presets]) else 1
 
 
 if __name__ == "__main__":

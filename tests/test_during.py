@@ -55,7 +55,7 @@ def train(blob_pack: Pack, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
     """`mien train` in this process: its exit code, and what it said."""
 
     def run(*more: object, data: Path = blob_pack.path, out: str = "run", images: int = 96) -> SimpleNamespace:
-        line = ["train", *kills.SMALL, "--side", 16, "--data", data, "--out", out, "--images", images, *more]
+        line = ["train", *kills.small("quick"), "--side", 16, "--data", data, "--out", out, "--images", images, *more]
         capsys.readouterr()
         code = main([str(word) for word in line])
         said = capsys.readouterr()
@@ -362,7 +362,7 @@ def test_killed_while_it_is_evaluated(here: Path, blob_pack: Pack, train: Callab
     dying += "class Dying(PixelFeatures):\n    def __call__(self, images):\n"
     dying += "        if Path('run/eval/during.jsonl').exists():\n            os._exit(9)\n"
     (here / "eye.py").write_text(dying + "        return super().__call__(images)\n\npixels = Dying\n")
-    line = ["train", *kills.SMALL, "--data", blob_pack.path, "--out", "run", "--images", "96", *arguments]
+    line = ["train", *kills.small("quick"), "--data", blob_pack.path, "--out", "run", "--images", "96", *arguments]
     done = subprocess.run([sys.executable, "-m", "mien", *map(str, line)], cwd=here, capture_output=True, timeout=120)
     assert done.returncode == 9
     assert {score["seen"] for score in lines(here / "run" / "eval" / "during.jsonl")} == {32}
@@ -392,7 +392,7 @@ def test_evaluate_is_public(here: Path, train: Callable[..., SimpleNamespace], b
 
 def test_two_processes_evaluate_and_stop_together(here: Path, blob_pack: Pack) -> None:
     arguments = ("--evaluate-every", 16, *LOOK, "--keep-best", "fid", "--patience", 1)
-    line = ["train", *kills.SMALL, "--data", blob_pack.path, "--out", "run", "--images", 2000, *arguments]
+    line = ["train", *kills.small("quick"), "--data", blob_pack.path, "--out", "run", "--images", 2000, *arguments]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mien"]
     done = subprocess.run(
         [*launch, *map(str, line)], cwd=here, capture_output=True, text=True, timeout=300, check=False

@@ -71,7 +71,7 @@ def train(here: Path, blob_pack: Pack, capsys: pytest.CaptureFixture[str]) -> Ca
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Path:
     """A run of IMAGES images that nobody disturbs."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    kills.finish(blob_pack.path, out, IMAGES)
+    kills.finish("quick", blob_pack.path, out, IMAGES)
     return out
 
 
@@ -92,7 +92,7 @@ def wait_for(true: Callable[[], object], process: subprocess.Popen[bytes] | None
 
 
 def test_killed_four_times(tmp_path: Path, blob_pack: Pack, undisturbed: Path) -> None:
-    end = kills.storm(blob_pack.path, tmp_path / "run", IMAGES, 4, random.Random(0))
+    end = kills.storm("quick", blob_pack.path, tmp_path / "run", IMAGES, 4, random.Random(0))
     assert end.kills == 4 and len(end.started_from) == 4 and min(end.started_from) > 0
     assert end.digest == kills.digest(undisturbed)
     assert end.logged == kills.logged(undisturbed) == tuple(range(8, IMAGES + 1, 8))
@@ -115,7 +115,7 @@ def test_stopped_by_signals_it_saves_and_goes_on(
     out = tmp_path / "run"
     last = 0
     for number, code, state in ((signal.SIGTERM, 75, "preempted"), (signal.SIGINT, 130, "interrupted")):
-        process = kills.start(blob_pack.path, out, IMAGES)
+        process = kills.start("quick", blob_pack.path, out, IMAGES)
         wait_for(lambda after=last + 8: kills.checkpoints(out)[-1:] > [after], process)
         process.send_signal(number)
         assert process.wait(60) == code
