@@ -169,6 +169,8 @@ def test_a_mistake_is_three_lines(here: Path, line: str, code: int, remedy: str)
         ("--truncation nan", 2),
         ("--truncation inf", 2),
         ("--truncation x", 2),
+        ("--style 42", 2),
+        ("--style 42:9", 2),
         ("--device tpu", 2),
         ("--precision fp8", 2),
         ("--code nowhere.py", 3),

@@ -96,8 +96,8 @@ def test_truncation_and_addresses_reach_the_sampler(served: Served, model: str, 
     sampler = Sampler.load(runs / "00000-quick", device="cpu")
     at = "42,0.25,0.5~7:0.3"
     _, png, _ = served.ask(f"{model}/image?at={at}&truncation=0.5")
-    z, _ = sampler.place(parse(at), truncation=0.5)
-    assert (pixels(png) == to_bytes(sampler.decode(z))[0].numpy()).all()
+    z, _ = sampler.place(parse(at))
+    assert (pixels(png) == to_bytes(sampler.truncated(0.5).decode(z))[0].numpy()).all()
     status, other = served.post(f"{model}/image", {"at": at, "truncation": 0.5})
     assert status == 200 and (pixels(other) == pixels(png)).all()
 

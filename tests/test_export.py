@@ -33,6 +33,7 @@ from mien.latent import extras
 from mien.latent.directions import Direction, Directions
 from mien.parallel import World
 from mien.report.grid import read_recipe, to_bytes
+from mien.run import turn
 from mien.sampler import Sampler
 from tests.conftest import tiny, write_pack
 from tests.test_cli import PRINTED, call
@@ -121,14 +122,34 @@ def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
     z, amounts = sampler.latents(range(4)), torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.5, 0.5]])
     images = run_graph(tmp_path / "a.onnx", latent=z, truncation=torch.tensor(0.7), directions=amounts)
     for row, (smiling, age) in enumerate(amounts.tolist()):
-        moved = sampler.edit(z[row : row + 1] * 0.7, {"Smiling": smiling, "Age": age})
-        assert np.abs(images[row] - sampler.decode(moved)[0].numpy()).max() <= 1e-4
+        moved = sampler.edit(z[row : row + 1], {"Smiling": smiling, "Age": age})
+        assert np.abs(images[row] - sampler.truncated(0.7).decode(moved)[0].numpy()).max() <= 1e-4
     import onnx
 
     told = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "a.onnx")).metadata_props}
     header = json.loads(told["mien"])
     assert header["directions"] == ["Smiling", "Age"] and header["sha256"] == sampler.model_hash
     assert header["prior"] == "normal" and "Synthetic" in told["disclaimer"]
+
+
+def test_a_mapped_model_is_truncated_among_its_styles(tmp_path: Path, blob_pack: Pack) -> None:
+    plan = Plan(
+        turn(tiny(presets.PRESETS["quick"]), {"model.mapping": 2}),
+        blob_pack,
+        Engine(torch.device("cpu"), "fp32"),
+        None,
+        "b",
+    )
+    learner = plan.learner(World())
+    for tensor in learner.served.state_dict().values():
+        tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(learner.snapshot(plan.header).model)
+    assert call("export", model, "--to", "onnx", "-o", tmp_path / "a.onnx").code == 0
+    sampler = Sampler.load(model, device="cpu")
+    for truncation in (0.0, 0.6, 1.0):
+        images = run_graph(tmp_path / "a.onnx", latent=sampler.latents(range(4)), truncation=torch.tensor(truncation))
+        assert np.abs(images - sampler.sample(range(4), truncation=truncation).numpy()).max() <= 1e-4
 
 
 def test_what_cannot_be_exported_says_why(tmp_path: Path, blob_pack: Pack) -> None:

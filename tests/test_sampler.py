@@ -91,7 +91,9 @@ def test_nothing_to_draw(sampler: Sampler) -> None:
 
 
 def test_truncation_scales_the_latents(sampler: Sampler) -> None:
-    assert torch.equal(sampler.latents([1, 2], 0.5), sampler.latents([1, 2]) * 0.5)
+    z = sampler.latents([1, 2])
+    assert torch.equal(sampler.truncated(0.5).decode(z), sampler.decode(z * 0.5))
+    assert torch.equal(sampler.sample([1, 2], truncation=0.5), sampler.decode(z * 0.5))
     mean = sampler.sample([1, 2, 3], truncation=0.0)
     assert torch.equal(mean[0], mean[1]) and torch.equal(mean[0], mean[2])
     spread = [float(sampler.sample(range(16), truncation=t).std(0).mean()) for t in (0.2, 0.5, 1.0)]

@@ -70,9 +70,59 @@ class Model(nn.Module, ABC):
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """`[n, *latent_shape]` -> images `[n, C, H, W]` in [-1, 1]."""
 
+    def decode_truncated(self, z: Tensor, truncation: float | Tensor, labels: Tensor | None = None) -> Tensor:
+        """`decode`, the share `truncation` of the way from the mean face: 1 is the face itself, 0 the mean one.
+
+        Where the mean is depends on the model. Here: at the middle of the prior, so that latents are scaled.
+        """
+        return self.decode(z * truncation, labels)
+
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """The same as `decode`, so that a model is also a plain module."""
         return self.decode(z, labels)
+
+
+class Styled(Model):
+    """A model whose stages, coarse to fine, each get a style: a face can have those of two latents.
+
+    Truncation happens among styles (Karras et al. 2018, arXiv:1812.04948, section 3.2 and appendix B).
+    """
+
+    style_count: int  # stages that have a style
+
+    @property
+    @abstractmethod
+    def mean_style(self) -> Tensor:
+        """`[width]`: the mean of `styles` over the prior."""
+
+    @abstractmethod
+    def styles(self, z: Tensor) -> Tensor:
+        """`[n, *latent_shape]` -> the style `[n, width]` that steers every stage."""
+
+    @abstractmethod
+    def decode_styles(self, styles: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """A style `[n, width]` for each stage -> images `[n, C, H, W]` in [-1, 1]."""
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.decode_styles([self.styles(z)] * self.style_count, labels)
+
+    def decode_truncated(self, z: Tensor, truncation: float | Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.decode_styles([self._typical(self.styles(z), truncation)] * self.style_count, labels)
+
+    def decode_mixed(
+        self, z: Tensor, other: Tensor, shares: Tensor, truncation: float | Tensor = 1.0, labels: Tensor | None = None
+    ) -> Tensor:
+        """Faces of `z` with styles of `other`, both `[n, *latent_shape]`: of each stage a share in `[n, style_count]`."""
+        own, others = self.styles(z), self.styles(other)
+        mixed = [torch.lerp(own, others, share[:, None].to(own)) for share in shares.unbind(1)]
+        return self.decode_styles([self._typical(style, truncation) for style in mixed], labels)
+
+    def _typical(self, style: Tensor, truncation: float | Tensor) -> Tensor:
+        """Styles `[n, width]` moved toward their mean; to the bit the same for a truncation of 1."""
+        if not isinstance(truncation, Tensor) and truncation == 1.0:
+            return style
+        mean = self.mean_style.to(style)
+        return mean + truncation * (style - mean)
 
 
 class Invertible(Model):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mien import checkpoint, hub, presets
 from mien.address import Address, latent, resolve
-from mien.core import JSON, Faces, Flowing, Invertible, Model, Scalable, Variational
+from mien.core import JSON, Faces, Flowing, Invertible, Model, Scalable, Styled, Variational
 from mien.engine import Engine, mix
 from mien.errors import Mismatch, UsageError, did_you_mean
 from mien.latent import extras
@@ -24,6 +24,7 @@ from mien.latent.inversion import Distance, Inversion, Step, absolute, descend
 from mien.ode import Solution
 from mien.priors import check_walk, positions
 from mien.run import Device, Precision
+from mien.styles import Style
 
 #: A model computes this many faces at a time, the last chunk padded, so that a face never depends on its neighbours: the
 #: kernels of a library may round differently for another batch.
@@ -46,6 +47,8 @@ class Sampler:
     guidance: float | None = None  # how far a flow leans toward its labels; None = as its config says
     home: Path | None = None  # the folder of its extras; None = it has none
     density: Density | None = None  # what latents are drawn from; None = the model's prior
+    truncation: float = 1.0  # how much of the way from the mean face is gone
+    style: Style | None = None  # styles of another face that every face gets
 
     @staticmethod
     def load(
@@ -116,12 +119,37 @@ class Sampler:
         """The labels that a face can be asked for by."""
         return tuple(self.header.get("labels", ()))
 
-    def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
-        """One latent a seed, `[n, *shape]`, on the CPU; `truncation` scales it toward the mean of the prior, or of the density."""
-        scale = finite(truncation)
+    def truncated(self, truncation: float) -> Sampler:
+        """The same model with every face moved toward the mean one: 0.7 goes 0.7 of the way from there, 1 is the face itself.
+
+        The mean is the model's own (`Model.decode_truncated`), or that of a fitted density. Raises UsageError for no number.
+        """
+        if not isfinite(truncation):
+            raise UsageError(
+                f"A truncation of {truncation} is not possible.",
+                "It is a share of the way from the mean face.",
+                "Give 1, or a little less.",
+            )
+        return replace(self, truncation=truncation)
+
+    def styled(self, style: Style | None) -> Sampler:
+        """The same model with some styles of another face. Raises UsageError for a model without, or a stage that it lacks."""
+        if style is None:
+            return self
+        if not isinstance(self.model, Styled):
+            raise UsageError(
+                "This model has no styles to mix.",
+                "Its stages are not steered one by one.",
+                "Mix whole faces: mien walk MODEL --seeds 3 42.",
+            )
+        style.columns(self.model.style_count)
+        return replace(self, style=style)
+
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        """One latent a seed, `[n, *shape]`, on the CPU; those of a fitted density are truncated here, toward its mean."""
         if self.density is not None:
-            return torch.lerp(self.density.mean, self.density.draw(seeds), scale)
-        return self.model.prior.draw(seeds, self.model.latent_shape) * scale
+            return torch.lerp(self.density.mean, self.density.draw(seeds), self.truncation)
+        return self.model.prior.draw(seeds, self.model.latent_shape)
 
     @property
     def space(self) -> Space:
@@ -179,14 +207,13 @@ class Sampler:
         self,
         address: Address,
         asked: Mapping[str, float] | None = None,
-        truncation: float = 1.0,
         amounts: Mapping[str, float] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """What a face is drawn from: the latent `[1, *latent_shape]` and the label row `[1, label_dim]` at an address.
 
-        Truncated first, then moved by `amounts` along named directions.
+        The latent is moved by `amounts` along named directions.
         """
-        z = latent(address, self.model.prior, self.model.latent_shape) * finite(truncation)
+        z = latent(address, self.model.prior, self.model.latent_shape)
         if amounts:
             z = self.edit(z, amounts)
         if not self.model.label_dim:
@@ -223,16 +250,26 @@ class Sampler:
 
     def network(self, space: Space = "latent") -> Network:
         """What draws: latents and label rows to images, as this sampler is set."""
-        model = self.model
         if space == "encoding":
             return self.invertible.decode_encoding
+        truncation = self.truncation if self.density is None else 1.0  # a density's latents are truncated already
+        return lambda z, labels: self.drawn(z, truncation, labels)
+
+    def drawn(self, z: Tensor, truncation: float | Tensor, labels: Tensor | None) -> Tensor:
+        """Images of latents `[n, *latent_shape]` as this sampler is set, but for its truncation."""
+        model = self.model
+        whole = not isinstance(truncation, Tensor) and truncation == 1.0
         if self.size and isinstance(model, Scalable):
-            side = self.size
-            return lambda z, labels: model.decode_at(z, side, labels)
+            return model.decode_at(z if whole else z * truncation, self.size, labels)
         if isinstance(model, Flowing) and (self.solution or self.guidance is not None):
             how, guidance = self.solution or model.solution, model.guidance if self.guidance is None else self.guidance
-            return lambda z, labels: model.decode_by(z, how, guidance, labels)
-        return model.decode
+            return model.decode_by(z if whole else z * truncation, how, guidance, labels)
+        if self.style is not None and isinstance(model, Styled):
+            other = model.prior.draw([self.style.seed], model.latent_shape).to(z).expand_as(z)
+            shares = torch.zeros(len(z), model.style_count, device=z.device)
+            shares[:, self.style.columns(model.style_count)] = 1.0
+            return model.decode_mixed(z, other, shares, truncation, labels)
+        return model.decode(z, labels) if whole else model.decode_truncated(z, truncation, labels)
 
     def _compute(self, network: Network, rows: Tensor, labels: Tensor | None, padded: bool = True) -> Iterator[Tensor]:
         """What a network makes of rows, float32 on the CPU, in chunks of one size, unless they need not be `padded` to it."""
@@ -255,19 +292,19 @@ class Sampler:
     ) -> Tensor:
         """The faces of seeds, `[n, C, H, W]` in [-1, 1]. Seed 42 is the same face in any batch."""
         rows = labels if isinstance(labels, Tensor) else self.labels(seeds, labels)
-        return self.decode(self.latents(seeds, truncation), rows, self.space)
+        sampler = self if truncation == 1.0 else self.truncated(truncation)
+        return sampler.decode(sampler.latents(seeds), rows, self.space)
 
     def walk(
         self,
         seeds: Sequence[int],
         frames: int,
         labels: Mapping[str, float] | None = None,
-        truncation: float = 1.0,
         loop: bool = False,
     ) -> Iterator[Tensor]:
         """`frames` images `[C, H, W]` along the prior's own path through seeds; every seed is met exactly, the ends included."""
         check_walk(len(seeds), frames)
-        return self.interpolate(self.latents(seeds, truncation), frames, self.labels(seeds, labels), loop, self.space)
+        return self.interpolate(self.latents(seeds), frames, self.labels(seeds, labels), loop, self.space)
 
     def interpolate(
         self, points: Tensor, frames: int, labels: Tensor | None = None, loop: bool = False, space: Space = "latent"
@@ -385,13 +422,6 @@ class Sampler:
         how |= {"solver": str(self.solution)} if self.solution else {}
         how |= {"guidance": self.guidance} if self.guidance is not None else {}
         how |= {"latents": type(self.density).__name__.lower()} if self.density else {}
+        how |= {"truncation": self.truncation} if self.truncation != 1.0 else {}
+        how |= {"style": str(self.style)} if self.style else {}
         return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **how, **asked}
-
-
-def finite(truncation: float) -> float:
-    """A truncation itself. Raises UsageError for one that is no number."""
-    if not isfinite(truncation):
-        raise UsageError(
-            f"A truncation of {truncation} is not possible.", "It scales the latents.", "Give 1, or a little less."
-        )
-    return truncation

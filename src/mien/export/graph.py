@@ -39,15 +39,14 @@ class Drawing(nn.Module):
     def __init__(self, sampler: Sampler, vectors: Tensor | None) -> None:
         """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if there are any."""
         super().__init__()
-        self.model = sampler.model
-        self.decode = sampler.network()
+        self.model, self.draw = sampler.model, sampler.drawn
         self.register_buffer("vectors", vectors)
 
     def forward(self, latent: Tensor, truncation: Tensor, labels: Tensor | None, directions: Tensor | None) -> Tensor:
-        z = latent * truncation
+        z = latent
         if directions is not None and isinstance(self.vectors, Tensor):
             z = z + (directions @ self.vectors.flatten(1)).reshape(z.shape)
-        return self.decode(z, labels).clamp(-1.0, 1.0)
+        return self.draw(z, truncation, labels).clamp(-1.0, 1.0)
 
 
 class Encoding(nn.Module):

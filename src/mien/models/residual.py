@@ -5,6 +5,7 @@ most expensive resolution is never convolved.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
@@ -14,13 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
+from mien import parallel
+from mien.core import Faces, ModelConfig, NetworkConfig, Styled, nearest_side
 from mien.errors import UsageError
 from mien.nn.labels import Asking, LabelChannel, LabelledLatent, LabelProjection, Telling
 from mien.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
 SLOPE = 0.2  # of every LeakyReLU
+MOST_LAYERS = 16  # of a mapping network
+TRACK = 0.01  # how far the tracked mean of styles moves toward that of a batch
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -82,8 +86,33 @@ def told_by(
     return None, LabelChannel(label_dim, side)
 
 
-class ResidualGenerator(Model):
-    """A 4x4 tensor from the latent, then blocks and nearest doublings, each scaled by the latent, then pixels from channels."""
+class Mapping(nn.Module):
+    """Latents `[n, latent]` -> styles of the same shape, so that what a face is told by need not be spread like the prior.
+
+    As in Karras et al. 2018, arXiv:1812.04948; `mean` follows that of all ranks' styles while it learns.
+    """
+
+    mean: Tensor
+
+    def __init__(self, latent: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(scaled(nn.Linear(latent, latent), sqrt(2 / (1 + SLOPE**2))) for _ in range(layers))
+        self.register_buffer("mean", torch.zeros(latent))
+
+    def forward(self, z: Tensor) -> Tensor:
+        for layer in self.layers:
+            z = F.leaky_relu(layer(z), SLOPE)
+        if self.training:
+            with torch.no_grad():
+                self.mean.lerp_(parallel.mean(z.to(self.mean).mean(0)), TRACK)
+        return z
+
+
+class ResidualGenerator(Styled):
+    """A 4x4 tensor from the style, then blocks and nearest doublings, each scaled by the style, then pixels from channels.
+
+    The style is the latent's direction, or what a mapping network makes of it.
+    """
 
     def __init__(self, config: ResidualGeneratorConfig, faces: Faces) -> None:
         super().__init__()
@@ -93,9 +122,11 @@ class ResidualGenerator(Model):
         self.label_dim = faces.label_dim
         self.prior = Normal()
         self.fold = config.fold
+        self.style_count = len(widths)
         labelled, channel = told_by(config.conditioning, faces.label_dim, config.latent)
         self.labelled, self.channel = labelled, channel
         latent = 2 * config.latent if labelled is not None else config.latent
+        self.mapper = Mapping(config.latent, config.mapping) if config.mapping else None
         self.mapping = scaled(nn.Linear(latent, (widths[0] - (channel is not None)) * 16), 1.0)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
@@ -107,15 +138,24 @@ class ResidualGenerator(Model):
         self.last = scaled(nn.Conv2d(widths[-1], faces.channels * config.fold**2, 3, padding=1), 0.3)
         share_weights(self.last, config.fold**2)
 
-    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    @property
+    def mean_style(self) -> Tensor:
+        return torch.zeros(self.latent_shape).to(self.mapping.weight) if self.mapper is None else self.mapper.mean
+
+    def styles(self, z: Tensor) -> Tensor:
         z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # the direction is the face: lengths say nothing
-        z = z if self.labelled is None else self.labelled(z, labels)
-        x = self.mapping(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        return z if self.mapper is None else self.mapper(z)
+
+    def decode_styles(self, styles: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        once = {id(style): style for style in styles}  # most often one style steers all
+        told = {key: style if self.labelled is None else self.labelled(style, labels) for key, style in once.items()}
+        steering = [told[id(style)] for style in styles]
+        x = self.mapping(steering[0]).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         x = x if self.channel is None else self.channel(x, labels)
         for index, stage in enumerate(self.stages):
             if index:
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
-            x = stage(x * (1 + self.style[index](z))[:, :, None, None])
+            x = stage(x * (1 + self.style[index](steering[index]))[:, :, None, None])
         images: Tensor = F.pixel_shuffle(self.last(F.leaky_relu(x, SLOPE)), self.fold)
         return images  # linear, as in R3GAN: behind a tanh that saturates nothing is learned any more
 
@@ -131,9 +171,18 @@ class ResidualGeneratorConfig(ModelConfig):
     widest: int = 192  # feature maps at most
     blocks: int = 1  # residual blocks a resolution
     fold: int = 2  # pixels a side that one position of the finest features becomes
+    mapping: int = 0  # layers of a network between latents and styles; 0 = the latent's direction is the style
     conditioning: Telling = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
     )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mapping <= MOST_LAYERS:
+            raise UsageError(
+                f"--model.mapping {self.mapping} is not possible.",
+                "It counts layers between latents and styles.",
+                f"Give 0 to {MOST_LAYERS}; 2 is a good start.",
+            )
 
     def build(self, faces: Faces) -> ResidualGenerator:
         return ResidualGenerator(self, faces)

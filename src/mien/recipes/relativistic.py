@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, optim
 
 from mien.augment import DRAWS, Augment, Augmentation
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
+from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Styled, Update, counted
+from mien.errors import UsageError
 from mien.losses import relativistic, zero_centred_penalty
 from mien.recipes import optimizers
 from mien.schedules import cosine
@@ -72,7 +73,15 @@ class Relativistic(Recipe):
 
     def fakes(self, batch: Batch) -> Tensor:
         """As many faces as there are reals, asked for with the reals' labels."""
-        return self.model.decode(self.latents(len(batch.images)), batch.labels).to(batch.images.dtype)
+        count, z = len(batch.images), self.latents(len(batch.images))
+        if not self.config.style_mixing or not isinstance(self.model, Styled):
+            return self.model.decode(z, batch.labels).to(batch.images.dtype)
+        chance, where = self.uniform(count, 2).to(z).unbind(1)
+        stages = torch.arange(self.model.style_count, device=z.device)
+        first = 1 + (where * (len(stages) - 1)).floor()  # from there on, styles are of another latent
+        shares = (chance < self.config.style_mixing)[:, None] & (stages >= first[:, None])
+        faces = self.model.decode_mixed(z, self.latents(count), shares, labels=batch.labels)
+        return faces.to(batch.images.dtype)
 
     def judge(self, batch: Batch, fakes: Tensor) -> tuple[Tensor, Tensor]:
         """Logits `[n]` of reals and of fakes, from one forward: nothing in these critics mixes the batch."""
@@ -117,11 +126,18 @@ class RelativisticConfig(RecipeConfig):
     beta2_end: float = 0.99  # Adam, after anneal_images
     penalty_every: int = 4  # steps; the penalty is scaled up to match
     penalty_part: int = 4  # the penalty looks at one in so many rows
+    style_mixing: float = (
+        0.0  # share of faces whose finer stages get the styles of another latent, where stages have styles
+    )
     fresh_reals: bool = False  # whether the generator's step pulls reals of its own
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         counted(self, "anneal_images", "penalty_every", "penalty_part")
+        if not 0.0 <= self.style_mixing <= 1.0:
+            raise UsageError(
+                f"--recipe.style-mixing {self.style_mixing} is not possible.", "It is a share.", "Give 0 to 1."
+            )
 
     def build(self, model: Model, faces: Faces) -> Relativistic:
         return Relativistic(self, model, faces)

@@ -68,7 +68,7 @@ def edit(
     out
         A .png, a row for each face.
     truncation
-        Scale of the latents of seeds.
+        How much of the way from the mean face is gone, the step included.
     crop
         How photographs are cut, as for `mien project`.
     steps
@@ -90,7 +90,7 @@ def edit(
     if not 2 <= strip <= LONGEST:
         raise UsageError(f"--strip {strip} is not possible.", "It counts the faces of a row.", f"Give 2 to {LONGEST}.")
     amounts = amounts_of(direction)
-    sampler = Sampler.load(model, device=device, precision=precision, code=code)
+    sampler = Sampler.load(model, device=device, precision=precision, code=code).truncated(truncation)
     if not amounts:
         there = ", ".join(sampler.directions) or "none yet: mien directions MODEL --unsupervised 10"
         raise UsageError("No direction is named.", f"This model has {there}.", "Write --direction NAME=1.5.")
@@ -113,7 +113,7 @@ def edit(
         check_count(len(known.z))
     else:
         check_count(len(seeds))
-        known, of = of_seeds(sampler, seeds, space, truncation, asked), seeds
+        known, of = of_seeds(sampler, seeds, space, asked), seeds
     shares = [0.0, 1.0] if strip == 2 else torch.linspace(-1.0, 1.0, strip).tolist()
     steps_of_strip = [{name: share * amount for name, amount in amounts.items()} for share in shares]
     columns = [
@@ -133,9 +133,9 @@ def check_count(count: int) -> None:
         raise UsageError(f"{count} faces do not fit.", "Each is a row of one picture.", f"Name 1 to {MOST}.")
 
 
-def of_seeds(sampler: Sampler, seeds: Sequence[int], space: Space, truncation: float, asked: dict[str, float]) -> Known:
+def of_seeds(sampler: Sampler, seeds: Sequence[int], space: Space, asked: dict[str, float]) -> Known:
     """The latents of seeds, or, for directions of encodings, the encodings of their faces."""
-    z, rows = sampler.latents(seeds, truncation), sampler.labels(seeds, asked)
+    z, rows = sampler.latents(seeds), sampler.labels(seeds, asked)
     if space == "latent":
         return Known(z, "latent", rows, "seeds")
     return Known(sampler.encode(sampler.decode(z, rows), rows), "encoding", rows, "encodings of the seeds' faces")

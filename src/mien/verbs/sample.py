@@ -14,6 +14,7 @@ from mien.latent.densities import Kind
 from mien.report.grid import grid, picture, save_png
 from mien.run import Device, Precision
 from mien.sampler import CHUNK, Sampler
+from mien.styles import Style
 from mien.verbs.asking import Combinations, parse_labels, parse_seeds
 from mien.verbs.fitted import Latents, drawing
 
@@ -32,6 +33,7 @@ def sample(
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     combine: str = "",
     truncation: float = 1.0,
+    style: str | None = None,
     solver: str | None = None,
     guidance: float | None = None,
     columns: int | None = None,
@@ -50,6 +52,7 @@ def sample(
         mien sample runs/00000-quick-drawn64-s0 -o grid.png
         mien sample RUN --seeds 0-999 -o faces/
         mien sample RUN --seeds 3,42,7 --truncation 0.7
+        mien sample QUICK --seeds 0-7 --style 42:fine
         mien sample VAE --latents fitted
         mien sample CPPN --seeds 42 --size 1080 -o large.png
         mien sample CGAN --label Eyeglasses=1 --label Bald=0.5
@@ -68,7 +71,10 @@ def sample(
     combine
         A,B: a row for each seed with every combination of these labels, no and yes; A:B puts those of A below each other.
     truncation
-        Scale of the latents: under 1, faces are more typical and less varied.
+        How much of the way from the mean face is gone: under 1, faces are more typical and less varied.
+    style
+        SEED:STAGES, for a model whose stages have styles (quick): every face gets those of this seed in its coarse, middle or fine
+        stages, or in stages by number, such as 42:2-3.
     solver
         How a flow is followed: euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster, and coarser.
     guidance
@@ -98,9 +104,9 @@ def sample(
         raise UsageError(f"--columns {columns} is not possible.", "It counts.", "Give 1 or more, or leave it out.")
     asked = parse_labels(label)
     sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size).by(solver, guidance)
-    sampler = drawing(sampler, latents, density, data, model)
+    sampler = drawing(sampler.truncated(truncation).styled(Style.of(style)), latents, density, data, model)
     if combine:
-        return combined(sampler, chosen, combine, asked, truncation, out)
+        return combined(sampler, chosen, combine, asked, out)
     recipe = sampler.recipe(truncation=truncation, **({"labels": asked} if asked else {}))
     if out.suffix.lower() == ".png":
         if len(chosen) > MOST_CELLS or (size and len(chosen) * size**2 > MOST_PIXELS):
@@ -109,7 +115,7 @@ def sample(
                 "It would not open anywhere.",
                 "Name a folder: -o faces/.",
             )
-        images = sampler.sample(chosen, asked, truncation)
+        images = sampler.sample(chosen, asked)
         out.parent.mkdir(parents=True, exist_ok=True)
         save_png(grid(images, columns), out, {**recipe, "seeds": chosen})
         return Answer(str(out), {"files": [str(out)], "seeds": chosen})
@@ -122,16 +128,14 @@ def sample(
     count = min(PART, max(CHUNK, MOST_PIXELS // 16 // sampler.faces.side**2))
     for start in range(0, len(chosen), count):
         part = chosen[start : start + count]
-        for seed, image in zip(part, sampler.sample(part, asked, truncation), strict=True):
+        for seed, image in zip(part, sampler.sample(part, asked), strict=True):
             file = out / f"seed{seed:08d}.png"
             save_png(picture(image), file, {**recipe, "seeds": [seed]})
             files.append(str(file))
     return Answer(f"{len(files)} faces in {out}", {"files": files, "seeds": chosen})
 
 
-def combined(
-    sampler: Sampler, seeds: Sequence[int], words: str, asked: dict[str, float], truncation: float, out: Path
-) -> Answer:
+def combined(sampler: Sampler, seeds: Sequence[int], words: str, asked: dict[str, float], out: Path) -> Answer:
     """A grid of the same latents under combinations of labels, each tile with what was asked for."""
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out} is no grid.", "--combine draws rows and columns.", "Use -o grid.png.")
@@ -143,11 +147,11 @@ def combined(
             "Name fewer seeds, or fewer labels.",
         )
     places, rows, titles = table.laid_out(sampler, seeds, asked)
-    images = sampler.decode(sampler.latents(seeds, truncation)[places], rows, sampler.space)
+    images = sampler.decode(sampler.latents(seeds)[places], rows, sampler.space)
     side = sampler.faces.side * max(1, -(-LEGIBLE // sampler.faces.side))  # a title needs room
     cells = [picture(image).resize((side, side), 0) for image in images]
     told = sampler.recipe(
-        truncation=truncation, seeds=list(seeds), combine=words, **({"labels": asked} if asked else {})
+        truncation=sampler.truncation, seeds=list(seeds), combine=words, **({"labels": asked} if asked else {})
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_png(grid(cells, table.columns, titles), out, told)

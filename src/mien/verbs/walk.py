@@ -18,6 +18,7 @@ from mien.report.film import film
 from mien.report.grid import FROM_PHOTOGRAPH, SYNTHETIC, grid, picture, save_png
 from mien.run import Device, Precision
 from mien.sampler import Sampler
+from mien.styles import Style
 from mien.verbs.asking import on_the_way, parse_labels, parse_seeds
 from mien.verbs.fitted import Latents, drawing
 from mien.verbs.photos import Known, find, read_photos
@@ -44,6 +45,7 @@ def walk(
     label_from: Annotated[Sequence[str], Parameter(negative=())] = (),
     label_to: Annotated[Sequence[str], Parameter(negative=())] = (),
     truncation: float = 1.0,
+    style: str | None = None,
     solver: str | None = None,
     guidance: float | None = None,
     crop: str | None = None,
@@ -100,7 +102,9 @@ def walk(
     label_to
         NAME=VALUE at the last seed.
     truncation
-        Scale of the latents: under 1, faces are more typical and less varied.
+        How much of the way from the mean face is gone: under 1, faces are more typical and less varied.
+    style
+        SEED:STAGES, as for `mien sample`: every face gets these styles of this seed.
     solver
         How a flow is followed: euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster, and coarser.
     guidance
@@ -136,7 +140,7 @@ def walk(
         raise UsageError(f"--columns {columns} is not possible.", "It counts.", "Give 1 or more, or leave it out.")
     stops = parse_seeds(seeds or (() if photos else ("0-3",)))
     sampler = Sampler.load(model, device=device, precision=precision, code=code).at(size).by(solver, guidance)
-    sampler = drawing(sampler, latents, density, data, model)
+    sampler = drawing(sampler.truncated(truncation).styled(Style.of(style)), latents, density, data, model)
     asked = parse_labels(label)
     zoom = zoom if zoom is not None else 1 if size else 4
     if not (zoom >= 1 and zoom * sampler.faces.side <= LARGEST and 0.1 <= fps <= 240):
@@ -158,7 +162,7 @@ def walk(
         known = find(sampler, images, steps=steps, labels=asked)
     else:
         labels = on_the_way(sampler, sampler.labels(stops, asked), start, end)
-        known = Known(sampler.latents(stops, truncation), sampler.space, labels, "seeds")
+        known = Known(sampler.latents(stops), sampler.space, labels, "seeds")
     of = {"photos": [path.name for path in photos]} if photos else {"seeds": stops}
     answer = Answer(str(out), {"file": str(out), **of, "frames": frames})
     out.parent.mkdir(parents=True, exist_ok=True)

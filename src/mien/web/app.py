@@ -81,7 +81,7 @@ class Explorer:
 
     def draw(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
         """What the queue runs in its thread."""
-        sampler = self.registry.sampler(str(kind.model)).at(kind.size)
+        sampler = self.registry.sampler(str(kind.model)).at(kind.size).truncated(kind.truncation).styled(kind.style)
         return sampler.decode(z, labels) if kind.exact else sampler.preview(z, labels)
 
     async def sampler(self, request: Request) -> Sampler:
@@ -90,8 +90,8 @@ class Explorer:
 
     def place(self, sampler: Sampler, address: Address, look: Look) -> tuple[Tensor, Tensor | None]:
         """What a face is drawn from."""
-        sampler.at(look.size)
-        return sampler.place(address, look.labels, look.truncation, look.directions)
+        sampler.at(look.size).styled(look.style)
+        return sampler.place(address, look.labels, look.directions)
 
     async def faces(
         self, request: Request, addresses: Sequence[Address], look: Look, drag: str | None = None
@@ -100,7 +100,7 @@ class Explorer:
         sampler = await self.sampler(request)
         placed = [self.place(sampler, address, look) for address in addresses]
         rows = [labels for _, labels in placed if labels is not None]
-        kind = Kind(request.path_params["id"], look.size, exact=drag is None)
+        kind = Kind(request.path_params["id"], look.size, look.truncation, look.style, exact=drag is None)
         return await self.queue.faces(kind, torch.cat([z for z, _ in placed]), torch.cat(rows) if rows else None, drag)
 
     async def image(self, request: Request) -> Response:
@@ -323,7 +323,7 @@ class Explorer:
 
     def table(self) -> list[Door]:
         """Every route but the page's files."""
-        look = ("label", "direction", "truncation", "size")
+        look = ("label", "direction", "truncation", "style", "size")
         film = ("at", "frames", "fps", "loop", "format", "zoom", *look)
         model = "/api/model/{id:str}"
         run = "/api/run/{id:str}"

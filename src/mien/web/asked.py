@@ -12,6 +12,7 @@ from starlette.datastructures import QueryParams
 from mien.address import Address, parse
 from mien.core import JSON
 from mien.errors import UsageError
+from mien.styles import Style
 
 LARGEST = 1024  # pixels a side of one picture
 STRONGEST = 20.0  # standard deviations along a direction
@@ -28,12 +29,14 @@ class Look:
     labels: Mapping[str, float] = field(default_factory=dict)
     directions: Mapping[str, float] = field(default_factory=dict)
     truncation: float = 1.0
+    style: Style | None = None
     size: int | None = None
 
     @property
     def recipe(self) -> JSON:
         """What a picture's recipe says of it."""
         told: JSON = {"truncation": self.truncation}
+        told |= {"style": str(self.style)} if self.style else {}
         told |= {"labels": dict(self.labels)} if self.labels else {}
         return told | ({"directions": dict(self.directions)} if self.directions else {})
 
@@ -101,6 +104,7 @@ class Given:
             labels=self.amounts("label", 0.0, 1.0),
             directions=self.amounts("direction", -STRONGEST, STRONGEST),
             truncation=self.number("truncation", 1.0, -4.0, 4.0),
+            style=Style.of(self.text("style", "") or None),
             size=size or None,
         )
 

@@ -19,7 +19,11 @@ MEANINGS = {
     "drag": ("string", "names a drag: a newer question of the same drag takes the place of this one, which gets 204"),
     "label": ("string", "NAME:VALUE with a value in [0, 1]; repeat for more"),
     "direction": ("string", "NAME:AMOUNT in standard deviations; repeat for more"),
-    "truncation": ("number", "scale of the latent: under 1, faces are more typical"),
+    "truncation": ("number", "share of the way from the mean face: under 1, faces are more typical"),
+    "style": (
+        "string",
+        "SEED:STAGES, coarse, middle, fine or 2-3: styles of another seed, for a model whose stages have some",
+    ),
     "size": ("integer", "height and width in pixels, for a model that paints at any"),
     "first": ("integer", "the first seed"),
     "count": ("integer", "how many"),

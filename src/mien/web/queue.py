@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mien.sampler import CHUNK
+from mien.styles import Style
 
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most
@@ -35,6 +36,8 @@ class Kind:
 
     model: Hashable
     size: int | None = None
+    truncation: float = 1.0
+    style: Style | None = None
     exact: bool = True
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mien import checkpoint
-from mien.core import JSON, Invertible, Scalable
+from mien.core import JSON, Invertible, Scalable, Styled
 from mien.directory import RunDirectory, read_json
 from mien.errors import DataError, MienError, Mismatch
 from mien.priors import Normal, Uniform
@@ -202,6 +202,7 @@ def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
         "scalable": isinstance(model, Scalable),
+        "styles": model.style_count if isinstance(model, Styled) else 0,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained_on": {"count": header.get("data", {}).get("count")},
     }
