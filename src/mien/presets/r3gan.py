@@ -24,6 +24,7 @@ PRESETS = (
             beta2_end=0.99,
             penalty_every=1,
             penalty_part=1,
+            style_mixing=0.0,
             fresh_reals=True,
             augment=Augmentation(
                 mode="ramp", p=0.3, images=40_000_000, target=0.6, geometry=1.0, colour=0.5, cutout=1.0
