@@ -25,8 +25,8 @@ from mien import presets
 from mien.__main__ import VERBS, main
 from mien.data.pack import Pack
 from mien.engine import Engine
-from mien.experiment import Plan
 from mien.parallel import World
+from mien.plan import Plan
 from mien.report.grid import GAP, read_recipe
 from tests.conftest import blobs, tiny
 from tests.report_example import write_run
@@ -288,9 +288,9 @@ def test_dry_run_counts_parameters(here: Path, blob_pack: Pack) -> None:
 
 
 def test_dry_run_of_the_default_needs_no_data_argument(blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien import experiment
+    from mien import plan
 
-    monkeypatch.setattr(experiment, "open_data", lambda data, side: blob_pack)
+    monkeypatch.setattr(plan, "open_data", lambda data, side: blob_pack)
     for line in (["train"], ["train", "--minutes", "2"], ["train", "quick"]):
         assert json.loads(call(*line, "--dry-run", "--json").out)["run"]["preset"] == "quick"
 

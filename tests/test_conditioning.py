@@ -16,10 +16,11 @@ from mien.core import Batch, Faces
 from mien.data.pack import Entry, PackWriter
 from mien.engine import Engine
 from mien.errors import UsageError
-from mien.experiment import Plan, scarce, titles
+from mien.experiment import titles
 from mien.learner import Learner
 from mien.nn.labels import LabelledLatent, LabelProjection
 from mien.parallel import World
+from mien.plan import Plan, scarce
 from mien.run import Run, turn
 from mien.sampler import Sampler
 from mien.verbs.asking import Combinations, on_the_way, parse_labels

@@ -16,7 +16,7 @@ from mien.errors import DataError
 from mien.metrics import attributes
 from mien.metrics.attributes import attributes_of
 from mien.metrics.conditions import conditions, leaks
-from mien.metrics.evaluate import drawn
+from mien.metrics.evaluate import drawn, inception
 from mien.metrics.features import PixelFeatures
 from mien.metrics.images import PackImages
 from mien.metrics.judged import Judged
@@ -122,3 +122,13 @@ def test_who_knows_no_labels_is_told(pack: Pack, tmp_path: Path) -> None:
         list(conditions(judged(pack, False, ("A", "B", "C"))))
     with pytest.raises(DataError, match="folder"):
         list(conditions(dataclasses.replace(judged(pack, False), sampler=None)))
+
+
+def test_wishes_are_judged_without_the_network_of_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are asked for by what looks through it, at once, and by nothing else."""
+    monkeypatch.setenv("MIEN_WEIGHTS_INCEPTION", str(tmp_path / "nowhere"))
+    eye = inception(metrics=("conditions", "diversity"))
+    assert eye.name.startswith("inception") and eye.hash and "network" not in vars(eye)
+    for metric in ("fid", "kid", "prdc", "memorisation"):
+        with pytest.raises(DataError, match="MIEN_WEIGHTS_INCEPTION"):
+            inception(metrics=("conditions", metric))

@@ -24,10 +24,10 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.engine import Engine
-from mien.experiment import Plan
 from mien.learner import Learner
 from mien.metrics.glance import RealFaces
 from mien.parallel import World
+from mien.plan import Plan
 from mien.report.checkup import HealthCheck
 from mien.report.observers import SampleGrids
 from mien.report.progress import MetricsLog

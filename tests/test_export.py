@@ -28,10 +28,10 @@ from mien.data import package, weights
 from mien.data.pack import Pack
 from mien.engine import Engine, mix
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
-from mien.experiment import Plan
 from mien.latent import extras
 from mien.latent.directions import Direction, Directions
 from mien.parallel import World
+from mien.plan import Plan
 from mien.report.grid import read_recipe, to_bytes
 from mien.run import turn
 from mien.sampler import Sampler

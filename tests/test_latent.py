@@ -13,11 +13,11 @@ from mien.core import Faces
 from mien.data.pack import Pack
 from mien.engine import Engine
 from mien.errors import Mismatch, Untrusted, UsageError
-from mien.experiment import Plan
 from mien.latent import extras
 from mien.latent.directions import Direction, Directions, amounts_of, by_labels, components, separability
 from mien.latent.inversion import Step
 from mien.parallel import World
+from mien.plan import Plan
 from mien.priors import Normal, Uniform
 from mien.sampler import CHUNK, Sampler
 from tests.conftest import tiny

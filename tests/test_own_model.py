@@ -22,8 +22,8 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.engine import Engine
-from mien.experiment import Plan
 from mien.parallel import World
+from mien.plan import Plan
 from mien.run import turn
 from mien.sampler import Sampler
 from tests.conftest import ROOT

@@ -24,8 +24,8 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.engine import Engine
-from mien.experiment import Plan
 from mien.parallel import World
+from mien.plan import Plan
 from mien.run import Run, turn
 from tests.conftest import ROOT, tiny
 

@@ -20,8 +20,8 @@ from mien.core import JSON
 from mien.data.pack import Pack
 from mien.engine import Engine
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
-from mien.experiment import Plan
 from mien.parallel import World
+from mien.plan import Plan
 from mien.priors import MAX_SEED, positions
 from mien.run import to_json
 from mien.sampler import CHUNK, Sampler

@@ -16,9 +16,9 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.engine import Engine
 from mien.errors import UsageError
-from mien.experiment import Plan
 from mien.models.residual import Mapping, ResidualGenerator, ResidualGeneratorConfig
 from mien.parallel import World
+from mien.plan import Plan
 from mien.run import Averaging, Run, to_json, turn
 from mien.sampler import Sampler
 from mien.styles import Style

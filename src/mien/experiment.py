@@ -6,119 +6,34 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mien import checkpoint, directory, parallel, presets
-from mien.average import Average
-from mien.core import JSON, Faces, Model, Observer
-from mien.data import open_data
+from mien.core import Model, Observer
 from mien.data.loader import Loader
-from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.engine import Engine, mix
-from mien.errors import DataError, MienError, Mismatch, UsageError
-from mien.learner import Learner
-from mien.metrics.during import EvaluateDuring, name_best, out_of_patience, prepare
+from mien.errors import DataError, MienError
+from mien.metrics.during import EvaluateDuring, name_best, prepare
 from mien.metrics.features import Extractor
 from mien.metrics.glance import RealFaces
 from mien.parallel import World
+from mien.place import Place, find_place
+from mien.plan import LABEL_ROWS, Plan, make_plan
 from mien.presets import Code
 from mien.report.checkup import HealthCheck
 from mien.report.encodings import MEASURED, Look, Reconstructions, look
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
-from mien.run import Run, differences, fingerprint, from_json, identity, to_json, turn
+from mien.run import Run, differences, fingerprint, to_json, turn
 from mien.sampler import Sampler
 from mien.trainer import BatchSource
 from mien.trainer import train as learn
 
-RUNS = Path("runs")
 GRID_SEEDS = range(64)
-FEW = 500  # examples of yes or of no, under which a label is hard to learn
-LABEL_ROWS = 4096  # how many rows of training labels a conditional model carries
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run with its data and its place: everything decided before the first step."""
-
-    run: Run
-    pack: Pack
-    engine: Engine
-    code: Code | None
-    source: str  # what --data said
-
-    @property
-    def faces(self) -> Faces:
-        """The images of the pack, and its labels where the run is told them."""
-        return Faces(side=self.pack.side, label_dim=len(self.pack.label_names) if self.run.conditional else 0)
-
-    @property
-    def identity(self) -> JSON:
-        """What must be equal for a run to go on; resolved, since `auto` differs from machine to machine."""
-        resolved = {"precision": self.engine.precision, "device": self.engine.device.type}
-        return {**identity(self.run), **resolved, "data": self.pack.fingerprint}
-
-    @property
-    def header(self) -> JSON:
-        """The header of model.safetensors: enough to sample anywhere, and nothing that executes."""
-        header: JSON = {
-            "format": 1,
-            "preset": self.run.preset,
-            "config": to_json(self.run.model),
-            "faces": to_json(self.faces),
-            "data": {"fingerprint": self.pack.fingerprint, "count": len(self.pack), **self.framing},
-            "run_fingerprint": fingerprint(self.identity),
-        }
-        if self.faces.label_dim and self.pack.labels is not None:
-            header["labels"] = list(self.pack.label_names)
-            rows = self.pack.labels[:LABEL_ROWS].round(4).tolist()
-            header["label_rows"] = [
-                [None if isnan(value) else value for value in row] for row in rows
-            ]  # JSON has no NaN
-        if self.code is not None:
-            header["code"] = self.code.header
-        return header
-
-    @property
-    def framing(self) -> JSON:
-        """How the pack's pictures were cut, so that another photograph can be cut alike."""
-        recipe = self.pack.meta.get("recipe", {})
-        names = ("crop", "resampler", "eye_distance", "eye_height")
-        told = {name: recipe[name] for name in names if recipe.get(name) is not None}
-        return {"framing": told} if told else {}
-
-    def known_faces(self, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Faces of the pack `[count, C, H, W]` in [-1, 1], unseen ones where some are held out, and their labels if told."""
-        held_out = self.pack.rows("holdout")
-        rows = (held_out if len(held_out) else self.pack.rows("train"))[:count]
-        images = torch.from_numpy(self.pack.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        told = self.pack.labels if self.faces.label_dim else None
-        return images, None if told is None else torch.from_numpy(told[rows])
-
-    def learner(self, world: World) -> Learner:
-        """The fresh state of the run, a pure function of its seed."""
-        torch.manual_seed(mix(self.run.seed, 0))
-        try:
-            model = self.run.model.build(self.faces)
-            recipe = self.run.recipe.build(model, self.faces)
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"These knobs of `{self.run.preset}` make no networks.",
-                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
-                "Turn back the --model and --recipe knobs.",
-            ) from error
-        self.engine.place(recipe)
-        recipe.train()
-        recipe.rank, recipe.world = world.rank, world.size
-        parallel.broadcast_module(recipe)
-        average = Average(recipe.model, self.run.average) if self.run.average else None
-        return Learner(recipe, average, self.engine, world, self.run.seed)
 
 
 def train(
@@ -185,45 +100,6 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
     return home.path
 
 
-def make_plan(run: Run, code: Code | None, data: str | Path | None, world: World) -> Plan:
-    """Open the data and resolve what depends on it. The first process prepares what has to be prepared."""
-    engine = Engine.choose(run.device, run.precision, world.local_rank)
-    if not world.first:
-        parallel.barrier()
-    pack = open_data(data, run.side)
-    if world.first:
-        parallel.barrier()
-    if pack.side != run.side:
-        if world.first:
-            print(
-                f"mien: the pack is {pack.side} px, and so is this run (the preset's {run.side} px gives way)",
-                file=sys.stderr,
-            )
-        run = turn(run, {"side": pack.side})
-    if run.conditional and not pack.label_names:
-        raise DataError(
-            f"{data or 'The data'} has no labels.", f"`{run.preset}` is told them.", "Prepare a pack with --labels."
-        )
-    if run.conditional and world.first:
-        for line in scarce(pack):
-            print(f"mien: {line}", file=sys.stderr)
-    return Plan(run, pack, engine, code, str(data) if data else "drawn")
-
-
-def scarce(pack: Pack) -> list[str]:
-    """A line for every label with few examples of yes or of no in what is trained on."""
-    if pack.labels is None:
-        return []
-    labels = pack.labels[pack.rows()]
-    lines = []
-    for name, column in zip(pack.label_names, labels.T, strict=True):
-        yes, no = int((column > 0.5).sum()), int((column <= 0.5).sum())  # what is not known is neither
-        if min(yes, no) < FEW:
-            word, count = ("yes", yes) if yes < no else ("no", no)
-            lines.append(f"the label {name} has {count:,} examples of {word}: too few to be learned well")
-    return lines
-
-
 def make_extractor(plan: Plan, world: World) -> Extractor | None:
     """What looks at the faces of a run that is evaluated. The first process fetches what has to be fetched."""
     if not plan.run.evaluate_every:
@@ -234,119 +110,6 @@ def make_extractor(plan: Plan, world: World) -> Extractor | None:
     if world.first:
         parallel.barrier()
     return extractor
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run lives, and what stands there already."""
-
-    path: Path
-    new: bool
-    finished: bool = False
-    checkpoint: Path | None = None  # named by the user: never another
-
-
-def find_place(plan: Plan, out: str | Path | None, resume: str) -> Place:
-    """The directory to run in: the one named, the newest unfinished one of the same run, or a new one.
-
-    Raises Mismatch when the one named holds another run, DataError when there is nothing that must be resumed.
-    """
-    if resume not in ("auto", "must", "never"):
-        place = named_place(plan, Path(resume))
-        if out is not None and Path(out).resolve() != place.path.resolve():
-            raise UsageError(
-                f"--resume names {place.path}, --out names {out}.", "A run stays where it is.", "Leave out --out."
-            )
-        return place
-    if out is not None:
-        home = RunDirectory(Path(out))
-        if home.run_json is None:
-            if resume == "must":
-                raise DataError(
-                    f"{out} holds no run.", "--resume must goes on with one.", "Leave it out to start there."
-                )
-            return Place(directory.create(home.path).path, new=True)
-        if resume == "never":
-            raise UsageError(f"{out} holds a run already.", "--resume never starts a new one.", "Choose another --out.")
-        return existing_place(plan, home)
-    if resume != "never":
-        for home in directory.all_runs(RUNS):
-            same = home.run_json is not None and known_identity(home.run_json, plan) == plan.identity
-            if same and not is_finished(plan.run, home):
-                return existing_place(plan, home)
-    if resume == "must":
-        raise DataError(
-            f"No unfinished run of `{plan.run.preset}` with this configuration and data is in {RUNS}/.",
-            "--resume must goes on with one.",
-            "Leave it out to start one, or name the run with --out.",
-        )
-    slug = f"{plan.run.preset}-{Path(plan.source).stem}{plan.pack.side}-s{plan.run.seed}"
-    return Place(directory.create_numbered(RUNS, slug).path, new=True)
-
-
-def named_place(plan: Plan, path: Path) -> Place:
-    """The place of a run directory or checkpoint that --resume names."""
-    path = checkpoint.follow(path)
-    is_checkpoint = path.is_dir() and path.resolve().parent.name == "checkpoints"
-    home = RunDirectory(path.resolve().parent.parent if is_checkpoint else path)
-    if home.run_json is None:
-        raise DataError(
-            f"{path} is not a run or a checkpoint.",
-            "--resume takes either.",
-            "Name runs/NAME or runs/NAME/checkpoints/SEEN.",
-        )
-    place = existing_place(plan, home)
-    if not is_checkpoint:
-        return place
-    checkpoint.read_state(path)  # an explicit path is valid or refused: exit 8
-    return Place(place.path, new=False, finished=False, checkpoint=path.resolve())
-
-
-def existing_place(plan: Plan, home: RunDirectory) -> Place:
-    """A directory that holds a run, if it is this run. Raises Mismatch with the differences."""
-    known = home.run_json
-    assert known is not None
-    told = known_identity(known, plan)
-    if told != plan.identity:
-        lines = differences(told, plan.identity)
-        what = (
-            "The data has changed"
-            if lines == [line for line in lines if line.startswith("data:")]
-            else "This is another run"
-        )
-        raise Mismatch(
-            f"{what}: {home.path} holds {told['preset']}.",
-            "; ".join(lines[:6]) or "the versions differ",
-            "Use the same command and data to resume, or another --out to start anew.",
-        )
-    return Place(home.path, new=False, finished=is_finished(plan.run, home))
-
-
-def known_identity(run_json: JSON, plan: Plan) -> JSON:
-    """What made the run of a run.json itself, told as this version tells it: a knob that came later stands at its default.
-
-    Without this every new knob would orphan the runs of older versions. A run that cannot be told so keeps its own words.
-    """
-    stored: JSON = run_json["identity"]
-    kinds = {**presets.KINDS, **(presets.kinds_of(plan.code.presets.values()) if plan.code else {})}
-    knobs = {name: value for name, value in stored.items() if name != "data"}
-    try:
-        return {**identity(from_json(Run, knobs, kinds)), "data": stored["data"]}
-    except (Mismatch, UsageError, LookupError, TypeError):
-        return stored
-
-
-def is_finished(run: Run, home: RunDirectory) -> bool:
-    """Whether a run has reached the goal that is asked for now."""
-    status = home.status
-    if status["state"] != "done":  # killed while closing, perhaps: the next process writes its report
-        return False
-    if out_of_patience(run, home):
-        return True
-    if run.minutes is None:
-        found = checkpoint.all_of(home.checkpoints)
-        return bool(found) and int(found[0].name) >= run.images
-    return bool(status["seconds"] >= run.minutes * 60.0)
 
 
 def open_run(plan: Plan, home: RunDirectory, place: Place) -> Path | None:
@@ -456,19 +219,3 @@ class Ending:
     def close(self, outcome: str) -> None:
         self.home.update_status(state=outcome, exit_code=self.CODES[outcome])
         self.home.log(f"ended: {outcome}")
-
-
-def describe(plan: Plan) -> JSON:
-    """The resolved run with the parameters of each network: what --dry-run shows."""
-    learner = plan.learner(World())
-    networks = {"model": plan_count(learner.recipe.model)}
-    for name, child in learner.recipe.named_children():
-        if name != "model" and (count := plan_count(child)):
-            networks[name] = count
-    run = {**to_json(plan.run), "precision": plan.engine.precision, "device": plan.engine.device.type}
-    return {"run": run, "parameters": networks, "data": {"count": len(plan.pack), "fingerprint": plan.pack.fingerprint}}
-
-
-def plan_count(module: torch.nn.Module) -> int:
-    """The number of trained parameters of a network."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -85,6 +85,7 @@ class Run:
     prepare: tuple[str, ...] = field(
         default=(), metadata={"knob": False}
     )  # commands that make the data it was made for
+    by_rule: tuple[str, ...] = field(default=(), metadata={"knob": False})  # knobs that `mien.rules` decides
 
     def __post_init__(self) -> None:
         for name in ("side", "batch", "images", "keep"):
@@ -117,7 +118,7 @@ class Run:
 NOT_IDENTITY = frozenset(
     {
         *("images", "minutes", "patience", "keep_best", "loader_threads", "threads"),
-        *("story", "notes", "after", "change", "prepare"),
+        *("story", "notes", "after", "change", "prepare", "by_rule"),
         *("save_every", "sample_every", "log_every", "keep"),
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
     }
@@ -235,8 +236,10 @@ def knobs(config: Any, prefix: str = "") -> Iterator[Knob]:
 
 
 def turn(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A copy of `config` with knobs turned: `turn(run, {"recipe.lr": 1e-3})`."""
+    """A copy of `config` with knobs turned: `turn(run, {"recipe.lr": 1e-3})`. What is turned is no longer left to a rule."""
     here = {name: value for name, value in changes.items() if "." not in name}
+    if isinstance(config, Run):
+        here = {"by_rule": tuple(name for name in config.by_rule if name not in changes), **here}
     nested: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
         if "." in name:

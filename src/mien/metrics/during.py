@@ -71,7 +71,9 @@ def prepare(run: Run, pack: Pack, faces: Faces, device: str) -> Extractor:
     for metric in metrics:
         if metric in NEEDED:
             weights.path(NEEDED[metric])
-    return load_extractor(run.evaluate_extractor) if run.evaluate_extractor else inception(device=device)
+    return (
+        load_extractor(run.evaluate_extractor) if run.evaluate_extractor else inception(device=device, metrics=metrics)
+    )
 
 
 def encodes(run: Run, faces: Faces) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from mien.data import weights
 from mien.errors import DataError, UsageError, did_you_mean
 from mien.metrics import perception
 from mien.metrics.conditions import conditions
@@ -39,8 +40,15 @@ CONVENTIONS: dict[Legacy, tuple[Resizer, bool]] = {
 }
 
 
-def inception(legacy: Legacy | None = None, precision: str = "auto", device: str = "cpu") -> InceptionFeatures:
-    """The extractor of a common package's protocol, in fp32, or of ours."""
+def inception(
+    legacy: Legacy | None = None, precision: str = "auto", device: str = "cpu", metrics: Sequence[str] = DEFAULT
+) -> InceptionFeatures:
+    """The extractor of a common package's protocol, in fp32, or of ours.
+
+    Raises DataError where one of `metrics` looks through it and its weights cannot be had: now, not after drawing.
+    """
+    if set(metrics) & set(DEFAULT):
+        weights.path("inception")
     if legacy is None:
         return InceptionFeatures(precision=precision, device=device)
     if legacy not in CONVENTIONS:

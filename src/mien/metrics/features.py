@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,7 +53,7 @@ def planes(images: Pixels, device: torch.device) -> Tensor:
 
 
 class InceptionFeatures:
-    """The 2048 features of FID and its relatives.
+    """The 2048 features of FID and its relatives; the network is loaded when it first looks at images.
 
     `legacy_range` takes pixels to (x - 128) / 128, as TensorFlow's and NVIDIA's versions do; the default is x / 127.5
     - 1.
@@ -74,8 +74,11 @@ class InceptionFeatures:
         self.resampling, self.legacy_range = resizer, legacy_range
         self.resizer = f"{resizer}, (x - 128) / 128" if legacy_range else resizer
         self.device, self.dtype = torch.device(device), torch.bfloat16 if precision == "bf16" else torch.float32
+
+    @cached_property
+    def network(self) -> Inception:
         network = Inception(weights.tensors("inception")).eval().cast(self.dtype).to(self.device)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     @torch.inference_mode()
     def __call__(self, images: Pixels) -> Features:

@@ -26,10 +26,11 @@ from mien.data import open_data
 from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.errors import DataError, Diverged, Interrupted, Locked, Mismatch, Preempted, StorageError, UsageError
-from mien.experiment import existing_place, make_plan
 from mien.metrics.evaluate import MOST_SAMPLES
 from mien.metrics.features import BLOCK, Extractor
 from mien.parallel import World
+from mien.place import existing_place
+from mien.plan import make_plan
 from mien.report.board import as_json, as_text
 from mien.report.comparison import Board, Entry, compared
 from mien.report.leaderboard import write_leaderboard

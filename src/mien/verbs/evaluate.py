@@ -19,7 +19,7 @@ from mien.engine import Engine
 from mien.errors import StorageError, UsageError
 from mien.latent.densities import Kind
 from mien.metrics.conditions import leaks
-from mien.metrics.evaluate import DEFAULT, Legacy, inception, load_extractor, measure, words_of
+from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extractor, measure, words_of
 from mien.metrics.judged import Judged
 from mien.metrics.scores import Score
 from mien.metrics.subjects import home_of, of_folders, of_model, own_data
@@ -96,7 +96,8 @@ def evaluate(
     """
     engine = Engine.choose(device, "fp32")
     with parallel.world(engine.device.type) as world:
-        eye = load_extractor(extractor) if extractor else inception(legacy, precision, engine.device.type)
+        words, here = known(words_of(metrics)), engine.device.type
+        eye = load_extractor(extractor) if extractor else inception(legacy, precision, here, words)
         listener = Listener(quiet=not world.first)
         if model is not None and (real or fake):
             raise UsageError("Both a model and folders were named.", "One thing is judged at a time.", "Leave one out.")
@@ -115,7 +116,7 @@ def evaluate(
                 "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
             )
         judged.legacy, judged.told = legacy, listener
-        scores = measure(judged, words_of(metrics))
+        scores = measure(judged, words)
         listener.close()
         if not world.first:
             return None

@@ -67,7 +67,8 @@ def protocol_of(
     words = tuple(known(words_of(metrics)))
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples} is not possible.", "One face has no spread.", "Give thousands.")
-    eye = load_extractor(extractor) if extractor else inception(device=Engine.choose(device, "fp32").device.type)
+    here = Engine.choose(device, "fp32").device.type
+    eye = load_extractor(extractor) if extractor else inception(device=here, metrics=words)
     return Protocol(extractor=eye, metrics=words, samples=samples, device=device, code=code)
 
 

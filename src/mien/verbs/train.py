@@ -10,11 +10,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from mien import parallel, presets
-from mien.answer import Answer, readable
+from mien.answer import Answer
 from mien.directory import RunDirectory
-from mien.experiment import describe, execute, make_plan
+from mien.experiment import execute
 from mien.parallel import World
+from mien.plan import describe, make_plan
 from mien.run import knobs, turn
+from mien.verbs.planned import planned
 
 
 def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[str]]:
@@ -32,7 +34,7 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[st
             changed = turn(changed, {"minutes": None})  # --images alone replaces a preset's minutes
         if dry_run:
             plan = describe(make_plan(changed, code, data, World()))
-            return Answer(readable(plan), plan)
+            return Answer(planned(plan), plan)
         path = execute(changed, code, data, out, resume)
         if parallel.rank():
             return None  # the first process speaks for all
@@ -45,7 +47,13 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[st
         ),
         parameter("out", Path | None, None, "--out", "the run's directory; without it, a new numbered one under runs/"),
         parameter("resume", str, "auto", "--resume", "auto, must, never, or the path of a run or checkpoint"),
-        parameter("dry_run", bool, False, "--dry-run", "print the resolved run and stop"),
+        parameter(
+            "dry_run",
+            bool,
+            False,
+            "--dry-run",
+            "print the resolved run, what rules say of it, and an estimate of time and memory from a few steps; then stop",
+        ),
         *(
             parameter(
                 knob.name.replace(".", "__"), knob.hint, knob.value, f"--{knob.name.replace('_', '-')}", knob.help

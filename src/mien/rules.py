@@ -1,0 +1,140 @@
+"""What follows from the data, the size of its pictures and the device: batch, regularisation, averaging.
+
+A preset that spells a knob out is obeyed; one that leaves it to the rules (`Run.by_rule`) gets what they say, before the run has
+its identity, so that run.json holds plain numbers. `mien train --dry-run` shows every rule beside what the run does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mien.core import JSON
+from mien.errors import UsageError
+from mien.run import Run, knobs, turn
+
+FEW = 5_000  # images, under which a critic soon knows each one
+MANY_PASSES = 20  # over the data, after which it does too
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What rules look at."""
+
+    count: int  # training images
+    side: int  # pixels
+    device: str  # cpu, cuda or mps
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One knob as a function of the run so far and its circumstances."""
+
+    knob: str
+    value: Callable[[Run, Circumstances], Any]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What a rule says of a run, and what the run does."""
+
+    knob: str
+    says: Any
+    stands: Any
+    reason: str
+    obeyed: bool  # whether the run left the knob to the rule
+
+    @property
+    def told(self) -> JSON:
+        """As JSON."""
+        by = "rule" if self.obeyed else "preset"
+        return {"knob": self.knob, "value": self.stands, "rule": self.says, "decided_by": by, "reason": self.reason}
+
+
+def batch(run: Run, here: Circumstances) -> int:
+    """32 on a CPU; on a GPU 256 at 64 px and as many pixels at other sides, 16 to 256. No more than an eighth of the data."""
+    wanted = 32 if here.device == "cpu" else max(16, min(256, 256 * 64**2 // here.side**2))
+    fits = max(2, here.count // 8)
+    return wanted if wanted <= fits else 1 << (fits.bit_length() - 1)
+
+
+def half_life(run: Run, here: Circumstances) -> int:
+    return 10_000 * run.batch // 32
+
+
+def penalty_every(run: Run, here: Circumstances) -> int:
+    return 4
+
+
+def penalty_part(run: Run, here: Circumstances) -> int:
+    return 4 if here.device == "cpu" else 1
+
+
+def augmentation(run: Run, here: Circumstances) -> str:
+    passes = 0.0 if run.minutes is not None else run.images / max(1, here.count)
+    return "adaptive" if here.count < FEW or passes >= MANY_PASSES else "none"
+
+
+#: In this order: later ones look at what earlier ones decided.
+RULES = (
+    Rule(
+        "batch",
+        batch,
+        "A CPU is as fast per image with few of them, and more steps are learned; a GPU must be filled. A batch of more than an "
+        "eighth of the data repeats itself.",
+    ),
+    Rule(
+        "average.half_life",
+        half_life,
+        "An average over a fixed number of steps: 10,000 images at a batch of 32 (the rule of arXiv:2006.06676's code). While "
+        "few images are seen, average.warmup shortens it.",
+    ),
+    Rule(
+        "recipe.penalty_every",
+        penalty_every,
+        "A penalty differentiates twice. Every fourth step, four times as strong, it costs a quarter (arXiv:1912.04958, section "
+        "3.1, waits for sixteen).",
+    ),
+    Rule(
+        "recipe.penalty_part",
+        penalty_part,
+        "On a CPU a penalty costs by the image, and a quarter of them tells the slope well enough; a quarter of a batch leaves "
+        "a GPU idle.",
+    ),
+    Rule(
+        "recipe.augment.mode",
+        augmentation,
+        f"With under {FEW:,} images, or {MANY_PASSES} passes and more, a critic learns its data by heart (arXiv:2006.06676); with "
+        "more images, or fewer passes, augmentation only slows it.",
+    ),
+)
+
+
+def rulings(run: Run, here: Circumstances) -> Iterator[Ruling]:
+    """What each rule that has a knob in this run says, and what is done. Raises UsageError where a run obeys no known rule."""
+    unknown = sorted(set(run.by_rule) - {rule.knob for rule in RULES})
+    if unknown:
+        raise UsageError(
+            f"There is no rule for {', '.join(unknown)}.", f"`{run.preset}` leaves it to one.",
+            f"Rules are there for {', '.join(rule.knob for rule in RULES)}.",
+        )  # fmt: skip
+    for rule in RULES:
+        stands = next((knob.value for knob in knobs(run) if knob.name == rule.knob), None)
+        if stands is None:
+            continue
+        says, obeyed = rule.value(run, here), rule.knob in run.by_rule
+        if obeyed:
+            run = obeying(run, {rule.knob: says})
+        yield Ruling(rule.knob, says, says if obeyed else stands, rule.reason, obeyed)
+
+
+def ruled(run: Run, here: Circumstances) -> Run:
+    """The run with every knob that it leaves to the rules turned; which those were stays known."""
+    return obeying(run, {ruling.knob: ruling.says for ruling in rulings(run, here) if ruling.obeyed})
+
+
+def obeying(run: Run, changes: Mapping[str, Any]) -> Run:
+    """The run with knobs turned by rules, to which they stay left."""
+    return replace(turn(run, changes), by_rule=run.by_rule)

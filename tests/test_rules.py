@@ -1,0 +1,168 @@
+"""What follows from data, side and device; and what a few steps say of a whole run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mien import presets
+from mien.data.loader import Loader
+from mien.data.pack import Pack
+from mien.engine import Engine
+from mien.errors import UsageError
+from mien.estimate import measure, resident
+from mien.parallel import World
+from mien.place import find_place
+from mien.plan import Plan, make_plan
+from mien.rules import RULES, Circumstances, ruled, rulings
+from mien.run import turn
+from mien.verbs.planned import lasting, planned, size
+from tests.conftest import tiny
+from tests.test_cli import call
+
+QUICK = presets.PRESETS["quick"]
+LEFT = replace(QUICK, by_rule=("batch", "average.half_life", "recipe.penalty_part", "recipe.augment.mode"))
+LAPTOP = Circumstances(count=10_000, side=64, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "device", "batch"),
+    [
+        (10_000, 64, "cpu", 32), (10_000, 256, "cpu", 32), (100, 64, "cpu", 8), (10, 64, "cpu", 2), (1, 64, "cpu", 2),
+        (10_000, 64, "cuda", 256), (10_000, 128, "cuda", 64), (10_000, 256, "cuda", 16), (10_000, 32, "cuda", 256),
+        (1_000, 64, "cuda", 64),
+    ],
+)  # fmt: skip
+def test_the_batch_follows_from_all_three(count: int, side: int, device: str, batch: int) -> None:
+    assert ruled(LEFT, Circumstances(count, side, device)).batch == batch
+
+
+def test_later_rules_look_at_what_earlier_ones_decided() -> None:
+    run = ruled(LEFT, Circumstances(10_000, 64, "cuda"))
+    assert run.batch == 256 and run.average is not None and run.average.half_life == 80_000
+    assert {r.knob: r.stands for r in rulings(LEFT, Circumstances(10_000, 64, "cuda"))} == {
+        "batch": 256, "average.half_life": 80_000, "recipe.penalty_every": 4, "recipe.penalty_part": 1,
+        "recipe.augment.mode": "none",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "images", "mode"),
+    [(1_000, None, "adaptive"), (10_000, None, "none"), (10_000, 100_000, "none"), (10_000, 300_000, "adaptive")],
+)
+def test_few_images_or_many_passes_are_augmented(count: int, images: int | None, mode: str) -> None:
+    run = LEFT if images is None else turn(LEFT, {"minutes": None, "images": images})
+    assert {r.knob: r.says for r in rulings(run, replace(LAPTOP, count=count))}["recipe.augment.mode"] == mode
+
+
+def test_what_is_spelled_out_wins() -> None:
+    assert ruled(QUICK, Circumstances(100, 64, "cuda")) == QUICK
+    turned = turn(LEFT, {"batch": 48, "recipe.augment.mode": "ramp"})
+    assert turned.by_rule == ("average.half_life", "recipe.penalty_part")
+    run = ruled(turned, replace(LAPTOP, count=100))
+    assert run.batch == 48 and run.recipe.augment.mode == "ramp"  # type: ignore[attr-defined]
+    assert run.average is not None and run.average.half_life == 15_000
+    found = {r.knob: r for r in rulings(turned, replace(LAPTOP, count=100))}
+    assert not found["batch"].obeyed and found["batch"].stands == 48 and found["batch"].says == 8
+    assert found["average.half_life"].obeyed
+
+
+def test_a_run_is_shown_only_rules_for_knobs_that_it_has() -> None:
+    assert [r.knob for r in rulings(presets.PRESETS["flow"], LAPTOP)] == ["batch", "average.half_life"]
+    assert [r.knob for r in rulings(presets.PRESETS["dcgan-2015"], LAPTOP)] == ["batch"]
+    assert all(len(rule.reason) > 40 for rule in RULES)
+
+
+def test_a_rule_that_there_is_not() -> None:
+    with pytest.raises(UsageError, match="no rule for model"):
+        ruled(replace(QUICK, by_rule=("model.width",)), LAPTOP)
+
+
+def test_a_run_that_follows_rules_resumes(tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rules decide is written down as plain numbers, so that the same command finds the same run."""
+    monkeypatch.chdir(tmp_path)
+    left = replace(tiny(QUICK), by_rule=("batch",), images=24, device="cpu")
+    plan = make_plan(left, None, blob_pack.path, World())
+    assert plan.run.batch == 8 and plan.identity["batch"] == 8 and "by_rule" not in plan.identity
+    assert make_plan(tiny(QUICK), None, blob_pack.path, World()).identity["batch"] == 8
+    place = find_place(plan, tmp_path / "run", "auto")
+    assert place.new
+
+
+# The estimate
+
+
+def test_an_estimate_counts_what_it_did(blob_pack: Pack) -> None:
+    run = tiny(QUICK)
+    plan = Plan(run, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    pulled = []
+
+    def batches(count: int) -> Loader:
+        pulled.append(count)
+        return Loader(blob_pack, batch=count, seed=0, threads=0)
+
+    found = measure(lambda: plan.learner(World()), batches, run.batch, budget=0.05)
+    assert pulled == [4, 8] and found.batch == 8 and found.steps >= 1
+    assert found.images_per_second > 0 and found.seconds(100) == pytest.approx(100 / found.images_per_second)
+    snapshot = plan.learner(World()).snapshot(plan.header)
+    assert (
+        0.5 < found.checkpoint / (len(snapshot.model) + len(snapshot.state)) < 2
+    )  # the optimizers have moments by then
+    assert 0 < found.share <= 1
+    if resident():
+        assert found.memory >= resident() * 0.5 and 0 <= found.grown <= found.memory
+
+
+def test_a_batch_that_takes_too_long_is_not_tried(blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien import estimate
+
+    monkeypatch.setattr(estimate, "PATIENCE", 0.0)
+    run = tiny(QUICK)
+    plan = Plan(run, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    found = measure(
+        lambda: plan.learner(World()), lambda n: Loader(blob_pack, batch=n, seed=0, threads=0), run.batch, 0.01
+    )
+    assert found.batch == 4
+
+
+def test_dry_run_says_what_rules_say_and_what_it_would_cost(
+    blob_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ("train", "quick", "--data", blob_pack.path, "--model.width", "4", "--model.widest", "8", "--recipe.critic.width", "4",
+            "--recipe.critic.widest", "8", "--batch", "8", "--dry-run", "--device", "cpu")  # fmt: skip
+    told = json.loads(call(*line, "--images", "960", "--json").out)
+    assert [rule["knob"] for rule in told["rules"]] == [rule.knob for rule in RULES]
+    assert told["rules"][0]["decided_by"] == "preset" and told["rules"][0]["rule"] == 8
+    estimate = told["estimate"]
+    assert estimate["images"] == 960 and estimate["passes"] == 10.0 and estimate["checkpoint"] > 10_000
+    assert estimate["seconds"] == pytest.approx(960 / estimate["images_per_second"], rel=0.05)
+    assert estimate["disk"] == 3 * estimate["checkpoint"]
+    said = planned(told)
+    for words in (
+        "batch 8, as the rule says",
+        "images a second",
+        "10.0 passes over the data",
+        "a checkpoint",
+        "960 images",
+    ):
+        assert words in said, said
+    assert not list(tmp_path.iterdir())
+    minutes = {**told, "run": {**told["run"], "minutes": 5.0, "batch": 64}, "estimate": {**estimate, "share": 0.25}}
+    said = planned(minutes)
+    assert "5 minutes: about" in said and "had 25% of its processors" in said and "full batch of 64" in said
+
+
+def test_words_for_times_and_sizes() -> None:
+    assert [lasting(s) for s in (3, 89, 90, 5400, 200_000)] == [
+        "3 seconds",
+        "89 seconds",
+        "1.5 minutes",
+        "1.5 hours",
+        "2.3 days",
+    ]
+    assert [size(n) for n in (1_500_000, 250_000_000, 3_210_000_000)] == ["1.5 MB", "250 MB", "3.2 GB"]
