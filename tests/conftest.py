@@ -14,9 +14,16 @@ import numpy as np
 import pytest
 import torch
 
+from mien import presets
 from mien.core import ModelConfig, NetworkConfig, RecipeConfig
 from mien.data.pack import Entry, Pack, PackWriter
-from mien.run import Run
+from mien.engine import Engine
+from mien.latent import extras
+from mien.latent.directions import Direction, Directions
+from mien.parallel import World
+from mien.plan import Plan
+from mien.run import Run, turn
+from mien.sampler import Sampler
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -65,6 +72,35 @@ def tiny(run: Run) -> Run:
 
     average = run.average and dataclasses.replace(run.average, ramp=min(run.average.ramp, 16))
     return dataclasses.replace(shrink(run), side=16, batch=8, images=64, minutes=None, average=average)
+
+
+def write_model(preset: str, folder: Path, pack: Pack, deviation: float = 0.1, **changes: Any) -> Path:
+    """A tiny model of a preset that has learned nothing but differs from face to face, as a file."""
+    run = turn(tiny(presets.PRESETS[preset]), changes)
+    plan = Plan(run, pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    learner = plan.learner(World())
+    generator = torch.Generator().manual_seed(0)
+    for parameter in learner.served.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * deviation)
+    file = folder / "model.safetensors"
+    file.write_bytes(learner.snapshot(plan.header).model)
+    return file
+
+
+def steer(model: Path) -> None:
+    """Give a model two directions."""
+    sampler = Sampler.load(model, device="cpu")
+    generator = torch.Generator().manual_seed(1)
+    found = Directions(
+        tuple(
+            Direction(name, torch.randn(sampler.model.latent_shape, generator=generator), "latent", {"found": "labels"})
+            for name in ("Smiling", "Age")
+        )
+    )
+    assert sampler.home is not None
+    extras.write(
+        sampler.home, "directions", "directions", sampler.model_hash, found.tensors(), "again", directions=found.told()
+    )
 
 
 @torch.no_grad()

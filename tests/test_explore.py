@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -10,16 +11,21 @@ import json
 import random
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
 
 pytest.importorskip("starlette", reason="SKIPPED EXPLORER TESTS: the extra `web` is not installed")
@@ -34,7 +40,7 @@ from mien.run import turn
 from mien.sampler import Sampler
 from mien.web.guard import PHOTO_BYTES
 from mien.web.serve import HEAD_SECONDS
-from tests.conftest import blobs, tiny, write_pack
+from tests.conftest import blobs, tiny, write_model, write_pack
 from tests.web_client import TOKEN, Served, serving, short_run
 
 CANARY = "canary-that-nobody-may-read-7f3a"
@@ -42,18 +48,20 @@ CANARY = "canary-that-nobody-may-read-7f3a"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two short real runs in a folder, one that encodes, and a canary beside them."""
+    """Two short real runs in a folder, one that encodes, a flow as a file, and a canary beside them."""
     root = tmp_path_factory.mktemp("place")
     write_pack(root / "blobs.pack", labels=("Hat",))
     (root / "secret.txt").write_text(CANARY)
     for number, name in enumerate(("quick", "vae")):
         short_run(name, root / "blobs.pack", root / "runs" / f"0000{number}-{name}")
+    (root / "flow").mkdir()
+    write_model("flow", root / "flow", Pack.open(root / "blobs.pack"), **{"conditional": True, "model.steps": 3})
     return root / "runs"
 
 
 @pytest.fixture(scope="module")
 def served(runs: Path) -> Iterator[Served]:
-    with serving([runs]) as found:
+    with serving([runs, runs.parent / "flow" / "model.safetensors"]) as found:
         yield found
 
 
@@ -121,6 +129,30 @@ def test_sheets_and_children(served: Served, model: str) -> None:
     assert (pixels(base64.b64decode(litter["base64"]))[16:32, 16:32] == pixels(child)).all()
 
 
+def test_the_path_from_noise_to_a_face(served: Served, model: str) -> None:
+    flow = f"/api/model/{served.json('/api/models')['models'][0]['id']}"
+    able = served.json(flow)["flow"]
+    assert able == {"method": "heun", "steps": 3, "tolerance": 1e-4, "guidance": 1.0}
+    asked = "at=7,0.5,0&label=Hat:1&solver=euler:4&guidance=2"
+    status, sheet, _ = served.ask(f"{flow}/path?{asked}&columns=3")
+    twin = served.json(f"{flow}/path.json?{asked}&columns=3")
+    assert status == 200 and base64.b64decode(twin["base64"]) == sheet
+    assert twin["recipe"]["stages"] == 5 and twin["recipe"]["solver"] == "euler:4" and twin["recipe"]["guidance"] == 2
+    assert pixels(sheet).shape == (32, 48, 3)
+    status, face, _ = served.ask(f"{flow}/image?{asked}")
+    assert status == 200 and (pixels(sheet)[16:32, 16:32] == pixels(face)).all(), "the last is the face itself"
+    stages = [pixels(sheet)[16 * (n // 3) :, 16 * (n % 3) :][:16, :16].astype(int) for n in range(5)]
+    assert all(np.abs(a - b).max() > 0 for a, b in itertools.pairwise(stages))
+    _, plain, _ = served.ask(f"{flow}/image?at=7,0.5,0&label=Hat:1")
+    assert (pixels(plain) != pixels(face)).any()
+    for wrong in ("solver=euler:65", "solver=adaptive:1e-6", "solver=x", "guidance=-1", "guidance=nan", "guidance=99"):
+        assert served.ask(f"{flow}/path?at=1&{wrong}")[0] == 400, wrong
+    assert served.ask(f"{flow}/path?at=1&solver=adaptive:1e-2")[0] == 200
+    for path in ("path?at=1", "image?at=1&solver=euler:2", "image?at=1&guidance=2"):
+        assert served.ask(f"{model}/{path}")[0] == 400, path
+    assert served.json(model)["flow"] is None
+
+
 @pytest.mark.parametrize("kind", ["webp", "gif", "mp4"])
 def test_a_walk_is_a_film(served: Served, model: str, kind: str) -> None:
     if kind == "mp4":
@@ -143,7 +175,7 @@ def test_neighbours_know_a_copy(served: Served, ids: dict[str, tuple[str, str]],
     assert len(near["neighbours"]) == 6 and near["looked_at"] == 96
     distances = [entry["distance"] for entry in near["neighbours"]]
     assert distances == sorted(distances)
-    run = served.explorer.registry.run(ids["quick"][0])
+    run = served.explorer.desk.registry.run(ids["quick"][0])
     pack = Pack.open(runs.parent / "blobs.pack")
     from mien.web.nearest import Neighbours, tensor
 
@@ -197,13 +229,52 @@ def test_a_photograph_is_encoded_and_forgotten(
     assert sorted(str(path) for path in runs.parent.rglob("*")) == before, "something was stored"
 
 
+def test_a_photograph_is_levelled_by_its_face(served: Served, ids: dict[str, tuple[str, str]], runs: Path) -> None:
+    from matplotlib.cbook import get_sample_data
+
+    from mien.data.photo import can_align, frame
+
+    if not can_align():
+        pytest.skip("SKIPPED LEVELLING: the extra `faces` or its weights are not here")
+    with get_sample_data("grace_hopper.jpg") as file:  # type: ignore[no-untyped-call]
+        content = file.read()
+    path = f"/api/model/{ids['vae'][1]}"
+    assert served.json(path)["levels"] is True
+    _, body, _ = served.ask(f"{path}/project?align=1", "POST", content, {"Origin": served.own})
+    found = json.loads(body)
+    assert found["cut"] == "levelled"
+    expected = frame("", content, 16, {}).pixels
+    assert (pixels(base64.b64decode(found["original"].split(",")[1])) == expected).all()
+    _, body, _ = served.ask(f"{path}/project", "POST", content, {"Origin": served.own})
+    plain = json.loads(body)
+    assert plain["cut"] == "whole" and plain["original"] != found["original"]
+    _, body, _ = served.ask(f"{path}/project?align=1", "POST", photograph("JPEG"), {"Origin": served.own})
+    assert json.loads(body)["cut"] == "no face"
+    bomb = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(bomb, format="PNG")
+    assert served.ask(f"{path}/project?align=1", "POST", bomb.getvalue(), {"Origin": served.own})[0] == 422
+    assert served.ask(f"{path}/project?align=1", "POST", content[:5000], {"Origin": served.own})[0] == 422
+
+
+def test_without_the_aligner_the_middle_is_used_and_that_is_said(
+    served: Served, ids: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path))  # no weights there
+    for name in ("MIEN_WEIGHTS_YUNET", "MIEN_WEIGHTS_FACE_MESH"):
+        monkeypatch.delenv(name, raising=False)
+    path = f"/api/model/{ids['vae'][1]}/project"
+    _, body, _ = served.ask(f"{path}?align=1", "POST", photograph(), {"Origin": served.own})
+    aligned = json.loads(body)
+    assert aligned["cut"] == "no aligner" and not list(tmp_path.iterdir()), "nothing is downloaded"
+
+
 def test_a_descent_tells_its_steps(served: Served, model: str) -> None:
     status, body, headers = served.ask(f"{model}/project?steps=12", "POST", photograph(), {"Origin": served.own})
     assert status == 200 and headers["content-type"].startswith("text/event-stream")
     events = re.findall(r"event: (\w+)\ndata: (.*)\n", body.decode())
     assert events[-1][0] == "found" and events[0][0] == "step"
     found = json.loads(events[-1][1])
-    assert found["error"] <= json.loads(events[0][1])["error"]
+    assert found["error"] <= json.loads(events[0][1])["error"] and found["cut"] == "whole"
 
 
 def test_a_model_without_an_encoder_says_so(served: Served, model: str) -> None:
@@ -425,8 +496,8 @@ def flood(served: Served, model: str, requests: int, at_once: int) -> dict[int, 
         for seed in range(16)
     }
     counts: dict[int, int] = {}
-    served.explorer.kept.answers.clear()
-    served.explorer.kept.bytes = 0
+    served.explorer.desk.kept.answers.clear()
+    served.explorer.desk.kept.bytes = 0
     lock = threading.Lock()
 
     def one(number: int) -> None:
@@ -450,23 +521,124 @@ def test_200_questions_at_once_get_their_own_faces(served: Served, model: str) -
     assert counts.keys() <= {200, 503} and counts[200] >= 100, counts
 
 
+@contextmanager
+def explored(runs: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """`mien explore` as a process of its own: its port, and the process."""
+    words = [sys.executable, "-m", "mien", "explore", str(runs), "--no-browser", "--port", "0"]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert child.stdout is not None
+        yield int(re.findall(r":(\d+)/", child.stdout.readline())[0]), child
+    finally:
+        child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+async def asked_at(port: int, path: str) -> tuple[int, bytes]:
+    """Status and body of one request on a connection of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]), content
+    finally:
+        writer.close()
+
+
 @pytest.mark.slow
-def test_500_connections_for_30_seconds(served: Served, model: str) -> None:
+def test_500_connections_for_30_seconds(runs: Path) -> None:
+    """No wrong face, only 200 or 503, bounded memory, and well again at once; the server is a process of its own."""
     psutil = pytest.importorskip("psutil")
-    process = psutil.Process()
-    before, started, counts = process.memory_info().rss, time.monotonic(), {200: 0}
-    while time.monotonic() - started < 30:
-        for status, count in flood(served, model, requests=1000, at_once=500).items():
-            counts[status] = counts.get(status, 0) + count
-    assert counts.keys() <= {200, 503}, counts
-    assert process.memory_info().rss - before < 300e6
-    time.sleep(5)
-    started = time.monotonic()
-    assert served.ask(f"{model}/image?at=77")[0] == 200 and time.monotonic() - started < 2
+    from mien.address import parse
+
+    sampler = Sampler.load(runs / "00000-quick", device="cpu")
+    places = [f"{seed},0.5,0" for seed in range(4000)]  # so many that most of them are drawn, not remembered
+    z = torch.cat([sampler.place(parse(place))[0] for place in places])
+    expected = [hashlib.sha256(face.tobytes()).digest() for face in to_bytes(sampler.decode(z)).numpy()]
+    counts: Counter[int] = Counter()
+    wrong: list[str] = []
+    with explored(runs) as (port, child):
+        process = psutil.Process(child.pid)
+        path = f"/api/model/{sampler.model_hash[:16]}/image?at="
+        assert asyncio.run(asked_at(port, f"{path}1"))[0] == 200
+        before = most = process.memory_info().rss
+
+        async def load() -> None:
+            nonlocal most
+            until, rng = time.monotonic() + 30, random.Random(0)
+
+            async def one() -> None:
+                while time.monotonic() < until:
+                    number = rng.randrange(len(places))
+                    status, content = await asked_at(port, path + places[number])
+                    counts[status] += 1
+                    if status == 200 and hashlib.sha256(pixels(content).tobytes()).digest() != expected[number]:
+                        wrong.append(places[number])
+
+            tasks = [asyncio.create_task(one()) for _ in range(500)]
+            while not all(task.done() for task in tasks):
+                most = max(most, process.memory_info().rss)
+                await asyncio.sleep(0.5)
+            await asyncio.gather(*tasks)
+
+        asyncio.run(load())
+        ended = time.monotonic()
+        while asyncio.run(asked_at(port, f"{path}77,0.5,0"))[0] != 200:
+            assert time.monotonic() - ended < 5, "it does not recover"
+        recovered = time.monotonic() - ended
+        grown = (most - before) / 1e6
+    print(f"{dict(counts)}, {grown:.0f} MB more at most, well again after {recovered:.2f} s")
+    assert not wrong and counts.keys() <= {200, 503} and counts[200] > 500, (wrong[:5], counts)
+    assert grown < 300 and recovered < 5
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_signal_ends_the_server_at_once_with_streams_open(runs: Path, count: int) -> None:
+    with explored(runs) as (port, child):
+        found = json.loads(asyncio.run(asked_at(port, "/api/models"))[1])
+        run = found["runs"][0]["id"]
+        streams = []
+        for _ in range(5):
+            client = socket.create_connection(("127.0.0.1", port), timeout=30)
+            client.sendall(f"GET /api/run/{run}/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+            streams.append(client)
+        started = time.monotonic()
+        for _ in range(count):
+            child.terminate()
+        assert child.wait(20) == 0 and time.monotonic() - started < 10
+        for client in streams:
+            client.close()
+
+
+def test_nothing_is_asked_of_any_network(served: Served, model: str) -> None:
+    """Whatever a parameter says, no connection leaves: there is no parameter that is an address of another machine."""
+    asked: list[object] = []
+
+    def hear(event: str, given: tuple[object, ...]) -> None:
+        if event == "socket.connect" and listening and given[1] != ("127.0.0.1", served.port):
+            asked.append(given[1])
+        if event == "socket.getaddrinfo" and listening and given[0] not in ("127.0.0.1", b"127.0.0.1"):
+            asked.append(given[0])
+
+    listening = True
+    sys.addaudithook(hear)
+    for value in ("http://192.0.2.1/x", "//192.0.2.1", "file:///etc/passwd", "\\\\192.0.2.1\\share", "hf://a/b"):
+        given = quote(value, safe="")
+        for query in ("at", "label", "direction", "solver", "format", "drag"):
+            for route in ("image", "sheet", "walk", "path", "neighbours"):
+                served.ask(f"{model}/{route}?{query}={given}")
+        served.ask(f"/api/model/{given}")
+        served.ask(f"/api/run/{given}/events")
+        served.ask(f"{model}/project", "POST", value.encode(), {"Origin": served.own})
+    listening = False
+    assert not asked
 
 
 def test_a_full_queue_says_when_to_come_again(served: Served, model: str) -> None:
-    queue = served.explorer.queue
+    queue = served.explorer.desk.queue
     room, queue.room = queue.room, 0
     try:
         status, body, headers = served.ask(f"{model}/image?at=123456")
@@ -486,6 +658,24 @@ def test_a_run_tells_where_it_stands(served: Served, ids: dict[str, tuple[str, s
     _, png, _ = served.ask(f"/api/run/{ids['quick'][0]}/samples/{told['samples'][-1]}")
     assert pixels(png).shape[0] > 16
     assert served.ask(f"/api/run/{ids['quick'][0]}/samples/7")[0] == 404
+    assert told["curves"]["meanings"]["critic_loss"].startswith("How wrong")
+    status, film, headers = served.ask(f"/api/run/{ids['quick'][0]}/film")
+    assert status == 200 and headers["content-type"] in ("video/mp4", "image/webp") and len(film) > 500
+    vae = served.json(f"/api/run/{ids['vae'][0]}")
+    assert served.ask(f"/api/run/{ids['vae'][0]}/reconstructions/{vae['reconstructions'][-1]}")[0] == 200
+
+
+def test_scores_stand_beside_their_checkpoint(served: Served, ids: dict[str, tuple[str, str]], runs: Path) -> None:
+    folder = runs / "00000-quick" / "eval"
+    folder.mkdir()
+    line = {"seen": 48, "metric": "fid", "name": "fid5k_train", "value": 52.7239, "low": 51.79, "high": 53.66}
+    (folder / "fid.jsonl").write_text(
+        json.dumps(line) + "\nnot json\n" + json.dumps({"seen": 48, "metric": "x"}) + "\n"
+    )
+    newest, older, *_ = served.json(f"/api/run/{ids['quick'][0]}")["checkpoints"]
+    assert [(score["name"], score["value"]) for score in newest["scores"]] == [("FID", "52.7")]
+    assert "lower is better" in newest["scores"][0]["meaning"] and "51.79 to 53.66" in newest["scores"][0]["meaning"]
+    assert older["scores"] == []
 
 
 def test_events_come_as_things_change(served: Served, ids: dict[str, tuple[str, str]], runs: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 pytest.importorskip("starlette", reason="SKIPPED EXPLORER TESTS: the extra `web` is not installed")
 
 from mien.report.grid import read_recipe
-from tests.conftest import blobs, write_pack
+from tests.conftest import blobs, steer, write_model, write_pack
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
 from tests.web_client import TOKEN, Served, serving, short_run
 
@@ -33,12 +33,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pack = write_pack(root / "blobs.pack")
     for number, name in enumerate(("quick", "vae", "cppn-2016")):
         short_run(name, pack.path, root / "runs" / f"0000{number}-{name}")
+    steer(root / "runs" / "00001-vae")
+    (root / "flow").mkdir()
+    labelled = write_pack(root / "labelled.pack", labels=("Hat", "Glasses"))
+    write_model("flow", root / "flow", labelled, 0.03, **{"conditional": True, "model.steps": 4})
     return root / "runs"
 
 
 @pytest.fixture(scope="module")
 def served(runs: Path) -> Iterator[Served]:
-    with serving([runs]) as found:
+    with serving([runs, runs.parent / "flow" / "model.safetensors"]) as found:
         yield found
 
 
@@ -58,7 +62,9 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # 
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        models = {run["preset"]: run["checkpoints"][0]["model"] for run in served.json("/api/models")["runs"]}
+        there = served.json("/api/models")
+        models = {run["preset"]: run["checkpoints"][0]["model"] for run in there["runs"]}
+        models["flow"] = there["models"][0]["id"]
         page.goto(f"{served.own}/#{hash or f'm={models[preset]}&at=42'}")
         page.wait_for_selector("#face[data-at]")
         page.keyboard.press("p")  # square pixels: smooth ones differ between a browser's two ways of painting a canvas
@@ -287,8 +293,14 @@ def test_a_photograph_becomes_a_face(open_page: Callable[..., Any], tmp_path: Pa
     page.wait_for_selector('#face[data-at^="@"]')
     page.wait_for_selector("#wiped:not([hidden])")
     assert "Nothing was stored" in page.inner_text("#photo-said") and page.is_hidden("#pad-card")
+    assert "No face was found" in page.inner_text("#photo-cut-said")
+    seen = "[...document.getElementById('error-map').getContext('2d').getImageData(0, 0, 16, 16).data]"
+    assert page.evaluate(f"{seen}.some((value, at) => at % 4 === 2 && value > 30)"), "the error map is empty"
+    page.uncheck("#photo-level")
+    until(page, "document.getElementById('photo-cut-said').textContent === 'The square is used as it is.'")
     page.fill("#wipe", "20")
     assert "20%" in page.evaluate("document.getElementById('after').style.clipPath")
+    page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     rests(page, "42")
 
@@ -305,6 +317,135 @@ def test_a_photograph_descends_without_an_encoder(open_page: Callable[..., Any],
     page.wait_for_selector("#photo-stop:not([hidden])")
     page.click("#photo-stop")
     until(page, "document.getElementById('photo-said').textContent === 'Stopped.'")
+
+
+def test_a_face_is_levelled_unless_it_is_cut_by_hand(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    from matplotlib.cbook import get_sample_data
+
+    from mien.data.photo import can_align
+
+    if not can_align():
+        pytest.skip("SKIPPED LEVELLING: the extra `faces` or its weights are not here")
+    with get_sample_data("grace_hopper.jpg") as file:  # type: ignore[no-untyped-call]
+        (tmp_path / "me.jpg").write_bytes(file.read())
+    page = open_page(preset="vae")
+    page.click("#tab-photo")
+    page.set_input_files("#photo-file", tmp_path / "me.jpg")
+    until(page, "document.getElementById('photo-cut-said').textContent.includes('levelled')")
+    levelled = page.evaluate("document.getElementById('before').toDataURL()")
+    page.focus("#photo-cut")
+    page.keyboard.press("ArrowUp")
+    until(page, "document.getElementById('photo-cut-said').textContent === 'The square is used as it is.'")
+    assert not page.is_checked("#photo-level")
+    assert page.evaluate("document.getElementById('before').toDataURL()") != levelled
+    page.check("#photo-level")
+    until(page, "document.getElementById('photo-cut-said').textContent.includes('levelled')")
+    assert page.evaluate("document.getElementById('before').toDataURL()") == levelled
+
+
+def stage_of(page: Any) -> str:
+    """The picture of the path that is on show."""
+    return str(page.evaluate("document.getElementById('stage-face').toDataURL()"))
+
+
+def test_the_path_from_noise_can_be_scrubbed_and_played(open_page: Callable[..., Any]) -> None:
+    page = open_page(preset="flow")
+    page.click("#tab-path")
+    page.locator("#stages .thumb").nth(4).wait_for()
+    assert page.locator("#stages .thumb").count() == 5 and page.inner_text("#stage-said") == "The face"
+    last = stage_of(page)
+    page.focus("#moment")
+    page.keyboard.press("Home")
+    until(page, "document.getElementById('stage-said').textContent === 'Noise'")
+    noise = stage_of(page)
+    assert noise != last
+    page.click("#path-play")
+    until(page, "document.getElementById('stage-said').textContent === 'The face'")
+    assert stage_of(page) == last and page.inner_text("#path-play") == "Play"
+    page.locator("#stages .thumb").first.click()
+    assert stage_of(page) == noise
+    page.keyboard.press("End")
+    page.click("#new")
+    until(page, f"document.getElementById('stage-face').toDataURL() !== {json.dumps(noise)}")
+
+
+def test_a_flow_is_followed_as_it_is_told(open_page: Callable[..., Any]) -> None:
+    page = open_page(preset="flow")
+    first = rests(page, "42")
+    page.locator("#steps input").fill("2")
+    page.locator("#steps input").dispatch_event("change")
+    until(page, "location.hash.includes('solver=heun:2')")
+    page.wait_for_timeout(200)
+    coarse = rests(page, "42")
+    assert coarse != first
+    page.click("#tab-path")
+    until(page, "document.querySelectorAll('#stages .thumb').length === 3")
+    page.select_option("#solver", "adaptive")
+    until(page, "location.hash.includes('solver=adaptive:')")
+    assert page.is_hidden("#steps")
+    until(page, "document.querySelectorAll('#stages .thumb').length === 13")
+    page.keyboard.press("Escape")
+    page.click("#undo")
+    until(page, "location.hash.includes('solver=heun:2')")
+    page.wait_for_timeout(200)
+    assert rests(page, "42") == coarse
+    hat = page.locator("fieldset", has_text="Labels").locator("input").first
+    hat.fill("1")
+    hat.dispatch_event("change")
+    until(page, "location.hash.includes('label=')")
+    page.wait_for_timeout(200)
+    before = rests(page, "42")
+    page.locator("#guidance input").fill("4")
+    page.locator("#guidance input").dispatch_event("change")
+    until(page, "location.hash.includes('guidance=4')")
+    page.wait_for_timeout(200)
+    guided = rests(page, "42")
+    assert guided != before
+    hash = page.evaluate("location.hash.slice(1)")
+    assert rests(open_page(hash=hash), "42") == guided
+
+
+def test_a_locked_direction_is_held_still(open_page: Callable[..., Any]) -> None:
+    page = open_page(preset="vae")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/image" in request.url else None)
+    smiling, age = (page.locator("fieldset .slider").nth(n) for n in (0, 1))
+    assert smiling.locator("label").inner_text() == "Smiling"
+    age.locator("input").fill("2")
+    age.locator("input").dispatch_event("change")
+    until(page, "location.hash.includes('direction=Age:2')")
+    page.wait_for_timeout(300)
+    free = rests(page, "42")
+    page.click("[aria-label='Lock Smiling']")
+    until(page, "location.hash.includes('lock=Smiling')")
+    page.wait_for_timeout(300)
+    held = rests(page, "42")
+    assert held != free and smiling.locator("input").is_disabled()
+    sent = dict(re.findall(r"direction=(\w+)%3A([-.\d]+)", asked[-1]))
+    model = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('m')")
+    gram = page.evaluate(f"fetch('/api/model/{model}').then((answer) => answer.json()).then((able) => able.gram)")
+    along = float(sent["Smiling"]) * gram[0][0] + float(sent["Age"]) * gram[0][1]
+    assert float(sent["Age"]) == 2 and abs(along) < 1e-3, "the step has no part along the locked one"
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(300)
+    assert rests(page, "42") == free and not smiling.locator("input").is_disabled()
+
+
+def test_reconstructions_and_the_film_of_a_training(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = open_page(preset="vae")
+    page.click("#tab-training")
+    page.wait_for_selector("#time-kinds:not([hidden])")
+    page.wait_for_timeout(300)
+    made = page.evaluate("document.getElementById('sample').toDataURL()")
+    page.click("#time-reconstructions")
+    until(page, f"document.getElementById('sample').toDataURL() !== {json.dumps(made)}")
+    assert "reconstructions" in page.get_attribute("#sample", "aria-label")
+    page.click("#time-samples")
+    with page.expect_download() as waited:
+        page.click("#film-save")
+    waited.value.save_as(tmp_path / "film")
+    assert (tmp_path / "film").stat().st_size > 500 and waited.value.suggested_filename.startswith("training.")
+    until(page, "document.querySelectorAll('#curves .meaning').length > 0")
 
 
 def test_training_shows_checkpoints_samples_and_curves(open_page: Callable[..., Any]) -> None:
@@ -332,6 +473,7 @@ def test_nearest_says_whether_it_is_a_copy(open_page: Callable[..., Any]) -> Non
 def test_what_a_model_cannot_do_is_not_there(open_page: Callable[..., Any]) -> None:
     page = open_page()
     assert page.locator("#size").count() == 0 and page.locator("fieldset").count() == 0
+    assert page.is_hidden("#tab-path") and page.locator("#solver").count() == 0
     painter = open_page(preset="cppn-2016")
     painter.select_option("#size", "128")
     until(painter, "location.hash.includes('size=128')")

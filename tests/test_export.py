@@ -24,18 +24,20 @@ from PIL import Image
 from torch import Tensor
 
 from mien import hub, presets
+from mien.baseline import fit_baseline
+from mien.core import Invertible
 from mien.data import package, weights
 from mien.data.pack import Pack
 from mien.engine import Engine, mix
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
-from mien.latent import extras
-from mien.latent.directions import Direction, Directions
+from mien.export.page import RUNTIME
+from mien.models.eigenfaces import EigenfacesConfig
 from mien.parallel import World
 from mien.plan import Plan
 from mien.report.grid import read_recipe, to_bytes
 from mien.run import turn
 from mien.sampler import Sampler
-from tests.conftest import tiny, write_pack
+from tests.conftest import steer, tiny, write_model, write_pack
 from tests.test_cli import PRINTED, call
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
 
@@ -43,38 +45,10 @@ pytest.importorskip("onnx", reason="SKIPPED EXPORT TESTS: the extra `export` is 
 ort: Any = pytest.importorskip("onnxruntime", reason="SKIPPED EXPORT TESTS: the extra `export` is not installed")
 
 
-def write_model(preset: str, folder: Path, pack: Pack) -> Path:
-    """A tiny model of a preset that has learned nothing but differs from face to face."""
-    plan = Plan(tiny(presets.PRESETS[preset]), pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
-    generator = torch.Generator().manual_seed(0)
-    for parameter in learner.served.parameters():
-        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    file = folder / "model.safetensors"
-    file.write_bytes(learner.snapshot(plan.header).model)
-    return file
-
-
 def run_graph(path: Path, **inputs: Tensor) -> Any:
     """What onnxruntime makes of a file."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, {name: value.contiguous().numpy() for name, value in inputs.items()})[0]
-
-
-def steer(model: Path) -> None:
-    """Give a model two directions."""
-    sampler = Sampler.load(model, device="cpu")
-    generator = torch.Generator().manual_seed(1)
-    found = Directions(
-        tuple(
-            Direction(name, torch.randn(sampler.model.latent_shape, generator=generator), "latent", {"found": "labels"})
-            for name in ("Smiling", "Age")
-        )
-    )
-    assert sampler.home is not None
-    extras.write(
-        sampler.home, "directions", "directions", sampler.model_hash, found.tensors(), "again", directions=found.told()
-    )
 
 
 # ONNX
@@ -93,11 +67,20 @@ def test_every_other_preset_does_too(tmp_path: Path, blob_pack: Pack, preset: st
     check_graph(tmp_path, blob_pack, preset)
 
 
+def test_the_baseline_does_too(tmp_path: Path, blob_pack: Pack) -> None:
+    check_file(fit_baseline(blob_pack, tmp_path / "eigenfaces", EigenfacesConfig(components=6)), tmp_path, ())
+
+
 def check_graph(tmp_path: Path, pack: Pack, preset: str) -> None:
     """Export a preset through the command line, and compare faces of seeds, in batches that the exporter never saw."""
-    model = write_model(preset, tmp_path, pack)
+    if presets.PRESETS[preset].conditional:
+        pack = write_pack(tmp_path / "labelled.pack", labels=("Glasses", "Hat"))
+    check_file(write_model(preset, tmp_path, pack), tmp_path, ("--solver", "heun:2") if preset == "flow" else ())
+
+
+def check_file(model: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """Export a model or a run, and compare."""
     out = tmp_path / "faces.onnx"
-    flags = ("--solver", "heun:2") if preset == "flow" else ()
     said = call("export", model, "--to", "onnx", "-o", out, *flags, "--json")
     assert said.code == 0, said.err
     files = json.loads(said.out)["files"]
@@ -108,9 +91,14 @@ def check_graph(tmp_path: Path, pack: Pack, preset: str) -> None:
     images = run_graph(out, latent=z, truncation=torch.tensor(1.0), **labels)  # type: ignore[arg-type]
     assert np.abs(images - sampler.sample(range(5)).numpy()).max() <= 1e-4
     if len(files) == 2:
-        faces = sampler.sample(range(3))
-        found = run_graph(tmp_path / "faces-encoder.onnx", images=faces)
-        assert np.abs(found - sampler.encode(faces).numpy()).max() <= 1e-4
+        faces, rows = sampler.sample(range(3)), sampler.labels(range(3))
+        found = run_graph(tmp_path / "faces-encoder.onnx", images=faces, **({} if rows is None else {"labels": rows}))
+        assert np.abs(found - sampler.encode(faces, rows).numpy()).max() <= 1e-4
+    else:
+        assert (
+            not isinstance(sampler.model, Invertible)
+            or "no encoder" in call("export", model, "--to", "onnx", "-o", out, *flags).out
+        )
 
 
 def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
@@ -241,7 +229,7 @@ def test_the_runtime_comes_from_the_registry_that_npm_is_set_up_for(
         size=len(content), sha256=hashlib.sha256(content).hexdigest(), licence="none",
     )  # fmt: skip
     monkeypatch.setitem(weights.WEIGHTS, "page-runtime", entry)
-    for name in ("page-runtime-loader", "page-runtime-engine"):
+    for name in [name for name in weights.WEIGHTS if name.startswith("page-") and name != "page-runtime"]:
         monkeypatch.delitem(weights.WEIGHTS, name)
     assert weights.path("page-runtime").read_bytes() == content
     monkeypatch.setenv("PATH", "")
@@ -268,7 +256,7 @@ def test_a_registry_that_has_nothing_says_so(registry: Path, tmp_path: Path) -> 
 def runtime() -> None:
     """onnxruntime-web, as the cache or the registry has it."""
     try:
-        for name in ("page-runtime", "page-runtime-loader", "page-runtime-engine"):
+        for name in RUNTIME.values():
             weights.path(name)
     except DataError as error:
         pytest.skip(f"SKIPPED PAGE TESTS: {error.why}")
@@ -371,6 +359,66 @@ def test_the_page_breeds_films_and_encodes_by_itself(page: Any, tmp_path: Path) 
     page.click("#tab-photo")
     page.set_input_files("#photo-file", tmp_path / "me.png")
     page.wait_for_selector('#face[data-at^="@"]')
+
+
+#: A graphics processor that is there, and a runtime for it that draws what WebAssembly draws, `off` further.
+THERE = "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ({ info: {} }) } });"
+GPU_RUNTIME = """
+export * from "./ort.wasm.min.mjs";
+import * as plain from "./ort.wasm.min.mjs";
+export const InferenceSession = { async create(content, { executionProviders }) {
+  if (executionProviders[0] !== "webgpu") throw new Error("not asked for");
+  if (OFF === "broken") throw new Error("no such device");
+  const session = await plain.InferenceSession.create(content, { executionProviders: ["wasm"] });
+  return { async run(feeds) {
+    globalThis.drawn = (globalThis.drawn ?? 0) + 1;
+    const { images } = await session.run(feeds);
+    return { images: { data: images.data.map((value) => value + OFF / 127.5) } };
+  } };
+} };
+"""
+
+
+@pytest.mark.parametrize("page_of", ["vae"], indirect=True)
+@pytest.mark.parametrize(
+    ("gpu", "off", "said"),
+    [
+        ("Object.defineProperty(navigator, 'gpu', { value: undefined });", 0, "WebAssembly (this browser has no WebGPU)"),
+        ("Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => null } });", 0,
+         "WebAssembly (there is no graphics processor)"),
+        (THERE, 1.5, "WebGPU"),
+        (THERE, 2.5, "WebAssembly (WebGPU drew other faces"),
+        (THERE, "NaN", "WebAssembly (WebGPU drew other faces"),
+        (THERE, "broken", "WebAssembly (WebGPU failed: no such device)"),
+    ],
+)  # fmt: skip
+def test_which_engine_draws(
+    browser: Any,  # noqa: F811
+    page_of: tuple[str, Sampler, Path],
+    gpu: str,
+    off: Any,
+    said: str,
+) -> None:
+    """WebGPU where there is one that draws the same faces within two levels; WebAssembly otherwise, and why."""
+    context = browser.new_context()
+    context.add_init_script(gpu)
+    page = context.new_page()
+    wanted = json.dumps(off) if off != "NaN" else "NaN"
+    body = GPU_RUNTIME.replace("OFF", wanted)
+    page.route("**/ort.webgpu.min.mjs", lambda route: route.fulfill(body=body, content_type="text/javascript"))
+    page.goto(f"{page_of[0]}#at=42")
+    page.wait_for_selector("#face[data-at]")
+    for _ in range(300):
+        text = page.inner_text("#where")
+        if "WebGPU" in text or "graphics" in text:
+            break
+        page.wait_for_timeout(100)
+    assert f"inside your browser, by {said}" in text
+    before = page.evaluate("globalThis.drawn ?? 0")
+    page.click("#new")
+    page.wait_for_selector('#face:not([data-at="42"])')
+    assert (page.evaluate("globalThis.drawn ?? 0") > before) is (said == "WebGPU")
+    context.close()
 
 
 def test_the_folder_is_whole(page_of: tuple[str, Sampler, Path]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from math import exp
 
 import pytest
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from mien.core import Batch, Faces, Flowing
 from mien.errors import UsageError
 from mien.models.flow import FlowConfig
-from mien.ode import TABLEAUS, Method, Solution, solve
+from mien.ode import TABLEAUS, Method, Solution, solve, stages
 from mien.priors import Normal
 from mien.recipes.flow import FlowMatchingConfig
 from tests.conftest import shuffled_weights
@@ -97,6 +99,9 @@ class Known(Flowing):
     def decode_by(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Tensor:
         return solve(self.velocity, z, 0.0, 0.999, how)
 
+    def stages(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Iterator[Tensor]:
+        return stages(self.velocity, z, 0.0, 0.999, how)
+
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         raise AssertionError("not asked here")
 
@@ -114,6 +119,24 @@ def test_the_loss_is_zero_at_the_true_field_and_only_there() -> None:
     told = model.asked[0]
     assert told is not None and float(told.isnan().all(1).float().mean()) == pytest.approx(0.5, abs=0.1)
     assert model.decode(torch.randn(2, 3, 8, 8)).sub(0.25).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("word", ["euler:3", "heun:4", "rk4:2", "adaptive:1e-3"])
+def test_the_path_begins_with_noise_and_ends_with_the_face(word: str) -> None:
+    torch.manual_seed(0)
+    model = FlowConfig(width=8, widest=16).build(Faces(side=16, label_dim=2))
+    shuffled_weights(model, 0.05)
+    z, how, labels = torch.randn(2, 3, 16, 16), Solution.of(word), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    with torch.no_grad():
+        path = list(model.stages(z, how, 2.0, labels))
+        face = model.decode_by(z, how, 2.0, labels)
+    assert len(path) == (13 if how.method == "adaptive" else how.steps + 1) and torch.equal(path[0], z)
+    if how.method == "adaptive":
+        assert (path[-1] - face).abs().max() < 0.02
+    else:
+        assert torch.equal(path[-1], face)
+    lengths = [float((there - here).norm()) for here, there in pairwise(path)]
+    assert min(lengths) > 0
 
 
 def test_guidance_leans_toward_what_is_asked() -> None:

@@ -189,6 +189,10 @@ class Flowing(Invertible):
     def decode_by(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Tensor:
         """`decode` with another solver, or led further toward what the labels ask (arXiv:2207.12598)."""
 
+    @abstractmethod
+    def stages(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Iterator[Tensor]:
+        """What `decode_by` comes by: the noise, the face in the making after each step, and the face last."""
+
 
 class Scalable(Model):
     """A model that paints a plane rather than pixels (CPPN): the same latent at any side."""

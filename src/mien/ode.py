@@ -6,8 +6,9 @@ lower order and chooses each row's steps for itself, so that a row never depends
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from mien.errors import UsageError
 Field = Callable[[Tensor, Tensor], Tensor]  # x [n, ...] and t [n] -> dx/dt [n, ...]
 Method = Literal["euler", "heun", "rk4", "adaptive"]
 MOST_STEPS = 10_000
+LOOKS = 12  # at a solution whose rows step each for itself
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0  # of step sizes: Hairer, Norsett, Wanner, Solving ODEs I, II.4
 
 
@@ -91,12 +93,26 @@ def solve(field: Field, x: Tensor, start: float, end: float, how: Solution) -> T
     """x at time `end`, from x `[n, ...]` at time `start`, which may be the later."""
     if how.method == "adaptive":
         return solve_adaptively(field, x, start, end, how.tolerance)
+    for stage in stages(field, x, start, end, how):
+        x = stage
+    return x
+
+
+def stages(field: Field, x: Tensor, start: float, end: float, how: Solution) -> Iterator[Tensor]:
+    """x `[n, ...]` at time `start`, then after each step, at time `end` the last; adaptively, at LOOKS equal distances."""
+    yield x
+    if how.method == "adaptive":
+        times = [start + (end - start) * look / LOOKS for look in range(LOOKS + 1)]
+        for here, there in pairwise(times):
+            x = solve_adaptively(field, x, here, there, how.tolerance)
+            yield x
+        return
     tableau = TABLEAUS[how.method]
     h = torch.full((x.shape[0],), (end - start) / how.steps, dtype=x.dtype, device=x.device)
     for step in range(how.steps):
         t = torch.full_like(h, start + (end - start) * step / how.steps)
         x = x + beside(h, x) * weighed(looks(field, x, t, h, tableau), tableau.weights)
-    return x
+        yield x
 
 
 def solve_adaptively(field: Field, x: Tensor, start: float, end: float, tolerance: float) -> Tensor:

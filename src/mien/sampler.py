@@ -271,6 +271,26 @@ class Sampler:
             return model.decode_mixed(z, other, shares, truncation, labels)
         return model.decode(z, labels) if whole else model.decode_truncated(z, truncation, labels)
 
+    @torch.inference_mode()
+    def stages(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """How a flow comes to its faces: `[n, steps + 1, C, H, W]` in [-1, 1], noise first, what `decode` gives last.
+
+        Adaptively, rows step each for itself: they are looked at at 13 times, and the last agrees within the tolerance.
+        Raises UsageError for a model that follows no field.
+        """
+        model = self.model
+        if not isinstance(model, Flowing):
+            raise UsageError(
+                "This model follows no field.", "It draws a face in one go.", "Ask a flow for the path to a face."
+            )
+        how, guidance = self.solution or model.solution, model.guidance if self.guidance is None else self.guidance
+
+        def path(rows: Tensor, told: Tensor | None) -> Tensor:
+            noise = rows if self.truncation == 1.0 else rows * self.truncation
+            return torch.stack(list(model.stages(noise, how, guidance, told)), 1)
+
+        return torch.cat(list(self._compute(path, z, labels))).clamp(-1.0, 1.0)
+
     def _compute(self, network: Network, rows: Tensor, labels: Tensor | None, padded: bool = True) -> Iterator[Tensor]:
         """What a network makes of rows, float32 on the CPU, in chunks of one size, unless they need not be `padded` to it."""
         dtype = torch.float64 if self.engine.precision == "fp64" else torch.float32

@@ -39,28 +39,31 @@ def read_photo(path: Path, side: int, crop: str | None = None, framing: Mapping[
     data = read_bytes(path)
     told = dict(framing or {})
     try:
-        if crop is not None:
-            return cut(path, data, side, crop, told)
-        image = decode(data).image
-        if image.size == (side, side):
-            return Photo(path.name, np.asarray(image), ("taken as it is",))
-        own = str(told.get("crop", "center"))
-        if own in CROPS and own not in ("center", "squash", "face") and fits(own, image):
-            return cut(path, data, side, own, told)
-        if own == "squash":
-            return cut(path, data, side, own, told)
-        if can_align():
-            try:
-                return cut(path, data, side, "face", told)
-            except Refused as error:
-                if str(error) != NO_FACE:
-                    raise
-                centred = cut(path, data, side, "center", told)
-                return Photo(centred.name, centred.pixels, (NO_FACE, *centred.notes))
-        return cut(path, data, side, "center", told)
+        return frame(path.name, data, side, told) if crop is None else cut(path.name, data, side, crop, told)
     except Refused as error:
         remedy = "Give another photograph." if str(error) != NO_FACE else "Add --crop center to take it without a face."
         raise DataError(f"{path} cannot be used.", f"It is refused: {error}.", remedy) from error
+
+
+def frame(name: str, data: bytes, side: int, framing: Mapping[str, Any]) -> Photo:
+    """A file's bytes, cut as `read_photo` cuts without a crop. Raises Refused."""
+    image = decode(data).image
+    if image.size == (side, side):
+        return Photo(name, np.asarray(image), ("taken as it is",))
+    own = str(framing.get("crop", "center"))
+    if own in CROPS and own not in ("center", "squash", "face") and fits(own, image):
+        return cut(name, data, side, own, framing)
+    if own == "squash":
+        return cut(name, data, side, own, framing)
+    if can_align():
+        try:
+            return cut(name, data, side, "face", framing)
+        except Refused as error:
+            if str(error) != NO_FACE:
+                raise
+            centred = cut(name, data, side, "center", framing)
+            return Photo(name, centred.pixels, (NO_FACE, *centred.notes))
+    return cut(name, data, side, "center", framing)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -81,7 +84,7 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read.", str(error), "Check its permissions.") from error
 
 
-def cut(path: Path, data: bytes, side: int, crop: str, framing: Mapping[str, Any]) -> Photo:
+def cut(name: str, data: bytes, side: int, crop: str, framing: Mapping[str, Any]) -> Photo:
     """By a named crop. Raises Refused."""
     own = framing.get("crop") == crop
     template = Template()
@@ -93,7 +96,7 @@ def cut(path: Path, data: bytes, side: int, crop: str, framing: Mapping[str, Any
         eye_height=float(framing.get("eye_height") or template.eye_height) if own else template.eye_height,
     )
     made = Cutter(cutting).make(data)
-    return Photo(path.name, np.asarray(made.image), (f"cut by {crop}", *made.notes))
+    return Photo(name, np.asarray(made.image), (f"cut by {crop}", *made.notes))
 
 
 def fits(crop: str, image: Image.Image) -> bool:

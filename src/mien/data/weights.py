@@ -129,6 +129,33 @@ WEIGHTS: dict[str, Weights] = {
         sha256="3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
         licence="MIT (Microsoft Corporation)",
     ),
+    "page-gpu-runtime": Weights(
+        purpose="onnxruntime-web: the same on a visitor's graphics processor",
+        package="onnxruntime-web",
+        archive="onnxruntime-web-1.30.0.tgz",
+        member="package/dist/ort.webgpu.min.mjs",
+        size=66_349,
+        sha256="3dffff71811bc13a3a3d9591c57ca5ee5735b8f5f3eaf789510b02bb040ae3a0",
+        licence="MIT (Microsoft Corporation)",
+    ),
+    "page-gpu-loader": Weights(
+        purpose="onnxruntime-web: what loads its engine for WebGPU",
+        package="onnxruntime-web",
+        archive="onnxruntime-web-1.30.0.tgz",
+        member="package/dist/ort-wasm-simd-threaded.asyncify.mjs",
+        size=53_057,
+        sha256="3d1c85995364bb643302fc6fd877a0c3ba5ae72401815e0f24828a53d9191e28",
+        licence="MIT (Microsoft Corporation)",
+    ),
+    "page-gpu-engine": Weights(
+        purpose="onnxruntime-web: its engine for WebGPU, as WebAssembly",
+        package="onnxruntime-web",
+        archive="onnxruntime-web-1.30.0.tgz",
+        member="package/dist/ort-wasm-simd-threaded.asyncify.wasm",
+        size=26_781_914,
+        sha256="39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
+        licence="MIT (Microsoft Corporation)",
+    ),
 }
 
 

@@ -93,10 +93,16 @@ def drawing(sampler: Sampler, path: Path) -> Exported:
 
 
 def encoding(sampler: Sampler, path: Path) -> Exported | None:
-    """Write the model's encoder, if it has one whose encodings are latents of its generator. Raises UsageError as `drawing`."""
+    """Write the model's encoder, if it has one. Raises UsageError with the reason for one that cannot be exported."""
     model = sampler.model
-    if not isinstance(model, Invertible) or sampler.encoding_space != "latent":
+    if not isinstance(model, Invertible):
         return None
+    if sampler.encoding_space != "latent":
+        raise UsageError(
+            "This model's encoder cannot be exported.",
+            "Its encodings are not latents of its generator, but have a decoder of their own.",
+            "Encode with `mien project`.",
+        )
     if isinstance(model, Flowing):
         raise UsageError(
             "This model's encoder cannot be exported.",

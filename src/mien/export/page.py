@@ -17,15 +17,19 @@ from mien.export import graph
 from mien.export.card import card_of
 from mien.priors import Normal, Uniform
 from mien.sampler import Sampler
-from mien.web.registry import ShownModel, abilities, directions_of
+from mien.web.registry import ShownModel, abilities
 from mien.web.static_files import page_files
 
 RUNTIME = {  # of onnxruntime-web: the name in the folder, and that of the weights file
     "ort.wasm.min.mjs": "page-runtime",
     "ort-wasm-simd-threaded.mjs": "page-runtime-loader",
     "ort-wasm-simd-threaded.wasm": "page-runtime-engine",
+    "ort.webgpu.min.mjs": "page-gpu-runtime",  # asked for after the first face, where there is a graphics processor
+    "ort-wasm-simd-threaded.asyncify.mjs": "page-gpu-loader",
+    "ort-wasm-simd-threaded.asyncify.wasm": "page-gpu-engine",
 }
 SERVED_ONLY = ("boot.js", "server.js")
+EARLY = ("browser.js", "blake2b.js", "gpu.js", "ort.wasm.min.mjs")  # needed for the first face, and by no served page
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "media-src 'self' blob:; base-uri 'none'; form-action 'none'"
@@ -33,7 +37,7 @@ POLICY = (
 LICENCES = """This folder holds, beside the model:
 
 - the page: mien, Apache-2.0
-- ort.wasm.min.mjs, ort-wasm-simd-threaded.mjs, ort-wasm-simd-threaded.wasm: onnxruntime-web, MIT, (c) Microsoft Corporation
+- ort.*.mjs, ort-wasm-*: onnxruntime-web, MIT, (c) Microsoft Corporation
 
 The licence of the model is its owner's to give: see MODEL_CARD.md.
 """
@@ -106,7 +110,7 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
         "scalable": False,
         "neighbours": False,
         "formats": ["apng"],
-        "directions": directions_of(sampler),
+        "flow": None,
         "label_rows": sampler.header.get("label_rows", []) if sampler.model.label_dim else [],
         "card": card,
         "licence": "the model's: see its card; the page: Apache-2.0; onnxruntime-web: MIT",
@@ -117,7 +121,9 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
 def index(text: str) -> str:
     """The page for a static host, which sends no policy of its own."""
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-    return text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n  {policy}', 1)
+    early = "\n".join(f'  <link rel="modulepreload" href="{file}">' for file in EARLY)
+    text = text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n  {policy}', 1)
+    return text.replace("</head>", f"{early}\n</head>", 1)
 
 
 BOOT = """// The engine of an exported page: the generator runs here.

@@ -4,6 +4,7 @@ convolutional U-Net, that a face is drawn with by following it from noise, and e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from mien.core import Faces, Flowing, ModelConfig
 from mien.models.residual import scaled, widths_of
-from mien.ode import Method, Solution, solve
+from mien.ode import Field, Method, Solution, solve, stages
 from mien.priors import Normal
 
 SILU = 1.68  # 1 / root of the mean square of silu(N(0, 1)): keeps the variance
@@ -104,15 +105,22 @@ class Flow(Flowing):
         return self.decode_by(z, self.solution, self.guidance, labels)
 
     def decode_by(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Tensor:
+        return solve(self.led(guidance, labels), z, 0.0, 1.0, how)
+
+    def stages(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Iterator[Tensor]:
+        return stages(self.led(guidance, labels), z, 0.0, 1.0, how)
+
+    def led(self, guidance: float, labels: Tensor | None) -> Field:
+        """The field that faces are drawn with: the model's own, or away from what it is without labels (arXiv:2207.12598)."""
         if guidance == 1.0 or labels is None:
-            return solve(lambda x, t: self.velocity(x, t, labels), z, 0.0, 1.0, how)
+            return lambda x, t: self.velocity(x, t, labels)
         asked_and_not = torch.cat([labels, torch.full_like(labels, torch.nan)])
 
         def guided(x: Tensor, t: Tensor) -> Tensor:
             asked, not_asked = self.velocity(torch.cat([x, x]), torch.cat([t, t]), asked_and_not).chunk(2)
             return not_asked + guidance * (asked - not_asked)
 
-        return solve(guided, z, 0.0, 1.0, how)
+        return guided
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Back along the field, unguided, in steps as small as `tolerance` asks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -146,8 +147,8 @@ def captioned(image: Image.Image, text: str, share: float) -> Image.Image:
     return sheet
 
 
-def training_film(run_dir: Path) -> Path:
-    """The film of a run from its sample grids: training.mp4, or training.webp where PyAV is not installed.
+def training_film(run_dir: Path, out: Path | None = None) -> Path:
+    """The film of a run from its sample grids: `out`, or in the run training.mp4, training.webp where PyAV is not installed.
 
     It lasts 6 to 20 seconds however many grids there are, and rests on the last. Raises DataError without a grid.
     """
@@ -158,12 +159,8 @@ def training_film(run_dir: Path) -> Path:
             "No sample grid was written yet.",
             "Train longer, or sample more often with --sample-every.",
         )
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        fps, path = 8, run_dir / "training.webp"
-    else:
-        fps, path = 24, run_dir / "training.mp4"
+    path = out or run_dir / f"training.{'mp4' if find_spec('av') is not None else 'webp'}"
+    fps = 24 if path.suffix == ".mp4" else 8
     seconds = min(max(len(grids) / 10, 6), 18)
     moving = round(seconds * fps)
     shown = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)

@@ -9,9 +9,11 @@ from math import isfinite
 
 from starlette.datastructures import QueryParams
 
-from mien.address import Address, parse
+from mien.address import Address, Place, parse
 from mien.core import JSON
 from mien.errors import UsageError
+from mien.ode import Solution
+from mien.sampler import Sampler
 from mien.styles import Style
 
 LARGEST = 1024  # pixels a side of one picture
@@ -19,7 +21,24 @@ STRONGEST = 20.0  # standard deviations along a direction
 MOST_FRAMES = 480
 MOST_STOPS = 32
 MOST_SHEET = 100
-MOST_STEPS = 500
+MOST_STEPS = 500  # of a descent
+MOST_SOLVER_STEPS = 64
+FINEST = 1e-5  # tolerance of a solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a sampler is set while it draws; faces of one manner are drawn together."""
+
+    truncation: float = 1.0
+    style: Style | None = None
+    size: int | None = None
+    solver: str | None = None  # of a flow; None = the model's own
+    guidance: float | None = None
+
+    def of(self, sampler: Sampler) -> Sampler:
+        """A sampler that draws so. Raises UsageError for a model that cannot."""
+        return sampler.at(self.size).by(self.solver, self.guidance).truncated(self.truncation).styled(self.style)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +47,12 @@ class Look:
 
     labels: Mapping[str, float] = field(default_factory=dict)
     directions: Mapping[str, float] = field(default_factory=dict)
-    truncation: float = 1.0
-    style: Style | None = None
-    size: int | None = None
+    manner: Manner = Manner()
 
     @property
     def recipe(self) -> JSON:
-        """What a picture's recipe says of it."""
-        told: JSON = {"truncation": self.truncation}
-        told |= {"style": str(self.style)} if self.style else {}
+        """What a picture's recipe says of it, beside what its sampler says."""
+        told: JSON = {"truncation": self.manner.truncation}
         told |= {"labels": dict(self.labels)} if self.labels else {}
         return told | ({"directions": dict(self.directions)} if self.directions else {})
 
@@ -87,6 +103,24 @@ class Given:
         """Faces."""
         return [parse(value) for value in self.all(name, most)]
 
+    def address(self) -> Address:
+        """One face: `at`, or the one of seed 0."""
+        return next(iter(self.addresses("at", 1)), Address(Place(0)))
+
+    def solver(self) -> str | None:
+        """How a flow is followed, bounded in what it may cost."""
+        word = self.text("solver", "")
+        if not word:
+            return None
+        how = Solution.of(word[:40])
+        if how.steps > MOST_SOLVER_STEPS or (how.method == "adaptive" and how.tolerance < FINEST):
+            raise wrong(
+                "solver",
+                f"`{word[:40]}` takes too long.",
+                f"Ask for up to {MOST_SOLVER_STEPS} steps, or a tolerance of {FINEST:g}.",
+            )
+        return str(how)
+
     def amounts(self, name: str, low: float, high: float) -> dict[str, float]:
         """`NAME:NUMBER`, as often as wanted."""
         found = {}
@@ -100,12 +134,17 @@ class Given:
         size = self.count("size", 0, 0, LARGEST)
         if size == 1:
             raise wrong("size", "One pixel is no picture.", f"Give 2 to {LARGEST}.")
-        return Look(
-            labels=self.amounts("label", 0.0, 1.0),
-            directions=self.amounts("direction", -STRONGEST, STRONGEST),
+        manner = Manner(
             truncation=self.number("truncation", 1.0, -4.0, 4.0),
             style=Style.of(self.text("style", "") or None),
             size=size or None,
+            solver=self.solver(),
+            guidance=self.number("guidance", 1.0, 0.0, 20.0) if self.text("guidance", "") else None,
+        )
+        return Look(
+            labels=self.amounts("label", 0.0, 1.0),
+            directions=self.amounts("direction", -STRONGEST, STRONGEST),
+            manner=manner,
         )
 
     def end(self) -> None:

@@ -10,7 +10,7 @@ from mien._version import __version__
 from mien.core import JSON
 
 if TYPE_CHECKING:
-    from mien.web.app import Door
+    from mien.web.answers import Door
 
 MEANINGS = {
     "id": ("string", "of a model or a run, from /api/models"),
@@ -34,6 +34,9 @@ MEANINGS = {
     "loop": ("integer", "1 comes back to the first face"),
     "format": ("string", "webp, gif or mp4"),
     "zoom": ("integer", "magnification"),
+    "solver": ("string", "of a flow: euler, heun, rk4 or adaptive, then a colon and the steps, or the tolerance"),
+    "guidance": ("number", "of a flow with labels: over 1, faces show more of what is asked for"),
+    "align": ("integer", "1 levels the face first, where that can be done"),
     "steps": ("integer", "of descent; without any, the model's encoder answers at once"),
     "wish": ("string", "save, pause, resume or stop"),
     "minutes": ("number", "of training"),

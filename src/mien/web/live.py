@@ -11,12 +11,14 @@ from pathlib import Path
 from mien import control
 from mien.core import JSON
 from mien.directory import read_json
+from mien.report.meanings import metric_meaning, stat_meaning
 from mien.report.record import is_number, read_lines, sample_grids
 from mien.web.registry import Registry, ShownRun
 
 EVERY = 1.0  # seconds between two looks
 HEARTBEAT = 15.0  # seconds without news
 CURVE_POINTS = 240
+SHOWN = ("fid", "kid")  # scores that stand beside a checkpoint
 
 
 def state_of(run: ShownRun) -> JSON:
@@ -37,6 +39,7 @@ def state_of(run: ShownRun) -> JSON:
     elif is_number(images) and pace:
         left = max(0.0, (images - seen) / pace)
     share = seconds / (minutes * 60) if is_number(minutes) and minutes else seen / images if is_number(images) else 0.0
+    scores = scores_of(run)
     verdicts = (read_json(run.path / "health.json") or {}).get("verdicts")
     return {
         "state": state if alive or state not in ("running", "paused") else "stopped",
@@ -50,7 +53,10 @@ def state_of(run: ShownRun) -> JSON:
         "reason": status.get("reason", ""),
         "health": verdicts if isinstance(verdicts, list) else [],
         "samples": [seen for seen, _ in sample_grids(run.path)],
-        "checkpoints": [{"model": model.id, "seen": model.seen} for model in run.models],
+        "reconstructions": [seen for seen, _ in sample_grids(run.path, "reconstructions")],
+        "checkpoints": [
+            {"model": model.id, "seen": model.seen, "scores": scores.get(model.seen, [])} for model in run.models
+        ],
     }
 
 
@@ -82,7 +88,24 @@ def curves(run: ShownRun) -> JSON:
     kept = lines[::-1][::step][::-1]
     names = sorted({name for line in kept for name, value in line.items() if is_number(value)} - {"seen", "seconds"})
     columns = {name: [line[name] if is_number(line.get(name)) else None for line in kept] for name in names}
-    return {"seen": [line["seen"] for line in kept], "curves": columns}
+    meanings = {name: stat_meaning(name) for name in names}
+    return {"seen": [line["seen"] for line in kept], "curves": columns, "meanings": meanings}
+
+
+def scores_of(run: ShownRun) -> dict[int | None, list[JSON]]:
+    """What evaluations said, by images seen: each score's name, its value with its bounds, and what it means."""
+    found: dict[int | None, dict[str, JSON]] = {}
+    for path in sorted(run.path.glob("eval/*.jsonl")):
+        for line in read_lines(path):
+            value, seen, metric = line.get("value"), line.get("seen"), str(line.get("metric"))
+            if not is_number(value) or not is_number(seen) or metric not in SHOWN:
+                continue
+            meaning, low, high = metric_meaning(metric), line.get("low"), line.get("high")
+            bounds = f", {low:.4g} to {high:.4g}" if is_number(low) and is_number(high) else ""
+            better = f" {meaning.better} is better." if meaning.better else ""
+            told = {"name": metric.upper(), "value": f"{value:.3g}", "meaning": f"{meaning.text}{better}{bounds}"}
+            found.setdefault(int(seen), {})[metric] = told
+    return {seen: list(scores.values()) for seen, scores in found.items()}
 
 
 async def events(registry: Registry, id: str, closing: asyncio.Event) -> AsyncIterator[bytes]:

@@ -45,19 +45,9 @@ class Neighbours:
     def __init__(self) -> None:
         self.known: OrderedDict[str, Known] = OrderedDict()
 
-    def pack_of(self, run: ShownRun) -> Path | None:
-        """Where the data of a run lies, if it is at hand."""
-        described = read_json(run.path / "data.json") or {}
-        name, side = str(described.get("name", "")), described.get("side")
-        path = cache_folder() / "drawn" / f"{VERSION}-{side}-{COUNT}-{SEED}.pack" if name == "drawn" else Path(name)
-        try:
-            return path if is_pack(path) and Pack.open(path).fingerprint == described.get("fingerprint") else None
-        except (MienError, OSError):
-            return None
-
     def of(self, run: ShownRun, image: Tensor) -> JSON:
         """The nearest training images of an image `[C, H, W]` in [-1, 1], with what their distance says."""
-        path = self.pack_of(run)
+        path = pack_of(run)
         if path is None:
             raise DataError("The training images are not at hand.", "Their pack has moved or changed.", "Put it back.")
         if str(path) not in self.known:
@@ -81,6 +71,17 @@ class Neighbours:
             "memorised": rank < NEAR,
             "looked_at": len(known.points),
         }
+
+
+def pack_of(run: ShownRun) -> Path | None:
+    """Where the data of a run lies, if it is at hand."""
+    described = read_json(run.path / "data.json") or {}
+    name, side = str(described.get("name", "")), described.get("side")
+    path = cache_folder() / "drawn" / f"{VERSION}-{side}-{COUNT}-{SEED}.pack" if name == "drawn" else Path(name)
+    try:
+        return path if is_pack(path) and Pack.open(path).fingerprint == described.get("fingerprint") else None
+    except (MienError, OSError):
+        return None
 
 
 def look_through(pack: Pack) -> Known:

@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mien.data.photo import can_align
 from mien.errors import UsageError
+from mien.sampler import Sampler
 from mien.web.guard import Refused
 
-SECONDS = 10.0
+SECONDS = 12.0
 AT_ONCE = 2  # decoders that run at a time
 KINDS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"RIFF": "WEBP"}
+
+#: whole: its middle square. levelled: by the face that was found. known: as the model's data was cut. Else the middle square,
+#: because no face was found, or because nothing here can find one.
+Cut = Literal["whole", "levelled", "known", "no face", "no aligner"]
+CUTS: dict[bytes, Cut] = {b"w": "whole", b"l": "levelled", b"k": "known", b"n": "no face", b"x": "no aligner"}
+ROOT = Path(__file__).parents[2]  # what the child imports mien from
 
 _turns = asyncio.Semaphore(AT_ONCE)
 
 
-async def decode(content: bytes, side: int) -> Tensor:
-    """The middle square of a JPEG, PNG or WebP as an image `[1, 3, side, side]` in [-1, 1].
+@dataclass(frozen=True)
+class Given:
+    """A photograph as a model takes it."""
+
+    image: Tensor  # [1, 3, side, side] in [-1, 1]
+    cut: Cut
+
+
+async def decode(content: bytes, side: int, framing: Mapping[str, Any] | None = None) -> Given:
+    """A square of a JPEG, PNG or WebP: the middle, or with `framing`, how a model's data was cut, the levelled face.
 
     Raises UsageError for another format, Refused for a file that does not decode within the limits.
     """
     if not any(content.startswith(start) for start in KINDS):
         raise UsageError("This is no photograph.", "Its bytes are no JPEG, PNG or WebP.", "Choose one of these.")
+    words = [str(side)] if framing is None else [str(side), str(ROOT), json.dumps(dict(framing))]
     async with _turns:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
             str(Path(__file__).with_name("photo_child.py")),
-            str(side),
+            *words,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -45,7 +67,7 @@ async def decode(content: bytes, side: int) -> Tensor:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
-    if child.returncode or len(out) != side * side * 3:
+    if child.returncode or len(out) != 1 + side * side * 3:
         reasons = {3: "It is larger than 25 megapixels.", 4: "It is smaller than 16 pixels."}
         raise Refused(
             422,
@@ -53,5 +75,18 @@ async def decode(content: bytes, side: int) -> Tensor:
             reasons.get(child.returncode or 0, "It is damaged, or takes too much to decode."),
             "Choose another, or save it anew as JPEG.",
         )
-    pixels = np.frombuffer(out, np.uint8).reshape(1, side, side, 3)
-    return torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+    pixels = np.frombuffer(out, np.uint8, offset=1).reshape(1, side, side, 3)
+    return Given(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float().div(127.5).sub(1.0), CUTS[out[:1]])
+
+
+def framing_of(sampler: Sampler) -> Mapping[str, Any]:
+    """How the data of a model was cut, as far as its file says."""
+    data = sampler.header.get("data")
+    framing = data.get("framing") if isinstance(data, dict) else None
+    return framing if isinstance(framing, dict) else {}
+
+
+@cache
+def can_level() -> bool:
+    """Whether faces can be found here; looked up once."""
+    return can_align()

@@ -31,8 +31,8 @@ def encoded(sampler: Sampler, image: Tensor) -> JSON:
     return found(sampler, z, face, sampler.decode(z, middle_of(sampler)))
 
 
-async def descended(sampler: Sampler, image: Tensor, steps: int) -> AsyncIterator[bytes]:
-    """Server-sent events: `step` with a picture now and then, and `found` at the end. Closing it ends the descent."""
+async def descended(sampler: Sampler, image: Tensor, steps: int, more: JSON) -> AsyncIterator[bytes]:
+    """Server-sent events: `step` with a picture now and then, and `found` at the end, with `more`. Closing it ends the descent."""
     loop, news, stop = asyncio.get_running_loop(), asyncio.Queue[tuple[str, JSON]](), threading.Event()
     face, last = shades(sampler, image), 0.0
 
@@ -49,7 +49,7 @@ async def descended(sampler: Sampler, image: Tensor, steps: int) -> AsyncIterato
             told = found(sampler, inversion.latents, face, sampler.decode(inversion.latents, middle_of(sampler)))
             if isinstance(sampler.model, Invertible):  # an autoencoder beside the generator, as BEGAN has
                 told["reconstruction"] = uri(sampler.reconstruct(face, middle_of(sampler))[0])
-            event = "found"
+            event, told = "found", {**told, **more}
         except MienError as error:
             told, event = {"message": error.what, "why": error.why, "hint": error.remedy}, "failed"
         loop.call_soon_threadsafe(news.put_nowait, (event, told))

@@ -7,14 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from mien.sampler import CHUNK
-from mien.styles import Style
+from mien.web.asked import Manner
 
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most
@@ -35,10 +35,9 @@ class Kind:
     """What rows must share to be drawn together."""
 
     model: Hashable
-    size: int | None = None
-    truncation: float = 1.0
-    style: Style | None = None
+    manner: Manner = field(default_factory=Manner)
     exact: bool = True
+    stages: bool = False  # how a flow comes to its faces, too
 
 
 @dataclass(eq=False)

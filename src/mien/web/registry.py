@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from mien import checkpoint
-from mien.core import JSON, Invertible, Scalable, Styled
+from mien.core import JSON, Flowing, Invertible, Model, Scalable, Styled
 from mien.directory import RunDirectory, read_json
 from mien.errors import DataError, MienError, Mismatch
+from mien.latent.directions import Direction
 from mien.priors import Normal, Uniform
 from mien.report.record import sample_grids
 from mien.run import Device, Precision
@@ -136,6 +139,16 @@ class Registry:
             raise DataError("There is no such run here.", "It may have been moved.", "Choose another from the list.")
         return self.runs[id]
 
+    def first(self) -> str | None:
+        """The model that a page shows when it is told no other."""
+        self.refresh()
+        of_runs = [model.id for run in self.runs.values() for model in run.models]
+        return next(iter([*of_runs, *self.models]), None)
+
+    def in_memory(self, id: str) -> Sampler | None:
+        """The model of an id, if it need not be loaded."""
+        return self._loaded.get(id)
+
     def sampler(self, id: str) -> Sampler:
         """The model of an id, in memory. Raises DataError, Untrusted or Mismatch when it cannot be had."""
         if id in self._loaded:
@@ -185,6 +198,7 @@ def overview(registry: Registry) -> JSON:
 def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON:
     """What a model is, and what it can be asked for."""
     model, header = sampler.model, sampler.header
+    directions = steps_of(sampler)
     kind = {Normal: "normal", Uniform: "uniform"}.get(type(model.prior), "other")
     return {
         "id": shown.id,
@@ -198,23 +212,40 @@ def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON
         "latent": list(model.latent_shape),
         "prior": kind,
         "labels": list(sampler.label_names) if model.label_dim else [],
-        "directions": directions_of(sampler),
+        "directions": [{"name": d.name, "note": note(d.told)} for d in directions],
+        "gram": products(directions),
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
         "scalable": isinstance(model, Scalable),
         "styles": model.style_count if isinstance(model, Styled) else 0,
+        "flow": flow_of(model),
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained_on": {"count": header.get("data", {}).get("count")},
     }
 
 
-def directions_of(sampler: Sampler) -> list[JSON]:
+def flow_of(model: Model) -> JSON | None:
+    """How a flow is followed when nothing else is said; None for any other model."""
+    if not isinstance(model, Flowing):
+        return None
+    how = model.solution
+    return {"method": how.method, "steps": how.steps, "tolerance": how.tolerance, "guidance": model.guidance}
+
+
+def steps_of(sampler: Sampler) -> list[Direction]:
     """The named steps that this model's latents can take; none where those on the disk are another model's."""
     try:
-        found = sampler.directions
+        return [d for d in sampler.directions.all if d.space == "latent"]
     except MienError:
         return []
-    return [{"name": d.name, "note": note(d.told)} for d in found.all if d.space == "latent"]
+
+
+def products(directions: Sequence[Direction]) -> list[list[float]]:
+    """The dot products of directions with each other, by which a page keeps some of them still."""
+    if not directions:
+        return []
+    flat = torch.stack([d.vector.double().flatten() for d in directions])
+    return [[round(value, 6) for value in row] for row in (flat @ flat.T).tolist()]
 
 
 def note(told: JSON) -> str:

@@ -20,6 +20,7 @@ from mien.web.registry import Registry
 
 HEAD_SECONDS = 5.0  # from the connection, or the last answer, to a whole head
 CONNECTIONS = 600
+BACKLOG = 2048
 FAREWELL = 5  # seconds that answers get once the server is to stop
 
 
@@ -69,6 +70,7 @@ def bind(host: str, port: int | None) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, candidate))
+            listener.listen(BACKLOG)  # who comes before the server is ready waits, and is not refused
             return listener
         except (OSError, OverflowError) as error:
             listener.close()
@@ -90,7 +92,7 @@ def build(listener: socket.socket, registry: Registry, host: str, token: str) ->
         server_header=False,
         date_header=False,
         limit_concurrency=CONNECTIONS,
-        backlog=2048,
+        backlog=BACKLOG,
         timeout_keep_alive=int(HEAD_SECONDS),
         timeout_graceful_shutdown=FAREWELL,
         h11_max_incomplete_event_size=64 << 10,

@@ -4,25 +4,34 @@
 import * as ort from "./ort.wasm.min.mjs";
 import { along, given, latent, parse, resolve } from "./address.js";
 import { mix } from "./blake2b.js";
+import { levelsApart, quicker } from "./gpu.js";
 import { animated, withRecipe } from "./png.js";
 import { PRIORS } from "./prior.js";
+import { START } from "./state.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").Abilities & {label_rows: (number | null)[][], encodes: boolean}} Told */
 
 const TOGETHER = 5;  // faces drawn at a time: a single one waits no longer
+const SETTLED = 800;  // milliseconds after the first face until a graphics processor is looked for
 
 /** @returns {Promise<import("./types.js").Engine>} */
 export async function browser() {
-  ort.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
-  ort.env.wasm.numThreads = 1;  // more would need headers that a static host rarely sends
-  const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
-  /** @param {string} file */
-  const open = async (file) => ort.InferenceSession.create(await (await fetch(file)).arrayBuffer(), options);
-  const opening = open("model.onnx");
+  /** @param {any} runtime @param {string} file @param {"wasm" | "webgpu"} on */
+  async function open(runtime, file, on) {
+    runtime.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
+    runtime.env.wasm.numThreads = 1;  // more would need headers that a static host rarely sends
+    runtime.env.logLevel = "fatal";  // what fails is said on the page
+    return runtime.InferenceSession.create(await (await fetch(file)).arrayBuffer(), { executionProviders: [on], graphOptimizationLevel: "all" });
+  }
+  const opening = open(ort, "model.onnx", "wasm");
   /** @type {Told} */
   const model = await (await fetch("model.json")).json();
-  const session = await opening;
+  /** @type {import("./gpu.js").Drawer} What draws now. */
+  let drawer = { ort, session: await opening, name: "WebAssembly" };
+  /** @type {(() => void)[]} */
+  const listeners = [];
+  const by = { said: drawer.name, changed: (/** @type {() => void} */ told) => { listeners.push(told); } };
   const prior = PRIORS[model.prior], count = model.latent.reduce((a, b) => a * b, 1), { side, channels } = model;
   /** @type {Promise<any> | null} */
   let encoder = null;
@@ -54,24 +63,48 @@ export async function browser() {
   async function draw(state, places) {
     const found = [];
     for (let start = 0; start < places.length; start += TOGETHER) {
-      const some = places.slice(start, start + TOGETHER), z = new Float32Array(some.length * count);
-      some.forEach((at, n) => z.set(latent(at, prior, count), n * count));
-      /** @type {Record<string, any>} */
-      const feeds = { latent: new ort.Tensor("float32", z, [some.length, ...model.latent]), truncation: new ort.Tensor("float32", [state.truncation], []) };
-      if (model.labels.length) {
-        const rows = new Float32Array(some.length * model.labels.length);
-        some.forEach((at, n) => rows.set(labelled({ ...state, at }), n * model.labels.length));
-        feeds.labels = new ort.Tensor("float32", rows, [some.length, model.labels.length]);
-      }
-      if (model.directions.length) {
-        const amounts = model.directions.map(({ name }) => state.directions[name] ?? 0);
-        feeds.directions = new ort.Tensor("float32", Float32Array.from(some.flatMap(() => amounts)), [some.length, amounts.length]);
-      }
-      const { images } = await queued(() => session.run(feeds));
-      for (let n = 0; n < some.length; n++) found.push(picture(images.data, n));
+      const some = places.slice(start, start + TOGETHER), data = await queued(() => run(drawer, state, some));
+      for (let n = 0; n < some.length; n++) found.push(picture(data, n));
     }
     return found;
   }
+
+  /** Pictures at a few places as numbers in [-1, 1]. @param {import("./gpu.js").Drawer} on @param {State} state @param {string[]} some @returns {Promise<Float32Array>} */
+  async function run({ ort, session }, state, some) {
+    const z = new Float32Array(some.length * count);
+    some.forEach((at, n) => z.set(latent(at, prior, count), n * count));
+    /** @type {Record<string, any>} */
+    const feeds = { latent: new ort.Tensor("float32", z, [some.length, ...model.latent]), truncation: new ort.Tensor("float32", [state.truncation], []) };
+    if (model.labels.length) {
+      const rows = new Float32Array(some.length * model.labels.length);
+      some.forEach((at, n) => rows.set(labelled({ ...state, at }), n * model.labels.length));
+      feeds.labels = new ort.Tensor("float32", rows, [some.length, model.labels.length]);
+    }
+    if (model.directions.length) {
+      const amounts = model.directions.map(({ name }) => state.directions[name] ?? 0);
+      feeds.directions = new ort.Tensor("float32", Float32Array.from(some.flatMap(() => amounts)), [some.length, amounts.length]);
+    }
+    return (await session.run(feeds)).images.data;
+  }
+
+  /** Draw by WebGPU from now on, if there is one and it draws the same faces. */
+  async function speedUp() {
+    const plain = drawer, state = { ...START, model: model.id }, seeds = Array.from({ length: TOGETHER }, (_, seed) => String(seed));
+    const { drawer: found, why } = await quicker({
+      gpu: /** @type {any} */ (navigator).gpu,
+      async open() {
+        // @ts-ignore - as above
+        const runtime = await import("./ort.webgpu.min.mjs");
+        return { ort: runtime, session: await open(runtime, "model.onnx", "webgpu"), name: "WebGPU" };
+      },
+      apart: async (other) => levelsApart(await queued(() => run(other, state, seeds)), await queued(() => run(plain, state, seeds))),
+    });
+    if (found) drawer = found;
+    by.said = found ? found.name : `${plain.name} (${why})`;
+    listeners.forEach((told) => told());
+  }
+  /** @type {(() => void) | null} */
+  let settle = () => { settle = null; setTimeout(speedUp, SETTLED); };
 
   /** @param {Float32Array} data in [-1, 1] @param {number} n @returns {ImageData} */
   function picture(data, n) {
@@ -101,6 +134,7 @@ export async function browser() {
 
   return {
     kind: "browser",
+    by,
     overview: async () => ({ runs: [], models: [{ id: model.id, name: model.name }], trusted: false }),
     async abilities(id) {
       if (id !== model.id) throw new Error("This page holds another model.");
@@ -114,6 +148,7 @@ export async function browser() {
         if (newest.get(drag) !== mine) return null;
       }
       const blob = await sheetOf(await draw(state, [state.at]), 1);
+      settle?.();
       return drag ? blob : signed(blob, recipe(state));
     },
     sheet: async (state, first) => sheetOf(await draw(state, Array.from({ length: 100 }, (_, n) => String(first + n))), 10),
@@ -129,7 +164,7 @@ export async function browser() {
       return new Blob([animated(files, fps)], { type: "image/apng" });
     },
     project: model.encodes ? async (_, photo) => {
-      encoder ??= open("encoder.onnx");
+      encoder ??= open(ort, "encoder.onnx", "wasm");
       const canvas = new OffscreenCanvas(side, side), pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
       pen.imageSmoothingQuality = "high";
       pen.drawImage(await createImageBitmap(photo), 0, 0, side, side);
@@ -143,10 +178,10 @@ export async function browser() {
       const feeds = { images: new ort.Tensor("float32", values, [1, channels, side, side]) };
       if (model.labels.length) feeds.labels = new ort.Tensor("float32", middle, [1, middle.length]);
       const loaded = await encoder, { latent: z } = await queued(() => loaded.run(feeds)), at = given(Float32Array.from(z.data));
-      const [image] = await draw({ model: model.id, at, mix: null, truncation: 1, labels: {}, directions: {}, size: 0 }, [at]);
+      const [image] = await draw({ ...START, model: model.id, at }, [at]);
       let error = 0;
       for (let n = 0; n < plane; n++) for (let c = 0; c < 3; c++) error += Math.abs(image.data[4 * n + c] - pixels[4 * n + c]) / 255 / (3 * plane);
-      return { at, error, image: await address(await sheetOf([image], 1)), original: await address(await canvas.convertToBlob({ type: "image/png" })) };
+      return { at, error, cut: "whole", image: await address(await sheetOf([image], 1)), original: await address(await canvas.convertToBlob({ type: "image/png" })) };
     } : undefined,
   };
 }

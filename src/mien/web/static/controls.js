@@ -12,14 +12,11 @@ export class Controls {
     this.store = store;
     /** @type {((state: import("./types.js").State) => void)[]} */
     this.follow = [];
-    /** @type {Set<string>} Directions that stay as they are. */
-    this.locked = new Set();
   }
 
   /** Offer what a model can do. @param {Abilities} model */
   offer(model) {
     this.follow = [];
-    this.locked.clear();
     const { store } = this, rows = [];
     const truncation = slider({
       name: "Truncation", value: store.state.truncation, min: 0, max: 1.5, step: 0.01, rest: 1,
@@ -29,8 +26,9 @@ export class Controls {
     rows.push(truncation.row);
     this.follow.push((state) => truncation.set(state.truncation));
     if (model.scalable) rows.push(this.size(model));
+    if (model.flow) rows.push(this.group("Flow", "How the field from noise to face is followed.", this.flow(model, model.flow)));
     if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.", model.labels.map((name) => this.label(name))));
-    if (model.directions.length) rows.push(this.group("Directions", "Steps in the latent space, in standard deviations. A locked one stays when the others are shuffled or reset.",
+    if (model.directions.length) rows.push(this.group("Directions", "Steps in the latent space, in standard deviations. A locked one stays: the others move across it only, and are shuffled or reset without it.",
       [...model.directions.map((direction) => this.direction(direction)), this.directionButtons(model)]));
     byId("sliders").replaceChildren(...rows);
     this.update();
@@ -52,6 +50,45 @@ export class Controls {
       ...sizes.map((side) => el("option", { value: side === model.side ? 0 : side }, `${side} px`)));
     this.follow.push((state) => { choice.value = String(state.size); });
     return el("div", { class: "choice" }, el("label", { for: "size" }, "Painted at"), choice);
+  }
+
+  /** @param {Abilities} model @param {NonNullable<Abilities["flow"]>} flow @returns {Node[]} */
+  flow({ labels }, flow) {
+    const { store } = this, own = `${flow.method}:${flow.method === "adaptive" ? flow.tolerance : flow.steps}`;
+    /** @param {string} word */
+    const told = (word) => (word === own ? "" : word);
+    const now = () => {
+      const [method, number] = (store.state.solver || own).split(":");
+      return { method, steps: method === "adaptive" ? flow.steps : Number(number) };
+    };
+    const choice = el("select", { id: "solver", onchange: () => {
+      const word = choice.value === "adaptive" ? `adaptive:${flow.method === "adaptive" ? flow.tolerance : 0.001}` : `${choice.value}:${now().steps}`;
+      store.rest({ solver: told(word) });
+    } }, ...["euler", "heun", "rk4", "adaptive"].map((method) => el("option", { value: method }, { euler: "Euler", heun: "Heun", rk4: "Runge–Kutta 4", adaptive: "adaptive" }[method] ?? "")));
+    const steps = slider({
+      name: "Steps", value: flow.steps, min: 1, max: 48, step: 1, rest: flow.steps, said: (v) => String(v),
+      title: "More steps follow the field more closely, and take longer.",
+      oninput: (value) => store.drag({ solver: told(`${choice.value}:${value}`) }), onchange: (value) => store.rest({ solver: told(`${choice.value}:${value}`) }),
+    });
+    steps.row.id = "steps";
+    this.follow.push(() => {
+      const { method, steps: count } = now();
+      choice.value = method;
+      steps.row.hidden = method === "adaptive";
+      steps.set(count);
+    });
+    const rows = [el("div", { class: "choice" }, el("label", { for: "solver" }, "Solver"), choice), steps.row];
+    if (!labels.length) return rows;
+    /** @param {number} value */
+    const leaning = (value) => ({ guidance: value === flow.guidance ? null : value });
+    const guidance = slider({
+      name: "Guidance", value: flow.guidance, min: 0, max: 6, step: 0.1, rest: flow.guidance, said: (v) => v.toFixed(1),
+      title: "Over 1, faces show more of what the labels ask for, and vary less.",
+      oninput: (value) => store.drag(leaning(value)), onchange: (value) => store.rest(leaning(value)),
+    });
+    guidance.row.id = "guidance";
+    this.follow.push((state) => guidance.set(state.guidance ?? flow.guidance));
+    return [...rows, guidance.row];
   }
 
   /** @param {string} name */
@@ -85,21 +122,25 @@ export class Controls {
       oninput: (value) => set(value, "drag"), onchange: (value) => set(value, "rest"),
     });
     const lock = el("button", { type: "button", class: "quiet", "aria-pressed": "false", "aria-label": `Lock ${name}`, onclick: () => {
-      const on = !this.locked.delete(name);
-      if (on) this.locked.add(name);
-      lock.setAttribute("aria-pressed", String(on));
-      lock.replaceChildren(icon(on ? "lock" : "open"));
-      row.input.disabled = on;
+      const { locks } = store.state;
+      store.rest({ locks: locks.includes(name) ? locks.filter((other) => other !== name) : [...locks, name] });
     } }, icon("open"));
     row.row.append(lock);
     row.row.classList.add("lockable");
-    this.follow.push(({ directions }) => row.set(directions[name] ?? 0));
+    this.follow.push(({ directions, locks }) => {
+      const on = locks.includes(name);
+      row.set(directions[name] ?? 0);
+      row.input.disabled = on;
+      if (lock.getAttribute("aria-pressed") === String(on)) return;
+      lock.setAttribute("aria-pressed", String(on));
+      lock.replaceChildren(icon(on ? "lock" : "open"));
+    });
     return row.row;
   }
 
   /** @param {Abilities} model */
   directionButtons({ directions }) {
-    const free = () => directions.map(({ name }) => name).filter((name) => !this.locked.has(name));
+    const free = () => directions.map(({ name }) => name).filter((name) => !this.store.state.locks.includes(name));
     const to = (/** @type {() => number} */ value) => this.store.rest({ directions: { ...this.store.state.directions, ...Object.fromEntries(free().map((name) => [name, value()])) } });
     return el("p", { class: "buttons" },
       el("button", { type: "button", onclick: () => to(() => Math.round((Math.random() + Math.random() - 1) * 50) / 20) }, "Shuffle"),

@@ -98,16 +98,19 @@ function doubled(image, width, height) {
 }
 
 /**
- * Draw a picture, or a part of it, into a canvas at the canvas's own size. Enlarging by doubling leaves no lattice of the pixels.
- * @param {HTMLCanvasElement} canvas @param {CanvasImageSource & {width: number, height: number}} image @param {[number, number, number, number]} [part]
+ * Draw a picture, or a part of it, into a canvas at the canvas's own size. Enlarging by doubling leaves no lattice of the pixels;
+ * `quick` doubles once, for a third of the computing without a graphics processor: for what the next picture replaces at once.
+ * @param {HTMLCanvasElement} canvas @param {CanvasImageSource & {width: number, height: number}} image @param {[number, number, number, number]} [part] @param {boolean} [quick]
  */
-export function paint(canvas, image, part) {
+export function paint(canvas, image, part, quick = false) {
   const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   /** @type {CanvasImageSource & {width: number, height: number}} */
   let shown = image;
   pen.imageSmoothingEnabled = !document.documentElement.classList.contains("pixels");
-  pen.imageSmoothingQuality = "high";
-  if (!part && pen.imageSmoothingEnabled) while (shown.width * 2 < canvas.width) shown = doubled(shown, shown.width, shown.height);
+  pen.imageSmoothingQuality = quick ? "low" : "high";
+  if (!part && pen.imageSmoothingEnabled) {
+    for (let times = quick ? 1 : Infinity; times && shown.width * 2 < canvas.width; times--) shown = doubled(shown, shown.width, shown.height);
+  }
   pen.drawImage(shown, ...(part ?? /** @type {[number, number, number, number]} */ ([0, 0, shown.width, shown.height])), 0, 0, canvas.width, canvas.height);
 }
 

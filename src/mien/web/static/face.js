@@ -58,7 +58,7 @@ export class Face {
     const side = Math.round(this.canvas.clientWidth * devicePixelRatio) || 512;
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
     if (fade && !calm()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
-    paint(this.canvas, image);
+    paint(this.canvas, image, undefined, quick);
     if (!quick) {
       this.blob = blob;
       this.canvas.dataset.at = drawn(state).at;

@@ -6,25 +6,29 @@ import { Controls, seedBox } from "./controls.js";
 import { byId, download, el, fault, icon, toast } from "./dom.js";
 import { Face } from "./face.js";
 import { favourites } from "./favourites.js";
+import { holding } from "./locks.js";
 import { pastStrip } from "./history.js";
 import { mixing } from "./mix.js";
 import { nearestFaces } from "./nearest.js";
 import { Pad } from "./pad.js";
+import { fromNoise } from "./path.js";
 import { photographs } from "./photo.js";
 import { contactSheet } from "./sheet.js";
 import { START, Store, address, fromHash, toHash } from "./state.js";
 import { training } from "./training.js";
 import { walking } from "./walk.js";
 
-/** @param {import("./types.js").Engine} engine */
-export async function start(engine) {
+/** @param {import("./types.js").Engine} given */
+export async function start(given) {
+  const engine = holding(given);
   for (const button of document.querySelectorAll("[data-icon]")) button.prepend(icon(/** @type {HTMLElement} */ (button).dataset.icon ?? ""));
   const store = new Store(), face = new Face(engine), pad = new Pad(store, engine), controls = new Controls(store);
   const past = pastStrip(store, face), follow = seedBox(store, () => pad.snap());
   const breed = breeding(store, engine), mix = mixing(store, engine), walk = walking(store, engine), sheet = contactSheet(store, engine);
   const near = nearestFaces(store, engine), kept = favourites(store, engine, open), photo = photographs(store, engine, open);
   const run = training(store, engine, (id) => { open({ ...store.state, model: id }); });
-  const panels = { breed, mix: { shown: mix.update }, walk, sheet, favourites: kept, near, training: run };
+  const path = fromNoise(store, engine);
+  const panels = { path, breed, mix: { shown: mix.update }, walk, sheet, favourites: kept, near, training: run };
   const picker = /** @type {HTMLSelectElement} */ (byId("model"));
   /** @type {import("./types.js").Overview} */
   let all = { runs: [], models: [], trusted: false };
@@ -42,12 +46,13 @@ export async function start(engine) {
       clearTimeout(soon);
       soon = window.setTimeout(() => { shownPanel(); run.update(); }, 250);  // the face itself comes first
     }
-    const now = JSON.stringify([state.model, state.truncation, state.labels, state.directions]);
-    pad.follow(state, how === "rest" && now !== look);
-    if (how === "rest") look = now;
-    controls.update();
+    const now = how === "rest" ? JSON.stringify({ ...state, at: "", mix: null, size: 0 }) : look;
+    pad.follow(state, now !== look);
+    look = now;
     follow();
-    mix.update();
+    if (state.mix || how === "rest") mix.update();
+    if (how === "drag") return;  // what is dragged shows itself, and the rest can wait
+    controls.update();
     kept.mark();
   });
 
@@ -68,7 +73,8 @@ export async function start(engine) {
     const those = (amounts) => Object.fromEntries(Object.entries(amounts).filter(([name]) => known.has(name)));
     const start = parse(state.at).start, length = able.latent.reduce((a, b) => a * b, 1);
     const at = "values" in start && start.values.length !== length ? "0" : state.at;
-    return { ...state, model: able.id, at, labels: those(state.labels), directions: those(state.directions), size: able.scalable ? state.size : 0 };
+    return { ...state, model: able.id, at, labels: those(state.labels), directions: those(state.directions), locks: state.locks.filter((name) => known.has(name)),
+      size: able.scalable ? state.size : 0, solver: able.flow ? state.solver : "", guidance: able.flow && able.labels.length ? state.guidance : null };
   }
 
   /** @param {import("./types.js").Abilities} able */
@@ -82,6 +88,7 @@ export async function start(engine) {
     photo.offer(able);
     breed.forget();
     byId("tab-photo").hidden = !(able.encodes || able.inverts) || !engine.project;
+    byId("tab-path").hidden = !able.flow || !engine.path;
     byId("tab-near").hidden = !able.neighbours || !engine.neighbours;
     run.follow(able.run, all.trusted);
     about(able);
@@ -93,7 +100,7 @@ export async function start(engine) {
     /** @type {[string, string | null][]} */
     const facts = [["Model", able.name], ["Preset", able.preset], ["Picture", `${able.side} × ${able.side}${able.scalable ? ", painted at any size" : ""}${able.channels === 1 ? ", grey" : ""}`],
       ["Latent", `${able.latent.join(" × ")} numbers, ${able.prior}`], ["Parameters", able.parameters.toLocaleString("en")],
-      ["Images seen", able.seen === null ? null : able.seen.toLocaleString("en")], ["Licence", able.licence ?? null], ["SHA-256", able.sha256]];
+      ["Images seen", able.seen === null ? null : able.seen.toLocaleString("en")], ["Drawn by", engine.by?.said ?? null], ["Licence", able.licence ?? null], ["SHA-256", able.sha256]];
     byId("about").replaceChildren(...facts.filter(([, fact]) => fact).flatMap(([name, fact]) => [el("dt", {}, name), el("dd", {}, fact)]));
     byId("card").hidden = !able.card;
     byId("card").textContent = able.card ?? "";
@@ -116,6 +123,7 @@ export async function start(engine) {
   /** @param {string} name */
   function choose(name, focus = false) {
     if (panel === "walk" && name !== "walk") walk.hidden();
+    if (panel === "path" && name !== "path") path.hidden();
     panel = name;
     for (const tab of document.querySelectorAll("#tabs [role=tab]")) {
       const on = tab.id === `tab-${name}`;
@@ -178,7 +186,12 @@ export async function start(engine) {
   });
 
   // The beginning
-  byId("where").textContent = engine.kind === "browser" ? "They are drawn inside your browser; nothing leaves it." : "They are drawn on this machine; nothing leaves it.";
+  const where = () => {
+    byId("where").textContent = engine.kind === "browser" ? `They are drawn inside your browser, by ${engine.by?.said}; nothing leaves it.` : "They are drawn on this machine; nothing leaves it.";
+    if (model) about(model);
+  };
+  where();
+  engine.by?.changed(where);
   byId("train").addEventListener("click", async () => {
     try {
       await engine.train?.(5);

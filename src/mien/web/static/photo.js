@@ -1,10 +1,16 @@
 // @ts-check
-// One's own photograph: cut to a square here, encoded by the model, compared with a wipe, kept nowhere.
+// One's own photograph: levelled by its face or cut to a square by hand, encoded by the model, compared with a wipe, kept nowhere.
 import { byId, fault, paint, toast } from "./dom.js";
 import { readRecipe } from "./png.js";
 import { fromRecipe } from "./state.js";
 
-const SIDE = 512;  // pixels of the square that is sent
+const MOST = 1600;  // pixels of the long side of a photograph that is sent in a copy
+const SENT = ["image/jpeg", "image/png", "image/webp"], SENT_BYTES = 10e6;  // what is sent as it is
+/** @type {Record<string, string>} How the square was cut, in words. */
+const CUT = {
+  levelled: "Your face was found, and levelled.", known: "Cut as the faces were that the model learned from.", "no face": "No face was found, so the middle of the picture is used as it is.",
+  "no aligner": "Nothing here can find faces (pip install 'mien[faces]'), so the middle of the picture is used as it is.", whole: "The square is used as it is.",
+};
 
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine @param {(state: import("./types.js").State) => Promise<void>} open */
 export function photographs(store, engine, open) {
@@ -12,8 +18,11 @@ export function photographs(store, engine, open) {
   let model = null;
   const file = /** @type {HTMLInputElement} */ (byId("photo-file")), zoom = /** @type {HTMLInputElement} */ (byId("photo-zoom"));
   const cut = /** @type {HTMLCanvasElement} */ (byId("photo-cut")), wipe = /** @type {HTMLInputElement} */ (byId("wipe"));
+  const level = /** @type {HTMLInputElement} */ (byId("photo-level"));
   /** @type {ImageBitmap | null} */
   let photo = null;
+  /** @type {Blob | null} The file itself, where it can be sent as it is. */
+  let original = null;
   const before = /** @type {HTMLCanvasElement} */ (byId("before")), after = /** @type {HTMLCanvasElement} */ (byId("after"));
   let middle = { x: 0.5, y: 0.5 }, search = new AbortController(), resting = 0;
 
@@ -27,12 +36,30 @@ export function photographs(store, engine, open) {
     try {
       photo = await createImageBitmap(given);
     } catch { toast("This file is no picture that the browser can read.", "fault"); return; }
+    original = SENT.includes(given.type) && given.size < SENT_BYTES ? given : null;
     middle = { x: 0.5, y: 0.5 };
     zoom.value = "1";
+    level.checked = true;
     byId("photo-work").hidden = false;
     document.dispatchEvent(new CustomEvent("panel", { detail: "photo" }));
     frame();
     await project();
+  }
+
+  /** What is sent: the whole photograph, for its face to be found, or the square. @param {boolean} whole @returns {Promise<Blob>} */
+  async function content(whole) {
+    if (!whole) return new Promise((done) => cut.toBlob((made) => done(/** @type {Blob} */ (made)), "image/png"));
+    if (original) return original;
+    const { width, height } = /** @type {ImageBitmap} */ (photo), scale = Math.min(1, MOST / Math.max(width, height));
+    const canvas = new OffscreenCanvas(Math.round(width * scale), Math.round(height * scale)), pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    pen.drawImage(/** @type {ImageBitmap} */ (photo), 0, 0, canvas.width, canvas.height);
+    return canvas.convertToBlob({ type: "image/webp", quality: 0.95 });
+  }
+
+  /** The square by hand, from now on. */
+  function byHand() {
+    level.checked = false;
+    return project();
   }
 
   function frame() {
@@ -48,23 +75,23 @@ export function photographs(store, engine, open) {
     if (!photo || !model || !engine.project) return;
     search.abort();
     search = new AbortController();
-    const { signal } = search, status = byId("photo-said"), stop = byId("photo-stop"), refine = byId("photo-refine");
+    const { signal } = search, align = Boolean(model.levels) && level.checked, status = byId("photo-said"), stop = byId("photo-stop"), refine = byId("photo-refine");
     status.textContent = "Looking for this face in the model…";
     stop.hidden = !steps;
     refine.hidden = true;
     try {
-      const blob = await new Promise((/** @type {(blob: Blob) => void} */ done) => cut.toBlob((made) => done(/** @type {Blob} */ (made)), "image/png"));
-      paint(before, cut);
-      const found = await engine.project(model.id, blob, { steps, signal, told: ({ step, error, image }) => {
+      const blob = await content(align);
+      if (!align) paint(before, cut);
+      const found = await engine.project(model.id, blob, { steps, align, signal, told: ({ step, error, image }) => {
         status.textContent = `Step ${step} of ${steps}: a pixel is off by ${(error * 100).toFixed(1)} %.`;
         show(after, image);
         byId("wiped").hidden = false;
       } });
-      await show(before, found.original);
-      await show(after, found.image);
+      compare(await show(before, found.original), await show(after, found.image));
       byId("wiped").hidden = false;
       byId("rebuilt").hidden = !found.reconstruction;
       if (found.reconstruction) await show(/** @type {HTMLCanvasElement} */ (byId("reconstruction")), found.reconstruction);
+      byId("photo-cut-said").textContent = CUT[found.cut === "whole" && engine.kind === "server" && !model.levels ? "no aligner" : found.cut] ?? "";
       status.textContent = `Found. A pixel is off by ${(found.error * 100).toFixed(1)} % of its range, on the mean. Nothing was stored.`;
       store.rest({ at: found.at, mix: null, truncation: 1, directions: {} });
     } catch (error) {
@@ -74,20 +101,39 @@ export function photographs(store, engine, open) {
     if (search.signal === signal) { stop.hidden = true; refine.hidden = !model.inverts; }
   }
 
-  /** @param {HTMLCanvasElement} canvas @param {string} source */
+  /** @param {HTMLCanvasElement} canvas @param {string} source @returns {Promise<HTMLImageElement>} */
   async function show(canvas, source) {
     const image = new Image();
     image.src = source;
     await image.decode();
     paint(canvas, image);
+    return image;
+  }
+
+  /** Paint where two pictures differ: from dark over blue to white. @param {HTMLImageElement} one @param {HTMLImageElement} other */
+  function compare(one, other) {
+    const { naturalWidth: width, naturalHeight: height } = one, map = /** @type {HTMLCanvasElement} */ (byId("error-map"));
+    const [a, b] = [one, other].map((image) => {
+      const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(width, height).getContext("2d"));
+      pen.drawImage(image, 0, 0, width, height);
+      return pen.getImageData(0, 0, width, height).data;
+    });
+    const made = new ImageData(width, height);
+    for (let at = 0; at < made.data.length; at += 4) {
+      const off = (Math.abs(a[at] - b[at]) + Math.abs(a[at + 1] - b[at + 1]) + Math.abs(a[at + 2] - b[at + 2])) / 3;
+      made.data.set([off * 5 - 255, off * 5 - 80, off * 5 + 20, 255], at);
+    }
+    map.width = width; map.height = height;
+    /** @type {CanvasRenderingContext2D} */ (map.getContext("2d")).putImageData(made, 0, 0);
   }
 
   file.addEventListener("change", () => { if (file.files?.[0]) take(file.files[0]); file.value = ""; });
   zoom.addEventListener("input", frame);
-  zoom.addEventListener("change", () => project());
+  zoom.addEventListener("change", byHand);
+  level.addEventListener("change", () => project());
   byId("photo-stop").addEventListener("click", () => search.abort());
   byId("photo-refine").addEventListener("click", () => project(200));
-  byId("photo-cancel").addEventListener("click", () => { search.abort(); photo = null; byId("photo-work").hidden = true; });
+  byId("photo-cancel").addEventListener("click", () => { search.abort(); photo = original = null; byId("photo-work").hidden = true; });
   cut.addEventListener("pointerdown", (event) => cut.setPointerCapture(event.pointerId));
   cut.addEventListener("pointermove", (event) => {
     if (!cut.hasPointerCapture(event.pointerId) || !photo) return;
@@ -99,7 +145,7 @@ export function photographs(store, engine, open) {
     };
     frame();
   });
-  cut.addEventListener("pointerup", () => project());
+  cut.addEventListener("pointerup", byHand);
   cut.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (!by) return;
@@ -107,7 +153,7 @@ export function photographs(store, engine, open) {
     middle = { x: Math.max(0, Math.min(1, middle.x + by[0] * 0.02)), y: Math.max(0, Math.min(1, middle.y + by[1] * 0.02)) };
     frame();
     clearTimeout(resting);
-    resting = window.setTimeout(() => project(), 400);
+    resting = window.setTimeout(byHand, 400);
   });
   wipe.addEventListener("input", () => { byId("after").style.clipPath = `inset(0 0 0 ${wipe.value}%)`; });
   addEventListener("dragover", (event) => { if (event.dataTransfer?.types.includes("Files")) { event.preventDefault(); document.body.classList.add("dropping"); } });
@@ -124,6 +170,7 @@ export function photographs(store, engine, open) {
       model = offered;
       const able = Boolean((offered.encodes || offered.inverts) && engine.project);
       byId("photo-offer").hidden = !able;
+      byId("photo-levelled").hidden = !offered.levels;
       byId("drop-said").textContent = able ? "Drop a photograph or a picture made here" : "Drop a picture made here";
     },
     take,

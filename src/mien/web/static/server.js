@@ -1,5 +1,6 @@
 // @ts-check
 // The engine that asks `mien explore`: one method, one route.
+import { readRecipe } from "./png.js";
 
 /** @typedef {import("./types.js").State} State */
 
@@ -69,11 +70,13 @@ export function server() {
   }
 
   /** @param {State} state @returns {[string, string][]} */
-  const look = ({ truncation, labels, directions, size }) => [
+  const look = ({ truncation, labels, directions, size, solver, guidance }) => [
     .../** @type {[string, string][]} */ (truncation === 1 ? [] : [["truncation", String(truncation)]]),
     ...Object.entries(labels).map(([name, value]) => /** @type {[string, string]} */ (["label", `${name}:${value}`])),
     ...Object.entries(directions).filter(([, value]) => value).map(([name, value]) => /** @type {[string, string]} */ (["direction", `${name}:${value}`])),
     .../** @type {[string, string][]} */ (size ? [["size", String(size)]] : []),
+    .../** @type {[string, string][]} */ (solver ? [["solver", solver]] : []),
+    .../** @type {[string, string][]} */ (guidance === null ? [] : [["guidance", String(guidance)]]),
   ];
 
   return {
@@ -96,8 +99,14 @@ export function server() {
     faces: async (state, places, columns) => (await ask(`/api/model/${state.model}/sheet`, {
       query: [...places.map((at) => /** @type {[string, string]} */ (["at", at])), ["columns", String(columns)], ...look(state)],
     })).blob(),
-    async project(id, photo, { steps, told, signal }) {
-      const response = await ask(`/api/model/${id}/project${steps ? `?steps=${steps}` : ""}`, { post: photo, signal });
+    async path(state) {
+      const sheet = await (await ask(`/api/model/${state.model}/path`, { query: [["at", state.at], ...look(state)] })).blob();
+      const { stages, columns } = readRecipe(new Uint8Array(await sheet.arrayBuffer())) ?? {};
+      return { sheet, count: stages, columns };
+    },
+    async project(id, photo, { steps, align, told, signal }) {
+      const query = new URLSearchParams({ ...(steps ? { steps: String(steps) } : {}), ...(align ? { align: "1" } : {}) }).toString();
+      const response = await ask(`/api/model/${id}/project${query && `?${query}`}`, { post: photo, signal });
       if (!steps) return response.json();
       for await (const { event, data } of eventsOf(response)) {
         if (event === "found") return data;
@@ -108,7 +117,8 @@ export function server() {
     },
     neighbours: async (state) => (await ask(`/api/model/${state.model}/neighbours`, { query: [["at", state.at], ...look(state)] })).json(),
     curves: async (run) => (await (await ask(`/api/run/${run}`)).json()).curves,
-    samples: async (run, seen) => (await ask(`/api/run/${run}/samples/${seen}`)).blob(),
+    samples: async (run, seen, kind) => (await ask(`/api/run/${run}/${kind}/${seen}`)).blob(),
+    film: async (run) => (await ask(`/api/run/${run}/film`)).blob(),
     control: async (run, wish) => { await ask(`/api/run/${run}/control`, { post: { wish } }); },
     train: async (minutes) => { await ask("/api/train", { post: { minutes } }); },
     live(run, told) {

@@ -5,7 +5,7 @@ import { moved, parse } from "./address.js";
 /** @typedef {import("./types.js").State} State */
 
 /** @type {State} */
-export const START = { model: "", at: "0", mix: null, truncation: 1, labels: {}, directions: {}, size: 0 };
+export const START = { model: "", at: "0", mix: null, truncation: 1, labels: {}, directions: {}, locks: [], size: 0, solver: "", guidance: null };
 
 /** The address of the face on show, mixing included. @param {State} state */
 export const address = (state) => (state.mix ? moved(state.at, state.mix.with, state.mix.share) : state.at);
@@ -20,7 +20,10 @@ export function toHash(state) {
   if (state.truncation !== 1) query.set("t", String(state.truncation));
   for (const [name, value] of Object.entries(state.labels)) query.append("label", `${name}:${value}`);
   for (const [name, value] of Object.entries(state.directions)) if (value) query.append("direction", `${name}:${value}`);
+  for (const name of state.locks) query.append("lock", name);
   if (state.size) query.set("size", String(state.size));
+  if (state.solver) query.set("solver", state.solver);
+  if (state.guidance !== null) query.set("guidance", String(state.guidance));
   return `#${query.toString().replace(/%2C/g, ",").replace(/%3A/g, ":").replace(/%7E/g, "~").replace(/%40/g, "@").replace(/%28/g, "(").replace(/%29/g, ")")}`;
 }
 
@@ -39,7 +42,8 @@ export function fromHash(hash) {
     if (other !== null) parse(other);
     return {
       model: query.get("m") ?? "", at, mix: other === null ? null : { with: other, share: number(query.get("share"), 0.5) },
-      truncation: number(query.get("t"), 1), labels: amounts("label"), directions: amounts("direction"), size: number(query.get("size"), 0),
+      truncation: number(query.get("t"), 1), labels: amounts("label"), directions: amounts("direction"), locks: query.getAll("lock"), size: number(query.get("size"), 0),
+      solver: query.get("solver") ?? "", guidance: query.has("guidance") ? number(query.get("guidance"), 1) : null,
     };
   } catch { return null; }
 }
@@ -52,6 +56,7 @@ export function fromRecipe(recipe, state) {
   return {
     ...START, model: typeof recipe.model === "string" ? recipe.model.slice(0, 16) : state.model, at: String(at),
     truncation: Number(recipe.truncation ?? 1), labels: { ...recipe.labels }, directions: { ...recipe.directions }, size: Number(recipe.size ?? 0),
+    solver: String(recipe.solver ?? ""), guidance: recipe.guidance === undefined ? null : Number(recipe.guidance),
   };
 }
 

@@ -1,6 +1,6 @@
 // @ts-check
 // A run: its checkpoints side by side, its samples over time, and what happens while it trains.
-import { byId, calm, el, fault, paint, toast } from "./dom.js";
+import { byId, calm, download, el, fault, paint, toast } from "./dom.js";
 import { drawn } from "./state.js";
 import { thumb } from "./thumb.js";
 
@@ -14,7 +14,9 @@ export function training(store, engine, pick) {
   let run = "", trusted = false, stop = () => {};
   /** @type {Live | null} */
   let last = null;
-  let shownSample = -1, checkpointsKey = "", curvesAt = 0;
+  /** @type {"samples" | "reconstructions"} */
+  let kind = "samples";
+  let shownSample = "", checkpointsKey = "", curvesAt = 0;
   const time = /** @type {HTMLInputElement} */ (byId("time")), sample = /** @type {HTMLCanvasElement} */ (byId("sample"));
 
   /** Follow a run. @param {string | null} id @param {boolean} mayControl */
@@ -23,7 +25,7 @@ export function training(store, engine, pick) {
     byId("tab-training").hidden = !id || !engine.live;
     if ((id ?? "") === run) return;
     stop();
-    run = id ?? ""; last = null; shownSample = -1; checkpointsKey = ""; curvesAt = 0;
+    run = id ?? ""; last = null; shownSample = ""; checkpointsKey = ""; curvesAt = 0;
     byId("live").hidden = true;
     stop = id && engine.live ? engine.live(id, told) : () => {};
   }
@@ -60,7 +62,10 @@ export function training(store, engine, pick) {
     }
     byId("health").replaceChildren(...live.health.map(({ name, state, evidence, suggestion }) => el("li", { class: state }, el("strong", {}, name), ` ${evidence} ${state === "healthy" ? "" : suggestion}`)));
     byId("samples").hidden = !live.samples.length;
-    time.max = String(Math.max(0, live.samples.length - 1));
+    byId("time-kinds").hidden = !live.reconstructions.length;
+    byId("film-save").hidden = !engine.film || kind !== "samples";
+    const grids = live[kind];
+    time.max = String(Math.max(0, grids.length - 1));
     if (atEnd) time.value = time.max;
     showSample();
     showCheckpoints();
@@ -68,18 +73,19 @@ export function training(store, engine, pick) {
   }
 
   async function showSample() {
-    const seen = last?.samples[Number(time.value)];
+    const seen = last?.[kind][Number(time.value)];
     if (seen === undefined || !engine.samples) return;
     byId("time-said").textContent = `${seen.toLocaleString("en")} images seen`;
     time.setAttribute("aria-valuetext", `${seen} images seen`);
-    if (seen === shownSample) return;
-    shownSample = seen;
+    const key = `${kind} ${seen}`;
+    if (key === shownSample) return;
+    shownSample = key;
     try {
-      const image = await createImageBitmap(await engine.samples(run, seen));
-      if (seen !== shownSample) return;
+      const image = await createImageBitmap(await engine.samples(run, seen, kind));
+      if (key !== shownSample) return;
       if (sample.width !== image.width) { sample.width = image.width; sample.height = image.height; }
       paint(sample, image);
-      sample.setAttribute("aria-label", `Grid of samples after ${seen} images`);
+      sample.setAttribute("aria-label", `Grid of ${kind} after ${seen} images`);
     } catch (error) { fault(error); }
   }
 
@@ -88,10 +94,10 @@ export function training(store, engine, pick) {
     byId("compared").hidden = found.length < 2;
     if (key === checkpointsKey || found.length < 2) return;
     checkpointsKey = key;
-    byId("checkpoints").replaceChildren(...found.map(({ model, seen }) => {
+    byId("checkpoints").replaceChildren(...found.map(({ model, seen, scores }) => {
       const button = thumb({ at: drawn(store.state).at, name: `The same face after ${seen} images`, side: 120, engine, state: { ...drawn(store.state), model }, onpick: () => pick(model) });
       if (model === store.state.model) button.setAttribute("aria-current", "true");
-      return el("li", {}, button, el("span", {}, `${seen.toLocaleString("en")} images`));
+      return el("li", {}, button, el("span", {}, `${seen.toLocaleString("en")} images`), ...scores.map(({ name, value, meaning }) => el("span", { class: "score", title: meaning }, `${name} ${value}`)));
     }));
   }
 
@@ -99,8 +105,8 @@ export function training(store, engine, pick) {
     if (!engine.curves || performance.now() - curvesAt < 5000 && curvesAt) return;
     curvesAt = performance.now();
     try {
-      const { seen, curves } = await engine.curves(run);
-      byId("curves").replaceChildren(...Object.entries(curves).map(([name, values]) => curve(name, seen, values)));
+      const { seen, curves, meanings } = await engine.curves(run);
+      byId("curves").replaceChildren(...Object.entries(curves).map(([name, values]) => curve(name, seen, values, meanings[name])));
     } catch (error) { fault(error); }
   }
 
@@ -116,6 +122,22 @@ export function training(store, engine, pick) {
       if (Number(time.value) >= Number(time.max)) byId("time-play").click();
     }, calm() ? 600 : 120);
   });
+  for (const choice of /** @type {("samples" | "reconstructions")[]} */ (["samples", "reconstructions"])) {
+    byId(`time-${choice}`).addEventListener("click", () => {
+      kind = choice;
+      for (const other of ["samples", "reconstructions"]) byId(`time-${other}`).setAttribute("aria-pressed", String(other === choice));
+      show();
+    });
+  }
+  byId("film-save").addEventListener("click", async () => {
+    const button = /** @type {HTMLButtonElement} */ (byId("film-save"));
+    button.disabled = true;
+    try {
+      const film = await /** @type {NonNullable<typeof engine.film>} */ (engine.film)(run);
+      download(film, `training.${film.type === "video/mp4" ? "mp4" : "webp"}`);
+    } catch (error) { fault(error); }
+    button.disabled = false;
+  });
   for (const wish of ["pause", "resume", "save", "stop"]) {
     byId(`run-${wish}`).addEventListener("click", async () => {
       try { await engine.control?.(run, wish); toast(`Asked to ${wish}.`); } catch (error) { fault(error); }
@@ -124,8 +146,8 @@ export function training(store, engine, pick) {
   return { follow, shown: () => show(), update: () => { if (!byId("panel-training").hidden) showCheckpoints(); } };
 }
 
-/** A small curve. @param {string} name @param {number[]} seen @param {(number | null)[]} values */
-function curve(name, seen, values) {
+/** A small curve. @param {string} name @param {number[]} seen @param {(number | null)[]} values @param {string} [meaning] */
+function curve(name, seen, values, meaning) {
   const width = 240, height = 64, known = values.filter((value) => value !== null);
   const low = Math.min(...known), span = Math.max(...known) - low || 1, from = seen[0] ?? 0, length = (seen[seen.length - 1] ?? 1) - from || 1;
   const points = values.map((value, n) => (value === null ? "" : `${(((seen[n] - from) / length) * width).toFixed(1)},${(height - 3 - ((value - low) / span) * (height - 6)).toFixed(1)}`)).filter(Boolean);
@@ -137,5 +159,5 @@ function curve(name, seen, values) {
   svg.setAttribute("aria-label", `${name}: from ${Number(known[0]?.toPrecision(3))} to ${said}`);
   line.setAttribute("points", points.join(" "));
   svg.append(line);
-  return el("figure", {}, el("figcaption", {}, name.replace(/_/g, " "), el("span", {}, String(said))), svg);
+  return el("figure", {}, el("figcaption", {}, name.replace(/_/g, " "), el("span", {}, String(said))), svg, meaning ? el("p", { class: "meaning" }, meaning) : null);
 }

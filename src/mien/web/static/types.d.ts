@@ -6,12 +6,22 @@ export interface State {
   truncation: number;
   labels: Record<string, number>;
   directions: Record<string, number>;
+  /** Directions that stay where they are while others move. */
+  locks: string[];
   size: number;
+  /** How a flow is followed, as `heun:12`; empty as its model says. */
+  solver: string;
+  guidance: number | null;
 }
 export interface Direction { name: string; note?: string }
 export interface Abilities {
   id: string; sha256: string; name: string; run: string | null; seen: number | null; preset: string; side: number; channels: number;
   latent: number[]; prior: string; labels: string[]; directions: Direction[]; encodes: boolean; inverts: boolean; scalable: boolean;
+  flow: { method: string; steps: number; tolerance: number; guidance: number } | null;
+  /** Dot products of the directions, in their order. */
+  gram: number[][];
+  /** Whether faces of photographs can be found and levelled here. */
+  levels?: boolean;
   parameters: number; neighbours: boolean; formats: string[]; card?: string; licence?: string;
 }
 export interface RunShown {
@@ -22,10 +32,10 @@ export interface Overview { runs: RunShown[]; models: { id: string; name: string
 export interface Live {
   state: string; alive: boolean; seen: number; seconds: number; images_per_second: number; share: number; left: number | null;
   resumes: number; reason: string; health: { name: string; state: string; evidence: string; suggestion: string }[];
-  samples: number[]; checkpoints: { model: string; seen: number }[];
+  samples: number[]; reconstructions: number[]; checkpoints: { model: string; seen: number; scores: { name: string; value: string; meaning: string }[] }[];
 }
-export interface Curves { seen: number[]; curves: Record<string, (number | null)[]> }
-export interface Found { at: string; error: number; image: string; original: string; reconstruction?: string }
+export interface Curves { seen: number[]; curves: Record<string, (number | null)[]>; meanings: Record<string, string> }
+export interface Found { at: string; error: number; image: string; original: string; cut: string; reconstruction?: string }
 export interface Step { step: number; steps: number; error: number; image: string }
 export interface Near {
   neighbours: { row: number; distance: number; image: string }[]; nearer_than_training: number; memorised: boolean; looked_at: number;
@@ -34,6 +44,8 @@ export interface Walk { stops: string[]; frames: number; fps: number; loop: bool
 /** Where faces come from: a server, or the browser itself. */
 export interface Engine {
   kind: "server" | "browser";
+  /** What draws, in words, and a way to hear when that changes. */
+  by?: { said: string; changed: (told: () => void) => void };
   overview(): Promise<Overview>;
   abilities(id: string): Promise<Abilities>;
   image(state: State, drag?: string): Promise<Blob | null>;
@@ -43,11 +55,15 @@ export interface Engine {
   /** Faces at some places on one sheet. */
   faces(state: State, places: string[], columns: number): Promise<Blob>;
   /** A photograph's face: at once, or by steps of descent that are told as they are taken. */
-  project?(id: string, photo: Blob, how: { steps: number; told: (step: Step) => void; signal?: AbortSignal }): Promise<Found>;
+  project?(id: string, photo: Blob, how: { steps: number; align: boolean; told: (step: Step) => void; signal?: AbortSignal }): Promise<Found>;
+  /** How a flow comes to a face: what it has after each step on one sheet, noise first. */
+  path?(state: State): Promise<{ sheet: Blob; count: number; columns: number }>;
   neighbours?(state: State): Promise<Near>;
   live?(run: string, told: (live: Live | null) => void): () => void;
   curves?(run: string): Promise<Curves>;
-  samples?(run: string, seen: number): Promise<Blob>;
+  /** A grid of samples, or of real faces and what becomes of them. */
+  samples?(run: string, seen: number, kind: "samples" | "reconstructions"): Promise<Blob>;
+  film?(run: string): Promise<Blob>;
   control?(run: string, wish: string): Promise<void>;
   train?(minutes: number): Promise<void>;
 }
