@@ -65,6 +65,7 @@ def tiny(run: Run) -> Run:
         changes: dict[str, Any] = {f.name: shrink(getattr(config, f.name)) for f in dataclasses.fields(config)}
         if isinstance(config, ModelConfig | NetworkConfig):
             small = {"width": 4, "widest": 8, "latent": 8, "hidden": 16, "encoder_width": 4, "layers": 2}
+            small |= {"couplings": 2, "coupling_width": 8}
             changes |= {name: value for name, value in small.items() if name in changes}
         elif isinstance(config, RecipeConfig):  # what repeats on one batch, fewer times
             changes |= {name: 2 for name in ("vae_steps", "joint_steps", "critic_turns") if name in changes}

@@ -80,6 +80,21 @@ BIBTEX = {
   year   = {2021},
   note   = {arXiv:2006.13202}
 }""",
+    "realnvp2017": """@inproceedings{realnvp2017,
+  title  = {Density Estimation Using {Real} {NVP}},
+  author = {Dinh, Laurent and Sohl-Dickstein, Jascha and Bengio, Samy},
+  booktitle = {International Conference on Learning Representations},
+  year   = {2017},
+  note   = {arXiv:1605.08803}
+}""",
+    "lossy2017": """@inproceedings{lossy2017,
+  title  = {Variational Lossy Autoencoder},
+  author = {Chen, Xi and Kingma, Diederik P. and Salimans, Tim and Duan, Yan and Dhariwal, Prafulla and Schulman, John and
+            Sutskever, Ilya and Abbeel, Pieter},
+  booktitle = {International Conference on Learning Representations},
+  year   = {2017},
+  note   = {arXiv:1611.02731; a prior learned by a flow, section 3.2}
+}""",
     "freebits2016": """@inproceedings{freebits2016,
   title  = {Improved Variational Inference with Inverse Autoregressive Flow},
   author = {Kingma, Diederik P. and Salimans, Tim and Jozefowicz, Rafal and Chen, Xi and Sutskever, Ilya and Welling, Max},

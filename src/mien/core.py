@@ -148,20 +148,51 @@ class Gaussian:
     mean: Tensor  # [n, *latent_shape]
     log_variance: Tensor  # [n, *latent_shape], natural logarithm
 
+    def divergence(self) -> Tensor:
+        """KL from N(0, 1) in nats for each dimension, `[n, *latent_shape]` (arXiv:1312.6114, app. B), in at least fp32."""
+        mean, log_variance = (
+            value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+            for value in (self.mean, self.log_variance)
+        )
+        return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
+
 
 class Variational(Invertible):
-    """A model whose encoder tells how sure it is of each latent (VAE, VAE/GAN)."""
+    """A model whose encoder tells how sure it is of each code (VAE, VAE/GAN).
+
+    A code is what the encoder gives and `render` takes. Codes are the latents themselves, unless the model learns where codes
+    lie: then a flow leads from N(0, I), the latents, to codes, and back.
+    """
 
     encoder: nn.Module
     decoder: nn.Module
 
     @abstractmethod
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
-        """Where the latents of images `[n, C, H, W]` in [-1, 1] lie."""
+        """Where the codes of images `[n, C, H, W]` in [-1, 1] lie."""
+
+    def render(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Codes `[n, *latent_shape]` -> images."""
+        return self.decode(codes, labels)
+
+    def latents_of(self, codes: Tensor) -> Tensor:
+        """Codes -> the latents that `decode` makes the same images of."""
+        return codes
+
+    def information(self, posterior: Gaussian, codes: Tensor) -> Tensor:
+        """What codes drawn from the posterior tell, in nats: KL from where codes lie without a face, `[n, dimensions]`.
+
+        In closed form; of a learned prior by the draw `codes`, and for all dimensions together, `[n, 1]`.
+        """
+        return posterior.divergence().flatten(1)
+
+    def carried(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Nats that each number of a face's latent tells beyond those before it, `[n, dimensions]`: their sum is the KL."""
+        return self.posterior(images, labels).divergence().flatten(1)
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The posterior's mean, so that the same face always has the same latent."""
-        return self.posterior(images, labels).mean
+        """The latent of the posterior's mean, so that the same face always has the same latent."""
+        return self.latents_of(self.posterior(images, labels).mean)
 
 
 class SelfJudging(Invertible):

@@ -64,12 +64,6 @@ def pixel_cross_entropy(images: Tensor, wanted: Tensor) -> Tensor:
     return -(q * torch.log(p.clamp(min=1e-7)) + (1.0 - q) * torch.log((1.0 - p).clamp(min=1e-7))).mean()
 
 
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) || N(0, 1)) in nats, a number for each dimension, of the arguments' shape (arXiv:1312.6114, app. B)."""
-    mean, log_variance = full(mean), full(log_variance)
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
-
-
 def haar_bands(images: Tensor) -> list[Tensor]:
     """Images `[n, C, H, W]` in the orthonormal Haar basis: three kinds of detail a halving, finest first, and the rest.
 

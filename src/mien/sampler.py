@@ -377,7 +377,7 @@ class Sampler:
             return torch.stack([found.mean, found.log_variance], 1)
 
         mean, log_variance = torch.cat(list(self._compute(both, images, labels))).unbind(1)
-        return mean + torch.exp(0.5 * log_variance) * noise
+        return model.latents_of(mean + torch.exp(0.5 * log_variance) * noise)
 
     def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """What the model makes of images `[n, C, H, W]` in [-1, 1] by its encoder and the decoder of its encodings."""

@@ -142,10 +142,9 @@ def passage(model: Variational, images: Tensor, labels: Tensor | None = None) ->
     like = next(model.parameters())
     images = images.to(like)
     told = None if labels is None or not model.label_dim else labels.to(like)
-    posterior = model.posterior(images, told)
-    own, swapped = (model.decode_encoding(z, told) for z in (posterior.mean, posterior.mean.roll(1, 0)))
+    codes = model.posterior(images, told).mean
+    own, swapped = (model.render(some, told) for some in (codes, codes.roll(1, 0)))
     errors = [float((made - images).double().square().mean()) for made in (own, swapped)]
-    mean, log_variance = posterior.mean.double(), posterior.log_variance.double()
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).flatten(1).mean(0)
+    kl = model.carried(images, told).double().mean(0)
     kept = 1.0 - errors[0] / max(errors[1], 1e-12)
     return Passage(kept, float(kl.sum()), int((kl > ACTIVE).sum()), len(kl))

@@ -2,6 +2,9 @@
 
 The decoder sees the latent at every resolution, as a scale of its feature maps: what only the coarsest tensor is told has to
 survive every layer above it, and fine detail is what gets lost on the way.
+
+Where codes lie is learned too: a flow leads from the latents, N(0, I), to codes (a flow prior: arXiv:1611.02731, section 3.2). A
+VAE that keeps much of each face cannot also spread its codes as N(0, I): the prior then draws where no face lies.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mien.core import Faces, Gaussian, ModelConfig, Variational
+from mien.errors import UsageError
 from mien.models.residual import SLOPE, Block, scaled, told_by, widths_of
+from mien.nn.coupling import CouplingFlow
 from mien.nn.labels import LabelChannel, Telling
 from mien.priors import Normal
 
@@ -51,7 +56,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`[n, latent]` -> images; the output is linear."""
+    """Codes `[n, latent]` -> images; the output is linear."""
 
     def __init__(self, config: VAEConfig, faces: Faces) -> None:
         super().__init__()
@@ -83,7 +88,7 @@ class Decoder(nn.Module):
 
 
 class ResidualVAE(Variational):
-    """Encoder and decoder, mirror images."""
+    """Encoder and decoder, mirror images, and the flow from latents to the codes between them."""
 
     def __init__(self, config: VAEConfig, faces: Faces) -> None:
         super().__init__()
@@ -91,28 +96,65 @@ class ResidualVAE(Variational):
         self.label_dim = faces.label_dim
         self.prior = Normal()
         self.encoder, self.decoder = Encoder(config, faces), Decoder(config, faces)
+        self.flow = CouplingFlow(config.latent, config.couplings, config.coupling_width)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.decoder(z, labels)  # type: ignore[no-any-return]
+        return self.render(self.flow(z), labels)
+
+    def render(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.decoder(codes, labels)  # type: ignore[no-any-return]
 
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
         return Gaussian(*self.encoder(images, labels))
+
+    def latents_of(self, codes: Tensor) -> Tensor:
+        return self.flow.inverse(codes)[0]
+
+    def information(self, posterior: Gaussian, codes: Tensor) -> Tensor:
+        if not self.flow.layers:
+            return super().information(posterior, codes)
+        latents, volume = self.flow.inverse(codes)
+        entropy = 0.5 * (1.0 + posterior.log_variance.to(latents.dtype)).sum(1)  # constants of both terms cancel
+        return (0.5 * latents.square().sum(1) - volume - entropy)[:, None]
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def carried(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Of a learned prior: of the Gaussian that the posterior is near its mean, once the flow has led it back."""
+        if not self.flow.layers:
+            return super().carried(images, labels)
+        posterior = self.posterior(images, labels)
+        means = posterior.mean.to(self.flow.precision(posterior.mean))
+        latents = self.flow.inverse(means)[0].double()
+        slopes = torch.func.vmap(torch.func.jacrev(lambda code: self.flow.inverse(code[None])[0][0]))(means)
+        spread = slopes.double() * torch.exp(0.5 * posterior.log_variance.double())[:, None]  # a row for each latent
+        alone = torch.linalg.qr(spread.mT).R.diagonal(dim1=1, dim2=2).square()  # variance given the latents before it
+        nats: Tensor = 0.5 * (latents.square() + spread.square().sum(2) - 1.0 - alone.log())
+        return nats
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig(ModelConfig):
     """`width` is the dial: compute grows with its square."""
 
-    cites: ClassVar[tuple[str, ...]] = ("vae2013",)
+    cites: ClassVar[tuple[str, ...]] = ("vae2013", "realnvp2017", "lossy2017")
 
-    latent: int = 128  # numbers that describe a face, N(0, 1)
+    latent: int = 128  # numbers that describe a face, N(0, 1), and as many of its code
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     widest: int = 256  # feature maps at most
     blocks: int = 1  # residual blocks a resolution
     fold: int = 2  # pixels a side that one position of the finest features becomes
+    couplings: int = 0  # layers of the flow from the latents to the decoder's codes; 0 = they are the same
+    coupling_width: int = 256  # hidden numbers of each such layer
     conditioning: Telling = (
         "norm"  # with labels, the decoder's: they scale every stage's features, or are a feature map (homogan)
     )
 
     def build(self, faces: Faces) -> ResidualVAE:
+        if self.couplings < 0 or (self.couplings and (self.latent < 2 or self.coupling_width < 1)):
+            raise UsageError(
+                f"A flow of {self.couplings} couplings, {self.coupling_width} wide, over {self.latent} numbers is not possible.",
+                "Each tells one half of the numbers by the other half, through hidden numbers.",
+                "Use --model.couplings 0 for none, or a latent of 2 or more and a width of 1 or more.",
+            )
         return ResidualVAE(self, faces)

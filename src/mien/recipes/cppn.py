@@ -16,7 +16,7 @@ from torch import Tensor
 from mien import balance
 from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, Variational
 from mien.errors import UsageError
-from mien.losses import divergence, full, judged_fake, judged_real, pixel_cross_entropy
+from mien.losses import full, judged_fake, judged_real, pixel_cross_entropy
 from mien.recipes import optimizers
 from mien.recipes.vae import draw
 
@@ -69,8 +69,8 @@ class RepeatedSteps(Recipe):
     def copy(self, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Copies of images, their (cross-entropy + KL) for each pixel value, and both for the log."""
         posterior = self.model.posterior(images)
-        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)))
-        kl = divergence(posterior.mean, posterior.log_variance).flatten(1).sum(1).mean()
+        copies = self.model.render(draw(posterior, self.noise(posterior.mean)))
+        kl = posterior.divergence().flatten(1).sum(1).mean()
         error = pixel_cross_entropy(copies, images)
         return copies, error + kl / images[0].numel(), {"reconstruction": error, "kl": kl}
 
@@ -179,8 +179,8 @@ class NamedFaces(Recipe):
     def copy(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Copies of images, and what their latents say in nats."""
         posterior = self.model.posterior(images)
-        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)))
-        return copies, divergence(posterior.mean, posterior.log_variance).flatten(1).sum(1).mean()
+        copies = self.model.render(draw(posterior, self.noise(posterior.mean)))
+        return copies, posterior.divergence().flatten(1).sum(1).mean()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mien import balance
 from mien.core import Batch, Faces, Gaussian, Model, Recipe, RecipeConfig, Update, Variational
 from mien.errors import UsageError
-from mien.losses import divergence, full, haar_bands, reconstruction
+from mien.losses import full, haar_bands, reconstruction
 from mien.recipes import optimizers
 from mien.schedules import cosine, linear
 
@@ -50,22 +50,18 @@ class VariationalBayes(Recipe):
         batch = next(batches)
         images, labels = batch.images, self.labels_of(batch)
         posterior = self.model.posterior(images, labels)
-        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
-        error, kl = (
-            reconstruction(copies, images),
-            divergence(posterior.mean, posterior.log_variance).flatten(1).mean(0),
-        )
+        codes = draw(posterior, self.noise(posterior.mean))
+        copies = self.model.render(codes.to(images.dtype), labels)
+        error, kl = reconstruction(copies, images), self.model.information(posterior, codes).mean(0)
         distortion = self.distortion(copies, images, error)
-        paid = balance.free(kl, c.free_nats)
+        dimensions = posterior.mean[0].numel()
+        paid = balance.free(kl, c.free_nats * dimensions / len(kl))
         # Both terms of the bound are counted by the pixel value, so that a clip means the same at any side.
-        information = paid.mean() if c.kl == "mean" else paid.sum() / images[0].numel()
+        information = paid.sum() / (dimensions if c.kl == "mean" else images[0].numel())
         loss = distortion + self.price * information
-        stats = {
-            "reconstruction": error,
-            "kl": kl.sum(),
-            "active_dimensions": (kl > ACTIVE).float().sum(),
-            "loss": loss,
-        }
+        stats = {"reconstruction": error, "kl": kl.sum(), "loss": loss}
+        if len(kl) == dimensions:
+            stats["active_dimensions"] = (kl > ACTIVE).float().sum()
         yield Update(self.optimizers["autoencoder"], loss, clip=c.clip, stats=stats)
 
     def distortion(self, copies: Tensor, images: Tensor, error: Tensor) -> Tensor:

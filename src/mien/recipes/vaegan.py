@@ -28,7 +28,7 @@ from mien.core import (
     Variational,
 )
 from mien.errors import UsageError
-from mien.losses import divergence, full, judged_real, offset_judged_fake, offset_judged_real
+from mien.losses import full, judged_real, offset_judged_fake, offset_judged_real
 from mien.recipes import optimizers
 from mien.recipes.vae import draw
 
@@ -66,7 +66,7 @@ class AutoencodingBeyondPixels(Recipe):
         batch = next(batches)
         images, labels = batch.images, self.labels_of(batch)
         posterior = self.model.posterior(images, labels)
-        copies = self.model.decode(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
+        copies = self.model.render(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
         inventions = self.model.decode(self.latents(len(images)), labels)
 
         # A critic that normalises its batch sees reals, copies and inventions apart.
@@ -77,7 +77,7 @@ class AutoencodingBeyondPixels(Recipe):
             wanted, seen = images, copies
         gap = full(seen) - full(wanted).detach()  # what the critic sees in a real face is a fact, not a wish
         likeness = 0.5 * gap.square().flatten(1).sum(1).mean()
-        kl = divergence(posterior.mean, posterior.log_variance).flatten(1).sum(1).mean()
+        kl = posterior.divergence().flatten(1).sum(1).mean()
 
         real = offset_judged_real(real_logits, c.offset)
         fake = torch.stack([offset_judged_fake(logits, c.offset) for logits in fake_logits]).mean()

@@ -46,7 +46,7 @@ def look(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Look | None
 
 @torch.inference_mode()
 def information(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Tensor | None:
-    """KL(q(z|x) || N(0, 1)) of each dimension in nats, `[d]`, the mean over faces; None without a posterior."""
+    """What each number of a latent tells beyond those before it, in nats, `[d]`, the mean over faces; None without a posterior."""
     model, engine = sampler.model, sampler.engine
     if not isinstance(model, Variational):
         return None
@@ -56,9 +56,7 @@ def information(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Tens
         rows = slice(start, start + TOGETHER)
         told = None if labels is None else labels[rows].to(engine.device, dtype)
         with engine.autocast():
-            found = model.posterior(images[rows].to(engine.device, dtype), told)
-        mean, log_variance = found.mean.flatten(1).double(), found.log_variance.flatten(1).double()
-        parts.append(0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance))
+            parts.append(model.carried(images[rows].to(engine.device, dtype), told).double())
     return torch.cat(parts).mean(0).cpu()
 
 
