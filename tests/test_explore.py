@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -519,6 +519,28 @@ def flood(served: Served, model: str, requests: int, at_once: int) -> dict[int, 
 def test_200_questions_at_once_get_their_own_faces(served: Served, model: str) -> None:
     counts = flood(served, model, requests=200, at_once=64)
     assert counts.keys() <= {200, 503} and counts[200] >= 100, counts
+
+
+def test_who_takes_no_answer_is_not_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.web.serve.ANSWER_SECONDS", 0.5)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", served.port))
+    client.settimeout(1)
+    size = len(served.ask("/style.css")[1])
+    request, sent = f"GET /style.css HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode(), 0
+    with suppress(OSError):  # more answers than all buffers hold, and none is taken
+        for _ in range(3000):
+            client.sendall(request)
+            sent += 1
+    time.sleep(2)
+    taken = 0
+    with suppress(OSError):
+        while piece := client.recv(1 << 20):
+            taken += len(piece)
+    client.close()
+    assert taken < sent * size / 2, "it waited"
+    assert served.ask("/")[0] == 200
 
 
 @contextmanager

@@ -37,12 +37,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "flow").mkdir()
     labelled = write_pack(root / "labelled.pack", labels=("Hat", "Glasses"))
     write_model("flow", root / "flow", labelled, 0.03, **{"conditional": True, "model.steps": 4})
+    (root / "styled").mkdir()
+    write_model("quick", root / "styled", pack, **{"model.mapping": 2})
     return root / "runs"
 
 
 @pytest.fixture(scope="module")
 def served(runs: Path) -> Iterator[Served]:
-    with serving([runs, runs.parent / "flow" / "model.safetensors"]) as found:
+    with serving([runs, *(runs.parent / name / "model.safetensors" for name in ("flow", "styled"))]) as found:
         yield found
 
 
@@ -64,7 +66,7 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # 
         page.on("pageerror", lambda error: said.append(str(error)))
         there = served.json("/api/models")
         models = {run["preset"]: run["checkpoints"][0]["model"] for run in there["runs"]}
-        models["flow"] = there["models"][0]["id"]
+        models["flow"], models["styled"] = (model["id"] for model in there["models"])
         page.goto(f"{served.own}/#{hash or f'm={models[preset]}&at=42'}")
         page.wait_for_selector("#face[data-at]")
         page.keyboard.press("p")  # square pixels: smooth ones differ between a browser's two ways of painting a canvas
@@ -403,6 +405,26 @@ def test_a_flow_is_followed_as_it_is_told(open_page: Callable[..., Any]) -> None
     assert guided != before
     hash = page.evaluate("location.hash.slice(1)")
     assert rests(open_page(hash=hash), "42") == guided
+
+
+def test_styles_of_another_face(open_page: Callable[..., Any]) -> None:
+    page = open_page(preset="styled")
+    first = rests(page, "42")
+    page.click("#tab-mix")
+    page.fill("#style-seed", "7")
+    page.keyboard.press("Enter")
+    until(page, "location.hash.includes('style=7')")
+    page.wait_for_timeout(300)
+    assert rests(page, "42") != first
+    hash = page.evaluate("location.hash.slice(1)")
+    styled = rests(page, "42")
+    assert rests(open_page(hash=hash), "42") == styled
+    page.click("#style-off")
+    page.wait_for_timeout(300)
+    assert rests(page, "42") == first
+    plain = open_page(preset="vae")
+    plain.click("#tab-mix")
+    assert plain.is_visible("#mix-begin") and plain.is_hidden("#style-form")
 
 
 def test_a_locked_direction_is_held_still(open_page: Callable[..., Any]) -> None:

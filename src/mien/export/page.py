@@ -111,6 +111,7 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
         "neighbours": False,
         "formats": ["apng"],
         "flow": None,
+        "styles": 0,
         "label_rows": sampler.header.get("label_rows", []) if sampler.model.label_dim else [],
         "card": card,
         "licence": "the model's: see its card; the page: Apache-2.0; onnxruntime-web: MIT",

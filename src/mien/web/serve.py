@@ -19,15 +19,17 @@ from mien.web.guard import Doors, Guard
 from mien.web.registry import Registry
 
 HEAD_SECONDS = 5.0  # from the connection, or the last answer, to a whole head
+ANSWER_SECONDS = 30.0  # for a client to take the next piece of its answer
 CONNECTIONS = 600
 BACKLOG = 2048
 FAREWELL = 5  # seconds that answers get once the server is to stop
 
 
 class Deadlines(H11Protocol):
-    """HTTP whose clients must send their heads in time: a byte now and then does not keep a connection."""
+    """HTTP whose clients must send their heads in time, and take their answers: a byte now and then does not keep a connection."""
 
     timer: asyncio.TimerHandle | None = None
+    stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -42,9 +44,21 @@ class Deadlines(H11Protocol):
             self.timer.cancel()
             self.timer = None
 
+    def pause_writing(self) -> None:
+        """The client takes too little of its answer: the rest waits, for a while."""
+        super().pause_writing()
+        self.stalled = self.stalled or self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self.stalled is not None:
+            self.stalled.cancel()
+            self.stalled = None
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        for timer in (self.timer, self.stalled):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
 

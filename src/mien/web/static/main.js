@@ -15,6 +15,7 @@ import { fromNoise } from "./path.js";
 import { photographs } from "./photo.js";
 import { contactSheet } from "./sheet.js";
 import { START, Store, address, fromHash, toHash } from "./state.js";
+import { stylesOfAnother } from "./styles.js";
 import { training } from "./training.js";
 import { walking } from "./walk.js";
 
@@ -25,16 +26,16 @@ export async function start(given) {
   const store = new Store(), face = new Face(engine), pad = new Pad(store, engine), controls = new Controls(store);
   const past = pastStrip(store, face), follow = seedBox(store, () => pad.snap());
   const breed = breeding(store, engine), mix = mixing(store, engine), walk = walking(store, engine), sheet = contactSheet(store, engine);
-  const near = nearestFaces(store, engine), kept = favourites(store, engine, open), photo = photographs(store, engine, open);
+  const copies = nearestFaces(store, engine), kept = favourites(store, engine, open), photo = photographs(store, engine, open);
   const run = training(store, engine, (id) => { open({ ...store.state, model: id }); });
-  const path = fromNoise(store, engine);
-  const panels = { path, breed, mix: { shown: mix.update }, walk, sheet, favourites: kept, near, training: run };
+  const path = fromNoise(store, engine), styles = stylesOfAnother(store);
+  const panels = { path, breed, mix: { shown: mix.update }, walk, sheet, favourites: kept, near: copies, training: run };
   const picker = /** @type {HTMLSelectElement} */ (byId("model"));
   /** @type {import("./types.js").Overview} */
   let all = { runs: [], models: [], trusted: false };
   /** @type {import("./types.js").Abilities | null} */
   let model = null;
-  let panel = "", look = "", soon = 0;
+  let panel = "", look = "", soon = 0, near = false;  // near: whether the open tab is in view, or almost
 
   store.listeners.push((state, how) => {
     if (how === "drag") face.preview(state);
@@ -44,7 +45,7 @@ export async function start(given) {
       if (restored) history.replaceState(null, "", toHash(state));
       past.show();
       clearTimeout(soon);
-      soon = window.setTimeout(() => { shownPanel(); run.update(); }, 250);  // the face itself comes first
+      soon = window.setTimeout(() => { shownPanel(); run.update(); }, 350);  // the face itself comes first
     }
     const now = how === "rest" ? JSON.stringify({ ...state, at: "", mix: null, size: 0 }) : look;
     pad.follow(state, now !== look);
@@ -53,6 +54,7 @@ export async function start(given) {
     if (state.mix || how === "rest") mix.update();
     if (how === "drag") return;  // what is dragged shows itself, and the rest can wait
     controls.update();
+    styles.update();
     kept.mark();
   });
 
@@ -74,7 +76,8 @@ export async function start(given) {
     const start = parse(state.at).start, length = able.latent.reduce((a, b) => a * b, 1);
     const at = "values" in start && start.values.length !== length ? "0" : state.at;
     return { ...state, model: able.id, at, labels: those(state.labels), directions: those(state.directions), locks: state.locks.filter((name) => known.has(name)),
-      size: able.scalable ? state.size : 0, solver: able.flow ? state.solver : "", guidance: able.flow && able.labels.length ? state.guidance : null };
+      size: able.scalable ? state.size : 0, solver: able.flow ? state.solver : "", guidance: able.flow && able.labels.length ? state.guidance : null,
+      style: able.styles ? state.style : "" };
   }
 
   /** @param {import("./types.js").Abilities} able */
@@ -86,6 +89,7 @@ export async function start(given) {
     controls.offer(able);
     walk.offer(able);
     photo.offer(able);
+    styles.offer(able);
     breed.forget();
     byId("tab-photo").hidden = !(able.encodes || able.inverts) || !engine.project;
     byId("tab-path").hidden = !able.flow || !engine.path;
@@ -136,8 +140,13 @@ export async function start(given) {
   }
   function shownPanel() {
     const shown = /** @type {Record<string, {shown?: () => unknown}>} */ (panels)[panel];
-    if (model) shown?.shown?.();
+    if (model && near) shown?.shown?.();
   }
+  new IntersectionObserver((seen) => {
+    const before = near;
+    near = seen[seen.length - 1].isIntersecting;
+    if (near && !before) shownPanel();
+  }, { rootMargin: "200px" }).observe(byId("tools"));
   byId("tabs").addEventListener("click", (event) => {
     const tab = /** @type {HTMLElement} */ (event.target).closest("[role=tab]");
     if (tab) choose(tab.id.slice(4), true);

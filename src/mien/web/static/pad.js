@@ -4,7 +4,7 @@ import { neighbour, parse, place, write } from "./address.js";
 import { byId } from "./dom.js";
 
 const ACROSS = 5;  // seeds that the window shows in a row
-const QUIET = 200;  // milliseconds without a movement before the seeds' pictures are asked for
+const QUIET = 350;  // milliseconds without a movement before the seeds' pictures are asked for
 
 export class Pad {
   /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */

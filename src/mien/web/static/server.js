@@ -70,12 +70,13 @@ export function server() {
   }
 
   /** @param {State} state @returns {[string, string][]} */
-  const look = ({ truncation, labels, directions, size, solver, guidance }) => [
+  const look = ({ truncation, labels, directions, size, solver, guidance, style }) => [
     .../** @type {[string, string][]} */ (truncation === 1 ? [] : [["truncation", String(truncation)]]),
     ...Object.entries(labels).map(([name, value]) => /** @type {[string, string]} */ (["label", `${name}:${value}`])),
     ...Object.entries(directions).filter(([, value]) => value).map(([name, value]) => /** @type {[string, string]} */ (["direction", `${name}:${value}`])),
     .../** @type {[string, string][]} */ (size ? [["size", String(size)]] : []),
     .../** @type {[string, string][]} */ (solver ? [["solver", solver]] : []),
+    .../** @type {[string, string][]} */ (style ? [["style", style]] : []),
     .../** @type {[string, string][]} */ (guidance === null ? [] : [["guidance", String(guidance)]]),
   ];
 

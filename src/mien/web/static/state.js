@@ -5,7 +5,7 @@ import { moved, parse } from "./address.js";
 /** @typedef {import("./types.js").State} State */
 
 /** @type {State} */
-export const START = { model: "", at: "0", mix: null, truncation: 1, labels: {}, directions: {}, locks: [], size: 0, solver: "", guidance: null };
+export const START = { model: "", at: "0", mix: null, truncation: 1, labels: {}, directions: {}, locks: [], size: 0, solver: "", guidance: null, style: "" };
 
 /** The address of the face on show, mixing included. @param {State} state */
 export const address = (state) => (state.mix ? moved(state.at, state.mix.with, state.mix.share) : state.at);
@@ -24,6 +24,7 @@ export function toHash(state) {
   if (state.size) query.set("size", String(state.size));
   if (state.solver) query.set("solver", state.solver);
   if (state.guidance !== null) query.set("guidance", String(state.guidance));
+  if (state.style) query.set("style", state.style);
   return `#${query.toString().replace(/%2C/g, ",").replace(/%3A/g, ":").replace(/%7E/g, "~").replace(/%40/g, "@").replace(/%28/g, "(").replace(/%29/g, ")")}`;
 }
 
@@ -44,6 +45,7 @@ export function fromHash(hash) {
       model: query.get("m") ?? "", at, mix: other === null ? null : { with: other, share: number(query.get("share"), 0.5) },
       truncation: number(query.get("t"), 1), labels: amounts("label"), directions: amounts("direction"), locks: query.getAll("lock"), size: number(query.get("size"), 0),
       solver: query.get("solver") ?? "", guidance: query.has("guidance") ? number(query.get("guidance"), 1) : null,
+      style: query.get("style") ?? "",
     };
   } catch { return null; }
 }
@@ -56,7 +58,7 @@ export function fromRecipe(recipe, state) {
   return {
     ...START, model: typeof recipe.model === "string" ? recipe.model.slice(0, 16) : state.model, at: String(at),
     truncation: Number(recipe.truncation ?? 1), labels: { ...recipe.labels }, directions: { ...recipe.directions }, size: Number(recipe.size ?? 0),
-    solver: String(recipe.solver ?? ""), guidance: recipe.guidance === undefined ? null : Number(recipe.guidance),
+    solver: String(recipe.solver ?? ""), guidance: recipe.guidance === undefined ? null : Number(recipe.guidance), style: String(recipe.style ?? ""),
   };
 }
 

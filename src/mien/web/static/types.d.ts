@@ -12,12 +12,16 @@ export interface State {
   /** How a flow is followed, as `heun:12`; empty as its model says. */
   solver: string;
   guidance: number | null;
+  /** Styles of another face, as `42:coarse`. */
+  style: string;
 }
 export interface Direction { name: string; note?: string }
 export interface Abilities {
   id: string; sha256: string; name: string; run: string | null; seen: number | null; preset: string; side: number; channels: number;
   latent: number[]; prior: string; labels: string[]; directions: Direction[]; encodes: boolean; inverts: boolean; scalable: boolean;
   flow: { method: string; steps: number; tolerance: number; guidance: number } | null;
+  /** Stages, coarse to fine, that have a style of their own; 0 where there are none. */
+  styles: number;
   /** Dot products of the directions, in their order. */
   gram: number[][];
   /** Whether faces of photographs can be found and levelled here. */

@@ -1,0 +1,34 @@
+// @ts-check
+// Styles of another face: for a model whose stages, coarse to fine, are steered one by one.
+import { byId, el } from "./dom.js";
+
+/** @param {import("./state.js").Store} store */
+export function stylesOfAnother(store) {
+  const seed = /** @type {HTMLInputElement} */ (byId("style-seed")), stages = /** @type {HTMLSelectElement} */ (byId("style-stages"));
+  const off = /** @type {HTMLButtonElement} */ (byId("style-off"));
+
+  byId("style-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const number = seed.value.trim();
+    if (/^\d{1,16}$/.test(number) && Number.isSafeInteger(Number(number))) store.rest({ style: `${number}:${stages.value}` });
+    else { seed.setCustomValidity("This is no seed."); seed.reportValidity(); }
+  });
+  seed.addEventListener("input", () => seed.setCustomValidity(""));
+  stages.addEventListener("change", () => { if (store.state.style) store.rest({ style: `${store.state.style.split(":")[0]}:${stages.value}` }); });
+  byId("style-random").addEventListener("click", () => store.rest({ style: `${Math.floor(Math.random() * 1e6)}:${stages.value}` }));
+  off.addEventListener("click", () => store.rest({ style: "" }));
+  return {
+    /** @param {import("./types.js").Abilities} model */
+    offer({ styles }) {
+      byId("style-form").hidden = !styles;
+      const words = styles >= 3 ? ["coarse", "middle", "fine"] : [];
+      stages.replaceChildren(...[...words, ...Array.from({ length: styles }, (_, n) => String(n + 1))].map((value) => el("option", { value }, words.includes(value) ? `${value} stages` : `stage ${value} of ${styles}`)));
+    },
+    update() {
+      const [number, word] = store.state.style.split(":");
+      if (number && document.activeElement !== seed) seed.value = number;
+      if (word) stages.value = word;
+      off.disabled = !number;
+    },
+  };
+}
