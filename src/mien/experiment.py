@@ -28,7 +28,7 @@ from mien.report.checkup import HealthCheck
 from mien.report.encodings import MEASURED, Look, Reconstructions, look
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
-from mien.run import Run, differences, fingerprint, to_json, turn
+from mien.run import Run, dialled, differences, fingerprint, to_json, turn
 from mien.sampler import Sampler
 from mien.trainer import BatchSource
 from mien.trainer import train as learn
@@ -42,15 +42,19 @@ def train(
     data: str | Path | None = None,
     out: str | Path | None = None,
     resume: str = "auto",
+    dial: float = 1.0,
     **changes: Any,
 ) -> Path:
     """Teach a generator faces, and return the run's directory.
+
+    With `dial`, the preset's networks cost that many times as much an image.
 
     `changes` turn knobs by name: `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
     Calling it again with the same arguments resumes, as on the command line.
     """
     run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
-    return execute(turn(run, changes), code, data, out, resume)
+    sized = run if dial == 1.0 else dialled(run, dial)
+    return execute(turn(sized, changes), code, data, out, resume)
 
 
 def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Path | None, resume: str) -> Path:

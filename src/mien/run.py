@@ -11,7 +11,7 @@ import json
 import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from math import inf, isfinite
+from math import inf, isfinite, sqrt
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from mien.core import JSON, ModelConfig, NetworkConfig, RecipeConfig
@@ -247,6 +247,38 @@ def turn(config: Config, changes: Mapping[str, Any]) -> Config:
             nested.setdefault(head, {})[rest] = value
     inner = {head: turn(getattr(config, head), rest) for head, rest in nested.items()}
     return dataclasses.replace(config, **here, **inner)  # type: ignore[type-var]
+
+
+def dialled(run: Run, dial: float) -> Run:
+    """A copy of `run` whose networks cost about `dial` times as much an image: widths grow with its root, in steps of 8.
+
+    Raises UsageError for networks that do not name what grows (`grows`): a reproduction's have the sizes that were published.
+    """
+    if not 0 < dial < inf:
+        raise UsageError(f"--dial {dial} is not possible.", "It multiplies the cost of an image.", "Give more than 0.")
+    grown = 0
+
+    def turned(config: Any) -> Any:
+        nonlocal grown
+        names = getattr(type(config), "grows", ())
+        changes = {
+            name: max(8, 8 * round(getattr(config, name) * sqrt(dial) / 8)) for name in names if getattr(config, name)
+        }
+        grown += len(changes)
+        for part in dataclasses.fields(config):
+            value = getattr(config, part.name)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                changes[part.name] = turned(value)
+        return dataclasses.replace(config, **changes)
+
+    changed = turned(run)
+    if not grown:
+        raise UsageError(
+            f"--dial does not fit {run.preset}.",
+            "Its networks have the sizes that were published.",
+            "Use it with quick, gan, cgan, flow or vae, or turn --model.width.",
+        )
+    return changed  # type: ignore[no-any-return]
 
 
 def differences(old: JSON, new: JSON, prefix: str = "") -> list[str]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mien.core import Faces, Flowing, ModelConfig
-from mien.models.residual import scaled, widths_of
+from mien.models.residual import widths_of
+from mien.nn.fold import scaled
 from mien.ode import Field, Method, Solution, solve, stages
 from mien.priors import Normal
 
@@ -136,9 +137,10 @@ def hands(t: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig(ModelConfig):
-    """`width` is the dial: compute grows with its square."""
+    """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("flow2022", "rectified2022")
+    grows: ClassVar[tuple[str, ...]] = ("width", "widest")  # with `--dial`
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     widest: int = 192  # feature maps at most

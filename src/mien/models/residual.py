@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,13 @@ from torch.nn import functional as F
 from mien import parallel
 from mien.core import Faces, ModelConfig, NetworkConfig, Styled, nearest_side
 from mien.errors import UsageError
+from mien.nn.fold import SLOPE, entry, scaled, way_out
 from mien.nn.labels import Asking, LabelChannel, LabelledLatent, LabelProjection, Telling
 from mien.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
-SLOPE = 0.2  # of every LeakyReLU
 MOST_LAYERS = 16  # of a mapping network
 TRACK = 0.01  # how far the tracked mean of styles moves toward that of a batch
-
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def widths_of(side: int, width: int, widest: int, fold: int) -> list[int]:
@@ -45,21 +43,6 @@ def widths_of(side: int, width: int, widest: int, fold: int) -> list[int]:
         )
     depth = (side // fold // 4).bit_length()
     return [min(widest, width * 2**power) for power in range(depth - 1, -1, -1)]
-
-
-def scaled(layer: Layer, gain: float) -> Layer:
-    """Weights from N(0, gain / sqrt(fan_in)), biases 0."""
-    fan_in = layer.weight[0].numel()
-    nn.init.normal_(layer.weight, 0.0, gain / sqrt(fan_in))
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
-
-
-def share_weights(layer: nn.Conv2d, phases: int) -> None:
-    """Start the pixels that one position unfolds into equal: no checkerboard to unlearn (Aitken et al. 2017, arXiv:1707.02937)."""
-    with torch.no_grad():
-        layer.weight.copy_(layer.weight[::phases].repeat_interleave(phases, 0))
 
 
 class Block(nn.Module):
@@ -121,7 +104,6 @@ class ResidualGenerator(Styled):
         self.latent_shape = (config.latent,)
         self.label_dim = faces.label_dim
         self.prior = Normal()
-        self.fold = config.fold
         self.style_count = len(widths)
         labelled, channel = told_by(config.conditioning, faces.label_dim, config.latent)
         self.labelled, self.channel = labelled, channel
@@ -135,8 +117,7 @@ class ResidualGenerator(Styled):
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
-        self.last = scaled(nn.Conv2d(widths[-1], faces.channels * config.fold**2, 3, padding=1), 0.3)
-        share_weights(self.last, config.fold**2)
+        self.last = way_out(widths[-1], faces.channels, config.fold, config.fine)
 
     @property
     def mean_style(self) -> Tensor:
@@ -156,21 +137,23 @@ class ResidualGenerator(Styled):
             if index:
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
             x = stage(x * (1 + self.style[index](steering[index]))[:, :, None, None])
-        images: Tensor = F.pixel_shuffle(self.last(F.leaky_relu(x, SLOPE)), self.fold)
+        images: Tensor = self.last(F.leaky_relu(x, SLOPE))
         return images  # linear, as in R3GAN: behind a tanh that saturates nothing is learned any more
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualGeneratorConfig(ModelConfig):
-    """`width` is the dial: compute grows with its square."""
+    """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
+    grows: ClassVar[tuple[str, ...]] = ("width", "widest", "fine")  # with `--dial`
 
     latent: int = 64  # numbers that describe a face, N(0, 1)
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     widest: int = 192  # feature maps at most
     blocks: int = 1  # residual blocks a resolution
     fold: int = 2  # pixels a side that one position of the finest features becomes
+    fine: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels instead
     mapping: int = 0  # layers of a network between latents and styles; 0 = the latent's direction is the style
     conditioning: Telling = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
@@ -195,11 +178,10 @@ class ResidualCritic(nn.Module):
         super().__init__()
         widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]
         total = config.blocks * len(widths)
-        self.fold = config.fold
         channel = faces.label_dim > 0 and config.conditioning == "channel"
         self.channel = LabelChannel(faces.label_dim, faces.side) if channel else None
         self.project = LabelProjection(faces.label_dim, widths[-1] * 16) if faces.label_dim and not channel else None
-        self.first = scaled(nn.Conv2d((faces.channels + channel) * config.fold**2, widths[0], 3, padding=1), 1.0)
+        self.first = entry(faces.channels + channel, widths[0], config.fold, config.fine)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
@@ -211,7 +193,7 @@ class ResidualCritic(nn.Module):
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
         images = images if self.channel is None else self.channel(images, labels)
-        x = self.first(F.pixel_unshuffle(images, self.fold).contiguous(memory_format=torch.channels_last))
+        x = self.first(images)
         for index, stage in enumerate(self.stages):
             if index:
                 x = self.widen[index - 1](F.avg_pool2d(x, 2))
@@ -226,11 +208,13 @@ class ResidualCriticConfig(NetworkConfig):
     """Sized like the generator; see ResidualGeneratorConfig."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
+    grows: ClassVar[tuple[str, ...]] = ("width", "widest", "fine")  # with `--dial`
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     widest: int = 192  # feature maps at most
     blocks: int = 1  # residual blocks a resolution
     fold: int = 2  # pixels a side that become one position of the finest features
+    fine: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels instead
     conditioning: Asking = (
         "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
     )

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from mien.core import Faces, Gaussian, ModelConfig, Variational
 from mien.errors import UsageError
-from mien.models.residual import SLOPE, Block, scaled, told_by, widths_of
+from mien.models.residual import Block, told_by, widths_of
 from mien.nn.coupling import CouplingFlow
+from mien.nn.fold import SLOPE, entry, scaled, way_out
 from mien.nn.labels import LabelChannel, Telling
 from mien.priors import Normal
 
@@ -32,10 +33,9 @@ class Encoder(nn.Module):
         super().__init__()
         widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]
         total = config.blocks * len(widths)
-        self.fold = config.fold
         self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
         channels = faces.channels + (self.channel is not None)
-        self.first = scaled(nn.Conv2d(channels * config.fold**2, widths[0], 3, padding=1), 1.0)
+        self.first = entry(channels, widths[0], config.fold, config.fine)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         images = images if self.channel is None else self.channel(images, labels)
-        x = self.first(F.pixel_unshuffle(images, self.fold).contiguous(memory_format=torch.channels_last))
+        x = self.first(images)
         for index, stage in enumerate(self.stages):
             if index:
                 x = self.widen[index - 1](F.avg_pool2d(x, 2))
@@ -62,7 +62,6 @@ class Decoder(nn.Module):
         super().__init__()
         widths = widths_of(faces.side, config.width, config.widest, config.fold)
         total = config.blocks * len(widths)
-        self.fold = config.fold
         labelled, channel = told_by(config.conditioning, faces.label_dim, config.latent)
         self.labelled, self.channel = labelled, channel
         latent = 2 * config.latent if labelled is not None else config.latent
@@ -74,7 +73,7 @@ class Decoder(nn.Module):
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
-        self.last = scaled(nn.Conv2d(widths[-1], faces.channels * config.fold**2, 3, padding=1), 0.3)
+        self.last = way_out(widths[-1], faces.channels, config.fold, config.fine, shared=False)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = z if self.labelled is None else self.labelled(z, labels)
@@ -84,7 +83,7 @@ class Decoder(nn.Module):
             if index:
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
             x = stage(x * (1 + self.style[index](z))[:, :, None, None])
-        return F.pixel_shuffle(self.last(F.leaky_relu(x, SLOPE)), self.fold)
+        return self.last(F.leaky_relu(x, SLOPE))  # type: ignore[no-any-return]
 
 
 class ResidualVAE(Variational):
@@ -135,15 +134,17 @@ class ResidualVAE(Variational):
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig(ModelConfig):
-    """`width` is the dial: compute grows with its square."""
+    """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("vae2013", "realnvp2017", "lossy2017")
+    grows: ClassVar[tuple[str, ...]] = ("width", "widest", "fine")  # with `--dial`
 
     latent: int = 128  # numbers that describe a face, N(0, 1), and as many of its code
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     widest: int = 256  # feature maps at most
     blocks: int = 1  # residual blocks a resolution
     fold: int = 2  # pixels a side that one position of the finest features becomes
+    fine: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels, and back
     couplings: int = 0  # layers of the flow from the latents to the decoder's codes; 0 = they are the same
     coupling_width: int = 256  # hidden numbers of each such layer
     conditioning: Telling = (

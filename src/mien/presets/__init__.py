@@ -21,12 +21,12 @@ from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConf
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.models.zhao import ZhaoGeneratorConfig
-from mien.presets import began, cgan, cppn, dcgan, flow, homogan, quick, r3gan, torch2015, vae, vaegan
+from mien.presets import began, cgan, cppn, dcgan, flow, gan, homogan, r3gan, torch2015, vae, vaegan
 from mien.run import Run, from_json
 
 PRESETS: dict[str, Run] = {
     run.preset: run
-    for module in (quick, torch2015, dcgan, began, vae, vaegan, cppn, r3gan, flow, cgan, homogan)
+    for module in (gan, torch2015, dcgan, began, vae, vaegan, cppn, r3gan, flow, cgan, homogan)
     for run in module.PRESETS
 }
 

@@ -1,23 +1,22 @@
-"""Faces on request: the best conditional picture known from the same small networks and game as `quick`."""
+"""Faces on request: the best conditional picture known from the same small networks and game as `gan`."""
 
 from __future__ import annotations
 
-from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
-from mien.recipes.relativistic import RelativisticConfig
-from mien.run import Averaging, Run
+from dataclasses import replace
+
+from mien.presets.gan import AVERAGE, CRITIC, GAME, GENERATOR
+from mien.run import Run
 
 PRESETS = (
     Run(
         preset="cgan",
-        story="faces on request: quick's game with any labels of the pack, one or many, known or not",
-        model=ResidualGeneratorConfig(latent=64, width=48, widest=160, blocks=1, fold=2, conditioning="norm"),
-        recipe=RelativisticConfig(
-            critic=ResidualCriticConfig(width=48, widest=160, blocks=1, fold=2, conditioning="projection")
-        ),
+        story="faces on request: gan's game with any labels of the pack, one or many, known or not",
+        model=replace(GENERATOR, conditioning="norm"),
+        recipe=replace(GAME, critic=replace(CRITIC, conditioning="projection")),
         side=64,
-        batch=32,
+        batch=16,
         conditional=True,
-        average=Averaging(half_life=5_000, warmup=0.1),
+        average=AVERAGE,
         images=1_000_000,
         minutes=20.0,
         prepare=("mien data prepare celeba.zip six.pack --labels Eyeglasses,Male,Smiling,Bald,No_Beard,Blond_Hair",),
@@ -26,7 +25,7 @@ PRESETS = (
             "(projection, arXiv:1802.05637) beside judging the face. A fake is asked for with the labels of the real "
             "face that it is "
             "paired with (arXiv:2501.05441), so that no combination gives it away.",
-            "Blocks and losses after R3GAN (arXiv:2501.05441), as in quick. A label that is not known says nothing to "
+            "Blocks and losses after R3GAN (arXiv:2501.05441), as in gan. A label that is not known says nothing to "
             "either player.",
         ),
     ),

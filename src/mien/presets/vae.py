@@ -73,7 +73,7 @@ PRESETS = (
     Run(
         preset="vae",
         story="no adversary: a variance learned for every band of detail, and a prior learned where faces lie",
-        model=VAEConfig(latent=128, width=64, widest=256, blocks=1, fold=2, couplings=8, coupling_width=256),
+        model=VAEConfig(latent=128, width=64, widest=256, blocks=1, fold=2, fine=16, couplings=8, coupling_width=256),
         recipe=VariationalBayesConfig(
             likelihood="bands",
             kl="sum",

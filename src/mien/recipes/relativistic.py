@@ -35,11 +35,12 @@ class Relativistic(Recipe):
             self.optimizers[name] = optim.Adam(
                 network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
             )
-        self.gamma = config.gamma
+        self.enlarged = (faces.side / config.gamma_side) ** 2 if config.gamma_side else 1.0
+        self.gamma = config.gamma * self.enlarged
 
     def schedule(self, seen: int) -> None:
         c = self.config
-        self.gamma = cosine(c.gamma, c.gamma_end, seen, c.anneal_images)
+        self.gamma = cosine(c.gamma, c.gamma_end, seen, c.anneal_images) * self.enlarged
         beta2 = cosine(c.beta2, c.beta2_end, seen, c.anneal_images)
         for optimizer in self.optimizers.values():
             optimizers.set_rate(optimizer, cosine(c.lr, c.lr_end, seen, c.anneal_images))
@@ -50,16 +51,16 @@ class Relativistic(Recipe):
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
         batch = next(batches)
-        with torch.no_grad():
+        with torch.set_grad_enabled(not self.config.fresh_fakes):
             fakes = self.fakes(batch)
-        real, fake = self.judge(batch, fakes)
+        real, fake = self.judge(batch, fakes.detach())
         loss = relativistic(real, fake)
         stats = {"critic_loss": loss, "critic_gap": (real - fake).float().mean()}
         if self.augment is not None:
             self.augment.heed(real, fake, len(fakes) * self.world)
             stats["augment_p"] = self.augment.p
         if int(self.turn) % self.config.penalty_every == 0:
-            penalty = self.penalty(batch, fakes)
+            penalty = self.penalty(batch, fakes.detach())
             stats["penalty"] = penalty
             loss = loss + penalty * (0.5 * self.gamma * self.config.penalty_every)
         self.turn += 1
@@ -67,7 +68,11 @@ class Relativistic(Recipe):
 
         if self.config.fresh_reals:
             batch = next(batches)
-        real, fake = self.judge(batch, self.fakes(batch))
+        if self.config.fresh_fakes:
+            fakes = self.fakes(batch)
+        with torch.no_grad():  # the generator has no part in them
+            real = self.critic(self.changed(batch.images), batch.labels)
+        fake = self.critic(self.changed(fakes), batch.labels)
         loss = relativistic(fake, real)
         yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
 
@@ -120,6 +125,9 @@ class RelativisticConfig(RecipeConfig):
     lr_end: float = 2e-4  # after anneal_images
     gamma: float = 1.0  # weight of the slope penalty
     gamma_end: float = 1.0  # after anneal_images
+    gamma_side: int = (
+        0  # the side that gamma is meant for: at others it goes with the pixels; 0 = the same at every side
+    )
     anneal_images: int = 100_000  # over which rates and penalty go from start to end
     beta1: float = 0.0  # Adam
     beta2: float = 0.99  # Adam, at the start
@@ -130,13 +138,26 @@ class RelativisticConfig(RecipeConfig):
         0.0  # share of faces whose finer stages get the styles of another latent, where stages have styles
     )
     fresh_reals: bool = False  # whether the generator's step pulls reals of its own
+    fresh_fakes: bool = (
+        True  # whether it draws fakes of its own, or answers for those that the critic has just learned from
+    )
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         counted(self, "anneal_images", "penalty_every", "penalty_part")
+        if self.gamma_side < 0:
+            raise UsageError(
+                f"--recipe.gamma-side {self.gamma_side} is not possible.", "It is a side in pixels.", "Give 0 or more."
+            )
         if not 0.0 <= self.style_mixing <= 1.0:
             raise UsageError(
                 f"--recipe.style-mixing {self.style_mixing} is not possible.", "It is a share.", "Give 0 to 1."
+            )
+        if self.fresh_reals and not self.fresh_fakes:
+            raise UsageError(
+                "--recipe.fresh-reals needs --recipe.fresh-fakes.",
+                "Fakes are asked for with the labels of the reals that they are paired with.",
+                "Turn both on, or both off.",
             )
 
     def build(self, model: Model, faces: Faces) -> Relativistic:

@@ -15,7 +15,7 @@ from mien.directory import RunDirectory
 from mien.experiment import execute
 from mien.parallel import World
 from mien.plan import describe, make_plan
-from mien.run import knobs, turn
+from mien.run import dialled, knobs, turn
 from mien.verbs.planned import planned
 
 
@@ -29,7 +29,9 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[st
     def function(**given: Any) -> Answer | None:
         data, out = given.pop("data", None), given.pop("out", None)
         resume, dry_run = given.pop("resume", "auto"), given.pop("dry_run", False)
-        changed = turn(run, {name.replace("__", "."): value for name, value in given.items()})
+        dial = given.pop("dial", 1.0)
+        sized = run if dial == 1.0 else dialled(run, dial)
+        changed = turn(sized, {name.replace("__", "."): value for name, value in given.items()})
         if "images" in given and "minutes" not in given:
             changed = turn(changed, {"minutes": None})  # --images alone replaces a preset's minutes
         if dry_run:
@@ -54,6 +56,7 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[st
             "--dry-run",
             "print the resolved run, what rules say of it, and an estimate of time and memory from a few steps; then stop",
         ),
+        parameter("dial", float, 1.0, "--dial", "cost of an image, in multiples of the preset's: its widths follow"),
         *(
             parameter(
                 knob.name.replace(".", "__"), knob.hint, knob.value, f"--{knob.name.replace('_', '-')}", knob.help

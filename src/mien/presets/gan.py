@@ -1,0 +1,44 @@
+"""Our best adversarial recipe, and its smallest setting, which is the default: faces from five minutes of a 2-core CPU."""
+
+from __future__ import annotations
+
+from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
+from mien.recipes.relativistic import RelativisticConfig
+from mien.run import Averaging, Run
+
+GENERATOR = ResidualGeneratorConfig(latent=64, width=48, widest=160, blocks=1, fold=2, fine=16)
+CRITIC = ResidualCriticConfig(width=48, widest=160, blocks=1, fold=2, fine=16)
+GAME = RelativisticConfig(critic=CRITIC, gamma=0.4, gamma_end=0.4, gamma_side=64, fresh_fakes=False)
+AVERAGE = Averaging(half_life=5_000, warmup=0.1)
+NOTES = (
+    "Blocks and loss after R3GAN (arXiv:2501.05441), penalties lazy and on a quarter of the batch.",
+    "The last doubling is a smooth one with a few feature maps behind it: rearranging channels into pixels instead leaves a "
+    "period of two pixels, and doubles FID (docs/LOG.md).",
+    "Both players learn from the same fakes, and the reals need no gradient in the generator's step: 1.15 times as fast.",
+)
+
+PRESETS = (
+    Run(
+        preset="quick",
+        story="a small relativistic GAN: faces on a laptop in minutes",
+        model=GENERATOR,
+        recipe=GAME,
+        side=64,
+        batch=16,
+        average=AVERAGE,
+        images=1_000_000,
+        minutes=5.0,
+        notes=(*NOTES, "The smallest setting of `gan`."),
+    ),
+    Run(
+        preset="gan",
+        story="our best adversarial recipe, with a dial from a laptop to a large GPU",
+        model=GENERATOR,
+        recipe=GAME,
+        side=64,
+        batch=16,
+        average=AVERAGE,
+        images=1_000_000,
+        notes=(*NOTES, "`--dial 4` costs four times as much an image: for a night of a laptop, or a GPU."),
+    ),
+)

@@ -1,0 +1,150 @@
+"""Our own adversarial recipe: pixels without a period, one set of fakes for both players, and the dial."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mien import presets
+from mien.core import Batch, Faces
+from mien.errors import UsageError
+from mien.losses import relativistic
+from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
+from mien.nn.fold import Unfolded, entry, way_out
+from mien.recipes.relativistic import Relativistic, RelativisticConfig
+from mien.run import dialled, turn
+
+
+def spread_inside(images: Tensor) -> float:
+    """How far apart the pixels are that no border reaches."""
+    inside = images.detach()[..., 6:-6, 6:-6]
+    return float((inside.amax((2, 3)) - inside.amin((2, 3))).max())
+
+
+def test_smooth_doubling_has_no_period_and_shuffled_channels_have() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(2, 12, 1, 1).expand(2, 12, 8, 8)  # the same everywhere
+    smooth, shuffled = way_out(12, 3, fold=2, fine=8), Unfolded(12, 3, fold=2)
+    torch.nn.init.normal_(shuffled.weight)  # as after training: at the start its pixels are made equal
+    assert smooth(features).shape == shuffled(features).shape == (2, 3, 16, 16)
+    assert spread_inside(smooth(features)) < 1e-5 < 0.1 < spread_inside(shuffled(features))
+
+
+@pytest.mark.parametrize("fine", [0, 4])
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_every_pixel_reaches_the_features(fold: int, fine: int) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 16, 16, requires_grad=True)
+    features = entry(3, 8, fold, fine)(images)
+    assert features.shape == (1, 8, 16 // fold, 16 // fold)
+    (gradient,) = torch.autograd.grad(features.square().sum(), images)
+    assert bool((gradient.abs().sum(1) > 0).all())
+
+
+def small(**changes: object) -> tuple[Relativistic, Batch]:
+    torch.manual_seed(0)
+    faces = Faces(side=16)
+    model = ResidualGeneratorConfig(latent=8, width=8, widest=8, fine=4).build(faces)
+    torch.nn.init.normal_(model.style[0].weight)
+    critic = ResidualCriticConfig(width=8, widest=8, fine=4)
+    recipe = RelativisticConfig(critic=critic, **changes).build(model, faces)  # type: ignore[arg-type]
+    return recipe, Batch(torch.randn(4, 3, 16, 16))
+
+
+def test_both_players_learn_from_the_same_fakes() -> None:
+    recipe, batch = small(fresh_fakes=False)
+    drawn: list[Tensor] = []
+    fakes = recipe.fakes
+    recipe.fakes = lambda given: drawn.append(fakes(given)) or drawn[-1]  # type: ignore[method-assign,func-returns-value]
+    critic, generator = recipe.step(iter([batch]))
+    assert len(drawn) == 1
+    weights = list(recipe.model.parameters())
+    found = torch.autograd.grad(generator.loss, weights, retain_graph=True)
+    real, fake = recipe.judge(batch, drawn[0])
+    wanted = torch.autograd.grad(relativistic(fake, real), weights)
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    own = torch.autograd.grad(critic.loss, weights, allow_unused=True)
+    assert all(gradient is None for gradient in own)  # the critic's loss does not reach the generator
+
+
+def test_fresh_fakes_are_drawn_twice() -> None:
+    recipe, batch = small(fresh_fakes=True)
+    count = 0
+    fakes = recipe.fakes
+
+    def counted(given: Batch) -> Tensor:
+        nonlocal count
+        count += 1
+        return fakes(given)
+
+    recipe.fakes = counted  # type: ignore[method-assign]
+    list(recipe.step(iter([batch])))
+    assert count == 2
+
+
+def test_reals_of_another_pull_need_fakes_of_their_own() -> None:
+    with pytest.raises(UsageError, match="fresh-fakes"):
+        RelativisticConfig(critic=ResidualCriticConfig(), fresh_reals=True, fresh_fakes=False)
+
+
+def test_the_penalty_goes_with_the_pixels() -> None:
+    game = presets.PRESETS["gan"].recipe
+    for side, gamma in ((32, 0.1), (64, 0.4), (128, 1.6)):
+        faces = Faces(side=side)
+        recipe = game.build(ResidualGeneratorConfig(width=8, widest=8).build(faces), faces)
+        recipe.schedule(10_000)
+        assert recipe.gamma == pytest.approx(gamma)  # type: ignore[attr-defined]
+
+
+def macs(run: presets.Run) -> float:
+    """Multiplications of the generator's convolutions, counted from the shapes that pass."""
+    network = run.model.build(Faces(side=32))
+    count = 0
+
+    def add(layer: torch.nn.Conv2d, _given: object, out: Tensor) -> None:
+        nonlocal count
+        count += layer.weight.numel() * out.shape[2] * out.shape[3]
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(add)  # type: ignore[arg-type]
+    network.decode(torch.zeros(1, *network.latent_shape))
+    return count
+
+
+@pytest.mark.parametrize("dial", [0.25, 4.0])
+def test_the_dial_is_the_cost_of_an_image(dial: float) -> None:
+    gan = presets.PRESETS["gan"]
+    turned = dialled(gan, dial)
+    assert macs(turned) / macs(gan) == pytest.approx(dial, rel=0.15)
+    assert turned.recipe.critic.width == turned.model.width == gan.model.width * dial**0.5  # type: ignore[attr-defined]
+    assert turned.recipe.critic.fine == turned.model.fine  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("preset", ["quick", "cgan", "flow", "vae"])
+def test_undated_presets_have_the_dial(preset: str) -> None:
+    run = presets.PRESETS[preset]
+    assert dialled(run, 1.0) == run
+    assert dialled(run, 4.0).model.width == 2 * run.model.width  # type: ignore[attr-defined]
+
+
+def test_the_dial_of_a_reproduction_is_refused() -> None:
+    with pytest.raises(UsageError, match="published"):
+        dialled(presets.PRESETS["torch-gan-2015"], 2.0)
+    for dial in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="--dial"):
+            dialled(presets.PRESETS["gan"], dial)
+
+
+def test_quick_is_the_smallest_gan() -> None:
+    quick, gan = presets.PRESETS["quick"], presets.PRESETS["gan"]
+    assert turn(quick, {"minutes": None}).model == gan.model and quick.recipe == gan.recipe
+
+
+def test_the_flag(mien, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    told = mien("train", "gan", "--dial", "0.25", "--dry-run", "--json")
+    assert '"width": 24' in told.stdout
+    refused = mien("train", "began-2017", "--dial", "2", code=2)
+    assert "published" in refused.stderr
