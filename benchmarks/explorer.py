@@ -64,13 +64,13 @@ def figures(chromium: Any, address: str, round: int, server: psutil.Process | No
     page.mouse.move(x, y)
     page.mouse.down()
     servers = [server] if server is not None else []
-    before = computing(servers), computing(browsers(server))
+    before = computing(servers), computing(browsers())
     began = page.evaluate("performance.now()")
     while (elapsed := (page.evaluate("performance.now()") - began) / 1000) < 3:
         page.mouse.move(x + width * np.sin(elapsed * 2.0), y + width * np.sin(elapsed * 3.1))
         page.wait_for_timeout(6)
     faces = max(1, page.evaluate("window.faces"))
-    server_s, browser_s = computing(servers) - before[0], computing(browsers(server)) - before[1]
+    server_s, browser_s = computing(servers) - before[0], computing(browsers()) - before[1]
     page.mouse.up()
     page.wait_for_timeout(1200)
     times = page.evaluate(SLIDE, round)
@@ -98,9 +98,14 @@ def computing(processes: list[psutil.Process]) -> float:
     return total
 
 
-def browsers(server: psutil.Process | None) -> list[psutil.Process]:
-    """Every process that was started from here, but the server."""
-    return [child for child in psutil.Process().children(recursive=True) if child != server]
+def browsers() -> list[psutil.Process]:
+    """The browser's processes."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "chrom" in child.name():
+                found.append(child)
+    return found
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -4,6 +4,7 @@ import { neighbour, parse, place, write } from "./address.js";
 import { byId } from "./dom.js";
 
 const ACROSS = 5;  // seeds that the window shows in a row
+const TOGETHER = 8;  // seeds' pictures at a time, which a movement cuts off
 const QUIET = 350;  // milliseconds without a movement before the seeds' pictures are asked for
 
 export class Pad {
@@ -194,14 +195,16 @@ export class Pad {
     if (!names.length) return;
     await new Promise((go) => setTimeout(go, QUIET));  // the face itself comes first
     if (turn !== this.turn || this.moving) return;
-    try {
-      const image = await createImageBitmap(await this.engine.faces({ ...state, mix: null, size: 0 }, names, names.length > 6 ? 6 : names.length));
-      const across = Math.min(6, names.length), side = image.width / across;
-      const pictures = await Promise.all(names.map((_, n) => createImageBitmap(image, (n % across) * side, Math.floor(n / across) * side, side, side)));
-      if (turn !== this.turn) return;
-      names.forEach((name, n) => this.pictures.set(name, pictures[n]));
-    } catch { return; /* the face itself will tell */ }
-    while (this.pictures.size > 400) this.pictures.delete(/** @type {string} */ (this.pictures.keys().next().value));
-    this.draw();
+    for (let start = 0; start < names.length; start += TOGETHER) {
+      const some = names.slice(start, start + TOGETHER);
+      try {
+        const image = await createImageBitmap(await this.engine.faces({ ...state, mix: null, size: 0 }, some, some.length)), side = image.height;
+        const pictures = await Promise.all(some.map((_, n) => createImageBitmap(image, n * side, 0, side, side)));
+        if (turn !== this.turn || this.moving) return;
+        some.forEach((name, n) => this.pictures.set(name, pictures[n]));
+      } catch { return; /* the face itself will tell */ }
+      while (this.pictures.size > 400) this.pictures.delete(/** @type {string} */ (this.pictures.keys().next().value));
+      this.draw();
+    }
   }
 }
