@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -121,7 +122,7 @@ def test_faces_of_fitted_latents(here: Path, pack: Pack, preset: str, kind: Kind
     sampler = Sampler.load(file).fitted(kind)
     z = sampler.latents([3])
     assert torch.equal(sampler.sample([3]), sampler.decode(z, space=sampler.encoding_space))
-    assert torch.equal(sampler.latents([3], 0.0), sampler.density.mean[None])  # type: ignore[union-attr]
+    assert torch.equal(replace(sampler, truncation=0.0).latents([3]), sampler.density.mean[None])  # type: ignore[union-attr]
     assert sampler.recipe()["latents"] == kind
     assert (
         call(

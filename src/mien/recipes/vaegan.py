@@ -1,9 +1,10 @@
 """VAE/GAN (Larsen et al. 2016, arXiv:1512.09300, algorithm 1): the decoder is a generator, and likeness is what the critic sees.
 
 The sign trap: the paper prints L_GAN as a log-likelihood, log D(x) + log(1 - D(x~)), and updates with signs that only fit its
-negative. Here B is the critic's cross-entropy, -L_GAN. The critic descends B; the decoder descends w R - (1 - w) B, so it makes
-the critic fail; the encoder descends KL + R and never sees B. R is the error in the critic's features, which the critic itself
-does not descend: it would learn to see nothing. Each gradient reaches its own player's parameters and no others.
+negative. Here B is the critic's cross-entropy, -L_GAN, and F the part of it that fakes have. The critic descends B; the decoder
+descends w R - (1 - w) F, so it makes the critic fail; the encoder descends KL + R and never sees B. R is the error in the
+critic's features, which the critic itself does not descend: it would learn to see nothing. Each gradient reaches its own
+player's parameters and no others.
 """
 
 from __future__ import annotations
@@ -69,12 +70,14 @@ class AutoencodingBeyondPixels(Recipe):
         copies = self.model.render(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
         inventions = self.model.decode(self.latents(len(images)), labels)
 
-        # A critic that normalises its batch sees reals, copies and inventions apart.
-        real_logits, wanted = self.look(images)
-        copy_logits, seen = self.look(copies) if c.likeness == "features" or c.judge_copies else (None, copies)
-        fake_logits = [self.critic(inventions)] + ([copy_logits] if c.judge_copies and copy_logits is not None else [])
-        if c.likeness == "pixels":
-            wanted, seen = images, copies
+        # A critic that normalises its batch sees reals and fakes in one, as in the authors' code: apart, each kind would be
+        # normalised by itself, and the decoder learns patterns that no face has.
+        if c.likeness == "features":
+            seen, wanted = self.perceived(torch.cat([copies, images])).chunk(2)
+        else:
+            seen, wanted = copies, images
+        shown = [images, inventions] + [copies] * c.judge_copies
+        real_logits, *fake_logits = self.critic(torch.cat([each.to(images.dtype) for each in shown])).chunk(len(shown))
         gap = full(seen) - full(wanted).detach()  # what the critic sees in a real face is a fact, not a wish
         likeness = 0.5 * gap.square().flatten(1).sum(1).mean()
         kl = posterior.divergence().flatten(1).sum(1).mean()
@@ -83,7 +86,7 @@ class AutoencodingBeyondPixels(Recipe):
         fake = torch.stack([offset_judged_fake(logits, c.offset) for logits in fake_logits]).mean()
         judgement = c.real_weight * real + (1.0 - c.real_weight) * fake  # B: what the critic descends
         move_critic, move_decoder = self.who_moves(real, fake)
-        deceit = -judgement
+        deceit = -fake  # without the weights of B, which the authors' code undoes on the way to the decoder
         if c.deceit == "non-saturating":
             deceit = torch.stack([judged_real(logits) for logits in fake_logits]).mean()
         wish = c.likeness_weight * likeness
@@ -99,11 +102,9 @@ class AutoencodingBeyondPixels(Recipe):
             updates.insert(0, Update(self.optimizers["critic"], judgement, stats=stats))
         yield tuple(updates)
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The critic's logits and features; a critic without features gives the images."""
-        if isinstance(self.critic, PerceivingCritic):
-            return self.critic.perceive(images)
-        return self.critic(images), images
+    def perceived(self, images: Tensor) -> Tensor:
+        """The critic's features; of a critic without, the images."""
+        return self.critic.perceive(images)[1] if isinstance(self.critic, PerceivingCritic) else images
 
     def who_moves(self, real: Tensor, fake: Tensor) -> tuple[bool, bool]:
         """(critic, decoder), decided from the critic's losses; the encoder always moves."""
@@ -121,12 +122,12 @@ class AutoencodingBeyondPixelsConfig(RecipeConfig):
 
     critic: NetworkConfig
     likeness: Likeness = "features"  # what a copy is compared by: the critic's features, or pixels
-    likeness_weight: float = 1e-6  # w: the decoder descends w R - (1 - w) B, with R a sum over a face's features
+    likeness_weight: float = 1e-6  # w: the decoder descends w R - (1 - w) F, with R a sum over a face's features
     kl_weight: float = 1.0  # price of information, for the encoder
     judge_copies: bool = False  # whether the critic is shown copies as fakes, beside inventions (as in algorithm 1)
     real_weight: float = 0.5  # share of the reals in the critic's loss
     offset: float = 1e-3  # added to probabilities before their logarithm
-    deceit: Literal["saturating", "non-saturating"] = "saturating"  # the decoder climbs B, or descends -log D of fakes
+    deceit: Literal["saturating", "non-saturating"] = "saturating"  # the decoder climbs F, or descends -log D of fakes
     balance: Literal["none", "margin"] = "margin"  # margin: the player who is ahead rests
     equilibrium: float = 0.68  # cross-entropy of a level game, in nats
     margin: float = 0.35  # the critic rests below equilibrium - margin, the decoder above equilibrium + margin
