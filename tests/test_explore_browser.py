@@ -60,6 +60,7 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # 
             viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce", **options
         )
         contexts.append(context)
+        context.set_default_timeout(90_000)  # a busy machine takes its time
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: said.append(message.text))
@@ -407,6 +408,32 @@ def test_a_flow_is_followed_as_it_is_told(open_page: Callable[..., Any]) -> None
     assert rests(open_page(hash=hash), "42") == guided
 
 
+def test_a_first_run_without_a_model_teaches_one_and_shows_it(
+    browser: Any,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The page offers to teach, asks for it with the token, and opens the run that appears."""
+    started: list[float] = []
+    monkeypatch.setattr("mien.web.training.Training.start", lambda self, minutes: started.append(minutes))
+    (tmp_path / "runs").mkdir()
+    with serving([tmp_path / "runs"]) as empty:
+        page = browser.new_context().new_page()
+        page.goto(f"{empty.own}/")
+        page.wait_for_selector("#welcome:not([hidden])")
+        assert page.is_hidden("#train"), "no token, no training"
+        page.goto(f"{empty.own}/#token={TOKEN}")
+        page.reload()
+        page.wait_for_selector("#train:not([hidden])")
+        page.click("#train")
+        until(page, "document.getElementById('train-hint').textContent.startsWith('It has begun')")
+        assert started == [5.0]
+        short_run("quick", write_pack(tmp_path / "blobs.pack").path, tmp_path / "runs" / "00000-quick")
+        page.wait_for_selector("#face[data-at]", timeout=90_000)
+        assert page.is_hidden("#welcome")
+        page.context.close()
+
+
 def test_styles_of_another_face(open_page: Callable[..., Any]) -> None:
     page = open_page(preset="styled")
     first = rests(page, "42")
@@ -497,9 +524,17 @@ def test_what_a_model_cannot_do_is_not_there(open_page: Callable[..., Any]) -> N
     assert page.locator("#size").count() == 0 and page.locator("fieldset").count() == 0
     assert page.is_hidden("#tab-path") and page.locator("#solver").count() == 0
     painter = open_page(preset="cppn-2016")
-    painter.select_option("#size", "128")
-    until(painter, "location.hash.includes('size=128')")
+    small = rests(painter, "42")
+    painter.fill("#size", "97")
+    painter.keyboard.press("Enter")
+    until(painter, "location.hash.includes('size=97')")
     assert at(painter) == "42"
+    painter.wait_for_timeout(300)
+    assert rests(painter, "42") != small
+    painter.click("#reset")
+    until(painter, "!location.hash.includes('size')")
+    painter.wait_for_timeout(300)
+    assert rests(painter, "42") == small and painter.is_disabled("#reset")
 
 
 def test_tabs_by_keyboard_and_names_for_everything(open_page: Callable[..., Any]) -> None:

@@ -300,6 +300,7 @@ def page(browser: Any, page_of: tuple[str, Sampler, Path]) -> Iterator[Any]:  # 
     asked: list[str] = []
     said: list[str] = []
     found.on("request", lambda request: asked.append(request.url))
+    context.set_default_timeout(120_000)  # a busy machine takes its time
     found.on("console", lambda message: said.append(message.text))
     found.on("pageerror", lambda error: said.append(str(error)))
     found.goto(f"{page_of[0]}#at=42")
@@ -307,6 +308,9 @@ def page(browser: Any, page_of: tuple[str, Sampler, Path]) -> Iterator[Any]:  # 
     yield found
     said = [words for words in said if words != NO_GPU]
     context.close()
+    said = [
+        text for text in said if text != "No available adapters."
+    ]  # Chromium's own, where there is no graphics processor
     assert not said, said
     assert not [url for url in asked if not url.startswith((page_of[0], "blob:", "data:"))], asked
 
@@ -407,6 +411,7 @@ def test_which_engine_draws(
 ) -> None:
     """WebGPU where there is one that draws the same faces within two levels; WebAssembly otherwise, and why."""
     context = browser.new_context()
+    context.set_default_timeout(120_000)
     context.add_init_script(gpu)
     page = context.new_page()
     wanted = json.dumps(off) if off != "NaN" else "NaN"
@@ -414,7 +419,7 @@ def test_which_engine_draws(
     page.route("**/ort.webgpu.min.mjs", lambda route: route.fulfill(body=body, content_type="text/javascript"))
     page.goto(f"{page_of[0]}#at=42")
     page.wait_for_selector("#face[data-at]")
-    for _ in range(300):
+    for _ in range(900):
         text = page.inner_text("#where")
         if "WebGPU" in text or "graphics" in text:
             break

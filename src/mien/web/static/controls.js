@@ -46,10 +46,13 @@ export class Controls {
   /** @param {Abilities} model */
   size(model) {
     const { store } = this, sizes = [model.side, 128, 256, 512, 1024].filter((side, i, all) => all.indexOf(side) === i);
-    const choice = el("select", { id: "size", onchange: () => store.rest({ size: Number(choice.value) }) },
-      ...sizes.map((side) => el("option", { value: side === model.side ? 0 : side }, `${side} px`)));
-    this.follow.push((state) => { choice.value = String(state.size); });
-    return el("div", { class: "choice" }, el("label", { for: "size" }, "Painted at"), choice);
+    const box = el("input", { id: "size", type: "number", min: 2, max: 1024, list: "sizes", onchange: () => {
+      const side = Math.round(Math.min(1024, Math.max(2, Number(box.value) || model.side)));
+      store.rest({ size: side === model.side ? 0 : side });
+    } });
+    this.follow.push((state) => { box.value = String(state.size || model.side); });
+    return el("div", { class: "choice" }, el("label", { for: "size" }, "Painted at, in pixels"), box,
+      el("datalist", { id: "sizes" }, ...sizes.map((side) => el("option", { value: side }))));
   }
 
   /** @param {Abilities} model @param {NonNullable<Abilities["flow"]>} flow @returns {Node[]} */

@@ -55,6 +55,7 @@ export async function start(given) {
     if (how === "drag") return;  // what is dragged shows itself, and the rest can wait
     controls.update();
     styles.update();
+    /** @type {HTMLButtonElement} */ (byId("reset")).disabled = toHash(state) === toHash(plain());
     kept.mark();
   });
 
@@ -164,7 +165,11 @@ export async function start(given) {
   const fresh = () => store.rest({ at: String(Math.floor(Math.random() * 1e6)), mix: null });
   const copy = () => navigator.clipboard?.writeText(location.href).then(() => toast("The link is copied."), () => toast("The link stands in the address bar."));
   const save = () => face.blob && download(face.blob, `face-${address(store.state).replace(/[^\w,.-]+/g, "_").slice(0, 60)}.png`);
+  /** As a face is when nothing is said of how it looks. */
+  const plain = () => ({ ...START, model: store.state.model, at: store.state.at, mix: store.state.mix });
+  const reset = () => store.rest(plain());
   byId("new").addEventListener("click", fresh);
+  byId("reset").addEventListener("click", reset);
   byId("link").addEventListener("click", () => { copy(); });
   byId("save").addEventListener("click", save);
   byId("help").addEventListener("click", () => /** @type {HTMLDialogElement} */ (byId("keys")).showModal());
@@ -173,7 +178,7 @@ export async function start(given) {
 
   /** @type {Record<string, () => void>} */
   const keys = {
-    " ": fresh, f: kept.toggle, s: save, l: () => { copy(); }, w: walk.add, "?": () => byId("help").click(),
+    " ": fresh, f: kept.toggle, s: save, l: () => { copy(); }, r: reset, w: walk.add, "?": () => byId("help").click(),
     p: () => { document.documentElement.classList.toggle("pixels"); store.tell("rest"); },
   };
   addEventListener("keydown", (event) => {
