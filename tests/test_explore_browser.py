@@ -377,7 +377,7 @@ def test_a_flow_is_followed_as_it_is_told(open_page: Callable[..., Any]) -> None
     first = rests(page, "42")
     page.locator("#steps input").fill("2")
     page.locator("#steps input").dispatch_event("change")
-    until(page, "location.hash.includes('solver=heun:2')")
+    until(page, "location.hash.includes('solver=multistep:2')")
     page.wait_for_timeout(200)
     coarse = rests(page, "42")
     assert coarse != first
@@ -389,7 +389,7 @@ def test_a_flow_is_followed_as_it_is_told(open_page: Callable[..., Any]) -> None
     until(page, "document.querySelectorAll('#stages .thumb').length === 13")
     page.keyboard.press("Escape")
     page.click("#undo")
-    until(page, "location.hash.includes('solver=heun:2')")
+    until(page, "location.hash.includes('solver=multistep:2')")
     page.wait_for_timeout(200)
     assert rests(page, "42") == coarse
     hat = page.locator("fieldset", has_text="Labels").locator("input").first

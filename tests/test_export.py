@@ -14,7 +14,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from mien.plan import Plan
 from mien.report.grid import read_recipe, to_bytes
 from mien.run import turn
 from mien.sampler import Sampler
+from mien.styles import Style
 from tests.conftest import steer, tiny, write_model, write_pack
 from tests.test_cli import PRINTED, call
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
@@ -139,6 +140,19 @@ def test_a_mapped_model_is_truncated_among_its_styles(tmp_path: Path, blob_pack:
     for truncation in (0.0, 0.6, 1.0):
         images = run_graph(tmp_path / "a.onnx", latent=sampler.latents(range(4)), truncation=torch.tensor(truncation))
         assert np.abs(images - sampler.sample(range(4), truncation=truncation).numpy()).max() <= 1e-4
+
+
+def test_styles_are_inputs_where_they_are_mixed(tmp_path: Path, blob_pack: Pack) -> None:
+    from mien.export import graph
+
+    sampler = Sampler.load(write_model("quick", tmp_path, blob_pack), device="cpu")
+    assert graph.drawing(sampler, tmp_path / "plain.onnx").inputs == ("latent", "truncation")
+    made = graph.drawing(sampler, tmp_path / "a.onnx", mixing=True)
+    assert made.inputs == ("latent", "truncation", "other", "shares") and made.difference <= 1e-4
+    z, whole = sampler.latents([1, 2, 3]), torch.tensor(1.0)
+    other, shares = sampler.latents([42] * 3), torch.tensor([[0.0, 1.0]]).repeat(3, 1)
+    images = run_graph(tmp_path / "a.onnx", latent=z, truncation=whole, other=other, shares=shares)
+    assert np.abs(images - sampler.styled(Style.of("42:2")).sample([1, 2, 3]).numpy()).max() <= 1e-4
 
 
 def test_what_cannot_be_exported_says_why(tmp_path: Path, blob_pack: Pack) -> None:
@@ -272,6 +286,13 @@ def page_of(
     model = write_model(request.param, root, write_pack(root / "p.pack"))
     steer(model)
     assert call("export", model, "--to", "web", "-o", root / "deep" / "faces").code == 0
+    with hosted(root) as address:
+        yield f"{address}/deep/faces/", Sampler.load(model, device="cpu"), root / "deep" / "faces"
+
+
+@contextmanager
+def hosted(root: Path) -> Iterator[str]:
+    """The address of a static host of a folder."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
@@ -279,11 +300,7 @@ def page_of(
     handler = functools.partial(Quiet, directory=str(root))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield (
-        f"http://127.0.0.1:{server.server_port}/deep/faces/",
-        Sampler.load(model, device="cpu"),
-        root / "deep" / "faces",
-    )
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
 
@@ -334,11 +351,29 @@ def test_the_page_draws_the_faces_of_pytorch(page: Any, page_of: tuple[str, Samp
         page.reload()
         page.wait_for_selector(f'#face[data-at="{at}"][aria-busy="false"]')
         found = saved(page, tmp_path / "face.png")
-        truncated = replace(sampler, truncation=0.7 if hash else 1.0)
-        z, rows = truncated.place(parse(at), None, {"Smiling": 1.5} if hash else {})
-        assert np.abs(found - to_bytes(truncated.decode(z, rows))[0].numpy()).max() <= 2, at
+        z, rows = sampler.place(parse(at), None, {"Smiling": 1.5} if hash else {})
+        drawn = sampler.truncated(0.7 if hash else 1.0).decode(z, rows)
+        assert np.abs(found - to_bytes(drawn)[0].numpy()).max() <= 2, at
         recipe = read_recipe(tmp_path / "face.png")
         assert recipe["at"] == at and recipe["model"] == sampler.model_hash and recipe["synthetic"] is True
+
+
+def test_the_page_mixes_styles(browser: Any, runtime: None, tmp_path: Path, blob_pack: Pack) -> None:  # noqa: F811
+    model = write_model("quick", tmp_path, blob_pack)
+    assert call("export", model, "--to", "web", "-o", tmp_path / "faces").code == 0
+    sampler, context = Sampler.load(model, device="cpu"), browser.new_context(accept_downloads=True)
+    with hosted(tmp_path) as address:
+        page = context.new_page()
+        for style in ("", "7:1", "7:2"):
+            page.goto(f"{address}/faces/#at=42&t=0.8&style={style}")
+            page.reload()
+            page.wait_for_selector('#face[data-at="42"][aria-busy="false"]')
+            mixed = sampler.truncated(0.8).styled(Style.of(style or None))
+            found = saved(page, tmp_path / "face.png")
+            assert np.abs(found - to_bytes(mixed.sample([42]))[0].numpy()).max() <= 2, style
+            assert not style or page.input_value("#style-stages") == style.rpartition(":")[2]
+            assert read_recipe(tmp_path / "face.png").get("style", "") == style
+    context.close()
 
 
 def test_the_page_offers_what_it_can_and_no_more(page: Any) -> None:

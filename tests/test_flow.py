@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from math import exp
+from math import cos, exp, pi
 
 import pytest
 import torch
@@ -24,13 +24,42 @@ def decay(x: Tensor, t: Tensor) -> Tensor:
     return -2.0 * t.reshape(-1, *[1] * (x.ndim - 1)) * x
 
 
-@pytest.mark.parametrize("method", ["euler", "heun", "rk4"])
+@pytest.mark.parametrize("method", ["euler", "midpoint", "heun", "rk4", "multistep"])
 def test_the_error_falls_at_the_methods_order(method: Method) -> None:
     x = torch.ones(1, 1, dtype=torch.float64)
     errors = [
         abs(float(solve(decay, x, 0.0, 1.0, Solution(method=method, steps=steps))) - exp(-1.0)) for steps in (20, 40)
     ]
-    assert errors[0] / errors[1] == pytest.approx(2.0 ** TABLEAUS[method].order, rel=0.15)
+    order = TABLEAUS[method].order if method in TABLEAUS else 2
+    assert errors[0] / errors[1] == pytest.approx(2.0**order, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("method", "looks"), [("euler", 8), ("multistep", 8), ("midpoint", 16), ("heun", 16), ("rk4", 32)]
+)
+def test_looks_at_the_field_are_counted(method: Method, looks: int) -> None:
+    seen: list[float] = []
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(float(t[0]))
+        return decay(x, t)
+
+    solve(field, torch.ones(1, 1), 0.0, 1.0, Solution(method=method, steps=8))
+    assert len(seen) == looks and seen == sorted(seen) and seen[0] == 0.0
+
+
+def test_a_multistep_is_exact_where_the_field_changes_evenly() -> None:
+    """Second order: dx/dt = t is followed to the last digit from the second step on, there and back."""
+    x = torch.zeros(1, 1, dtype=torch.float64)
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        return t[:, None].expand_as(x)
+
+    first = 0.5 * (1 / 5 + 0.5 * (1.0 - cos(pi / 5)))  # where the first step ends, which only Euler's can take
+    found = solve(field, x, 0.0, 1.0, Solution(method="multistep", steps=5))
+    assert float(found) == pytest.approx(0.5 - 0.5 * first**2, abs=1e-12)
+    back = solve(field, found, 1.0, 0.0, Solution(method="multistep", steps=5))
+    assert float(back) == pytest.approx(float(found) - 0.5 - 0.5 * first**2, abs=1e-12)
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
@@ -121,7 +150,7 @@ def test_the_loss_is_zero_at_the_true_field_and_only_there() -> None:
     assert model.decode(torch.randn(2, 3, 8, 8)).sub(0.25).abs().max() < 0.2
 
 
-@pytest.mark.parametrize("word", ["euler:3", "heun:4", "rk4:2", "adaptive:1e-3"])
+@pytest.mark.parametrize("word", ["euler:3", "heun:4", "rk4:2", "multistep:4", "adaptive:1e-3"])
 def test_the_path_begins_with_noise_and_ends_with_the_face(word: str) -> None:
     torch.manual_seed(0)
     model = FlowConfig(width=8, widest=16).build(Faces(side=16, label_dim=2))
@@ -195,7 +224,7 @@ def test_a_sampler_follows_as_it_is_told() -> None:
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
     sampler = Sampler(model.eval(), header, Engine(torch.device("cpu"), "fp32"), "")
     coarse = sampler.by("euler:1", None)
-    assert torch.equal(sampler.by("heun:4", None).sample([3]), sampler.sample([3]))
+    assert torch.equal(sampler.by("multistep:4", None).sample([3]), sampler.sample([3]))
     assert not torch.equal(coarse.sample([3]), sampler.sample([3]))
     assert coarse.recipe()["solver"] == "euler:1" and "solver" not in sampler.recipe()
     assert torch.allclose(

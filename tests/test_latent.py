@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import unsupervised
 from torch import Tensor
 
 from mien import checkpoint, presets
 from mien.core import Faces
 from mien.data.pack import Pack
-from mien.engine import Engine
+from mien.engine import Engine, has_bf16_units
 from mien.errors import Mismatch, Untrusted, UsageError
 from mien.latent import extras
 from mien.latent.directions import Direction, Directions, amounts_of, by_labels, components, separability
@@ -223,7 +224,7 @@ def test_components_are_where_pictures_change_most() -> None:
     def decode(z: Tensor) -> Tensor:
         return (z @ turn.T @ weights).unflatten(1, (3, 16, 16))
 
-    found = components(decode, Normal(), (12,), 2, like=torch.zeros(()), probes=2048)
+    found = components(decode, Normal(), (12,), 2, like=torch.zeros(()), faces=1024)
     _, _, exact = torch.linalg.svd((turn.T @ weights).T, full_matrices=False)
     for place, direction in enumerate(found):
         unit = direction.vector / direction.vector.norm()
@@ -237,10 +238,17 @@ def test_components_are_where_pictures_change_most() -> None:
 
 def test_components_of_a_model_change_its_faces(quick: Sampler) -> None:
     model = quick.model
-    found = components(model.decode, model.prior, model.latent_shape, 8, like=torch.zeros(()), probes=256)
+    found = components(model.decode, model.prior, model.latent_shape, 8, like=torch.zeros(()), faces=128)
     z = quick.latents(range(16))
     changes = [float((quick.decode(z + 2 * d.vector) - quick.decode(z)).abs().mean()) for d in found]
     assert changes[0] > 1.2 * changes[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", unsupervised.FAMILIES)
+def test_components_of_every_family_are_found_in_half_a_minute_of_one_core(name: str) -> None:
+    """At 64 px; twice that where there are no bf16 units, and room for a machine that is slower."""
+    assert unsupervised.seconds(name) < (60 if has_bf16_units("cpu") else 150)
 
 
 def test_amounts() -> None:

@@ -1,7 +1,9 @@
 """Ordinary differential equations, every row of a batch on its own: dx/dt = field(x, t) from one time to another.
 
-A method is its Butcher tableau. Fixed methods take equal steps; the adaptive one measures its error by an embedded method of
-lower order and chooses each row's steps for itself, so that a row never depends on its neighbours.
+Most methods are their Butcher tableaus and take equal steps. The multistep method (Adams and Bashforth's, of second order) looks at
+the field but once a step and remembers the look before, at times that lie closer at both ends, where a flow's paths bend. The
+adaptive one measures its error by an embedded method of lower order and chooses each row's steps for itself, so that a row never
+depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from math import cos, pi
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +20,8 @@ from torch import Tensor
 from mien.errors import UsageError
 
 Field = Callable[[Tensor, Tensor], Tensor]  # x [n, ...] and t [n] -> dx/dt [n, ...]
-Method = Literal["euler", "heun", "rk4", "adaptive"]
+Method = Literal["euler", "midpoint", "heun", "rk4", "multistep", "adaptive"]
+METHODS: tuple[Method, ...] = get_args(Method)
 MOST_STEPS = 10_000
 LOOKS = 12  # at a solution whose rows step each for itself
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0  # of step sizes: Hairer, Norsett, Wanner, Solving ODEs I, II.4
@@ -36,6 +40,7 @@ class Tableau:
 
 TABLEAUS: dict[Method, Tableau] = {
     "euler": Tableau((0.0,), ((),), (1.0,)),
+    "midpoint": Tableau((0.0, 0.5), ((), (0.5,)), (0.0, 1.0), order=2),
     "heun": Tableau((0.0, 1.0), ((), (1.0,)), (0.5, 0.5), order=2),
     "rk4": Tableau(
         (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), order=4
@@ -55,7 +60,9 @@ TABLEAUS: dict[Method, Tableau] = {
 class Solution:
     """How an equation is solved."""
 
-    method: Method = "heun"  # euler: one look at the field a step; heun: two; rk4: four; adaptive: as the error asks
+    method: Method = (
+        "multistep"  # looks at the field a step: euler, multistep 1; midpoint, heun 2; rk4 4; adaptive as it asks
+    )
     steps: int = 12  # of the fixed methods
     tolerance: float = 1e-3  # adaptive: error of a step, absolute and relative
 
@@ -63,7 +70,7 @@ class Solution:
     def of(word: str) -> Solution:
         """`heun`, `euler:8` or `adaptive:1e-4`: a method, and its steps or its tolerance. Raises UsageError for anything else."""
         name, _, number = word.partition(":")
-        method = next((method for method in TABLEAUS if method == name), None)
+        method = next((method for method in METHODS if method == name), None)
         try:
             if method == "adaptive":
                 return Solution(method=method, tolerance=float(number or Solution.tolerance))
@@ -73,8 +80,8 @@ class Solution:
             pass
         raise UsageError(
             f"`{word}` is not a solver.",
-            f"Known: {', '.join(TABLEAUS)}, then a colon and the steps, or the tolerance of adaptive.",
-            "Write --solver heun:12.",
+            f"Known: {', '.join(METHODS)}, then a colon and the steps, or the tolerance of adaptive.",
+            "Write --solver multistep:12.",
         )
 
     def __str__(self) -> str:
@@ -107,11 +114,26 @@ def stages(field: Field, x: Tensor, start: float, end: float, how: Solution) -> 
             x = solve_adaptively(field, x, here, there, how.tolerance)
             yield x
         return
+    if how.method == "multistep":
+        yield from remembering(field, x, start, end, how.steps)
+        return
     tableau = TABLEAUS[how.method]
     h = torch.full((x.shape[0],), (end - start) / how.steps, dtype=x.dtype, device=x.device)
     for step in range(how.steps):
         t = torch.full_like(h, start + (end - start) * step / how.steps)
         x = x + beside(h, x) * weighed(looks(field, x, t, h, tableau), tableau.weights)
+        yield x
+
+
+def remembering(field: Field, x: Tensor, start: float, end: float, steps: int) -> Iterator[Tensor]:
+    """x after each step of the multistep method: the field goes on as it went from the look before to this one."""
+    shares = [step / steps for step in range(steps + 1)]
+    times = [start + (end - start) * 0.5 * (share + 0.5 * (1.0 - cos(pi * share))) for share in shares]
+    before, last = x, 0.0  # of no weight in the first step
+    for t, after in pairwise(times):
+        here, h = field(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device)), after - t
+        x = x + h * (here + (h / (2.0 * last)) * (here - before) if last else here)
+        before, last = here, h
         yield x
 
 
@@ -140,7 +162,7 @@ def solve_adaptively(field: Field, x: Tensor, start: float, end: float, toleranc
     raise UsageError(
         f"The equation was not solved in {MOST_STEPS:,} steps.",
         f"A tolerance of {tolerance} asks for more than this field gives.",
-        "Give a larger --tolerance, or --method heun.",
+        "Give a larger --tolerance, or --method multistep.",
     )
 
 

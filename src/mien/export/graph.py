@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mien.core import JSON, Flowing, Invertible
+from mien.core import JSON, Flowing, Invertible, Styled
 from mien.durable import replacing
 from mien.errors import MienError, Mismatch, UsageError
 from mien.priors import Normal, Uniform
@@ -31,6 +31,7 @@ AGREE = 1e-4  # between PyTorch and onnxruntime, of pixels in [-1, 1]
 BATCHES = (1, 3, 8)  # that are compared
 OPSET = 20
 LATENT, LABELS, TRUNCATION, DIRECTIONS, IMAGES = "latent", "labels", "truncation", "directions", "images"
+OTHER, SHARES = "other", "shares"
 
 
 class Drawing(nn.Module):
@@ -42,10 +43,20 @@ class Drawing(nn.Module):
         self.model, self.draw = sampler.model, sampler.drawn
         self.register_buffer("vectors", vectors)
 
-    def forward(self, latent: Tensor, truncation: Tensor, labels: Tensor | None, directions: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        latent: Tensor,
+        truncation: Tensor,
+        labels: Tensor | None,
+        directions: Tensor | None,
+        other: Tensor | None,
+        shares: Tensor | None,
+    ) -> Tensor:
         z = latent
         if directions is not None and isinstance(self.vectors, Tensor):
             z = z + (directions @ self.vectors.flatten(1)).reshape(z.shape)
+        if other is not None and shares is not None and isinstance(self.model, Styled):
+            return self.model.decode_mixed(z, other, shares, truncation, labels).clamp(-1.0, 1.0)
         return self.draw(z, truncation, labels).clamp(-1.0, 1.0)
 
 
@@ -69,14 +80,17 @@ class Exported:
     difference: float  # the largest, over the batches that were compared
 
 
-def drawing(sampler: Sampler, path: Path) -> Exported:
-    """Write the model's generator. Raises UsageError with the reason for one that cannot be exported."""
+def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
+    """Write the model's generator, with inputs for `mixing` styles if it has some.
+
+    Raises UsageError with the reason for one that cannot be exported.
+    """
     model, directions = sampler.model, [d for d in known_directions(sampler).all if d.space == "latent"]
     if isinstance(model, Flowing) and (sampler.solution or model.solution).method == "adaptive":
         raise UsageError(
             "This model cannot be exported.",
             "Its solver takes as many steps as each face needs, and a graph has a fixed number.",
-            "Export it with --solver heun:12.",
+            "Export it with --solver multistep:12.",
         )
     vectors = torch.stack([d.vector for d in directions]) if directions else None
     z = sampler.latents(range(max(BATCHES)))
@@ -87,9 +101,11 @@ def drawing(sampler: Sampler, path: Path) -> Exported:
         asked[LABELS] = rows.nan_to_num(0.5)
     if vectors is not None:
         asked[DIRECTIONS] = torch.linspace(-1.0, 1.0, len(z) * len(vectors)).reshape(len(z), -1)
-    return write(
-        Drawing(sampler, vectors), asked, (LATENT, TRUNCATION, LABELS, DIRECTIONS), IMAGES, path, described(sampler)
-    )
+    if mixing and isinstance(model, Styled):
+        asked[OTHER] = z.flip(0)
+        asked[SHARES] = (torch.arange(len(z))[:, None] + torch.arange(model.style_count) > 3).float()
+    order = (LATENT, TRUNCATION, LABELS, DIRECTIONS, OTHER, SHARES)
+    return write(Drawing(sampler, vectors), asked, order, IMAGES, path, described(sampler))
 
 
 def encoding(sampler: Sampler, path: Path) -> Exported | None:

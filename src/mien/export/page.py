@@ -67,7 +67,7 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     beside.mkdir()
     try:
-        drawn = graph.drawing(sampler, beside / "model.onnx")
+        drawn = graph.drawing(sampler, beside / "model.onnx", mixing=True)
         try:
             encodes = graph.encoding(sampler, beside / "encoder.onnx") is not None
         except UsageError:  # the page works without
@@ -111,7 +111,6 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
         "neighbours": False,
         "formats": ["apng"],
         "flow": None,
-        "styles": 0,
         "label_rows": sampler.header.get("label_rows", []) if sampler.model.label_dim else [],
         "card": card,
         "licence": "the model's: see its card; the page: Apache-2.0; onnxruntime-web: MIT",

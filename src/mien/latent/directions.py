@@ -24,6 +24,7 @@ Purity = Literal["plain", "joint", "orthogonal"]
 
 FEW = 20  # examples a side: with fewer, a direction is mostly those faces
 LOOK = 16  # px: how coarsely a picture is looked at for what changes most
+PICTURES = 2  # random pictures that each face's derivative is asked for: the face itself is as dear as one of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +201,7 @@ def components(
     count: int,
     *,
     like: Tensor,
-    probes: int = 512,
+    faces: int = 256,
     batch: int = 8,
     told: Callable[[int], None] = lambda _: None,
 ) -> list[Direction]:
@@ -208,9 +209,10 @@ def components(
 
     The eigenvectors of E[J^T J], where J is the derivative of the picture at 16 by 16 by the latent. For a random picture v of
     independent normal numbers, J^T v has that matrix as its covariance, and costs one backward pass (Ramesh et al. 2018,
-    arXiv:1812.01161, look at the same J). `like` says device and precision; `told` hears how many probes were done.
+    arXiv:1812.01161, look at the same J). Each of `faces` gets two. `like` says device and precision; `told` hears how many faces
+    were looked at.
     """
-    total = min(torch.Size(shape).numel(), probes)
+    total = min(torch.Size(shape).numel(), PICTURES * faces)
     if not 1 <= count <= total:
         raise UsageError(
             f"--unsupervised {count} is not possible.",
@@ -219,13 +221,14 @@ def components(
         )
     generator = torch.Generator().manual_seed(0)
     gradients = []
-    for start in range(0, probes, batch):
-        z = prior.draw(range(start, start + batch), shape).to(like).requires_grad_()
+    for start in range(0, faces, batch):
+        z = prior.draw(range(start, min(start + batch, faces)), shape).to(like).requires_grad_()
         look = F.adaptive_avg_pool2d(decode(z).float(), LOOK)
-        probe = torch.randn(look.shape, generator=generator).to(look)
-        (gradient,) = torch.autograd.grad((look * probe).sum(), z)
-        gradients.append(gradient.flatten(1).double().cpu())
-        told(batch)
+        for picture in range(PICTURES):
+            probe = torch.randn(look.shape, generator=generator).to(look)
+            (gradient,) = torch.autograd.grad((look * probe).sum(), z, retain_graph=picture < PICTURES - 1)
+            gradients.append(gradient.flatten(1).double().cpu())
+        told(len(z))
     _, lengths, vectors = torch.linalg.svd(torch.cat(gradients), full_matrices=False)
     shares = lengths.square() / lengths.square().sum()
     drawn = prior.draw(range(256), shape).flatten(1).double()

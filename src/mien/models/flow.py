@@ -146,7 +146,7 @@ class FlowConfig(ModelConfig):
     widest: int = 192  # feature maps at most
     blocks: int = 1  # residual blocks a resolution, on the way down and again on the way up
     fold: int = 2  # pixels a side that become one position of the finest features
-    method: Method = "heun"  # how faces are drawn: euler, heun, rk4 or adaptive
+    method: Method = "multistep"  # how faces are drawn: euler, midpoint, heun, rk4, multistep or adaptive
     steps: int = 12  # of the fixed methods
     tolerance: float = 1e-4  # of the adaptive method, and of encoding: error of a step
     guidance: float = 1.0  # over 1: faces show more of what is asked for, and vary less

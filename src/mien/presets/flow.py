@@ -10,7 +10,7 @@ PRESETS = (
     Run(
         preset="flow",
         story="a field that carries noise to faces, and faces back to noise",
-        model=FlowConfig(width=64, widest=192, blocks=1, fold=2, method="heun", steps=12),
+        model=FlowConfig(width=64, widest=192, blocks=1, fold=2, method="multistep", steps=12),
         recipe=FlowMatchingConfig(),
         side=64,
         batch=32,
@@ -19,7 +19,7 @@ PRESETS = (
         notes=(
             "Straight lines (arXiv:2210.02747, 2209.03003), times from a logit-normal (arXiv:2403.03206); labels withheld from one "
             "face in ten, for guidance (arXiv:2207.12598).",
-            "Drawing costs 24 looks at the field a face; --model.method euler --model.steps 8 is three times as fast.",
+            "Drawing costs 12 looks at the field a face; --solver multistep:6 is twice as fast, and coarser.",
         ),
     ),
 )

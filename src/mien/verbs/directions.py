@@ -9,19 +9,23 @@ from typing import Annotated, Literal
 import torch
 from cyclopts import Parameter
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from mien.answer import Answer
-from mien.core import Invertible
+from mien.core import Flowing, Invertible
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.latent import extras
-from mien.latent.directions import Direction, Directions, Purity, by_labels, components
+from mien.latent.directions import PICTURES, Direction, Directions, Purity, by_labels, components
 from mien.metrics.subjects import open_pack
-from mien.run import Device
+from mien.ode import Solution
+from mien.run import Device, Precision
 from mien.sampler import Sampler
 from mien.verbs.encodings import encoded
 
-PROBES = 512  # backward passes of a face each
+FACES = range(64, 257)  # that are looked at for directions without labels: as many as the operations allow
+OPERATIONS = 3e12  # for that, about: under half a minute of one core with bf16 units
+ROUGHLY = Solution(method="midpoint", steps=4)  # how a flow is followed there
 
 
 def directions(
@@ -68,7 +72,8 @@ def directions(
     code
         The file of a model of your own.
     """
-    sampler = Sampler.load(model, device=device, precision="fp32", code=code)
+    precision: Precision = "fp32" if unsupervised is None else "auto"  # how faces change is an estimate anyhow
+    sampler = Sampler.load(model, device=device, precision=precision, code=code)
     if data is None and unsupervised is None:
         if not sampler.directions:
             raise UsageError(
@@ -113,13 +118,18 @@ def changes(sampler: Sampler, count: int) -> list[Direction]:
     like = next(model.parameters())
 
     def decode(z: Tensor) -> Tensor:
-        told = sampler.labels(range(len(z)))
+        rows = sampler.labels(range(len(z)))
+        told = None if rows is None else rows.to(z)
         with engine.autocast():
-            return model.decode(z, None if told is None else told.to(z))
+            return model.decode_by(z, ROUGHLY, 1.0, told) if isinstance(model, Flowing) else model.decode(z, told)
 
-    with tqdm(total=PROBES, desc="components", unit=" faces", leave=False, disable=None) as bar:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        decode(model.prior.draw([0], model.latent_shape).to(like))
+    affordable = OPERATIONS / (1 + PICTURES) / max(1, counter.get_total_flops())
+    faces = int(min(max(affordable, FACES[0]), FACES[-1]))
+    with tqdm(total=faces, desc="components", unit=" faces", leave=False, disable=None) as bar:
         return components(
-            decode, model.prior, model.latent_shape, count, like=like, probes=PROBES, told=lambda n: void(bar.update(n))
+            decode, model.prior, model.latent_shape, count, like=like, faces=faces, told=lambda n: void(bar.update(n))
         )
 
 

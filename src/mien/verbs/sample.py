@@ -76,7 +76,8 @@ def sample(
         SEED:STAGES, for a model whose stages have styles (quick): every face gets those of this seed in its coarse, middle or fine
         stages, or in stages by number, such as 42:2-3.
     solver
-        How a flow is followed: euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster, and coarser.
+        How a flow is followed: multistep:12, midpoint:6, euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster, and
+        coarser.
     guidance
         How far a flow that is told labels leans toward them: 1 is not at all.
     columns

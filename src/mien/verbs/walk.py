@@ -106,7 +106,8 @@ def walk(
     style
         SEED:STAGES, as for `mien sample`: every face gets these styles of this seed.
     solver
-        How a flow is followed: euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster, and coarser.
+        How a flow is followed: multistep:12, midpoint:6, euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster, and
+        coarser.
     guidance
         How far a flow that is told labels leans toward them: 1 is not at all.
     crop

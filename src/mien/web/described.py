@@ -34,7 +34,10 @@ MEANINGS = {
     "loop": ("integer", "1 comes back to the first face"),
     "format": ("string", "webp, gif or mp4"),
     "zoom": ("integer", "magnification"),
-    "solver": ("string", "of a flow: euler, heun, rk4 or adaptive, then a colon and the steps, or the tolerance"),
+    "solver": (
+        "string",
+        "of a flow: multistep, midpoint, euler, heun, rk4 or adaptive, a colon, and the steps or the tolerance",
+    ),
     "guidance": ("number", "of a flow with labels: over 1, faces show more of what is asked for"),
     "align": ("integer", "1 levels the face first, where that can be done"),
     "steps": ("integer", "of descent; without any, the model's encoder answers at once"),

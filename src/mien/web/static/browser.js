@@ -84,6 +84,15 @@ export async function browser() {
       const amounts = model.directions.map(({ name }) => state.directions[name] ?? 0);
       feeds.directions = new ort.Tensor("float32", Float32Array.from(some.flatMap(() => amounts)), [some.length, amounts.length]);
     }
+    if (model.styles) {
+      const [seed, stages] = state.style.split(":"), other = z.slice(), shares = new Float32Array(some.length * model.styles);
+      if (stages) {
+        const z = latent(seed, prior, count), [from, to] = thirds(stages, model.styles);
+        some.forEach((_, n) => { other.set(z, n * count); shares.fill(1, n * model.styles + from, n * model.styles + to); });
+      }
+      feeds.other = new ort.Tensor("float32", other, [some.length, ...model.latent]);
+      feeds.shares = new ort.Tensor("float32", shares, [some.length, model.styles]);
+    }
     return (await session.run(feeds)).images.data;
   }
 
@@ -125,7 +134,7 @@ export async function browser() {
 
   /** @param {State} state @param {string} [at] */
   const recipe = (state, at = state.at) => ({
-    model: model.sha256, preset: model.preset, synthetic: true, at, truncation: state.truncation,
+    model: model.sha256, preset: model.preset, synthetic: true, at, truncation: state.truncation, ...(state.style ? { style: state.style } : {}),
     ...(Object.keys(state.labels).length ? { labels: state.labels } : {}), ...(Object.keys(state.directions).length ? { directions: state.directions } : {}),
   });
 
@@ -193,4 +202,12 @@ function address(blob) {
     reader.addEventListener("load", () => done(String(reader.result)));
     reader.readAsDataURL(blob);
   });
+}
+
+/** Which stages are meant by a word, or by numbers from 1 on, as in styles.py. @param {string} stages @param {number} count @returns {[number, number]} */
+function thirds(stages, count) {
+  const at = ["coarse", "middle", "fine"].indexOf(stages);
+  if (at >= 0) return [Math.round((count * at) / 3), Math.round((count * (at + 1)) / 3)];
+  const [first, last] = stages.split("-").map(Number);
+  return [first - 1, Math.min(last ?? first, count)];
 }

@@ -6,6 +6,8 @@ import { address } from "./state.js";
 
 /** @typedef {import("./types.js").Abilities} Abilities */
 
+const SOLVERS = { multistep: "multistep", euler: "Euler", midpoint: "midpoint", heun: "Heun", rk4: "Runge–Kutta 4", adaptive: "adaptive" };
+
 export class Controls {
   /** @param {import("./state.js").Store} store */
   constructor(store) {
@@ -67,7 +69,7 @@ export class Controls {
     const choice = el("select", { id: "solver", onchange: () => {
       const word = choice.value === "adaptive" ? `adaptive:${flow.method === "adaptive" ? flow.tolerance : 0.001}` : `${choice.value}:${now().steps}`;
       store.rest({ solver: told(word) });
-    } }, ...["euler", "heun", "rk4", "adaptive"].map((method) => el("option", { value: method }, { euler: "Euler", heun: "Heun", rk4: "Runge–Kutta 4", adaptive: "adaptive" }[method] ?? "")));
+    } }, ...Object.entries(SOLVERS).map(([value, name]) => el("option", { value }, name)));
     const steps = slider({
       name: "Steps", value: flow.steps, min: 1, max: 48, step: 1, rest: flow.steps, said: (v) => String(v),
       title: "More steps follow the field more closely, and take longer.",

@@ -93,7 +93,7 @@ export function photographs(store, engine, open) {
       if (found.reconstruction) await show(/** @type {HTMLCanvasElement} */ (byId("reconstruction")), found.reconstruction);
       byId("photo-cut-said").textContent = CUT[found.cut === "whole" && engine.kind === "server" && !model.levels ? "no aligner" : found.cut] ?? "";
       status.textContent = `Found. A pixel is off by ${(found.error * 100).toFixed(1)} % of its range, on the mean. Nothing was stored.`;
-      store.rest({ at: found.at, mix: null, truncation: 1, directions: {} });
+      store.rest({ at: found.at, mix: null, truncation: 1, directions: {}, style: "" });
     } catch (error) {
       status.textContent = signal.aborted ? "Stopped." : "";
       if (!signal.aborted) fault(error);
