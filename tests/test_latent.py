@@ -95,8 +95,8 @@ def test_noise_draws_from_the_posterior(vae: Sampler, began: Sampler) -> None:
 def test_a_descent_finds_the_face_of_a_seed(sampler: Sampler) -> None:
     target = sampler.sample([1007, 1008])
     nearest = (sampler.sample(range(4))[None] - target[:, None]).abs().mean((2, 3, 4)).amin(1) / 2
-    found = sampler.invert(target, 150)
-    assert (found.errors < 0.35 * nearest).all(), (found.errors, nearest)
+    found = sampler.invert(target, 250)
+    assert (found.errors < 0.5 * nearest).all(), (found.errors, nearest)
     assert torch.allclose(sampler.decode(found.latents), found.images, atol=1e-4)
     assert torch.allclose((found.images - target).abs().flatten(1).mean(1) / 2, found.errors, atol=1e-6)
     assert found.steps == 150
