@@ -27,6 +27,7 @@ from mien.web.registry import ShownRun
 SIDE = 16  # px at which images are compared
 MOST = 50_000  # training images that are looked through
 SHOWN = 6
+KEPT_BYTES = 400 << 20  # of packs that were looked through, at most, beside the one in use
 PROBES = 1000  # training images whose own nearest neighbours say what is near
 
 
@@ -40,7 +41,7 @@ class Known:
 
 
 class Neighbours:
-    """Packs that were looked through, the last two kept."""
+    """Packs that were looked through, the last ones kept; bounded in bytes."""
 
     def __init__(self) -> None:
         self.known: OrderedDict[str, Known] = OrderedDict()
@@ -52,7 +53,7 @@ class Neighbours:
             raise DataError("The training images are not at hand.", "Their pack has moved or changed.", "Put it back.")
         if str(path) not in self.known:
             self.known[str(path)] = look_through(Pack.open(path))
-            while len(self.known) > 2:
+            while len(self.known) > 1 and sum(known.points.nbytes for known in self.known.values()) > KEPT_BYTES:
                 self.known.popitem(last=False)
         known = self.known[str(path)]
         distances, places = nearest(points_of(image[None]), known.points, min(SHOWN, len(known.points)))
