@@ -32,7 +32,7 @@ class Training:
     drawn: bool = False  # on the built-in faces, which FID of photographs does not judge
 
 
-HALF = ("--model.width", "32", "--recipe.critic.width", "16", "--batch", "32")
+HALF = ("--model.width", "32", "--recipe.critic.width", "16")
 NARROW = ("--model.width", "64")
 RUNS = {
     "began-2017": Training("began-2017", 32, NARROW),

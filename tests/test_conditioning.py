@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mien import presets
-from mien.core import Batch, Faces
+from mien.core import Batch, Faces, Variational
 from mien.data.pack import Entry, PackWriter
 from mien.engine import Engine
 from mien.errors import UsageError
@@ -264,8 +264,10 @@ def test_an_autoencoder_in_a_game_is_told_too() -> None:
     run = turn(run, {"recipe.critic": DCGANDiscriminatorConfig(width=4)})
     learner = learner_of(run)
     seen: list[Tensor | None] = []
-    decode = learner.recipe.model.decode
-    learner.recipe.model.decode = lambda z, labels=None: (seen.append(labels), decode(z, labels))[1]  # type: ignore
+    model = learner.recipe.model
+    assert isinstance(model, Variational)
+    render = model.render  # of copies, and on the way of inventions
+    model.render = lambda codes, labels=None: (seen.append(labels), render(codes, labels))[1]  # type: ignore
     stats = learner.step(source())
     assert all(torch.isfinite(value) for value in stats.values())
     assert len(seen) == 2 and all(labels is not None and labels.shape == (8, 3) for labels in seen)

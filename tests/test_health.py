@@ -263,7 +263,7 @@ def test_a_warning_an_alarm_each_once_and_gone_again(tmp_path: Path, reals: Real
     assert watch.step(6_000)[health.COLLAPSE] == "alarm"
     assert watch.step(8_000)[health.COLLAPSE] == "alarm"
     assert [words.split(":")[1] for words in watch.words] == [" warning", " alarm"]
-    assert all("--recipe.gamma 10" in words and "one face" in words for words in watch.words)
+    assert all("--recipe.gamma 4" in words and "one face" in words for words in watch.words)
     watch.faces = faces_of(blobs(64, 16, seed=5))
     assert watch.step(9_000)[health.COLLAPSE] == "healthy"
     assert watch.looks() == [1_000, 4_000, 6_000, 8_000, 9_000]
@@ -329,7 +329,7 @@ def test_the_report_shows_the_evidence(tmp_path: Path, reals: RealFaces) -> None
     page = write_report(tmp_path).read_text()
     assert (
         'data-key="health-mode collapse"' in page
-        and "--recipe.gamma 10" in page
+        and "--recipe.gamma 4" in page
         and "Mode collapse: the evidence" in page
     )
     (tmp_path / "health.jsonl").write_text(

@@ -57,7 +57,7 @@ def train(here: Path, blob_pack: Pack, capsys: pytest.CaptureFixture[str]) -> Ca
         *more: object, data: Path = blob_pack.path, out: Path | str | None = "run", images: int = 48
     ) -> SimpleNamespace:
         place = () if out is None else ("--out", out)
-        line = ["train", *kills.SMALL, "--data", data, *place, "--images", images, *more]
+        line = ["train", *kills.small("quick"), "--data", data, *place, "--images", images, *more]
         capsys.readouterr()
         code = main([str(word) for word in line])
         said = capsys.readouterr()
@@ -523,7 +523,7 @@ def test_a_disk_that_is_really_too_small(tmp_path: Path, blob_pack: Pack) -> Non
         "-m",
         "mien",
         "train",
-        *kills.SMALL,
+        *kills.small("quick"),
         "--data",
         blob_pack.path,
         "--out",

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from mien.core import JSON, Batch
-from mien.learner import Learner
+from mien.errors import UsageError
+from mien.learner import Learner, NonFinite
 
 MEASURED = 8.0  # seconds of steps, about
 MOST = 64  # steps
@@ -48,7 +49,24 @@ class Estimate:
 def measure(
     build: Callable[[], Learner], batches: Callable[[int], Iterator[Batch]], batch: int, budget: float = MEASURED
 ) -> Estimate:
-    """Steps of a fresh learner, which is thrown away. `batches(n)` gives an endless source of `n` images a pull."""
+    """Steps of a fresh learner, which is thrown away. `batches(n)` gives an endless source of `n` images a pull.
+
+    Raises UsageError where the first steps are not finite already.
+    """
+    try:
+        return tried(build, batches, batch, budget)
+    except NonFinite as error:
+        raise UsageError(
+            "This run diverges in its first steps.",
+            "A loss or a gradient is not finite with these knobs.",
+            "Lower --recipe.lr, or go back to the preset's values.",
+        ) from error
+
+
+def tried(
+    build: Callable[[], Learner], batches: Callable[[int], Iterator[Batch]], batch: int, budget: float
+) -> Estimate:
+    """`measure`, with whatever a step raises."""
     before = resident(forget_peak=True)
     learner = build()
     device = learner.engine.device

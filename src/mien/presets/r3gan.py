@@ -18,6 +18,7 @@ PRESETS = (
             lr_end=5e-5,
             gamma=2.0,
             gamma_end=0.2,
+            gamma_side=0,
             anneal_images=40_000_000,
             beta1=0.0,
             beta2=0.9,
@@ -26,6 +27,7 @@ PRESETS = (
             penalty_part=1,
             style_mixing=0.0,
             fresh_reals=True,
+            fresh_fakes=True,
             augment=Augmentation(
                 mode="ramp", p=0.3, images=40_000_000, target=0.6, geometry=1.0, colour=0.5, cutout=1.0
             ),
