@@ -65,6 +65,13 @@ def work(pack: Path, folder: Path) -> None:
     with parallel.world("cpu") as world:
         for name, run in RUNS.items():
             save_file(learned(run, Pack.open(pack), world), folder / f"{name}-{world.rank}.safetensors")
+        during = gloo_threads()
+    (folder / f"threads-{world.rank}.txt").write_text(f"{during} {gloo_threads()}")
+
+
+def gloo_threads() -> int:
+    """How many threads of gloo this process has, where the system says so."""
+    return sum("gloo" in path.read_text() for path in Path("/proc").glob("self/task/*/comm"))
 
 
 def torchrun(*words: object) -> list[str]:
@@ -103,6 +110,14 @@ def test_two_processes_learn_what_one_learns(two: Path, name: str, blob_pack: Pa
 def test_ranks_agree_to_the_bit(two: Path, name: str) -> None:
     first, second = (load_file(two / f"{name}-{rank}.safetensors") for rank in (0, 1))
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see threads")
+def test_nothing_of_the_group_outlives_it(two: Path) -> None:
+    """Threads that are still there when Python ends may abort the process: seen as exit code -6 after a run that went well."""
+    for rank in (0, 1):
+        during, after = map(int, (two / f"threads-{rank}.txt").read_text().split())
+        assert during > 0 and after == 0
 
 
 SMALL = (

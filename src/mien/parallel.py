@@ -39,6 +39,10 @@ def world(device: str) -> Iterator[World]:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield World()
         return
+    # Its functions take the group of the moment as their default. Loaded later (compilers and optimizers do), they keep ours alive
+    # beyond its end, and a thread of gloo that lets go of a tensor while Python ends aborts the process.
+    import torch.distributed.nn.functional  # noqa: F401
+
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=10))
     try:
         yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
