@@ -2,6 +2,7 @@
 
     python benchmarks/conditions.py CELEBA WORK_DIR                     everything at 64 px: about 2 hours on 2 cores
     python benchmarks/conditions.py CELEBA WORK_DIR --side 128          the original's side, for a GPU
+    python benchmarks/conditions.py CELEBA WORK_DIR --cores 1           each run on one core for twice the minutes
     python benchmarks/conditions.py CELEBA WORK_DIR --only cgan homogan-15-fixed-six
     python benchmarks/conditions.py CELEBA WORK_DIR --side 32 --tiny    a minute of each, to see that it runs
 
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--long", type=float, default=40.0)
+    parser.add_argument("--cores", type=int, choices=(1, 2), default=2)
     parser.add_argument("--samples", type=int, default=1000, help="requests for each label, half on and half off")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--no-lpips", action="store_true")
@@ -118,10 +120,11 @@ def main() -> None:
     for name in given.only:
         preset, flags = RUNS[name]
         pack = prepare(given.celeba, given.work, flags, given.side)
-        length = ["--minutes", given.long if name == "cgan" else given.minutes]
+        length = ["--minutes", (given.long if name == "cgan" else given.minutes) * 2 / given.cores]
         if name == "homogan-15-fixed-six" and (given.work / "cgan" / "status.json").exists():
             length = ["--images", seen_of(given.work / "cgan")]
-        mien("train", preset, "--data", pack, "--out", given.work / name, *length, *(TINY if given.tiny else []))
+        how = ["--threads", given.cores, *(TINY if given.tiny else [])]
+        mien("train", preset, "--data", pack, "--out", given.work / name, *length, *how)
     print(f"{'run':<21}{'images':>9}{'seconds':>9}" + "".join(f"{stat:>16}" for stat in STATS))
     for name in given.only:
         status = json.loads((given.work / name / "status.json").read_text())

@@ -1,0 +1,184 @@
+"""Quality per compute: ours against what is reproduced, trained and judged on the same faces. Resumable; tables at the end.
+
+    python benchmarks/quality.py CELEBA WORK_DIR                         everything: about 4 hours on 2 cores
+    python benchmarks/quality.py CELEBA WORK_DIR --part mark             gan at 32 px for 14 minutes
+    python benchmarks/quality.py CELEBA WORK_DIR --part field            seven presets at 64 px for 10 minutes each
+    python benchmarks/quality.py CELEBA WORK_DIR --part final            the best of either side for 20 minutes, two seeds
+    python benchmarks/quality.py CELEBA WORK_DIR --part small            1,000 images at 32 px, with augmentation and without
+    python benchmarks/quality.py CELEBA WORK_DIR --part gpu --dial 8     gan at 64 px for 12 minutes of a GPU, in three pieces
+    python benchmarks/quality.py CELEBA WORK_DIR --minutes 0.02 --samples 100     a minute of everything, to see that it runs
+
+CELEBA is a folder or ZIP of aligned faces. Minutes are those of 2 cores; `--cores 1` gives every run one core and twice the
+minutes, so that two can be trained beside each other (`--only` says which). Run it again after any interruption: each run goes
+on where it was, and what was judged stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+THEIRS = ("dcgan-2015", "torch-gan-2015", "began-zhao", "homogan-15-fixed")
+OURS = ("gan", "flow", "vae")
+FIELD = 10.0  # minutes
+FINAL = (5.0, 10.0, 20.0)  # minutes after which a finalist is judged
+MARK = 14.0
+SMALL = 5.0
+PIECES = (4.0, 8.0, 12.0)  # minutes of a GPU
+PARTS = ("mark", "field", "final", "small", "gpu")
+#: How 1,000 images are learned: as many settings with augmentation as without.
+FEW: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "plain, four times the penalty": ("--recipe.gamma", "1.6", "--recipe.gamma-end", "1.6"),
+    "plain, half the width": ("--model.width", "24", "--recipe.critic.width", "24"),
+    "adaptive": ("--recipe.augment.mode", "adaptive", "--recipe.augment.images", "100000", "--recipe.augment.p", "0.6"),
+    "ramp to 0.3": ("--recipe.augment.mode", "ramp", "--recipe.augment.images", "30000"),
+    "ramp to 0.6": ("--recipe.augment.mode", "ramp", "--recipe.augment.images", "30000", "--recipe.augment.p", "0.6"),
+}
+
+
+def mien(*arguments: object) -> str:
+    line = [sys.executable, "-m", "mien", *map(str, arguments)]
+    return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+class Bench:
+    """The packs, the machine's share, and what is measured."""
+
+    def __init__(self, celeba: Path, work: Path, cores: int, minutes: float, samples: int) -> None:
+        self.celeba, self.work, self.cores, self.minutes, self.samples = celeba, work, cores, minutes, samples
+        work.mkdir(parents=True, exist_ok=True)
+
+    def pack(self, side: int, *flags: str) -> Path:
+        pack = self.work / f"celeba{side}{''.join(flags)}.pack"
+        if not pack.exists():
+            mien("data", "prepare", self.celeba, pack, "--size", side, "--crop", "celeba-148", *flags)
+        return pack
+
+    def train(self, name: str, preset: str, pack: Path, minutes: float, *flags: object) -> Path:
+        run = self.work / name
+        length = ("--minutes", minutes * self.minutes * 2 / self.cores, "--threads", self.cores)
+        mien("train", preset, "--data", pack, "--out", run, *length, *flags)
+        return run
+
+    def judge(self, run: Path, pack: Path, *metrics: str) -> dict[str, float]:
+        """Scores of a run's newest model against a whole pack, measured once."""
+        kept = run / f"scores-{seen(run)}-{self.samples}-{'-'.join(metrics)}.json"
+        if not kept.exists():
+            length = ("--metrics", ",".join(metrics), "--samples", self.samples)
+            kept.write_text(mien("evaluate", run, "--data", pack, *length, "--json"))
+        return {score["name"]: score["value"] for score in json.loads(kept.read_text())["scores"]}
+
+    def fid(self, run: Path, pack: Path) -> float:
+        return next(value for name, value in self.judge(run, pack, "fid").items() if name.startswith("fid"))
+
+
+def seen(run: Path) -> int:
+    """Images that a run has learned from."""
+    return int(json.loads((run / "status.json").read_text())["seen"])
+
+
+def mark(bench: Bench) -> None:
+    """The protocol of the mark to beat: FID 48 by a plain relativistic GAN."""
+    from mien.data.pack import Pack
+    from mien.metrics.evaluate import inception, measure
+    from mien.metrics.images import DrawnImages, First, PackImages
+    from mien.metrics.judged import Judged
+    from mien.sampler import Sampler
+
+    pack = bench.pack(32)
+    run = bench.train("mark", "gan", pack, MARK)
+    judged = Judged(
+        fake=DrawnImages(Sampler.load(run, device="cpu"), min(bench.samples, 2000)),
+        reference=First(PackImages(Pack.open(pack), "train"), 2000),
+        extractor=inception(),
+        extrapolate=False,
+    )
+    score = measure(judged, ["fid"])[0]
+    mien("sample", run, "--seeds", "0-63", "-o", run / "faces.png")
+    print(f"mark: {seen(run):,} images, FID {score.value:.1f} (2,000 against the first 2,000); {run / 'faces.png'}")
+
+
+def entrant(bench: Bench, preset: str, minutes: float, seed: int) -> tuple[int, float]:
+    """Images and FID of a preset after some minutes; a run that has gone further keeps what was judged on its way."""
+    name = f"{preset}-{seed}"
+    kept = bench.work / f"{name}-{minutes:g}.json"
+    if not kept.exists():
+        run = bench.train(name, preset, bench.pack(64), minutes, "--seed", seed)
+        mien("sample", run, "--seeds", "0-63", "-o", bench.work / f"{name}-{minutes:g}.png")
+        kept.write_text(json.dumps([seen(run), bench.fid(run, bench.pack(64))]))
+    images, fid = json.loads(kept.read_text())
+    print(f"{preset:<18} seed {seed}  {minutes:>4g} min {images:>9,} images   FID {fid:6.1f}", flush=True)
+    return images, fid
+
+
+def field(bench: Bench, only: list[str]) -> None:
+    for preset in only:
+        entrant(bench, preset, FIELD, 0)
+
+
+def final(bench: Bench, only: list[str]) -> None:
+    """The best of either side, as the field has them."""
+    fids = {preset: entrant(bench, preset, FIELD, 0)[1] for preset in (*THEIRS, *OURS)}
+    ours, theirs = (min(side, key=fids.__getitem__) for side in (OURS, THEIRS))
+    ends: dict[str, list[float]] = {}
+    for preset in (name for name in (theirs, ours) if name in only):
+        ends[preset] = []
+        for seed, times in ((0, FINAL[1:]), (1, FINAL)):
+            ends[preset].append([entrant(bench, preset, minutes, seed)[1] for minutes in times][-1])
+    if len(ends) == 2:
+        share = sum(ends[ours]) / sum(ends[theirs])
+        print(f"{ours} {ends[ours]}, {theirs} {ends[theirs]}: {share:.2f} of its FID")
+
+
+def small(bench: Bench, only: list[str]) -> None:
+    """A fixed subset of 1,000 images; FID against all 10,000."""
+    few, all_of_them = bench.pack(32, "--limit", "1000"), bench.pack(32)
+    for name in only:
+        run = bench.train(f"few-{list(FEW).index(name)}", "gan", few, SMALL, *FEW[name])
+        copied = bench.judge(run, few, "memorisation")
+        told = ", ".join(f"{key} {value:.3f}" for key, value in copied.items())
+        print(f"{name:<30} {seen(run):>9,} images   FID {bench.fid(run, all_of_them):6.1f}   {told}", flush=True)
+
+
+def gpu(bench: Bench, dial: float) -> None:
+    """gan, larger, in pieces that a machine lent for minutes at a time can train."""
+    for minutes in PIECES:
+        run = bench.train("gpu", "gan", bench.pack(64), minutes, "--dial", dial, "--batch", 64)
+        picture = bench.work / f"gpu-{minutes:g}.png"
+        mien("sample", run, "--seeds", "0-63", "-o", picture)
+        print(
+            f"gpu: {minutes:g} min, {seen(run):,} images, FID {bench.fid(run, bench.pack(64)):.1f}; {picture}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("celeba", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--part", choices=PARTS, nargs="+", default=PARTS[:-1])
+    parser.add_argument("--only", nargs="+", choices=(*THEIRS, *OURS, *FEW), default=[*THEIRS, *OURS, *FEW])
+    parser.add_argument("--cores", type=int, choices=(1, 2), default=2)
+    parser.add_argument("--minutes", type=float, default=1.0, help="multiplies every training")
+    parser.add_argument("--samples", type=int, default=5000)
+    parser.add_argument("--dial", type=float, default=8.0, help="of the part for a GPU")
+    given = parser.parse_args()
+    bench = Bench(given.celeba, given.work, given.cores, given.minutes, given.samples)
+    if "mark" in given.part:
+        mark(bench)
+    if "field" in given.part:
+        field(bench, [name for name in given.only if name in (*THEIRS, *OURS)])
+    if "final" in given.part:
+        final(bench, given.only)
+    if "small" in given.part:
+        small(bench, [name for name in given.only if name in FEW])
+    if "gpu" in given.part:
+        gpu(bench, given.dial)
+
+
+if __name__ == "__main__":
+    main()
