@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from benchmarks import kills
 from torch import Tensor
 
 from mien import presets
+from mien.__main__ import main
 from mien.core import Batch, Faces
+from mien.data.pack import Pack
+from mien.directory import RunDirectory
 from mien.errors import UsageError
 from mien.losses import relativistic
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
@@ -148,3 +154,22 @@ def test_the_flag(mien, tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert '"width": 24' in told.stdout
     refused = mien("train", "began-2017", "--dial", "2", code=2)
     assert "published" in refused.stderr
+
+
+def test_augment_is_a_word_for_its_mode(blob_pack: Pack, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    line = [
+        "train",
+        *kills.small("gan"),
+        "--data",
+        blob_pack.path,
+        "--out",
+        out,
+        "--images",
+        8,
+        "--augment",
+        "adaptive",
+    ]
+    assert main([str(word) for word in line]) == 0
+    told = RunDirectory(out).run_json
+    assert told is not None and told["recipe"]["augment"]["mode"] == "adaptive"

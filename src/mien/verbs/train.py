@@ -18,6 +18,9 @@ from mien.plan import describe, make_plan
 from mien.run import dialled, knobs, turn
 from mien.verbs.planned import planned
 
+#: Shorter words for knobs that are turned often.
+SHORT = {"recipe.augment.mode": ("--augment",)}
+
 
 def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[str]]:
     """The verb: its flags are the knobs of the preset that the arguments name."""
@@ -59,7 +62,11 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[st
         parameter("dial", float, 1.0, "--dial", "cost of an image, in multiples of the preset's: its widths follow"),
         *(
             parameter(
-                knob.name.replace(".", "__"), knob.hint, knob.value, f"--{knob.name.replace('_', '-')}", knob.help
+                knob.name.replace(".", "__"),
+                knob.hint,
+                knob.value,
+                (f"--{knob.name.replace('_', '-')}", *SHORT.get(knob.name, ())),
+                knob.help,
             )
             for knob in known.values()
         ),
@@ -76,7 +83,7 @@ def command(arguments: list[str]) -> tuple[Callable[..., Answer | None], list[st
     return function, rest
 
 
-def parameter(name: str, hint: Any, default: Any, flag: str, help: str) -> inspect.Parameter:
+def parameter(name: str, hint: Any, default: Any, flag: str | tuple[str, ...], help: str) -> inspect.Parameter:
     """One keyword-only parameter of a function whose flags are made from data."""
     annotation = Annotated[hint, Parameter(name=flag, help=help)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
