@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from mien.errors import DataError, Untrusted, UsageError
 from mien.report.film import film, training_film
-from mien.report.grid import grid, near_square, picture, read_recipe, save_png
+from mien.report.grid import grid, near_square, picture, read_recipe, save_png, wrapped
 
 
 def frames(count: int, width: int = 31, height: int = 17) -> list[Image.Image]:
@@ -57,6 +57,14 @@ def test_titles_stand_under_their_faces_and_long_ones_are_cut() -> None:
     for left in (2, 52):
         assert (strip[:, left : left + 48] < 128).any(), "no title under a face"
     assert (strip[:, 50:52] == 255).all(), "a title runs over the gap"
+
+
+def test_labels_that_do_not_fit_beside_each_other_stand_below_each_other() -> None:
+    font = ImageFont.load_default(10)
+    assert wrapped("Male", 64, font) == ["Male"] and wrapped("", 64, font) == [""]
+    assert wrapped("Smiling, No_Beard", 64, font) == ["Smiling,", "No_Beard"]
+    lines = wrapped("Male, Smiling, Eyeglasses, No_Beard, Blond_Hair, Bald", 64, font)
+    assert len(lines) == 4 and lines[-1].endswith("…") and all(font.getlength(line) <= 64 for line in lines)
 
 
 def test_bfloat16_and_float_give_the_same_picture() -> None:

@@ -16,6 +16,7 @@ from mien.durable import replacing
 from mien.errors import DataError, Untrusted
 
 GAP = 2  # pixels between cells
+LINES = 4  # of a title at most
 PAPER, INK = (255, 255, 255), (38, 38, 42)
 RECIPE_KEY = "mien"
 SYNTHETIC = "Synthetic: made by a model; shows no real person."
@@ -45,7 +46,7 @@ def grid(
 ) -> Image.Image:
     """Faces `[n, C, H, W]` in [-1, 1], or pictures of one size, in reading order with a small gap.
 
-    `titles`, one a face, stand in a strip under each: the labels of a conditional model.
+    `titles`, one a face, stand in a strip under each, in as many lines as they need up to four: the labels of a conditional model.
     """
     cells = [picture(image) for image in images] if isinstance(images, Tensor) else list(images)
     if not cells:
@@ -54,7 +55,9 @@ def grid(
     rows = -(-len(cells) // columns)
     width, height = cells[0].size
     font = ImageFont.load_default(max(9, min(16, width // 6)))
-    strip = int(font.getbbox("Ay")[3]) + 4 if titles else 0
+    texts = [wrapped(title, width, font) for title in titles or ()]
+    line = int(font.getbbox("Ay")[3]) + 1
+    strip = line * max(map(len, texts)) + 3 if texts else 0
 
     across, down = width + GAP, height + strip + GAP
     grey = all(cell.mode == "L" for cell in cells) and not titles
@@ -63,13 +66,28 @@ def grid(
     for index, cell in enumerate(cells):
         left, top = GAP + index % columns * across, GAP + index // columns * down
         sheet.paste(cell, (left, top))
-        if titles:
-            text = shortened(titles[index], width, font)
-            pen.text((left + width / 2, top + height + strip / 2), text, fill=INK, font=font, anchor="mm")
+        for number, text in enumerate(texts[index] if texts else ()):
+            place = (left + width / 2, top + height + 2 + line * (number + 0.5))
+            pen.text(place, text, fill=INK, font=font, anchor="mm")
     return sheet
 
 
-def shortened(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def wrapped(text: str, width: float, font: Font) -> list[str]:
+    """`text` in lines of at most `width` pixels, broken between words; the last of four is cut, and a word that is too wide."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and (font.getlength(longer) <= width or len(lines) == LINES):
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [shortened(line, width, font) for line in lines] or [""]
+
+
+def shortened(text: str, width: float, font: Font) -> str:
     """`text` cut with an ellipsis so that it fits `width` pixels."""
     text = " ".join(text.split())[:200]
     if font.getlength(text) <= width:
