@@ -24,7 +24,7 @@ from mien.verbs.planned import lasting, planned, size
 from tests.conftest import tiny
 from tests.test_cli import call
 
-QUICK = presets.PRESETS["quick"]
+QUICK = replace(presets.PRESETS["quick"], by_rule=())
 LEFT = replace(QUICK, by_rule=("batch", "average.half_life", "recipe.penalty_part", "recipe.augment.mode"))
 LAPTOP = Circumstances(count=10_000, side=64, device="cpu")
 
@@ -69,6 +69,23 @@ def test_what_is_spelled_out_wins() -> None:
     found = {r.knob: r for r in rulings(turned, replace(LAPTOP, count=100))}
     assert not found["batch"].obeyed and found["batch"].stands == 48 and found["batch"].says == 8
     assert found["average.half_life"].obeyed
+
+
+def test_whoever_turns_a_part_turns_all_of_it() -> None:
+    turned = turn(LEFT, {"average": None})
+    assert (
+        turned.by_rule == ("batch", "recipe.penalty_part", "recipe.augment.mode")
+        and ruled(turned, LAPTOP).average is None
+    )
+
+
+@pytest.mark.parametrize("name", ["quick", "gan", "cgan"])
+def test_our_own_game_follows_the_machine(name: str) -> None:
+    run = presets.PRESETS[name]
+    assert ruled(run, LAPTOP) == run  # what the file says holds on a CPU
+    there = ruled(run, replace(LAPTOP, device="cuda"))
+    assert (there.batch, there.recipe.penalty_part) == (256, 1)  # type: ignore[attr-defined]
+    assert ruled(turn(run, {"batch": 24}), LAPTOP).batch == 24
 
 
 def test_a_run_is_shown_only_rules_for_knobs_that_it_has() -> None:

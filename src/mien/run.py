@@ -239,7 +239,8 @@ def turn(config: Config, changes: Mapping[str, Any]) -> Config:
     """A copy of `config` with knobs turned: `turn(run, {"recipe.lr": 1e-3})`. What is turned is no longer left to a rule."""
     here = {name: value for name, value in changes.items() if "." not in name}
     if isinstance(config, Run):
-        here = {"by_rule": tuple(name for name in config.by_rule if name not in changes), **here}
+        left = (rule for rule in config.by_rule if not any(f"{rule}.".startswith(f"{name}.") for name in changes))
+        here = {"by_rule": tuple(left), **here}
     nested: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
         if "." in name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mien.presets.gan import AVERAGE, CRITIC, GAME, GENERATOR
+from mien.presets.gan import AVERAGE, BY_RULE, CRITIC, GAME, GENERATOR
 from mien.run import Run
 
 PRESETS = (
@@ -17,6 +17,7 @@ PRESETS = (
         batch=16,
         conditional=True,
         average=AVERAGE,
+        by_rule=BY_RULE,
         images=1_000_000,
         minutes=20.0,
         prepare=("mien data prepare celeba.zip six.pack --labels Eyeglasses,Male,Smiling,Bald,No_Beard,Blond_Hair",),

@@ -12,6 +12,7 @@ GENERATOR = ResidualGeneratorConfig(latent=64, width=48, widest=160, blocks=1, f
 CRITIC = ResidualCriticConfig(width=48, widest=160, blocks=1, fold=2, fine=16)
 GAME = RelativisticConfig(critic=CRITIC, gamma=0.4, gamma_end=0.4, gamma_side=64, fresh_fakes=False)
 AVERAGE = Averaging(half_life=5_000, warmup=0.1)
+BY_RULE = ("batch", "average.half_life", "recipe.penalty_part")  # what stands here is what the rules say on a CPU
 NOTES = (
     "Blocks and loss after R3GAN (arXiv:2501.05441), penalties lazy and on a quarter of the batch.",
     "The last doubling is a smooth one with a few feature maps behind it: rearranging channels into pixels instead leaves a "
@@ -28,6 +29,7 @@ GAN = Run(
     batch=16,
     average=AVERAGE,
     images=1_000_000,
+    by_rule=BY_RULE,
     notes=(*NOTES, "`--dial 4` costs four times as much an image: for a night of a laptop, or a GPU."),
 )
 PRESETS = (
