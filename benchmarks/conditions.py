@@ -80,8 +80,11 @@ def judge(run: Path, pack: Path, samples: int) -> list[dict[str, object]]:
 
 
 def variety(run: Path, pack: Path, faces: int) -> list[tuple[str, float, float]]:
-    """Of every label on and off: mean LPIPS between made faces, and between real ones that have it or have it not."""
+    """Of every label on and off: mean LPIPS between real faces that have it or have it not, and between made ones that were
+    asked for what each of those shows.
+    """
     import numpy as np
+    import torch
 
     from mien.data.pack import Pack
     from mien.metrics.distances import mean_pairwise
@@ -95,7 +98,8 @@ def variety(run: Path, pack: Path, faces: int) -> list[tuple[str, float, float]]
     for place, name in enumerate(opened.label_names):
         for value in (1.0, 0.0):
             real = np.flatnonzero(opened.labels[:, place] == value)[:faces]
-            made = to_pixels(sampler.sample(range(len(real)), {name: value}))
+            asked = torch.from_numpy(np.asarray(opened.labels[real], dtype=np.float32))
+            made = to_pixels(sampler.sample(range(len(real)), asked))
             among = [mean_pairwise(eye(images)).value for images in (made, np.asarray(opened.images[real]))]
             found.append((f"{name}={value:.0f}", *among))
     return found
