@@ -111,13 +111,35 @@ def test_projection_is_a_sum_over_labels() -> None:
     assert torch.equal(project(x), torch.zeros(3))
 
 
-def test_labelled_latents() -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_labels_are_withheld_from_a_share_of_faces_and_from_both_players_alike(share: float) -> None:
+    recipe = learner_of(turn(told("cgan", {}), {"recipe.withheld": share})).recipe
+    heard: dict[str, list[Tensor]] = {"generator": [], "critic": []}
+    decode = recipe.model.decode
+
+    def listening(z: Tensor, labels: Tensor | None = None) -> Tensor:
+        assert labels is not None
+        heard["generator"].append(labels)
+        return decode(z, labels)
+
+    recipe.model.decode = listening  # type: ignore[method-assign]
+    recipe.critic.register_forward_pre_hook(lambda _, given: heard["critic"].append(given[1]))  # type: ignore[union-attr]
+    labels = torch.tensor([[1.0, 0.0, 1.0]]).expand(4000, 3)
+    next(iter(recipe.step(iter([Batch(torch.zeros(4000, 3, 16, 16), labels)]))))
+    asked = heard["generator"][0]
+    both = heard["critic"][0]
+    assert torch.equal(both.nan_to_num(9.0), torch.cat([asked, asked]).nan_to_num(9.0))
+    gone = asked.isnan()
+    assert torch.equal(gone.any(1), gone.all(1)) and float(gone.float().mean()) == pytest.approx(share, abs=0.03)
+
+
+def test_labels_begin_more_quietly_than_the_latent_beside_them() -> None:
     torch.manual_seed(0)
     labelled = LabelledLatent(6, 64)
     z = torch.randn(500, 64)
     rows = torch.randint(0, 2, (500, 6)).float()
     whole = labelled(z, rows).detach()
-    assert torch.equal(whole[:, :64], z) and float(whole[:, 64:].std()) == pytest.approx(1.0, abs=0.15)
+    assert torch.equal(whole[:, :64], z) and float(whole[:, 64:].std()) == pytest.approx(0.3, abs=0.05)
 
 
 WIDER = {"model.width": 8, "model.widest": 16, "recipe.lr_end": 5e-3, "recipe.lr": 5e-3}

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 Telling = Literal["norm", "channel"]  # how a generator is told labels
 Asking = Literal["projection", "channel"]  # how a critic is
 
+QUIETLY = 0.3  # the deviation of what labels say beside a latent, whose own is 1
+
 
 def known(labels: Tensor | None, like: Tensor, label_dim: int) -> Tensor:
     """Labels `[n, label_dim]` for the `n` rows of `like`; one that is not known is 0.5, as far from yes as from no.
@@ -49,13 +51,14 @@ class LabelChannel(nn.Module):
 class LabelledLatent(nn.Module):
     """A latent with an embedding of the labels beside it, equally wide: `[n, latent]` -> `[n, 2 latent]` (as in arXiv:2501.05441).
 
-    Yes and no are 1 and -1; a label that is not known says nothing.
+    Yes and no are 1 and -1; a label that is not known says nothing. At the start labels speak QUIETLY: as loud as the latent,
+    they would be half of what a face is made from, and faces of one label would vary less (docs/LOG.md).
     """
 
     def __init__(self, label_dim: int, latent: int) -> None:
         super().__init__()
         self.label_dim = label_dim
-        self.weight = nn.Parameter(torch.randn(latent, label_dim) / label_dim**0.5)
+        self.weight = nn.Parameter(QUIETLY * torch.randn(latent, label_dim) / label_dim**0.5)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         signs = 2.0 * known(labels, z, self.label_dim) - 1.0

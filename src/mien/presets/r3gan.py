@@ -26,6 +26,7 @@ PRESETS = (
             penalty_every=1,
             penalty_part=1,
             style_mixing=0.0,
+            withheld=0.0,
             fresh_reals=True,
             fresh_fakes=True,
             augment=Augmentation(

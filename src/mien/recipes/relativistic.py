@@ -50,7 +50,7 @@ class Relativistic(Recipe):
             self.augment.schedule(seen)
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
-        batch = next(batches)
+        batch = self.told(next(batches))
         with torch.set_grad_enabled(not self.config.fresh_fakes):
             fakes = self.fakes(batch)
         real, fake = self.judge(batch, fakes.detach())
@@ -67,7 +67,7 @@ class Relativistic(Recipe):
         yield Update(self.optimizers["critic"], loss, stats=stats)
 
         if self.config.fresh_reals:
-            batch = next(batches)
+            batch = self.told(next(batches))
         if self.config.fresh_fakes:
             fakes = self.fakes(batch)
         with torch.no_grad():  # the generator has no part in them
@@ -75,6 +75,13 @@ class Relativistic(Recipe):
         fake = self.critic(self.changed(fakes), batch.labels)
         loss = relativistic(fake, real)
         yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
+
+    def told(self, batch: Batch) -> Batch:
+        """The batch as both players are told of it: without the labels of some of its faces."""
+        if batch.labels is None or not self.config.withheld:
+            return batch
+        kept_back = self.uniform(len(batch.labels)).to(batch.labels) < self.config.withheld
+        return Batch(batch.images, batch.labels.masked_fill(kept_back[:, None], torch.nan))
 
     def fakes(self, batch: Batch) -> Tensor:
         """As many faces as there are reals, asked for with the reals' labels."""
@@ -137,6 +144,7 @@ class RelativisticConfig(RecipeConfig):
     style_mixing: float = (
         0.0  # share of faces whose finer stages get the styles of another latent, where stages have styles
     )
+    withheld: float = 0.0  # share of faces, with labels, of which neither player is told them
     fresh_reals: bool = False  # whether the generator's step pulls reals of its own
     fresh_fakes: bool = (
         True  # whether it draws fakes of its own, or answers for those that the critic has just learned from
@@ -149,10 +157,13 @@ class RelativisticConfig(RecipeConfig):
             raise UsageError(
                 f"--recipe.gamma-side {self.gamma_side} is not possible.", "It is a side in pixels.", "Give 0 or more."
             )
-        if not 0.0 <= self.style_mixing <= 1.0:
-            raise UsageError(
-                f"--recipe.style-mixing {self.style_mixing} is not possible.", "It is a share.", "Give 0 to 1."
-            )
+        for name in ("style_mixing", "withheld"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UsageError(
+                    f"--recipe.{name.replace('_', '-')} {getattr(self, name)} is not possible.",
+                    "It is a share.",
+                    "Give 0 to 1.",
+                )
         if self.fresh_reals and not self.fresh_fakes:
             raise UsageError(
                 "--recipe.fresh-reals needs --recipe.fresh-fakes.",
