@@ -19,7 +19,17 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
+import torch
+
+from mien.data.pack import Pack
+from mien.metrics.distances import mean_pairwise
+from mien.metrics.features import PerceptualFeatures
+from mien.metrics.images import to_pixels
+from mien.sampler import Sampler
 
 SIX = ("Eyeglasses", "Male", "Smiling", "Bald", "No_Beard", "Blond_Hair")
 #: Of each run: the preset, and what `mien data prepare` takes for its data.
@@ -34,6 +44,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
 JUDGED = ("cgan", "homogan-15-fixed-six")
 STATS = ("generator_loss", "critic_loss", "critic_real", "critic_fake", "real_accuracy", "fake_accuracy")
 TINY = ["--model.width", "16", "--recipe.critic.width", "16"]
+COMBINATIONS, FEW = 12, 60  # of labels whose variety is measured, and the faces that one must have
 PAIRS = 200  # faces of a setting whose LPIPS is taken in pairs
 
 
@@ -79,29 +90,29 @@ def judge(run: Path, pack: Path, samples: int) -> list[dict[str, object]]:
     return scores
 
 
+def settings(labels: np.ndarray, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Label settings and the rows of the faces in them: every label on and off, then whole combinations, the commonest first."""
+    for place, name in enumerate(names):
+        for value in (1.0, 0.0):
+            yield f"{name}={value:.0f}", np.flatnonzero(labels[:, place] == value)
+    combinations, counts = np.unique(labels, axis=0, return_counts=True)
+    for index in np.argsort(-counts)[:COMBINATIONS]:
+        if counts[index] >= FEW:
+            wished = [name for name, value in zip(names, combinations[index], strict=True) if value]
+            yield " ".join(wished) or "none", np.flatnonzero((labels == combinations[index]).all(1))
+
+
 def variety(run: Path, pack: Path, faces: int) -> list[tuple[str, float, float]]:
-    """Of every label on and off: mean LPIPS between real faces that have it or have it not, and between made ones that were
-    asked for what each of those shows.
-    """
-    import numpy as np
-    import torch
-
-    from mien.data.pack import Pack
-    from mien.metrics.distances import mean_pairwise
-    from mien.metrics.features import PerceptualFeatures
-    from mien.metrics.images import to_pixels
-    from mien.sampler import Sampler
-
+    """Within every setting: mean LPIPS between real faces, and between made ones that were asked for what each of those shows."""
     eye, sampler, opened = PerceptualFeatures("alex"), Sampler.load(run, device="cpu"), Pack.open(pack)
     assert opened.labels is not None
-    found = []
-    for place, name in enumerate(opened.label_names):
-        for value in (1.0, 0.0):
-            real = np.flatnonzero(opened.labels[:, place] == value)[:faces]
-            asked = torch.from_numpy(np.asarray(opened.labels[real], dtype=np.float32))
-            made = to_pixels(sampler.sample(range(len(real)), asked))
-            among = [mean_pairwise(eye(images)).value for images in (made, np.asarray(opened.images[real]))]
-            found.append((f"{name}={value:.0f}", *among))
+    labels = np.asarray(opened.labels, np.float32)
+    found: list[tuple[str, float, float]] = []
+    for name, rows in settings(labels, opened.label_names):
+        real = rows[:faces]
+        made = to_pixels(sampler.sample(range(len(real)), torch.from_numpy(labels[real])))
+        ours, theirs = (mean_pairwise(eye(images)).value for images in (made, np.asarray(opened.images[real])))
+        found.append((name, ours, theirs))
     return found
 
 
@@ -141,7 +152,7 @@ def main() -> None:
             print(f"  {score['name']:<24}{score['value']:>8.3f}  [{score['low']:.3f}, {score['high']:.3f}]")
         if not given.no_lpips:
             for setting, made, real in variety(run, pack, 20 if given.tiny else PAIRS):
-                print(f"  LPIPS among {setting:<14}{made:>8.3f}, real {real:.3f}: {made / real:.2f}")
+                print(f"  LPIPS among {setting:<36}{made:>8.3f}, real {real:.3f}: {made / real:.2f}")
         table = run / "glasses.png"
         mien("sample", run, "--seeds", "0-7", "--combine", "Eyeglasses", "-o", table)
         print(f"  {table}: eight latents without glasses and with")
