@@ -99,7 +99,8 @@ def mark(bench: Bench) -> None:
     )
     score = measure(judged, ["fid"])[0]
     mien("sample", run, "--seeds", "0-63", "-o", run / "faces.png")
-    print(f"mark: {seen(run):,} images, FID {score.value:.1f} (2,000 against the first 2,000); {run / 'faces.png'}")
+    count = f"{min(bench.samples, 2000):,} against the first 2,000"
+    print(f"mark: {seen(run):,} images, FID {score.value:.1f} ({count}); {run / 'faces.png'}")
 
 
 def entrant(bench: Bench, preset: str, minutes: float, seed: int) -> tuple[int, float]:
