@@ -64,16 +64,18 @@ class Bench:
         mien("train", preset, "--data", pack, "--out", run, *length, *flags)
         return run
 
-    def judge(self, run: Path, pack: Path, *metrics: str) -> dict[str, float]:
+    def judge(self, run: Path, pack: Path, metric: str, samples: int) -> dict[str, float]:
         """Scores of a run's newest model against a whole pack, measured once."""
-        kept = run / f"scores-{seen(run)}-{self.samples}-{'-'.join(metrics)}.json"
+        kept = run / f"scores-{seen(run)}-{samples}-{metric}.json"
         if not kept.exists():
-            length = ("--metrics", ",".join(metrics), "--samples", self.samples)
+            length = ("--metrics", metric, "--samples", samples)
             kept.write_text(mien("evaluate", run, "--data", pack, *length, "--json"))
         return {score["name"]: score["value"] for score in json.loads(kept.read_text())["scores"]}
 
     def fid(self, run: Path, pack: Path) -> float:
-        return next(value for name, value in self.judge(run, pack, "fid").items() if name.startswith("fid"))
+        return next(
+            value for name, value in self.judge(run, pack, "fid", self.samples).items() if name.startswith("fid")
+        )
 
 
 def seen(run: Path) -> int:
@@ -125,24 +127,54 @@ def final(bench: Bench, only: list[str]) -> None:
     """The best of either side, as the field has them."""
     fids = {preset: entrant(bench, preset, FIELD, 0)[1] for preset in (*THEIRS, *OURS)}
     ours, theirs = (min(side, key=fids.__getitem__) for side in (OURS, THEIRS))
-    ends: dict[str, list[float]] = {}
+    courses: dict[str, list[dict[float, float]]] = {}
     for preset in (name for name in (theirs, ours) if name in only):
-        ends[preset] = []
-        for seed, times in ((0, FINAL[1:]), (1, FINAL)):
-            ends[preset].append([entrant(bench, preset, minutes, seed)[1] for minutes in times][-1])
-    if len(ends) == 2:
+        plan = ((0, FINAL[1:]), (1, FINAL))
+        courses[preset] = [{time: entrant(bench, preset, time, seed)[1] for time in times} for seed, times in plan]
+    if len(courses) == 2:
+        ends = {preset: [course[FINAL[-1]] for course in both] for preset, both in courses.items()}
         share = sum(ends[ours]) / sum(ends[theirs])
-        print(f"{ours} {ends[ours]}, {theirs} {ends[theirs]}: {share:.2f} of its FID")
+        print(f"{ours} {ends[ours]}, {theirs} {ends[theirs]}: {share:.2f} of its FID; {curve(bench, courses)}")
+
+
+def curve(bench: Bench, courses: dict[str, list[dict[float, float]]]) -> Path:
+    """FID along the finals, a line for each seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 3.4), dpi=120, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for (preset, both), colour in zip(courses.items(), ("#D55E00", "#0072B2"), strict=True):
+        for course, style in zip(both, ("--", "-"), strict=True):
+            axes.plot(list(course), list(course.values()), style, color=colour, marker="o", markersize=4)
+        last = FINAL[-1]
+        axes.annotate(
+            preset, (last, both[1][last]), (8, -3), textcoords="offset points", color=colour, fontweight="bold"
+        )
+    axes.set_ylim(0, None)
+    axes.set_xlim(0, FINAL[-1] * 1.45)
+    axes.set_xticks([0, *FINAL])
+    axes.set_xlabel("minutes of training on 2 cores; a line for each of two seeds")
+    axes.set_title("FID of 5,000 samples, CelebA-10k, 64 px", loc="left", fontsize=11)
+    axes.grid(axis="y", color="#e4e1dc")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    path = bench.work / "curve.png"
+    figure.savefig(path)
+    return path
 
 
 def small(bench: Bench, only: list[str]) -> None:
-    """A fixed subset of 1,000 images; FID against all 10,000."""
-    few, all_of_them = bench.pack(32, "--limit", "1000"), bench.pack(32)
+    """A fixed subset of 1,000 images, and as many unseen ones for the score of memorisation; FID against all 10,000."""
+    few, all_of_them = bench.pack(32, "--limit", "2000", "--holdout", "0.5"), bench.pack(32)
     for name in only:
         run = bench.train(f"few-{list(FEW).index(name)}", "gan", few, SMALL, *FEW[name])
-        copied = bench.judge(run, few, "memorisation")
+        copied = bench.judge(run, few, "memorisation", min(bench.samples, 1000))
         told = ", ".join(f"{key} {value:.3f}" for key, value in copied.items())
-        print(f"{name:<30} {seen(run):>9,} images   FID {bench.fid(run, all_of_them):6.1f}   {told}", flush=True)
+        pairs = run / "eval" / "memorisation_pairs.png"
+        print(
+            f"{name:<30} {seen(run):>9,} images   FID {bench.fid(run, all_of_them):6.1f}   {told}; {pairs}", flush=True
+        )
 
 
 def gpu(bench: Bench, dial: float) -> None:

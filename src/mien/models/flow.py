@@ -57,47 +57,6 @@ class Level(nn.Module):
         return x
 
 
-class Shuffle(nn.Module):
-    """The way in and out of the pixels: they are rearranged into channels, and back."""
-
-    def __init__(self, channels: int, width: int, fold: int) -> None:
-        super().__init__()
-        self.fold = fold
-        self.first = nn.Conv2d(channels * fold**2, width, 3, padding=1)
-        self.last = scaled(nn.Conv2d(width, channels * fold**2, 3, padding=1), 0.0)
-
-    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels -> features, and what `leave` needs to know."""
-        return self.first(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last)), x
-
-    def leave(self, h: Tensor, _: Tensor) -> Tensor:
-        """Features -> the field at every pixel."""
-        return F.pixel_shuffle(self.last(h), self.fold)
-
-
-class Fine(nn.Module):
-    """The same through a few feature maps at full resolution, which the noise of single pixels goes around the folds by."""
-
-    def __init__(self, channels: int, width: int, fold: int, fine: int) -> None:
-        super().__init__()
-        self.fold = fold
-        self.see = scaled(nn.Conv2d(channels, fine, 3, padding=1), 1.0)
-        self.first = scaled(nn.Conv2d(fine, width, 2 + fold, padding=1, stride=fold), SILU)
-        self.narrow = scaled(nn.Conv2d(width, fine, 3, padding=1), 1.0)
-        self.draw = scaled(nn.Conv2d(fine, fine, 3, padding=1), SILU)
-        self.last = scaled(nn.Conv2d(fine, channels, 3, padding=1), 0.0)
-
-    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels -> features, and what was seen at full resolution."""
-        seen = self.see(x.contiguous(memory_format=torch.channels_last))
-        return self.first(F.silu(seen)), seen
-
-    def leave(self, h: Tensor, seen: Tensor) -> Tensor:
-        """Features -> the field at every pixel."""
-        x = F.interpolate(self.narrow(h), scale_factor=float(self.fold), mode="bilinear", align_corners=False)
-        return self.last(F.silu(self.draw(F.silu(x + seen))))  # type: ignore[no-any-return]
-
-
 class Flow(Flowing):
     """The field, and the two ways along it."""
 
@@ -111,17 +70,16 @@ class Flow(Flowing):
         self.solution = Solution(method=config.method, steps=config.steps, tolerance=config.tolerance)
         self.encoding = Solution(method="adaptive", tolerance=config.tolerance)
         self.guidance = config.guidance
+        self.fold = config.fold
+        channels = faces.channels * config.fold**2
         self.clock = nn.Sequential(nn.Linear(2 * CLOCK, told), nn.SiLU(), nn.Linear(told, told))
         self.labels = scaled(nn.Linear(2 * faces.label_dim, told, bias=False), 1.0) if faces.label_dim else None
-        self.edge: Shuffle | Fine = (
-            Fine(faces.channels, widths[0], config.fold, config.fine)
-            if config.fine
-            else Shuffle(faces.channels, widths[0], config.fold)
-        )
+        self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(Level(width, told, config.blocks) for width in widths)
         self.up = nn.ModuleList(Level(width, told, config.blocks) for width in widths)
         self.widen = nn.ModuleList(scaled(nn.Conv2d(a, b, 1), 1.0) for a, b in pairwise(widths))
         self.narrow = nn.ModuleList(scaled(nn.Conv2d(b, a, 1), 1.0) for a, b in pairwise(widths))
+        self.last = scaled(nn.Conv2d(widths[0], channels, 3, padding=1), 0.0)
 
     def velocity(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         told = self.clock(hands(t).to(x))
@@ -130,7 +88,7 @@ class Flow(Flowing):
             known = ~asked.isnan()
             told = told + self.labels(torch.cat([(2.0 * asked - 1.0).nan_to_num(0.0), known.to(x)], 1))
         told = F.silu(told)
-        h, seen = self.edge.enter(x)
+        h = self.first(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
         kept = []
         for level, stage in enumerate(self.down):
             if level:
@@ -141,7 +99,7 @@ class Flow(Flowing):
             if level < len(kept) - 1:
                 h = kept[level] + F.interpolate(self.narrow[level](h), scale_factor=2.0, mode="nearest")
             h = self.up[level](h, told)
-        field = self.edge.leave(F.silu(channelwise(h)), seen)
+        field: Tensor = F.pixel_shuffle(self.last(F.silu(channelwise(h))), self.fold)
         return field.to(x.dtype)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -182,13 +140,12 @@ class FlowConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("flow2022", "rectified2022")
-    grows: ClassVar[tuple[str, ...]] = ("width", "widest", "fine")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "widest")  # with `--dial`
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     widest: int = 192  # feature maps at most
     blocks: int = 1  # residual blocks a resolution, on the way down and again on the way up
     fold: int = 2  # pixels a side that become one position of the finest features
-    fine: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels, and back
     method: Method = "multistep"  # how faces are drawn: euler, midpoint, heun, rk4, multistep or adaptive
     steps: int = 12  # of the fixed methods
     tolerance: float = 1e-4  # of the adaptive method, and of encoding: error of a step
