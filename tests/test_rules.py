@@ -88,6 +88,13 @@ def test_our_own_game_follows_the_machine(name: str) -> None:
     assert ruled(turn(run, {"batch": 24}), LAPTOP).batch == 24
 
 
+def test_faces_on_request_are_averaged_for_less_long() -> None:
+    assert ruled(turn(LEFT, {"conditional": True}), LAPTOP).average.half_life == 1_000  # type: ignore[union-attr]
+    assert ruled(presets.PRESETS["cgan"], replace(LAPTOP, device="cuda")).average.half_life == 16_000  # type: ignore[union-attr]
+    asked = {r.knob: r.says for r in rulings(turn(presets.PRESETS["flow"], {"conditional": True}), LAPTOP)}
+    assert asked["average.half_life"] == 10_000  # no critic
+
+
 def test_a_run_is_shown_only_rules_for_knobs_that_it_has() -> None:
     assert [r.knob for r in rulings(presets.PRESETS["flow"], LAPTOP)] == ["batch", "average.half_life"]
     assert [r.knob for r in rulings(presets.PRESETS["dcgan-2015"], LAPTOP)] == ["batch"]
