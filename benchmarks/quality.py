@@ -148,7 +148,7 @@ def curve(bench: Bench, courses: dict[str, list[dict[float, float]]]) -> Path:
             axes.plot(list(course), list(course.values()), "-", color=colour, marker=marker, markersize=5)
         last = FINAL[-1]
         axes.annotate(
-            preset, (last, both[1][last]), (8, -3), textcoords="offset points", color=colour, fontweight="bold"
+            preset, (last, both[0][last]), (8, -3), textcoords="offset points", color=colour, fontweight="bold"
         )
     axes.set_ylim(0, None)
     axes.set_xlim(0, FINAL[-1] * 1.45)
