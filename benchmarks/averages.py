@@ -64,7 +64,7 @@ def go_on(run_dir: Path, pack: Path, out: Path, images: int, half_lives: list[in
 
 
 def distances(model: Path, pack: Path, samples: int) -> tuple[float, float]:
-    """FID and KID."""
+    """FID and KID of so many samples against as many of the first images."""
     judged = Judged(
         fake=DrawnImages(Sampler.load(model, device="cpu"), samples),
         reference=First(PackImages(Pack.open(pack), "train"), samples),
