@@ -208,7 +208,22 @@ def test_breeding_keeps_the_line(open_page: Callable[..., Any]) -> None:
     page.locator("#litter .thumb").nth(4).click()
     page.wait_for_selector('#face[data-at^="42~"]')
     page.wait_for_selector("#lineage .thumb")
+    page.wait_for_selector('#litter[aria-busy="false"]')
     page.locator("#litter .thumb").nth(2).click()
+    until(page, "document.querySelectorAll('#lineage .thumb').length === 2")
+    assert at(page).count("~") == 2
+    page.locator("#lineage .thumb").first.click()
+    assert rests(page, "42") == first
+
+
+def test_a_sibling_chosen_before_the_next_litter_takes_the_place(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    first = rests(page, "42")
+    page.locator("#litter .thumb").nth(8).wait_for()
+    page.evaluate("for (const n of [4, 2]) document.querySelectorAll('#litter .thumb')[n].click()")
+    page.wait_for_selector('#litter[aria-busy="false"]')
+    assert at(page).count("~") == 1 and page.locator("#lineage .thumb").count() == 1
+    page.locator("#litter .thumb").nth(4).click()
     until(page, "document.querySelectorAll('#lineage .thumb').length === 2")
     assert at(page).count("~") == 2
     page.locator("#lineage .thumb").first.click()

@@ -8,37 +8,42 @@ import { thumb } from "./thumb.js";
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */
 export function breeding(store, engine) {
   const strength = /** @type {HTMLInputElement} */ (byId("strength")), litter = byId("litter"), line = byId("lineage");
-  /** @type {{state: import("./types.js").State, image: ImageBitmap | null}[]} */
+  /** @type {import("./types.js").State[]} */
   let lineage = [];
-  let shownFor = "";
+  let shownFor = "", calls = 0;
 
   async function fill(anew = false) {
     const { state } = store, parent = address(state), first = Math.floor(Math.random() * 2 ** 40);
     const key = JSON.stringify(drawn(state)) + strength.value;
     if (key === shownFor && !anew) return;
     shownFor = key;
+    const call = ++calls;
     litter.setAttribute("aria-busy", "true");
     try {
       const share = Number(strength.value), image = await createImageBitmap(await engine.children(drawn(state), first, share));
+      if (call !== calls) return; // a later litter is on its way
       const side = image.width / 3;
       litter.replaceChildren(...Array.from({ length: 9 }, (_, n) => {
         const at = moved(parent, String(first + n), share);
-        return thumb({ at, name: `Child ${n + 1}`, side: 112, image, part: [(n % 3) * side, Math.floor(n / 3) * side, side, side], onpick: () => choose(at) });
+        return thumb({ at, name: `Child ${n + 1}`, side: 112, image, part: [(n % 3) * side, Math.floor(n / 3) * side, side, side], onpick: () => choose(at, state) });
       }));
     } catch (error) { fault(error); }
-    litter.setAttribute("aria-busy", "false");
+    if (call === calls) litter.setAttribute("aria-busy", "false");
   }
 
-  /** @param {string} at */
-  function choose(at) {
-    lineage.push({ state: store.state, image: null });
+  /**
+   * Until the next litter is drawn, another child of the same parent may still be chosen instead.
+   * @param {string} at @param {import("./types.js").State} parent
+   */
+  function choose(at, parent) {
+    if (lineage[lineage.length - 1] !== parent) lineage.push(parent);
     store.rest({ at, mix: null });
     trace();
     fill();
   }
 
   function trace() {
-    line.replaceChildren(...lineage.map(({ state }, n) => el("li", {}, thumb({
+    line.replaceChildren(...lineage.map((state, n) => el("li", {}, thumb({
       at: address(state), name: `Ancestor ${n + 1}`, side: 44, engine, state: { ...state, at: address(state) },
       onpick: () => { lineage = lineage.slice(0, n); store.rest(state); trace(); fill(true); },
     }))));
