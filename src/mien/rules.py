@@ -14,8 +14,7 @@ from mien.core import JSON
 from mien.errors import UsageError
 from mien.run import Run, knobs, turn
 
-FEW = 5_000  # images, under which a critic soon knows each one
-MANY_PASSES = 20  # over the data, after which it does too
+FEW = 3_000  # images: a million drawn from them, gan's own length, are over 300 passes, from which on augmentation pays
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,7 @@ def penalty_part(run: Run, here: Circumstances) -> int:
 
 
 def augmentation(run: Run, here: Circumstances) -> str:
-    passes = 0.0 if run.minutes is not None else run.images / max(1, here.count)
-    return "adaptive" if here.count < FEW or passes >= MANY_PASSES else "none"
+    return "adaptive" if here.count < FEW else "none"
 
 
 #: In this order: later ones look at what earlier ones decided.
@@ -108,8 +106,8 @@ RULES = (
     Rule(
         "recipe.augment.mode",
         augmentation,
-        f"With under {FEW:,} images, or {MANY_PASSES} passes and more, a critic learns its data by heart (arXiv:2006.06676); with "
-        "more images, or fewer passes, augmentation only slows it.",
+        f"With under {FEW:,} images a critic comes to know each one (arXiv:2006.06676), and faces get worse again: after 1,000 "
+        "passes over 1,000 images FID 35.6, with augmentation 22.7. In under 300 passes it only slows (docs/LOG.md).",
     ),
 )
 

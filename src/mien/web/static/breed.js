@@ -27,7 +27,7 @@ export function breeding(store, engine) {
         const at = moved(parent, String(first + n), share);
         return thumb({ at, name: `Child ${n + 1}`, side: 112, image, part: [(n % 3) * side, Math.floor(n / 3) * side, side, side], onpick: () => choose(at, state) });
       }));
-    } catch (error) { fault(error); }
+    } catch (error) { shownFor = ""; fault(error); }
     if (call === calls) litter.setAttribute("aria-busy", "false");
   }
 
