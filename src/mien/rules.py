@@ -2,6 +2,7 @@
 
 A preset that spells a knob out is obeyed; one that leaves it to the rules (`Run.by_rule`) gets what they say, before the run has
 its identity, so that run.json holds plain numbers. `mien train --dry-run` shows every rule beside what the run does.
+None looks at a run's length: one that goes on for longer is the same run.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ export function breeding(store, engine) {
     litter.setAttribute("aria-busy", "true");
     try {
       const share = Number(strength.value), image = await createImageBitmap(await engine.children(drawn(state), first, share));
-      if (call !== calls) return; // a later litter is on its way
+      if (call !== calls) return;  // a later litter is on its way
       const side = image.width / 3;
       litter.replaceChildren(...Array.from({ length: 9 }, (_, n) => {
         const at = moved(parent, String(first + n), share);
