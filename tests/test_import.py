@@ -22,10 +22,10 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from mien import presets
-from mien.checkpoint import read_model
+from mien.cli.import_model import MODELS
 from mien.foreign import weights
-from mien.sampler import Sampler
-from mien.verbs.importing import MODELS
+from mien.sampling.sampler import Sampler
+from mien.storage.checkpoint import read_model
 from tests.test_cli import PRINTED, call
 
 # The original's networks, as its description gives them: in its order of layers, under its names.
