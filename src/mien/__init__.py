@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ImageSpec,
         Model,
         ModelConfig,
+        NetworkConfig,
         Observer,
         Prior,
         Progress,
@@ -40,13 +41,27 @@ if TYPE_CHECKING:
 
     load = Sampler.load
 
+_CONTRACTS = (
+    *("Batch", "ImageSpec", "Model", "ModelConfig", "NetworkConfig", "Observer", "Prior"),
+    *("Progress", "Recipe", "RecipeConfig", "Update"),
+)
+_MODULES = {
+    **dict.fromkeys(_CONTRACTS, "mien.core.contracts"),
+    "EMAConfig": "mien.core.run",
+    "Invertible": "mien.core.families",
+    "Run": "mien.core.run",
+    "Sampler": "mien.sampling.sampler",
+    "evaluate": "mien.metrics.api",
+    "train": "mien.training.experiment",
+}
 __all__ = [
-    "Averaging",
     "Batch",
-    "Faces",
+    "EMAConfig",
+    "ImageSpec",
     "Invertible",
     "Model",
     "ModelConfig",
+    "NetworkConfig",
     "Observer",
     "Prior",
     "Progress",
@@ -61,35 +76,15 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    **dict.fromkeys(
-        (
-            "Batch",
-            "Faces",
-            "Invertible",
-            "Model",
-            "ModelConfig",
-            "Observer",
-            "Prior",
-            "Progress",
-            "Recipe",
-            "RecipeConfig",
-            "Update",
-        ),
-        "mien.core.contracts",
-    ),
-    "Averaging": "mien.core.run",
-    "Run": "mien.core.run",
-    "Sampler": "mien.sampling.sampler",
-    "evaluate": "mien.metrics.api",
-    "train": "mien.training.experiment",
-}
-
 
 def __getattr__(name: str) -> Any:
     """Import public names on first use, so that `mien --help` never waits for torch."""
     if name == "load":
         return importlib.import_module("mien.sampling.sampler").Sampler.load
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'mien' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,7 @@ import stat
 import zlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 MAX_BYTES = 100_000_000  # of one file; above it, no photograph
 STORED, DEFLATED = 0, 8  # the methods of a ZIP that are read
@@ -90,22 +90,6 @@ class TarReader:
         if len(data) != size:
             raise UnreadableFile("cut off in the archive")
         return data
-
-
-def open_reader(specification: dict[str, Any]) -> Reader:
-    """The reader of the source that a specification describes."""
-    kind, path = specification["kind"], Path(specification.get("path", ""))
-    if kind == "folder":
-        return FileReader(path)
-    if kind in ("list", "table"):
-        return FileReader(path.parent)
-    if kind == "zip":
-        return ZipReader(path)
-    if kind == "tar":
-        return TarReader(Path(specification["plain"]))
-    from mien.data.sources import open_source  # reads with more than the standard library
-
-    return open_source(specification)
 
 
 def check_size(size: int) -> None:

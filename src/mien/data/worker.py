@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.data.preprocess import PreprocessConfig, Preprocessor
-from mien.data.readers import Reader, UnreadableFile, open_reader
+from mien.data.readers import FileReader, Reader, TarReader, UnreadableFile, ZipReader
 from mien.data.shard import Shard
 from mien.errors import MienError
 
@@ -26,6 +26,22 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mien.data.source import Landmarks, Source
+
+
+def open_reader(specification: dict[str, Any]) -> Reader:
+    """The reader of the source that a specification describes."""
+    kind, path = specification["kind"], Path(specification.get("path", ""))
+    if kind == "folder":
+        return FileReader(path)
+    if kind in ("list", "table"):
+        return FileReader(path.parent)
+    if kind == "zip":
+        return ZipReader(path)
+    if kind == "tar":
+        return TarReader(Path(specification["plain"]))
+    from mien.data.sources import open_source  # needs more than the standard library: loaded by those sources alone
+
+    return open_source(specification)
 
 
 def make_shard(
