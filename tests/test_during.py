@@ -163,7 +163,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_the_run(
     assert (now["state"], now["seen"], now["exit_code"]) == ("done", 80, 0)
     assert now["reason"].startswith("stopped early at 80 images: kid20_train_planned was ")
     assert "at 32 images, and no better in 3 evaluations since" in now["reason"]
-    assert "to go on" in said.err and "--patience" in said.err
+    assert "to continue" in said.err and "--patience" in said.err
     best = checkpoint.read_best(here / "run" / "checkpoints")
     assert (best["seen"], best["metric"], best["name"]) == (32, "kid", "kid20_train_planned")
     names = [path.name for path in checkpoint.all_of(here / "run" / "checkpoints")]
@@ -234,14 +234,14 @@ def test_best_never_names_what_is_gone(tmp_path: Path) -> None:
     home.cut_metrics(0)
     name_best(run, home)
     assert not (home.checkpoints / "BEST").exists()
-    with pytest.raises(DataError, match="names no checkpoint"):
+    with pytest.raises(DataError, match="does not name a checkpoint"):
         checkpoint.find_model(home.checkpoints / "BEST")
     (home.checkpoints / "BEST").write_text('{"seen": 70}')
-    with pytest.raises(DataError, match="names no checkpoint"):
+    with pytest.raises(DataError, match="does not name a checkpoint"):
         checkpoint.find_model(home.checkpoints / "BEST")
     (home.checkpoints / "BEST").write_text("not JSON")
     assert checkpoint.read_best(home.checkpoints) == {}
-    with pytest.raises(DataError, match="names no checkpoint"):
+    with pytest.raises(DataError, match="does not name a checkpoint"):
         checkpoint.find_model(home.checkpoints / "BEST")
 
 
@@ -325,7 +325,7 @@ def test_a_generator_of_nan_is_reported_and_training_goes_on(
     judging = judge(here / "run", blob_pack, run)
     model = run.model.build(ImageSpec(side=16))
     found = judging.scores(8, model.eval(), lambda: False)
-    assert list(found) == ["kid8_train_pixels-32"] and judging.judged == 8
+    assert list(found) == ["kid8_train_pixels-32"] and judging.last_seen == 8
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(float("nan"))
@@ -333,7 +333,7 @@ def test_a_generator_of_nan_is_reported_and_training_goes_on(
     assert judging.scores(16, model, lambda: False) == {}
     said = capsys.readouterr().err
     assert "not evaluated at 16 images, training goes on: The model's face of seed 0 is not made of numbers." in said
-    assert judging.judged == 8 and "not evaluated at 16" in (here / "run" / "log.txt").read_text()
+    assert judging.last_seen == 8 and "not evaluated at 16" in (here / "run" / "log.txt").read_text()
 
 
 def test_a_signal_ends_an_evaluation(here: Path, blob_pack: Pack, capsys: pytest.CaptureFixture[str]) -> None:

@@ -760,17 +760,17 @@ def test_a_run_saves_pauses_resumes_and_stops(tmp_path: Path, blob_pack: Pack) -
     thread = threading.Thread(target=go)
     thread.start()
     until(lambda: control.owner(home) is not None and home.metrics.exists())
-    control.ask(home, "save")
+    control.send(home, "save")
     until(lambda: list(home.checkpoints.glob("0*")))
-    control.ask(home, "pause")
+    control.send(home, "pause")
     until(lambda: home.status["state"] == "paused")
     time.sleep(0.6)
     seen = home.status["seen"]
     time.sleep(0.6)
     assert home.status["seen"] == seen
-    control.ask(home, "resume")
+    control.send(home, "resume")
     until(lambda: home.status["state"] == "running")
-    control.ask(home, "stop")
+    control.send(home, "stop")
     thread.join(60)
     assert not thread.is_alive() and home.status["state"] == "preempted" and home.status["seen"] >= seen
     assert control.owner(home) is None

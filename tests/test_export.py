@@ -130,8 +130,8 @@ def test_a_mapped_model_is_truncated_among_its_styles(tmp_path: Path, blob_pack:
         None,
         "b",
     )
-    learner = plan.learner(World())
-    for tensor in learner.served.state_dict().values():
+    learner = plan.initial_state(World())
+    for tensor in learner.inference_model.state_dict().values():
         tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
     model = tmp_path / "model.safetensors"
     model.write_bytes(learner.snapshot(plan.header).model)

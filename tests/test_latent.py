@@ -28,9 +28,9 @@ from tests.conftest import tiny
 def write_model(preset: str, folder: Path, pack: Pack) -> Path:
     """A tiny model of a preset that has learned nothing but differs from face to face."""
     plan = ResolvedRun(tiny(presets.PRESETS[preset]), pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    learner = plan.initial_state(World())
     generator = torch.Generator().manual_seed(0)
-    for parameter in learner.served.parameters():
+    for parameter in learner.inference_model.parameters():
         parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     file = folder / "model.safetensors"
     file.write_bytes(learner.snapshot(plan.header).model)
@@ -144,10 +144,10 @@ def test_impossible_descents(quick: Sampler, wrong: dict[str, int]) -> None:
 def test_within_keeps_what_the_prior_draws() -> None:
     for prior, shape in ((Normal(), (64,)), (Uniform(), (64,)), (Normal(), (4, 2, 2))):
         drawn = prior.draw(range(200), shape)
-        kept = prior.within(drawn)
+        kept = prior.project(drawn)
         assert (kept == drawn).flatten(1).all(1).float().mean() > 0.99
-        assert prior.within(drawn * 9).abs().max() <= drawn.abs().max() * 3
-    assert torch.equal(Normal().within(torch.zeros(1, 4)), torch.zeros(1, 4))
+        assert prior.project(drawn * 9).abs().max() <= drawn.abs().max() * 3
+    assert torch.equal(Normal().project(torch.zeros(1, 4)), torch.zeros(1, 4))
 
 
 # Directions
