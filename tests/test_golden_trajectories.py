@@ -90,20 +90,20 @@ def shaken(network: nn.Module) -> None:
 
 def trajectory(run: Run, pack: Pack, precision: str) -> JSON:
     """What a run's first steps compute: losses, stats and rates of each, and the norms of its state before and after."""
-    learner = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), precision), None, "blobs").learner(World())
+    learner = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), precision), None, "blobs").initial_state(World())
     recipe = learner.recipe
     networks = [child for child in recipe.children() if any(True for _ in child.parameters())]
     fresh = [norm(network.parameters()) for network in networks]
     shaken(recipe)
-    if learner.average:
-        learner.average.model.load_state_dict(recipe.model.state_dict())
+    if learner.ema:
+        learner.ema.model.load_state_dict(recipe.model.state_dict())
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
-    served = [p.detach().clone() for p in learner.served.parameters()]
+    served = [p.detach().clone() for p in learner.inference_model.parameters()]
     learner.seen = SEEN
     loader = Loader(pack, batch=run.batch, seed=run.seed, flip=run.flip, position=SEEN, threads=0)
     places = {id(optimizer): place for place, optimizer in enumerate(recipe.optimizers.values())}
     steps: list[JSON] = []
-    move = learning.move
+    apply_updates = learning.apply_updates
 
     def watched(group: tuple[Update, ...], rate: float = 1.0) -> None:
         for update in group:
@@ -116,10 +116,10 @@ def trajectory(run: Run, pack: Pack, precision: str) -> JSON:
                     "stats": {name: float(value.detach()) for name, value in update.stats.items()},
                 }
             )
-        move(group, rate)
+        apply_updates(group, rate)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learning, "move", watched)
+        patch.setattr(learning, "apply_updates", watched)
         for _ in range(STEPS):
             steps.append({"updates": []})
             learner.step(loader)
@@ -146,11 +146,11 @@ def trajectory(run: Run, pack: Pack, precision: str) -> JSON:
             for optimizer in recipe.optimizers.values()
         ],
         "average": {
-            "moved": norm(p - q for p, q in zip(learner.served.parameters(), served, strict=True)),
-            "weights": norm(learner.served.parameters()),
-            "buffers": norm(learner.served.buffers()),
+            "moved": norm(p - q for p, q in zip(learner.inference_model.parameters(), served, strict=True)),
+            "weights": norm(learner.inference_model.parameters()),
+            "buffers": norm(learner.inference_model.buffers()),
         }
-        if learner.average
+        if learner.ema
         else None,
     }
 
