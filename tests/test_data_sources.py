@@ -68,7 +68,7 @@ def test_celeba(tmp_path: Path) -> None:
     assert found.layout == "celeba" and found.crop == "celeba-148"
     assert [Path(name).name for name in found.names] == ["000001.jpg", "000002.jpg"]
     assert column(found, "Male") == [1, 0] and column(found, "Smiling") == [0, 0]
-    assert found.groups == ["7", "9"] and found.parts == ["train", "test"]
+    assert found.groups == ["7", "9"] and found.splits == ["train", "test"]
     assert len(found.remarks) == 2  # a picture without a line, a line without a picture
 
 
@@ -124,7 +124,7 @@ def test_celeba_with_tables_of_commas(tmp_path: Path) -> None:
         list_eval_partition__csv="image_id,partition\n000001.jpg,0\n000002.jpg,1\n",
     )
     found = listing(folder)
-    assert found.layout == "celeba" and column(found, "Male") == [1, 0] and found.parts == ["train", "val"]
+    assert found.layout == "celeba" and column(found, "Male") == [1, 0] and found.splits == ["train", "val"]
 
 
 def test_a_celeba_list_that_lies_is_untrusted(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_flat_or_deep_folder_has_no_labels(tmp_path: Path) -> None:
     found = listing(write(tmp_path, "b.jpg", "x/a.png", "x/y/z/c.webp", "._b.jpg", ".git/d.jpg", notes__txt="no"))
     assert found.layout == "folder" and found.labels is None
     assert list(found.names) == ["b.jpg", "x/a.png", "x/y/z/c.webp"]
-    assert found.others[".txt"] == 1
+    assert found.other_files[".txt"] == 1
 
 
 TABLE = (
@@ -192,7 +192,7 @@ def test_a_table_beside_the_pictures(tmp_path: Path) -> None:
     found = listing(write(tmp_path, "1.jpg", "2.jpg", "3.jpg", labels__csv=TABLE))
     assert found.layout == "table"
     check_table(found)
-    assert found.groups == ["a", "b", "a"] and found.parts == ["train", "holdout", "train"]
+    assert found.groups == ["a", "b", "a"] and found.splits == ["train", "holdout", "train"]
 
 
 def test_a_table_that_names_its_pictures(tmp_path: Path) -> None:

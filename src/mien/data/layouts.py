@@ -32,7 +32,7 @@ class View:
 
     container: Container
     images: Sequence[Member]
-    others: dict[str, int]
+    other_files: dict[str, int]
     files: dict[str, Member]  # everything, by its name without folders; of two, the one less deep
 
     @cached_property
@@ -50,7 +50,7 @@ class View:
     def listing(self, layout: str) -> Listing:
         """Every image, without labels."""
         names = [image.name for image in self.images]
-        return Listing(layout=layout, names=names, others=self.others, stamp=stamp_of(self.images))
+        return Listing(layout=layout, names=names, other_files=self.other_files, stamp=stamp_of(self.images))
 
 
 def recognise(container: Container, layouts: Sequence[Callable[[View], Listing | None]] | None = None) -> Listing:
@@ -86,7 +86,7 @@ def with_vectors(listing: Listing, given: Mapping[str, Any], extra: Mapping[str,
     groups, parts = extra.get("groups"), extra.get("splits")
     if not all(told is None or len(told) == len(listing.names) for told in (groups, parts)):
         raise ValueError("groups and splits are not one for each image")
-    listing = replace(listing, groups=groups if any(groups or ()) else None, parts=parts)
+    listing = replace(listing, groups=groups if any(groups or ()) else None, splits=parts)
     rows = [given.get(name) for name in listing.names]
     known = [row for row in rows if row is not None]
     if not known:
@@ -129,7 +129,7 @@ def celeba(view: View) -> Listing | None:
         label_names=label_names,
         labels=labels[order],
         groups=[identities.get(name, "") for name in base_names] if identities else None,
-        parts=[known_parts.get(partition.get(name, ""), "") for name in base_names] if partition else None,
+        splits=[known_parts.get(partition.get(name, ""), "") for name in base_names] if partition else None,
         landmarks=landmarks,
         landmarks_of=CELEBA_SIZE,
         crop="celeba-148",
@@ -288,9 +288,9 @@ def with_table(listing: Listing, described: tables.Described, order: Sequence[in
         labels=described.labels[list(order)] if described.label_names else None,
         scales=described.scales,
         groups=[described.groups[row] for row in order] if described.groups else None,
-        parts=[described.parts[row] for row in order] if described.parts else None,
+        splits=[described.splits[row] for row in order] if described.splits else None,
         remarks=[*listing.remarks, *described.remarks],
-        stamp=stamp_of([listing.stamp, described.labels.tobytes(), described.groups, described.parts]),
+        stamp=stamp_of([listing.stamp, described.labels.tobytes(), described.groups, described.splits]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Columnar files with pyarrow: Parquet tables, and image data sets saved by Hugging Face `datasets`."""
+"""ParquetSource files with pyarrow: Parquet tables, and image data sets saved by Hugging Face `datasets`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mien.data.source import Listing, Source, stamp_of
 from mien.errors import DataError, Untrusted, UsageError
 
 
-class Columnar(Source):
+class ParquetSource(Source):
     """A table whose rows hold an image each, or name a file beside the table."""
 
     def __init__(self, kind: str, path: Path) -> None:

@@ -19,7 +19,7 @@ from mien.errors import DataError, Untrusted
 MOST_CLASSES = 64  # a column of words with more different ones is not a label
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "path", "name", "img")
 GROUP_COLUMNS = ("identity", "person", "person_id", "subject", "group")
-PART_COLUMNS = ("split", "partition", "part")
+SPLIT_COLUMNS = ("split", "partition", "part")
 UNKNOWN = frozenset({"", "nan", "none", "null", "na", "n/a", "?"})
 
 Columns = Mapping[str, Sequence[str]]
@@ -34,7 +34,7 @@ class Described:
     labels: Labels  # [n, len(label_names)], in [0, 1]; NaN = not known
     scales: Mapping[str, tuple[float, float]]  # what 0 and 1 mean, for labels with a scale of their own
     groups: Sequence[str] | None
-    parts: Sequence[str] | None
+    splits: Sequence[str] | None
     remarks: Sequence[str]
 
 
@@ -72,20 +72,20 @@ def files_in(path: Path) -> Sequence[str]:
 
 
 def describe(columns: Columns, files: Sequence[str], skip: str) -> Described:
-    """Labels, groups and parts from every column but `skip`."""
+    """Labels, groups and splits from every column but `skip`."""
     names: list[str] = []
     values: list[NDArray[np.float32]] = []
     scales: dict[str, tuple[float, float]] = {}
     remarks: list[str] = []
     groups: Sequence[str] | None = None
-    parts: Sequence[str] | None = None
+    splits: Sequence[str] | None = None
     for title, column in columns.items():
         if title == skip:
             continue
         if title.lower() in GROUP_COLUMNS:
             groups = column
-        elif title.lower() in PART_COLUMNS and not all(is_number(value) for value in column):
-            parts = column
+        elif title.lower() in SPLIT_COLUMNS and not all(is_number(value) for value in column):
+            splits = column
         elif all(is_number(value) or value.lower() in UNKNOWN for value in column):
             level, scale = to_unit(np.array([to_float(value) for value in column]))
             names.append(clean(title))
@@ -108,7 +108,7 @@ def describe(columns: Columns, files: Sequence[str], skip: str) -> Described:
         labels=labels,
         scales=scales,
         groups=groups,
-        parts=parts,
+        splits=splits,
         remarks=remarks,
     )
 

@@ -14,7 +14,7 @@ from mien.data import tables
 from mien.data.archives import Container, FileList, Folder, TarContainer, ZipContainer, lines
 from mien.data.layouts import LAYOUTS, View, recognise, table
 from mien.data.pack import Pack, is_pack
-from mien.data.parquet import Columnar
+from mien.data.parquet import ParquetSource
 from mien.data.source import Listing, Source
 from mien.data.stylegan import to_png
 from mien.data.synthetic import SyntheticFaces
@@ -80,7 +80,7 @@ class PackSource(Source):
             labels=self.pack.labels,
             scales={name: (low, high) for name, (low, high) in self.pack.meta.get("label_scales", {}).items()},
             groups=[entry.group for entry in entries] if any(entry.group for entry in entries) else None,
-            parts=[entry.split for entry in entries],
+            splits=[entry.split for entry in entries],
             side=self.pack.side,
             stamp=self.pack.fingerprint,
         )
@@ -106,7 +106,7 @@ def open_source(specification: dict[str, Any]) -> Source:
     if kind == "pack":
         return PackSource(path)
     if kind in ("parquet", "datasets"):
-        return Columnar(kind, path)
+        return ParquetSource(kind, path)
     return ContainerSource(kind, path)
 
 
