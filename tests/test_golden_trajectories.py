@@ -90,7 +90,9 @@ def shaken(network: nn.Module) -> None:
 
 def trajectory(run: Run, pack: Pack, precision: str) -> JSON:
     """What a run's first steps compute: losses, stats and rates of each, and the norms of its state before and after."""
-    learner = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), precision), None, "blobs").initial_state(World())
+    learner = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), precision), None, "blobs").initial_state(
+        World()
+    )
     recipe = learner.recipe
     networks = [child for child in recipe.children() if any(True for _ in child.parameters())]
     fresh = [norm(network.parameters()) for network in networks]
