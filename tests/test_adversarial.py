@@ -9,20 +9,20 @@ import pytest
 import torch
 
 from mien import presets
-from mien.core import Batch, Faces, Update
-from mien.engine import Engine
-from mien.learner import Learner, move
-from mien.parallel import World
+from mien.core.contracts import Batch, ImageSpec, Update
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import override
 from mien.recipes.adversarial import Adversarial
-from mien.run import turn
+from mien.training.train_state import TrainState, move
 from tests.conftest import tiny
 
 
 def build(name: str = "torch-gan-2015", **changes: Any) -> Adversarial:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    model = run.model.build(Faces(side=16))
-    recipe = run.recipe.build(model, Faces(side=16)).train()
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    model = run.model.build(ImageSpec(side=16))
+    recipe = run.recipe.build(model, ImageSpec(side=16)).train()
     assert isinstance(recipe, Adversarial)
     return recipe
 
@@ -182,9 +182,9 @@ def test_the_critic_learns_to_tell() -> None:
 def test_relativistic_penalty_is_lazy() -> None:
     run = tiny(presets.PRESETS["quick"])
     torch.manual_seed(0)
-    model = run.model.build(Faces(side=16))
-    recipe = run.recipe.build(model, Faces(side=16))
-    learner = Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
+    model = run.model.build(ImageSpec(side=16))
+    recipe = run.recipe.build(model, ImageSpec(side=16))
+    learner = TrainState(recipe, None, DeviceContext(torch.device("cpu"), "fp32"), World(), 0)
     source = batches()
     present = ["penalty" in learner.step(source) for _ in range(9)]
     every = run.recipe.penalty_every  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mien.losses import judged_fake, judged_real, relativistic, zero_centred_penalty
+from mien.recipes.losses import judged_fake, judged_real, relativistic, zero_centred_penalty
 
 
 def test_cross_entropies() -> None:

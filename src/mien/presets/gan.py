@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mien.augment import Augmentation
+from mien.core.run import EMAConfig, Run
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
+from mien.recipes.augmentation import Augmentation
 from mien.recipes.relativistic import RelativisticConfig
-from mien.run import Averaging, Run
 
 GENERATOR = ResidualGeneratorConfig(latent=64, width=48, widest=160, blocks=1, fold=2, fine=16)
 CRITIC = ResidualCriticConfig(width=48, widest=160, blocks=1, fold=2, fine=16)
 FEW = Augmentation(p=0.6, images=100_000)  # for small data, where the rule turns it on
 GAME = RelativisticConfig(critic=CRITIC, gamma=0.4, gamma_end=0.4, gamma_side=64, fresh_fakes=False, augment=FEW)
-AVERAGE = Averaging(half_life=5_000, warmup=0.1)
+AVERAGE = EMAConfig(half_life=5_000, warmup=0.1)
 #: What stands here is what the rules say on a CPU, of data that are not few.
 BY_RULE = ("batch", "average.half_life", "recipe.penalty_part", "recipe.augment.mode")
 NOTES = (

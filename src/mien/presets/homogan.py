@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from mien.core.run import Run, override
 from mien.models.homogan import HomoganCriticConfig, HomoganGeneratorConfig
 from mien.recipes.adversarial import AdversarialConfig
-from mien.run import Run, turn
 
 SOURCE = (
     "Source: albertnieto/homogan, README and code. Weights as Keras draws them (Glorot uniform), its constants of batch "
@@ -108,7 +108,7 @@ def then(before: Run, preset: str, story: str, change: str, notes: tuple[str, ..
     """The run that comes after `before`: `fields` of the run, and knobs in a mapping."""
     knobs = fields.pop("knobs", {})
     named = replace(before, preset=preset, story=story, after=before.preset, change=change, **fields)
-    return replace(turn(named, knobs), notes=(SOURCE, *notes))
+    return replace(override(named, knobs), notes=(SOURCE, *notes))
 
 
 UNIT = (

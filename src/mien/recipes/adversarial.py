@@ -9,11 +9,10 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
 from mien.errors import UsageError
-from mien.losses import judged, judged_fake, judged_real
-from mien.recipes import ingredients, optimizers
+from mien.recipes import balance, ingredients, optimizers
+from mien.recipes.losses import judged, judged_fake, judged_real
 
 Balance = Literal["none", "margin", "adaptive-l2"]
 FROZEN = 6  # the seed of targets that stay what they were when homogan's sixth experiment was traced
@@ -33,7 +32,7 @@ class Adversarial(Recipe):
 
     calls: Tensor  # of the two optimizers, for warm-up and rhythm: critic, generator
 
-    def __init__(self, config: AdversarialConfig, model: Model, faces: Faces) -> None:
+    def __init__(self, config: AdversarialConfig, model: Model, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -276,7 +275,7 @@ class AdversarialConfig(RecipeConfig):
     warmup_divisors: tuple[float, ...] = ()  # ... its rate is divided by this
 
     def __post_init__(self) -> None:
-        counted(self, "critic_steps", "generator_steps", "generator_ratio", "lr_decay_images")
+        require_positive(self, "critic_steps", "generator_steps", "generator_ratio", "lr_decay_images")
         for name in ("smooth_real", "smooth_fake", "flip_targets"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
@@ -300,5 +299,5 @@ class AdversarialConfig(RecipeConfig):
         """Whether the generator moves more than once in a step."""
         return self.generator_rhythm == "times" and self.generator_steps > 1
 
-    def build(self, model: Model, faces: Faces) -> Adversarial:
+    def build(self, model: Model, faces: ImageSpec) -> Adversarial:
         return Adversarial(self, model, faces)

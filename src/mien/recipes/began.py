@@ -11,20 +11,20 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, Recipe, RecipeConfig, SelfJudging, Update
+from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update
+from mien.core.families import AutoencoderCriticModel
+from mien.core.schedules import linear
 from mien.errors import UsageError
-from mien.losses import reconstruction
-from mien.recipes import optimizers
-from mien.schedules import linear
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import reconstruction
 
 
 class BoundaryEquilibrium(Recipe):
     """L_D = L(x) - k_t L(G(z_D)) and L_G = L(G(z_G)), with L(v) = |v - D(v)|; then k_t moves."""
 
-    model: SelfJudging
+    model: AutoencoderCriticModel
 
-    def __init__(self, config: BoundaryEquilibriumConfig, model: SelfJudging) -> None:
+    def __init__(self, config: BoundaryEquilibriumConfig, model: AutoencoderCriticModel) -> None:
         super().__init__(model)
         self.config = config
         self.equilibrium = balance.Equilibrium(config.gamma, config.k_step)
@@ -114,8 +114,8 @@ class BoundaryEquilibriumConfig(RecipeConfig):
                 f"--recipe.gamma {self.gamma} is not possible.", "It is a ratio of errors.", "Choose from 0 to 1."
             )
 
-    def build(self, model: Model, faces: Faces) -> BoundaryEquilibrium:
-        if not isinstance(model, SelfJudging):
+    def build(self, model: Model, faces: ImageSpec) -> BoundaryEquilibrium:
+        if not isinstance(model, AutoencoderCriticModel):
             raise UsageError(
                 "This recipe needs a model that judges itself.", "BEGAN's critic is kept.", "Use a BEGAN model."
             )

@@ -13,17 +13,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, Variational
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core.families import VariationalModel
 from mien.errors import UsageError
-from mien.losses import full, judged_fake, judged_real, pixel_cross_entropy
-from mien.recipes import optimizers
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import full, judged_fake, judged_real, pixel_cross_entropy
 from mien.recipes.vae import draw
 
 
-def variational(model: Model) -> Variational:
+def variational(model: Model) -> VariationalModel:
     """The model, if it has an encoder that knows its doubt. Raises UsageError."""
-    if not isinstance(model, Variational):
+    if not isinstance(model, VariationalModel):
         raise UsageError(
             "This recipe needs a model with an encoder that knows its doubt.",
             "Its fakes are decoded from what an encoder draws.",
@@ -35,9 +35,9 @@ def variational(model: Model) -> Variational:
 class RepeatedSteps(Recipe):
     """Part one: steps of the VAE, then of the VAE and the generator together, then perhaps one of the critic."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: RepeatedStepsConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: RepeatedStepsConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -97,7 +97,7 @@ class RepeatedStepsConfig(RecipeConfig):
         if self.joint_steps < 1:
             raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
 
-    def build(self, model: Model, faces: Faces) -> RepeatedSteps:
+    def build(self, model: Model, faces: ImageSpec) -> RepeatedSteps:
         return RepeatedSteps(self, variational(model), faces)
 
 
@@ -113,9 +113,9 @@ def compatible(labels: Tensor | None, count: int, classes: int) -> Tensor:
 class NamedFaces(Recipe):
     """Part two: the critic names a real face's class, or calls it a fake; copies are to be named like their originals."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: NamedFacesConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: NamedFacesConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -209,5 +209,5 @@ class NamedFacesConfig(RecipeConfig):
         if self.joint_steps < 1:
             raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
 
-    def build(self, model: Model, faces: Faces) -> NamedFaces:
+    def build(self, model: Model, faces: ImageSpec) -> NamedFaces:
         return NamedFaces(self, variational(model), faces)

@@ -11,20 +11,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor, optim
 
-from mien.core import Batch, Faces, Flowing, Model, Recipe, RecipeConfig, Update, counted
+from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update, require_positive
+from mien.core.families import FlowModel
+from mien.core.schedules import cosine, linear
 from mien.errors import UsageError
-from mien.losses import full
-from mien.ode import beside
+from mien.nn.ode import beside
 from mien.recipes import optimizers
-from mien.schedules import cosine, linear
+from mien.recipes.losses import full
 
 
 class FlowMatching(Recipe):
     """One loss: the mean squared error of the velocity."""
 
-    model: Flowing
+    model: FlowModel
 
-    def __init__(self, config: FlowMatchingConfig, model: Flowing) -> None:
+    def __init__(self, config: FlowMatchingConfig, model: FlowModel) -> None:
         super().__init__(model)
         self.config = config
         self.optimizers["field"] = optim.Adam(
@@ -80,12 +81,12 @@ class FlowMatchingConfig(RecipeConfig):
     withhold: float = 0.1  # share of the faces whose labels are kept from the field
 
     def __post_init__(self) -> None:
-        counted(self, "anneal_images")
+        require_positive(self, "anneal_images")
         if not 0.0 <= self.withhold <= 1.0:
             raise UsageError(f"--recipe.withhold {self.withhold} is not possible.", "It is a share.", "Give 0 to 1.")
 
-    def build(self, model: Model, faces: Faces) -> FlowMatching:
-        if not isinstance(model, Flowing):
+    def build(self, model: Model, faces: ImageSpec) -> FlowMatching:
+        if not isinstance(model, FlowModel):
             raise UsageError(
                 f"{type(model).__name__} has no velocity.", "Flow matching teaches a field.", "Give it a flow model."
             )

@@ -12,12 +12,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, optim
 
-from mien.augment import DRAWS, Augment, Augmentation
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Styled, Update, counted
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
+from mien.core.families import StyleModel
+from mien.core.schedules import cosine
 from mien.errors import UsageError
-from mien.losses import relativistic, zero_centred_penalty
 from mien.recipes import optimizers
-from mien.schedules import cosine
+from mien.recipes.augmentation import DRAWS, Augment, Augmentation
+from mien.recipes.losses import relativistic, zero_centred_penalty
 
 
 class Relativistic(Recipe):
@@ -25,7 +26,7 @@ class Relativistic(Recipe):
 
     turn: Tensor  # steps since the last penalty
 
-    def __init__(self, config: RelativisticConfig, model: Model, faces: Faces) -> None:
+    def __init__(self, config: RelativisticConfig, model: Model, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -86,7 +87,7 @@ class Relativistic(Recipe):
     def fakes(self, batch: Batch) -> Tensor:
         """As many faces as there are reals, asked for with the reals' labels."""
         count, z = len(batch.images), self.latents(len(batch.images))
-        if not self.config.style_mixing or not isinstance(self.model, Styled):
+        if not self.config.style_mixing or not isinstance(self.model, StyleModel):
             return self.model.decode(z, batch.labels).to(batch.images.dtype)
         chance, where = self.uniform(count, 2).to(z).unbind(1)
         stages = torch.arange(self.model.style_count, device=z.device)
@@ -152,7 +153,7 @@ class RelativisticConfig(RecipeConfig):
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        counted(self, "anneal_images", "penalty_every", "penalty_part")
+        require_positive(self, "anneal_images", "penalty_every", "penalty_part")
         if self.gamma_side < 0:
             raise UsageError(
                 f"--recipe.gamma-side {self.gamma_side} is not possible.", "It is a side in pixels.", "Give 0 or more."
@@ -171,5 +172,5 @@ class RelativisticConfig(RecipeConfig):
                 "Turn both on, or both off.",
             )
 
-    def build(self, model: Model, faces: Faces) -> Relativistic:
+    def build(self, model: Model, faces: ImageSpec) -> Relativistic:
         return Relativistic(self, model, faces)

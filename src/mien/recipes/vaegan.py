@@ -16,21 +16,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from mien import balance
-from mien.core import (
-    Batch,
-    Faces,
-    Model,
-    NetworkConfig,
-    PerceivingCritic,
-    Recipe,
-    RecipeConfig,
-    Update,
-    Variational,
-)
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core.families import FeatureCritic, VariationalModel
 from mien.errors import UsageError
-from mien.losses import full, judged_real, offset_judged_fake, offset_judged_real
-from mien.recipes import optimizers
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import full, judged_real, offset_judged_fake, offset_judged_real
 from mien.recipes.vae import draw
 
 Likeness = Literal["features", "pixels"]
@@ -39,9 +29,9 @@ Likeness = Literal["features", "pixels"]
 class AutoencodingBeyondPixels(Recipe):
     """Encoder, decoder and critic move together, from one state of all three."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: AutoencodingBeyondPixelsConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: AutoencodingBeyondPixelsConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -104,7 +94,7 @@ class AutoencodingBeyondPixels(Recipe):
 
     def perceived(self, images: Tensor) -> Tensor:
         """The critic's features; of a critic without, the images."""
-        return self.critic.perceive(images)[1] if isinstance(self.critic, PerceivingCritic) else images
+        return self.critic.perceive(images)[1] if isinstance(self.critic, FeatureCritic) else images
 
     def who_moves(self, real: Tensor, fake: Tensor) -> tuple[bool, bool]:
         """(critic, decoder), decided from the critic's losses; the encoder always moves."""
@@ -142,15 +132,15 @@ class AutoencodingBeyondPixelsConfig(RecipeConfig):
     beta2: float = 0.999  # Adam
     weight_decay: float = 0.0  # of all three
 
-    def build(self, model: Model, faces: Faces) -> AutoencodingBeyondPixels:
-        if not isinstance(model, Variational):
+    def build(self, model: Model, faces: ImageSpec) -> AutoencodingBeyondPixels:
+        if not isinstance(model, VariationalModel):
             raise UsageError(
                 "This recipe needs a model with an encoder that knows its doubt.",
                 "VAE/GAN is a VAE whose decoder plays against a critic.",
                 "Use a VAE's model.",
             )
         recipe = AutoencodingBeyondPixels(self, model, faces)
-        if self.likeness == "features" and not isinstance(recipe.critic, PerceivingCritic):
+        if self.likeness == "features" and not isinstance(recipe.critic, FeatureCritic):
             raise UsageError(
                 "This critic has no features to compare by.",
                 "--recipe.likeness features needs a critic that perceives.",
