@@ -77,7 +77,8 @@ RUNS: dict[str, Run] = one_of_each_shape({name: tiny(run) for name, run in prese
         {"recipe.augment.mode": "adaptive", "recipe.augment.target": -1.0, "recipe.augment.images": 400},
     ),
     "dcgan-2015, averaged": turn(
-        tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average, "recipe.fresh_latents": True}
+        tiny(presets.PRESETS["dcgan-2015"]),
+        {"average": presets.PRESETS["quick"].average, "recipe.resample_fakes": True},
     ),
 }
 every_run = pytest.mark.parametrize("name", RUNS)
@@ -257,7 +258,6 @@ def memory(snapshot: Snapshot) -> tuple[dict[str, Tensor], JSON]:
 
 #: Parts that rightly make no difference when they are dropped, each for its reason.
 INERT = {
-    "recipe.decay.coefficient": "it moves under adaptive-l2 alone, and is zero elsewhere",
     "recipe.augment.p": "a ramp sets it anew from the images seen; adaptive augmentation remembers it",
 }
 
@@ -325,7 +325,7 @@ def test_the_memory_names_every_buffer(bench: Bench) -> None:
     after = attributes(learner)
     changed = {name for name in after if before.get(name) != after[name]}
     # schedules set these from `seen` before each step
-    assert changed <= {"Adversarial.lr", "Relativistic.gamma", "VariationalBayes.price"}
+    assert changed <= {"TorchGAN.lr", "Relativistic.gamma", "VariationalBayes.price"}
 
 
 def attributes(learner: Learner) -> dict[str, Any]:

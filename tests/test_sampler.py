@@ -248,7 +248,7 @@ def test_numbers_that_are_not_finite_are_untrusted(tmp_path: Path) -> None:
         {"config": {**HEADER["config"], "width": None}},
         {"config": {**HEADER["config"], "width": -4}},
         {"config": {**HEADER["config"], "latent": 1.5}},
-        {"config": {"kind": "AdversarialConfig"}},
+        {"config": {"kind": "TorchGANConfig"}},
         {"config": []},
         {"config": "x"},
         {"faces": {"side": 16, "pixels": 3}},
