@@ -26,7 +26,7 @@ from mien.average import Average
 from mien.core import Batch, Faces
 from mien.engine import Engine, has_bf16_units
 from mien.learner import Learner
-from mien.losses import judged_fake, judged_real
+from mien.losses import bce_fake, bce_real
 from mien.parallel import World
 from mien.run import Averaging, Run, turn
 
@@ -81,10 +81,10 @@ def by_hand(learner: Learner, stream: Stream) -> Callable[[], None]:
         fakes = generator(torch.randn(len(reals), *generator.latent_shape))
         for parameter in critic.parameters():
             parameter.requires_grad_(True)
-        descend(move_c, judged_real(critic(reals)) + judged_fake(critic(fakes.detach())))
+        descend(move_c, bce_real(critic(reals)) + bce_fake(critic(fakes.detach())))
         for parameter in critic.parameters():
             parameter.requires_grad_(False)
-        descend(move_g, judged_real(critic(fakes)))
+        descend(move_g, bce_real(critic(fakes)))
         seen += len(reals)
         average.update(generator, len(reals), seen)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -11,10 +11,12 @@ import torch
 from mien import presets
 from mien.core import Batch, Faces, Recipe, Update
 from mien.engine import Engine
+from mien.errors import UsageError
 from mien.learner import Learner, move
-from mien.losses import judged_fake, judged_real
+from mien.losses import bce_fake, bce_real
 from mien.parallel import World
 from mien.recipes.gan import GAN
+from mien.recipes.relativistic_gan import spread
 from mien.recipes.torch_gan import TorchGAN
 from mien.run import turn
 from tests.conftest import tiny
@@ -158,7 +160,7 @@ def test_the_critics_loss_is_the_mean_over_a_joint_batch() -> None:
     images = next(batches()).images
     loss = recipe.critic_loss(images, -images)
     assert calls == [16]
-    apart = judged_real(recipe.critic(images)) + judged_fake(recipe.critic(-images))
+    apart = bce_real(recipe.critic(images)) + bce_fake(recipe.critic(-images))
     assert float(loss.update.loss.detach()) == pytest.approx(0.5 * float(apart.detach()), rel=1e-5)
 
 
@@ -204,6 +206,25 @@ def test_the_critic_learns_to_tell() -> None:
     assert float(last.update.loss.detach()) < 0.5 * float(first.update.loss.detach())
 
 
+@pytest.mark.parametrize(
+    ("count", "fraction", "rows"),
+    [(8, 1.0, range(8)), (8, 0.25, [0, 4]), (9, 1 / 3, [0, 3, 6]), (8, 0.75, [0, 2, 3, 4, 6, 7]), (4, 0.01, [0])],
+)
+def test_penalties_use_evenly_spaced_rows(count: int, fraction: float, rows: Iterable[int]) -> None:
+    assert spread(count, fraction) == list(rows)
+
+
+@pytest.mark.parametrize("parts", range(1, 100))
+def test_a_fraction_of_one_in_so_many_rows_is_a_stride(parts: int) -> None:
+    assert spread(600, 1 / parts) == list(range(0, 600, parts))
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.25, 1.5, 4])
+def test_fractions_of_a_batch_lie_between_none_and_all(fraction: float) -> None:
+    with pytest.raises(UsageError, match="reg-fraction"):
+        turn(presets.PRESETS["quick"], {"recipe.reg_fraction": fraction})
+
+
 def test_relativistic_penalty_is_lazy() -> None:
     run = tiny(presets.PRESETS["quick"])
     torch.manual_seed(0)
@@ -212,5 +233,5 @@ def test_relativistic_penalty_is_lazy() -> None:
     learner = Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
     source = batches()
     present = ["penalty" in learner.step(source) for _ in range(9)]
-    every = run.recipe.penalty_every  # type: ignore[attr-defined]
+    every = run.recipe.reg_interval  # type: ignore[attr-defined]
     assert present == [index % every == 0 for index in range(9)]

@@ -70,7 +70,7 @@ RUNS: dict[str, Run] = one_of_each_shape({name: tiny(run) for name, run in prese
     "vaegan-2016, none": turn(tiny(presets.PRESETS["vaegan-2016"]), {"recipe.balance": "none"}),
     "began-2017, figure": turn(
         tiny(presets.PRESETS["began-2017"]),
-        {"model.layout": "figure", "recipe.latents": "shared", "recipe.stall_steps": 2},
+        {"model.layout": "figure", "recipe.latents": "shared", "recipe.plateau_steps": 2},
     ),
     "quick, adaptive augmentation": turn(
         tiny(presets.PRESETS["quick"]),
@@ -325,7 +325,7 @@ def test_the_memory_names_every_buffer(bench: Bench) -> None:
     after = attributes(learner)
     changed = {name for name in after if before.get(name) != after[name]}
     # schedules set these from `seen` before each step
-    assert changed <= {"TorchGAN.lr", "Relativistic.gamma", "VariationalBayes.price"}
+    assert changed <= {"TorchGAN.lr", "RelativisticGAN.gamma", "VAE.beta"}
 
 
 def attributes(learner: Learner) -> dict[str, Any]:
@@ -371,7 +371,7 @@ class Rude:
 def test_nothing_observed_and_no_thread_changes_what_is_learned(bench: Bench, tmp_path: Path) -> None:
     ends = set()
     recipe = to_json(bench.run.recipe)
-    pulled = bench.run.batch * int(recipe.get("critic_steps", 1 + recipe.get("fresh_reals", False)))  # images a step
+    pulled = bench.run.batch * int(recipe.get("critic_steps", 1 + recipe.get("resample_reals", False)))  # images a step
 
     def draw(model: Model) -> Tensor:
         return Sampler(model, bench.plan.header, bench.plan.engine, "").sample(range(4))

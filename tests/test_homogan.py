@@ -15,7 +15,7 @@ from mien.core import Batch, Faces, Update
 from mien.engine import Engine
 from mien.errors import UsageError
 from mien.learner import Learner, move
-from mien.losses import judged, judged_fake, judged_real
+from mien.losses import bce, bce_fake, bce_real
 from mien.models.homogan import (
     HomoganCriticConfig,
     HomoganGeneratorConfig,
@@ -268,10 +268,10 @@ def test_flips_are_a_share_rounded_up_with_replacement() -> None:
 
 def test_judged_by_targets() -> None:
     logits = torch.tensor([-2.0, 0.0, 3.0])
-    assert torch.allclose(judged(logits, torch.ones(3)), judged_real(logits))
-    assert torch.allclose(judged(logits, torch.zeros(3)), judged_fake(logits))
+    assert torch.allclose(bce(logits, torch.ones(3)), bce_real(logits))
+    assert torch.allclose(bce(logits, torch.zeros(3)), bce_fake(logits))
     expected = F.binary_cross_entropy_with_logits(logits, torch.tensor([0.9, 0.1, 0.5]))
-    assert torch.allclose(judged(logits, torch.tensor([0.9, 0.1, 0.5])), expected)
+    assert torch.allclose(bce(logits, torch.tensor([0.9, 0.1, 0.5])), expected)
 
 
 @pytest.mark.parametrize(("field", "real"), [("smooth_real", True), ("smooth_fake", False), ("flip_targets", True)])

@@ -43,7 +43,7 @@ RUNS: dict[str, Run] = {
     "normed": turn(tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average}),
     "penalised": tiny(presets.PRESETS["quick"]),
     "mapped": turn(tiny(presets.PRESETS["quick"]), {"model.mapping": 2, "recipe.style_mixing": 0.5}),
-    "self-judged": turn(tiny(presets.PRESETS["began-2017"]), {"recipe.stall_steps": 3}),
+    "self-judged": turn(tiny(presets.PRESETS["began-2017"]), {"recipe.plateau_steps": 3}),
     "encoded": turn(tiny(presets.PRESETS["vae"]), {"recipe.free_nats": 0.05}),
     "beyond pixels": turn(tiny(presets.PRESETS["vaegan-2016"]), {"recipe.balance": "none"}),
 }

@@ -65,12 +65,12 @@ def half_life(run: Run, here: Circumstances) -> int:
     return (2_000 if on_request else 10_000) * run.batch // 32
 
 
-def penalty_every(run: Run, here: Circumstances) -> int:
+def reg_interval(run: Run, here: Circumstances) -> int:
     return 4
 
 
-def penalty_part(run: Run, here: Circumstances) -> int:
-    return 4 if here.device == "cpu" else 1
+def reg_fraction(run: Run, here: Circumstances) -> float:
+    return 0.25 if here.device == "cpu" else 1.0
 
 
 def augmentation(run: Run, here: Circumstances) -> str:
@@ -93,14 +93,14 @@ RULES = (
         "of one label more alike, and FID no better (docs/LOG.md).",
     ),
     Rule(
-        "recipe.penalty_every",
-        penalty_every,
+        "recipe.reg_interval",
+        reg_interval,
         "A penalty differentiates twice. Every fourth step, four times as strong, it costs a quarter (arXiv:1912.04958, section "
         "3.1, waits for sixteen).",
     ),
     Rule(
-        "recipe.penalty_part",
-        penalty_part,
+        "recipe.reg_fraction",
+        reg_fraction,
         "On a CPU a penalty costs by the image, and a quarter of them tells the slope well enough; a quarter of a batch leaves "
         "a GPU idle.",
     ),

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 
 from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
-from mien.losses import judged_fake, judged_real
+from mien.losses import bce_fake, bce_real
 from mien.recipes import optimizers
 from mien.recipes.ingredients import critic_stats
 
@@ -42,12 +42,12 @@ class GAN(Recipe):
             ):  # the generator's step needs the graph of fakes it reuses
                 fakes = self.model.decode(self.latents(len(reals)), labels)
             real_logits, fake_logits = self.critic(reals, labels), self.critic(fakes.detach(), labels)
-            real_loss, fake_loss = judged_real(real_logits), judged_fake(fake_logits)
+            real_loss, fake_loss = bce_real(real_logits), bce_fake(fake_logits)
             stats = critic_stats(real_logits, fake_logits, real_loss, fake_loss)
             yield Update(self.optimizers["critic"], real_loss + fake_loss, stats=stats)
         if c.resample_fakes:
             fakes = self.model.decode(self.latents(len(reals)), labels)
-        generator_loss = judged_real(self.critic(fakes, labels))
+        generator_loss = bce_real(self.critic(fakes, labels))
         yield Update(self.optimizers["generator"], generator_loss, stats={"generator_loss": generator_loss})
 
 

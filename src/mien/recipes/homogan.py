@@ -19,7 +19,7 @@ from torch import Tensor
 from mien import balance
 from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
 from mien.errors import UsageError
-from mien.losses import judged, judged_fake, judged_real
+from mien.losses import bce, bce_fake, bce_real
 from mien.recipes import ingredients, optimizers
 
 FROZEN_SEED = 6  # of targets that are drawn once for a run, as in homogan's sixth experiment
@@ -56,7 +56,7 @@ class HomoGAN(Recipe):
             yield from self.split_update(reals, labels)
         for _ in range(self.generator_steps(before)):
             fakes, fake_labels = self.fakes(labels, len(reals))
-            loss = judged_real(self.critic(fakes, fake_labels))
+            loss = bce_real(self.critic(fakes, fake_labels))
             yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
 
     def simultaneous_update(
@@ -66,7 +66,7 @@ class HomoGAN(Recipe):
         fakes, fake_labels = self.fakes(labels, len(reals))
         real_logits, fake_logits = self.critic(reals, labels), self.critic(fakes, fake_labels)
         real, fake = self.critic_loss(real_logits, real=True), self.critic_loss(fake_logits, real=False)
-        generator_loss = judged_real(fake_logits)
+        generator_loss = bce_real(fake_logits)
         updates = []
         if not self.critic_pauses(generator_loss):
             stats = ingredients.critic_stats(real_logits, fake_logits, real, fake)
@@ -83,7 +83,7 @@ class HomoGAN(Recipe):
         with torch.no_grad():
             fakes, fake_labels = self.fakes(labels, len(reals))
             if self.config.critic_pause_above is not None and self.critic_pauses(
-                judged_real(self.critic(fakes, fake_labels))
+                bce_real(self.critic(fakes, fake_labels))
             ):
                 return
         for name, images, condition in (("real", reals, labels), ("fake", fakes, fake_labels)):
@@ -99,11 +99,11 @@ class HomoGAN(Recipe):
         c = self.config
         smoothing = c.smooth_real if real else c.smooth_fake
         if not (smoothing or c.flip_targets):
-            return judged_real(logits) if real else judged_fake(logits)
+            return bce_real(logits) if real else bce_fake(logits)
         generator = torch.Generator().manual_seed(FROZEN_SEED) if c.frozen_targets else self.shared_noise
         count = len(logits)
         targets = ingredients.targets(count * self.world, real, smoothing, c.flip_targets, generator)
-        return judged(logits, targets[self.rank * count : (self.rank + 1) * count])
+        return bce(logits, targets[self.rank * count : (self.rank + 1) * count])
 
     def fakes(self, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor | None]:
         """Fakes `[count, C, H, W]` as the critic's input, and the labels `[count, label_dim]` that they were made with."""
@@ -123,7 +123,7 @@ class HomoGAN(Recipe):
     def critic_pauses(self, generator_loss: Tensor) -> bool:
         """Whether the generator's loss, over all ranks, is so high that the critic waits for it."""
         bound = self.config.critic_pause_above
-        return bound is not None and balance.agreed(generator_loss) >= bound
+        return bound is not None and balance.mean_over_ranks(generator_loss) >= bound
 
     def generator_steps(self, before: int) -> int:
         """Steps of the generator now; the critic had had `before` batches when this step began."""

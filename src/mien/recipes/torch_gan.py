@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mien import balance
 from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
-from mien.losses import judged_fake, judged_real
+from mien.losses import bce_fake, bce_real
 from mien.recipes import optimizers
 from mien.recipes.ingredients import critic_stats
 
@@ -72,7 +72,7 @@ class TorchGAN(Recipe):
             del loss  # and its graph
         labels = None if labels is None else labels.repeat(c.generator_ratio, 1)
         fakes = self.model.decode(self.latents(c.generator_ratio * len(reals)), labels)
-        generator_loss = judged_real(self.critic(fakes, labels))
+        generator_loss = bce_real(self.critic(fakes, labels))
         if self.adaptive_l2 is not None:
             self.adaptive_l2.update(generator_loss)
         self.warm_up("generator")
@@ -84,7 +84,7 @@ class TorchGAN(Recipe):
         c = self.config
         both = None if labels is None else torch.cat([labels, labels])
         real_logits, fake_logits = self.critic(torch.cat([reals, fakes.to(reals.dtype)]), both).chunk(2)
-        real, fake = judged_real(real_logits), judged_fake(fake_logits)
+        real, fake = bce_real(real_logits), bce_fake(fake_logits)
         loss = (real + fake) * 0.5
         stats = critic_stats(real_logits, fake_logits, real, fake)
         if self.adaptive_l2 is not None:
