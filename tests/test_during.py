@@ -25,7 +25,7 @@ from mien.data.pack import Pack
 from mien.directory import RunDirectory
 from mien.engine import Engine
 from mien.errors import DataError, UsageError
-from mien.metrics.during import EvaluateDuring, best_of, history, name_best, out_of_patience, prepare, ranking
+from mien.metrics.during import RANKED, EvaluateDuring, best_of, history, name_best, out_of_patience, prepare, ranking
 from mien.metrics.features import PixelFeatures
 from mien.metrics.subjects import of_model
 from mien.report.record import read_record
@@ -250,6 +250,19 @@ def test_scores_of_another_protocol_are_not_compared(tmp_path: Path) -> None:
             file.write(json.dumps({"seen": seen, "metric": "fid", "name": "fid500_train", "value": value}) + "\n")
     found = history(home, "fid")
     assert [line["value"] for line in found] == [9.0, 8.0] and best_of(found, "fid")["seen"] == 40
+
+
+HIGHER_IS_BETTER = {
+    "fid": False, "kid": False, "coverage": True, "precision": True, "recall": True, "density": True,
+    "reconstruction_lpips": False, "reconstruction_l1": False, "ppl": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("score", RANKED)
+def test_which_way_is_better(score: str) -> None:
+    values = [0.5, 0.9, 0.1, 0.9, 0.1]
+    best = best_of([{"seen": seen, "value": value} for seen, value in enumerate(values)], score)
+    assert best["seen"] == (1 if HIGHER_IS_BETTER[score] else 2)
 
 
 @pytest.mark.parametrize(

@@ -380,7 +380,8 @@ def test_every_answer_is_dressed(served: Served, model: str) -> None:
 def test_controls_need_the_token(served: Served, ids: dict[str, tuple[str, str]]) -> None:
     for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train"):
         assert served.post(path, {"wish": "stop"})[0] == 401
-        assert served.post(path, {"wish": "stop"}, Authorization="Bearer wrong")[0] == 401
+        for given in ("Bearer wrong", "Bearer ", "Bearer", "", f"Basic {TOKEN}", f"bearer {TOKEN}", f"Bearer {TOKEN}x"):
+            assert served.post(path, {"wish": "stop"}, Authorization=given)[0] == 401, given
     status, body = served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "stop"}, token=True)
     assert status == 404 and "not running" in body["error"]["message"]
     assert served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "dance"}, token=True)[0] == 400

@@ -31,6 +31,7 @@ from mien.data import package, weights
 from mien.data.pack import Pack
 from mien.engine import Engine, mix
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from mien.export.graph import described
 from mien.export.page import RUNTIME
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.parallel import World
@@ -101,6 +102,21 @@ def check_file(model: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
             not isinstance(sampler.model, Invertible)
             or "no encoder" in call("export", model, "--to", "onnx", "-o", out, *flags).out
         )
+
+
+@pytest.mark.parametrize(
+    "preset, prior, changes",
+    [("quick", "normal", {}), ("vae", "normal", {}), ("began-zhao", "uniform", {}), ("began-2017", "uniform", {}),
+     ("dcgan-2015", "normal", {}), ("dcgan-2015", "uniform", {"model.uniform": True})],
+)  # fmt: skip
+def test_the_graph_names_the_prior(
+    tmp_path: Path, blob_pack: Pack, preset: str, prior: str, changes: dict[str, Any]
+) -> None:
+    """Whoever draws from the graph alone must draw from the right distribution."""
+    sampler = Sampler.load(write_model(preset, tmp_path, blob_pack, **changes), device="cpu")
+    told = described(sampler)
+    assert told["prior"] == prior and told["latent"] == list(sampler.model.latent_shape)
+    assert (sampler.latents(range(64)).abs().max() <= 1.0) == (prior == "uniform")
 
 
 def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:

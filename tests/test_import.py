@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from mien import presets
 from mien.checkpoint import read_model
-from mien.foreign import weights
+from mien.errors import Untrusted
+from mien.foreign import pickles, weights
 from mien.sampler import Sampler
 from mien.verbs.importing import MODELS
 from tests.test_cli import PRINTED, call
@@ -600,6 +601,30 @@ def test_torn_and_altered_files_never_crash(here: Path, generator: Generator) ->
             said = call("import", "altered.pth", "-o", f"{number}.safetensors")
             assert said.code in (0, 8, 9), said.err
             (here / f"{number}.safetensors").unlink(missing_ok=True)
+
+
+def test_a_pickle_has_a_million_instructions_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pickles.INSTRUCTIONS == 1_000_000
+    monkeypatch.setattr(pickles, "INSTRUCTIONS", 5)
+    with pytest.raises(pickles.Unreadable, match="more than 5 instructions"):
+        pickles.read(io.BytesIO(b"N0N0N."))
+    assert pickles.read(io.BytesIO(b"N0NN.")) is None
+
+
+def test_entries_keep_key_and_value_apart() -> None:
+    found = pickles.read(io.BytesIO(pickle.dumps({"a": 1, "b": 2, 3: "c"}, 2)))
+    assert found.mapping() == {"a": 1, "b": 2, "3": "c"}
+
+
+@pytest.mark.parametrize("kind", ["ComplexFloatStorage", "QInt8Storage", "UntypedStorage", "system"])
+def test_storages_of_other_elements_are_refused(here: Path, kind: str) -> None:
+    store = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text("0") + text("cpu") + b"K\x04tQ"
+    (here / "odd.pth").write_bytes(zipped(tensor(store=store) + b".", ("archive/data/0", bytes(16))))
+    with pytest.raises(Untrusted):
+        weights.load(here / "odd.pth")
+    good = zipped(tensor() + b".", ("archive/data/0", bytes(16)))
+    (here / "even.pth").write_bytes(good)
+    assert [t.numel() for t in weights.load(here / "even.pth").tensors.values()] == [4]
 
 
 def test_shared_tensors_cost_nothing(here: Path) -> None:

@@ -16,7 +16,7 @@ from mien.engine import Engine, has_bf16_units
 from mien.errors import Mismatch, Untrusted, UsageError
 from mien.latent import extras
 from mien.latent.directions import Direction, Directions, amounts_of, by_labels, components, separability
-from mien.latent.inversion import Step
+from mien.latent.inversion import Best, Step
 from mien.parallel import World
 from mien.plan import Plan
 from mien.priors import Normal, Uniform
@@ -115,6 +115,20 @@ def test_a_descent_stays_where_the_prior_draws(sampler: Sampler) -> None:
         assert found.abs().max() <= 1.0
     else:
         assert found.norm(dim=1).max() <= 8**0.5 + 2.3
+
+
+def test_a_descent_keeps_the_best_of_each_face() -> None:
+    """What is worse than before is not kept, face by face, whatever comes last."""
+    best, targets = Best(torch.zeros(2, 3, 2, 2)), torch.arange(6.0)
+    for values in ([5.0, 3.0], [4.0, 9.0], [6.0, 2.0], [7.0, 8.0]):
+        number = torch.tensor(values)
+        best.look(number[:, None] * 10, number[:, None, None, None].expand(2, 3, 2, 2), number, 1)
+    assert best.values.tolist() == [4.0, 2.0] and best.latents.flatten().tolist() == [40.0, 20.0]
+    assert best.images[:, 0, 0, 0].tolist() == [4.0, 2.0]
+    rows = torch.tensor([9.0, 1.0, 5.0, 3.0, 8.0, 7.0])  # three tries for each of two faces
+    best = Best(torch.zeros(2, 3, 2, 2))
+    best.look(targets[:, None], targets[:, None, None, None].expand(6, 3, 2, 2), rows, 3)
+    assert best.values.tolist() == [1.0, 3.0] and best.latents.flatten().tolist() == [1.0, 3.0]
 
 
 def test_a_descent_tells_and_can_be_stopped(quick: Sampler) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from mien.core import Batch, Model, Recipe, Update
+from mien.core import Batch, Model, Progress, Recipe, Update
 from mien.engine import Engine
 from mien.learner import Learner, NonFinite, move, slowed
 from mien.parallel import World
@@ -91,11 +91,15 @@ def test_clip_bounds_the_global_norm() -> None:
     assert x.norm().item() == pytest.approx(1.05, abs=1e-5)
 
 
-@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("where", ["loss", "gradient", "loss alone"])
 def test_nothing_moves_when_something_is_not_finite(where: str) -> None:
     a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
     fine = Update(optim.SGD([a], lr=1.0), a.sum())
-    bad_loss = (b * float("nan")).sum() if where == "loss" else b.sqrt().sum()  # the slope of sqrt at 0 is infinite
+    bad_loss = {
+        "loss": (b * float("nan")).sum(),
+        "gradient": b.sqrt().sum(),  # its slope at 0 is infinite
+        "loss alone": b.sum() + float("inf"),
+    }[where]
     with pytest.raises(NonFinite):
         move((fine, Update(optim.SGD([b], lr=1.0), bad_loss)))
     assert a.item() == 1.0 and b.item() == 0.0
@@ -226,12 +230,68 @@ def test_three_rollbacks_and_no_more(tmp_path: Path) -> None:
 
 
 def test_a_retry_draws_other_numbers() -> None:
-    draws = []
-    for retry in (0, 1):
+    """From the generator that ranks share, and from torch's own, which dropout and noise behind layers draw from."""
+    shared, own = [], []
+    for retry in (0, 1, 0):
         learner = Learner(Script({}), None, ENGINE, World(), seed=0, retry=retry)
         learner.step(Source(0))
-        draws.append(learner.recipe.latents(3))
-    assert not torch.equal(draws[0], draws[1])
+        shared.append(learner.recipe.latents(3))
+        own.append(torch.rand(3))
+    for first, second, again in (shared, own):
+        assert not torch.equal(first, second) and torch.equal(first, again)
+
+
+def test_ranks_share_one_stream_and_have_one_of_their_own() -> None:
+    shared, own = [], []
+    for rank in (0, 1):
+        learner = Learner(Script({}), None, ENGINE, World(rank=rank, size=2), seed=0)
+        learner.pulled = 0
+        torch.manual_seed(99)
+        next(iter([learner.step(Source(0))]))
+        shared.append(torch.rand(3, generator=learner.recipe.shared_noise))
+        own.append(torch.rand(3))
+    assert torch.equal(*shared) and not torch.equal(*own)
+
+
+def test_after_a_rollback_rates_are_halved_until_the_next_checkpoint(tmp_path: Path) -> None:
+    train, arguments, learner, _ = start(tmp_path, {24: 2})
+    rates: list[tuple[int, float]] = []
+    step = learner.step
+
+    def watched(batches: Iterator[Batch], rate: float = 1.0) -> dict[str, Tensor]:
+        rates.append((learner.seen, rate))
+        return step(batches, rate)
+
+    learner.step = watched
+    train(*arguments)
+    again = [(16, 0.25), (20, 0.25), (24, 0.25), (28, 0.25)]
+    assert rates[:7] == [(seen, 1.0) for seen in range(0, 28, 4)]
+    assert rates[7:10] == [(16, 0.5), (20, 0.5), (24, 0.5)]
+    assert rates[10:14] == again and {rate for _, rate in rates[14:]} == {1.0}
+
+
+class Counting:
+    """An observer that keeps how many rollbacks it was told of."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+
+    def after_step(self, progress: Progress, model: Model) -> None:
+        self.told.append((progress.seen, progress.rollbacks))
+
+    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
+
+    def close(self, outcome: str) -> None: ...
+
+
+def test_rollbacks_are_counted_to_the_end(tmp_path: Path) -> None:
+    """Those of the whole run, also after a checkpoint has forgiven them."""
+    train, arguments, _, _ = start(tmp_path, {24: 2, 48: 1}, log_every=4)
+    counting = Counting()
+    arguments[4].append(counting)
+    train(*arguments)
+    told = dict(counting.told)
+    assert [told[seen] for seen in (16, 24, 32, 40, 52, 80)] == [0, 2, 2, 2, 3, 3]
 
 
 def test_snapshot_refuses_what_is_not_finite() -> None:
