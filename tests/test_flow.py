@@ -172,7 +172,7 @@ def test_the_path_begins_with_noise_and_ends_with_the_face(word: str) -> None:
 def test_guidance_in_closed_form(guidance: float) -> None:
     """v + g (v(labels) - v), with v the field without labels (arXiv:2207.12598, equation 6 with w = g - 1)."""
     torch.manual_seed(0)
-    model = FlowConfig(width=8, widest=16).build(Faces(side=16, label_dim=2)).double()
+    model = FlowConfig(width=8, max_width=16).build(Faces(side=16, label_dim=2)).double()
     shuffled_weights(model, 0.1)
     x, t = torch.randn(3, 3, 16, 16).double(), torch.tensor([0.1, 0.5, 0.9]).double()
     asked = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, torch.nan]]).double()

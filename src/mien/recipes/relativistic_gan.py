@@ -148,7 +148,9 @@ class RelativisticGANConfig(RecipeConfig):
     lr_end: float = 2e-4  # learning rate after decay_images
     gamma: float = 1.0  # weight of R1 and R2, at the start
     gamma_end: float = 1.0  # weight of R1 and R2 after decay_images
-    gamma_side: int = 0  # side in pixels at which gamma holds; at others it scales with the number of pixels; 0 = the same at every side
+    gamma_side: int = (
+        0  # side at which gamma holds; at others it scales with the number of pixels; 0 = the same at all sides
+    )
     decay_images: int = 100_000  # images over which rates, gamma and beta2 decay along half a cosine
     beta1: float = 0.0  # Adam
     beta2: float = 0.99  # Adam, at the start
