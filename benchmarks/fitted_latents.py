@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.cli.fitted_prior import drawing
 from mien.data.pack import Pack
 from mien.metrics.evaluate import inception, measure
 from mien.metrics.features import Extractor
 from mien.metrics.images import DrawnImages, PackImages
-from mien.metrics.judged import Judged
-from mien.sampler import Sampler
-from mien.verbs.fitted import drawing
+from mien.metrics.inputs import Judged
+from mien.sampling.sampler import Sampler
 
 
 class Faces:

@@ -22,11 +22,12 @@ from typing import Any
 from unittest.mock import patch
 
 import mien
-from mien import Batch, experiment
+from mien import Batch
 from mien.data import open_data
 from mien.data.loader import Loader
 from mien.errors import Diverged
 from mien.metrics import health
+from mien.training import experiment
 
 FAULTS = Path(__file__).parent / "faults.py"
 LOOK = 1_000  # images between two looks

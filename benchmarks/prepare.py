@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from mien.data.geometry import Box, find_crop
+from mien.data.crops import Box, find_crop
 from mien.data.pack import Pack
 from mien.data.planning import Preparation, plan
 from mien.data.preparation import cores

@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from mien import presets
-from mien.core import ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.contracts import ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import Run, override
 from mien.data.pack import Entry, Pack, PackWriter
-from mien.engine import Engine
-from mien.latent import extras
-from mien.latent.directions import Direction, Directions
-from mien.parallel import World
-from mien.plan import Plan
-from mien.run import Run, turn
-from mien.sampler import Sampler
+from mien.sampling import sidecar
+from mien.sampling.directions import Direction, Directions
+from mien.sampling.sampler import Sampler
+from mien.training.resolve import ResolvedRun
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -85,8 +85,8 @@ def tiny(run: Run) -> Run:
 
 def write_model(preset: str, folder: Path, pack: Pack, deviation: float = 0.1, **changes: Any) -> Path:
     """A tiny model of a preset that has learned nothing but differs from face to face, as a file."""
-    run = turn(tiny(presets.PRESETS[preset]), changes)
-    plan = Plan(run, pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    run = override(tiny(presets.PRESETS[preset]), changes)
+    plan = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
     learner = plan.learner(World())
     generator = torch.Generator().manual_seed(0)
     for parameter in learner.served.parameters():
@@ -107,7 +107,7 @@ def steer(model: Path) -> None:
         )
     )
     assert sampler.home is not None
-    extras.write(
+    sidecar.write(
         sampler.home, "directions", "directions", sampler.model_hash, found.tensors(), "again", directions=found.told()
     )
 

@@ -9,24 +9,24 @@ import pytest
 import torch
 
 from mien import presets
-from mien.core import Batch, Faces, Recipe, Update
-from mien.engine import Engine
+from mien.core.contracts import Batch, ImageSpec, Recipe, Update
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import override
 from mien.errors import UsageError
-from mien.learner import Learner, move
-from mien.losses import bce_fake, bce_real
-from mien.parallel import World
 from mien.recipes.gan import GAN
+from mien.recipes.losses import bce_fake, bce_real
 from mien.recipes.relativistic_gan import spread
 from mien.recipes.torch_gan import TorchGAN
-from mien.run import turn
+from mien.training.train_state import TrainState, move
 from tests.conftest import tiny
 
 
 def build(name: str, **changes: Any) -> Recipe:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    model = run.model.build(Faces(side=16))
-    return run.recipe.build(model, Faces(side=16)).train()
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    model = run.model.build(ImageSpec(side=16))
+    return run.recipe.build(model, ImageSpec(side=16)).train()
 
 
 def torch_gan(**changes: Any) -> TorchGAN:
@@ -222,15 +222,15 @@ def test_a_fraction_of_one_in_so_many_rows_is_a_stride(parts: int) -> None:
 @pytest.mark.parametrize("fraction", [0.0, -0.25, 1.5, 4])
 def test_fractions_of_a_batch_lie_between_none_and_all(fraction: float) -> None:
     with pytest.raises(UsageError, match="reg-fraction"):
-        turn(presets.PRESETS["quick"], {"recipe.reg_fraction": fraction})
+        override(presets.PRESETS["quick"], {"recipe.reg_fraction": fraction})
 
 
 def test_relativistic_penalty_is_lazy() -> None:
     run = tiny(presets.PRESETS["quick"])
     torch.manual_seed(0)
-    model = run.model.build(Faces(side=16))
-    recipe = run.recipe.build(model, Faces(side=16))
-    learner = Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
+    model = run.model.build(ImageSpec(side=16))
+    recipe = run.recipe.build(model, ImageSpec(side=16))
+    learner = TrainState(recipe, None, DeviceContext(torch.device("cpu"), "fp32"), World(), 0)
     source = batches()
     present = ["penalty" in learner.step(source) for _ in range(9)]
     every = run.recipe.reg_interval  # type: ignore[attr-defined]

@@ -12,14 +12,15 @@ import torch
 from torch import nn
 
 from mien import presets
-from mien.balance import PlateauDetector, ProportionalControl
-from mien.core import Batch, Faces, Recipe, SelfJudging, Update
+from mien.core.contracts import Batch, ImageSpec, Recipe, Update
+from mien.core.families import AutoencoderCriticModel
+from mien.core.run import config_fields, override
 from mien.errors import UsageError
-from mien.learner import move
 from mien.models.began import BEGANModel, BEGANModelConfig
 from mien.models.zhao import ZhaoBEGAN, ZhaoConfig
+from mien.recipes.balance import PlateauDetector, ProportionalControl
 from mien.recipes.began import BEGAN
-from mien.run import knobs, turn
+from mien.training.train_state import move
 from tests.conftest import tiny
 from tests.test_models import count
 
@@ -27,7 +28,7 @@ from tests.test_models import count
 def size(config: BEGANModelConfig | ZhaoConfig, side: int) -> dict[str, int]:
     """Parameters without the memory for them."""
     with torch.device("meta"):
-        model = config.build(Faces(side=side))
+        model = config.build(ImageSpec(side=side))
     return {name: count(network) for name, network in model.named_children()} | {"all": count(model)}
 
 
@@ -74,10 +75,10 @@ def test_counts_of_zhao(side: int, upsampling: Any, generator: int, linear: int,
 def test_sides_are_eight_times_a_power_of_two(config: BEGANModelConfig | ZhaoConfig) -> None:
     for side, nearest in ((8, "16"), (48, "32 or 64"), (100, "64 or 128")):
         with pytest.raises(UsageError) as caught:
-            config.build(Faces(side=side))
+            config.build(ImageSpec(side=side))
         assert nearest in caught.value.remedy
     for side, stages in ((16, 1), (128, 4)):
-        model = config.build(Faces(side=side))
+        model = config.build(ImageSpec(side=side))
         if isinstance(model, ZhaoBEGAN):
             assert len(model.generator.stages) == stages
         else:
@@ -96,7 +97,7 @@ def slow_decoder(decoder: Any, z: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def test_narrow_convolutions_commute_with_changes_of_resolution() -> None:
     torch.manual_seed(0)
-    model = ZhaoConfig(latent=8, width=8, encoder_width=4).build(Faces(side=64)).double()
+    model = ZhaoConfig(latent=8, width=8, encoder_width=4).build(ImageSpec(side=64)).double()
     z = torch.rand(2, 8, dtype=torch.float64)
     assert torch.allclose(model.decode(z), slow_decoder(model.generator, z), atol=1e-12)
     x = images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
@@ -114,7 +115,7 @@ def test_narrow_convolutions_commute_with_changes_of_resolution() -> None:
 @torch.no_grad()
 def test_carry_of_one_makes_blended_layers_the_identity(layout: Any) -> None:
     torch.manual_seed(0)
-    model = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, deviation=0.3).build(Faces(side=32))
+    model = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, deviation=0.3).build(ImageSpec(side=32))
     images, z = torch.rand(2, 3, 32, 32), torch.rand(2, 8)
     ends: dict[float, list[torch.Tensor]] = {0.0: [], 0.5: [], 1.0: []}
     for _ in range(2):
@@ -130,7 +131,7 @@ def test_carry_of_one_makes_blended_layers_the_identity(layout: Any) -> None:
 
 @torch.no_grad()
 def test_carry_of_zero_is_the_plain_network() -> None:
-    model = BEGANModelConfig(width=4, hidden=8, latent=8, deviation=0.3, skips=False).build(Faces(side=16))
+    model = BEGANModelConfig(width=4, hidden=8, latent=8, deviation=0.3, skips=False).build(ImageSpec(side=16))
     x = nn.functional.interpolate(
         model.generator.merge[0](model.generator.embed(z := torch.rand(2, 8)).view(2, 4, 8, 8)), scale_factor=2.0
     )
@@ -143,8 +144,8 @@ def test_carry_of_zero_is_the_plain_network() -> None:
 def test_skips_hand_h0_to_every_level(layout: Any) -> None:
     """Without the maps of h0 in its merging layers, the decoder is the one without skips."""
     torch.manual_seed(0)
-    model = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, deviation=0.3).build(Faces(side=32))
-    bare = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, skips=False).build(Faces(side=32))
+    model = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, deviation=0.3).build(ImageSpec(side=32))
+    bare = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, skips=False).build(ImageSpec(side=32))
     z, state = torch.rand(2, 8), model.state_dict()
     cut = {n: state[n][:, : p.shape[1]] if p.dim() == 4 else state[n] for n, p in bare.state_dict().items()}
     bare.load_state_dict(cut)
@@ -159,7 +160,9 @@ def test_skips_hand_h0_to_every_level(layout: Any) -> None:
     [("framework", set()), ("linear", {"Linear"}), ("all", {"Linear", "Conv2d", "ConvTranspose2d"})],
 )
 def test_zhao_initialisation_reaches_what_it_names(initialise: Any, small: set[str]) -> None:
-    model = ZhaoConfig(width=16, encoder_width=16, upsampling="transposed", initialise=initialise).build(Faces(side=16))
+    model = ZhaoConfig(width=16, encoder_width=16, upsampling="transposed", initialise=initialise).build(
+        ImageSpec(side=16)
+    )
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             deviation = float(module.weight.detach().std())
@@ -171,14 +174,16 @@ def test_the_published_initialisation_of_all_layers_does_not_train() -> None:
     torch.manual_seed(0)
     spread = {}
     for initialise in ("framework", "all"):
-        model = ZhaoConfig(initialise=initialise).build(Faces(side=32)).eval()  # type: ignore[arg-type]
+        model = ZhaoConfig(initialise=initialise).build(ImageSpec(side=32)).eval()  # type: ignore[arg-type]
         with torch.no_grad():
             spread[initialise] = float(model.decode(model.prior.draw(range(16), (64,))).std(0).mean())
     assert spread["all"] < 1e-8 < 1e-3 < spread["framework"]
 
 
 def test_encodings_have_their_own_decoder() -> None:
-    model = BEGANModelConfig(width=4, hidden=6, latent=8, deviation=0.3).build(Faces(side=16))  # N_h and N_z may differ
+    model = BEGANModelConfig(width=4, hidden=6, latent=8, deviation=0.3).build(
+        ImageSpec(side=16)
+    )  # N_h and N_z may differ
     images = torch.rand(3, 3, 16, 16)
     code = model.encode(images)
     assert code.shape == (3, 6) and model.latent_shape == (8,)
@@ -219,8 +224,8 @@ def test_stall() -> None:
 
 def build(name: str, **changes: Any) -> BEGAN:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    recipe = run.recipe.build(run.model.build(Faces(side=16)), Faces(side=16)).train()
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    recipe = run.recipe.build(run.model.build(ImageSpec(side=16)), ImageSpec(side=16)).train()
     assert isinstance(recipe, BEGAN)
     recipe.shared_noise.manual_seed(0)
     return recipe
@@ -255,7 +260,7 @@ def test_losses_of_a_simultaneous_step(latents: str) -> None:
     """Recomputed by hand from the state before the step."""
     recipe, twin = (build("began-2017", latents=latents, gamma=0.9) for _ in range(2))
     recipe.control.k.fill_(0.3)
-    model: SelfJudging = twin.model
+    model: AutoencoderCriticModel = twin.model
     images = next(batches()).images
     with torch.no_grad():
         first = model.decode(twin.latents(8))
@@ -340,13 +345,13 @@ def test_norm(norm: str) -> None:
 
 def test_gamma_is_a_ratio() -> None:
     with pytest.raises(UsageError):
-        turn(presets.PRESETS["began-zhao"], {"recipe.gamma": 1.5})
+        override(presets.PRESETS["began-zhao"], {"recipe.gamma": 1.5})
 
 
 def test_the_recipe_needs_a_model_that_judges_itself() -> None:
     run = presets.PRESETS["began-zhao"]
     with pytest.raises(UsageError):
-        run.recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+        run.recipe.build(tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16)), ImageSpec(side=16))
 
 
 #: Every parameter of the original's train.py: the knob here, and its default there.
@@ -379,7 +384,7 @@ PARAMETERS: dict[str, tuple[tuple[str, Any], ...]] = {
 
 
 def test_every_parameter_of_the_original_has_its_knob_and_its_row() -> None:
-    known = {knob.name: knob.value for knob in knobs(presets.PRESETS["began-zhao-2020"])}
+    known = {knob.name: knob.value for knob in config_fields(presets.PRESETS["began-zhao-2020"])}
     page = (Path(__file__).parent.parent / "docs" / "presets-encode.md").read_text(encoding="utf-8")
     table = page.partition("### sicongzhao's parameters")[2].partition("\n\nKept")[0]
     rows = {cells[1]: cells[3] for line in table.splitlines() if len(cells := line.split("|")) == 5}

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from mien.report.record import read_record
-from mien.verbs import bench_off as verb
+from mien.cli import benchmark as verb
+from mien.report.run_reader import read_record
 from tests.conftest import ROOT, write_pack
 from tests.test_cli import PRINTED, call
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from mien import checkpoint, durable
-from mien.checkpoint import Snapshot
 from mien.errors import Mismatch, Untrusted
+from mien.storage import atomic, checkpoint
+from mien.storage.checkpoint import Snapshot
 
 pytestmark = pytest.mark.usefixtures("swift")
 PRINTS = {"run": "a" * 16, "data": "b" * 64}
@@ -363,16 +363,16 @@ def test_find_model_takes_the_newest_valid_one(tmp_path: Path) -> None:
 def test_a_written_file_is_new_or_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`durable.replacing`, at every call of its own."""
     file = tmp_path / "status.json"
-    durable.replace_text(file, "old")
+    atomic.replace_text(file, "old")
     with Disk(0).mounted(monkeypatch) as disk:
-        durable.replace_text(file, "old")
+        atomic.replace_text(file, "old")
     for dead in (False, True):
         for fatal in range(1, disk.count + 1):
-            durable.replace_text(file, "old")
+            atomic.replace_text(file, "old")
             failed = False
             with Disk(fatal, errno.ENOSPC, dead).mounted(monkeypatch):
                 try:
-                    durable.replace_text(file, "new and longer")
+                    atomic.replace_text(file, "new and longer")
                 except OSError:
                     failed = True
             assert file.read_text() in (("old", "new and longer") if failed else ("new and longer",))

@@ -23,11 +23,11 @@ from PIL import Image
 
 from mien import presets
 from mien.__main__ import VERBS, main
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
 from mien.data.pack import Pack
-from mien.engine import Engine
-from mien.parallel import World
-from mien.plan import Plan
 from mien.report.grid import GAP, read_recipe
+from mien.training.resolve import ResolvedRun
 from tests.conftest import blobs, tiny
 from tests.report_example import write_run
 
@@ -53,13 +53,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Path:
     """A small model that has learned nothing."""
-    plan = Plan(tiny(presets.PRESETS["quick"]), blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    plan = ResolvedRun(
+        tiny(presets.PRESETS["quick"]), blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs"
+    )
+    learner = resolve_module.learner(World())
     generator = torch.Generator().manual_seed(0)
     for parameter in learner.served.parameters():  # it begins with equal faces: make them differ
         parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
     file = tmp_path_factory.mktemp("model") / "model.safetensors"
-    file.write_bytes(learner.snapshot(plan.header).model)
+    file.write_bytes(learner.snapshot(resolve_module.header).model)
     return file
 
 
@@ -231,7 +233,7 @@ def test_debug_shows_the_traceback(here: Path) -> None:
 
 
 def test_a_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien.verbs import doctor
+    from mien.cli import doctor
 
     def broken() -> None:
         raise ZeroDivisionError("several\nlines")
@@ -288,9 +290,9 @@ def test_dry_run_counts_parameters(here: Path, blob_pack: Pack) -> None:
 
 
 def test_dry_run_of_the_default_needs_no_data_argument(blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien import plan
+    from mien.training import resolve as resolve_module
 
-    monkeypatch.setattr(plan, "open_data", lambda data, side: blob_pack)
+    monkeypatch.setattr(resolve_module, "open_data", lambda data, side: blob_pack)
     for line in (["train"], ["train", "--minutes", "2"], ["train", "quick"]):
         assert json.loads(call(*line, "--dry-run", "--json").out)["run"]["preset"] == "quick"
 

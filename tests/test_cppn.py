@@ -13,14 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from mien import presets
-from mien.core import Batch, Faces, Recipe, Scalable, Update, Variational
+from mien.core.contracts import Batch, ImageSpec, Recipe, Update
+from mien.core.families import ResolutionFreeModel, VariationalModel
+from mien.core.run import override
 from mien.errors import UsageError
-from mien.learner import move
-from mien.losses import pixel_cross_entropy
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
 from mien.recipes.cppn import CPPNVAEGAN, CPPNClassGAN, compatible
-from mien.run import turn
-from mien.sampler import Sampler
+from mien.recipes.losses import pixel_cross_entropy
+from mien.sampling.sampler import Sampler
+from mien.training.train_state import move
 from tests.conftest import blobs, tiny, write_pack
 from tests.test_models import count
 
@@ -29,7 +30,7 @@ WIDE, RESIDUAL = CPPNConfig(), CPPNConfig(body="residual", width=6, layers=24)
 
 @pytest.mark.parametrize(("config", "expected"), [(WIDE, 54_273), (RESIDUAL, 5_263)])
 def test_counts_of_the_grey_originals(config: CPPNConfig, expected: int) -> None:
-    assert count(config.build(Faces(side=26, channels=1)).decoder) == expected
+    assert count(config.build(ImageSpec(side=26, channels=1)).decoder) == expected
 
 
 @pytest.mark.parametrize("config", [WIDE, RESIDUAL])
@@ -37,7 +38,7 @@ def test_counts_of_the_grey_originals(config: CPPNConfig, expected: int) -> None
 def test_one_latent_at_two_sizes_agrees_where_they_meet(config: CPPNConfig) -> None:
     """26 and 51 places from end to end: every second place of the finer grid is one of the coarser."""
     torch.manual_seed(0)
-    model = config.build(Faces(side=26)).eval()
+    model = config.build(ImageSpec(side=26)).eval()
     z = model.prior.draw(range(3), model.latent_shape)
     coarse, fine = model.decode(z), model.decode_at(z, 51)
     assert coarse.shape == (3, 3, 26, 26) and fine.shape == (3, 3, 51, 51)
@@ -47,14 +48,14 @@ def test_one_latent_at_two_sizes_agrees_where_they_meet(config: CPPNConfig) -> N
 
 @torch.no_grad()
 def test_large_pictures_are_painted_in_pieces() -> None:
-    model = CPPNConfig(width=4).build(Faces(side=16))
+    model = CPPNConfig(width=4).build(ImageSpec(side=16))
     z = model.prior.draw([0], model.latent_shape)
     assert torch.allclose(model.decode_at(z, 385)[:, :, ::2, ::2], model.decode_at(z, 193), atol=1e-5)
 
 
 @torch.no_grad()
 def test_bf16_does_not_blur_places() -> None:
-    model = CPPNConfig(width=16).build(Faces(side=16))
+    model = CPPNConfig(width=16).build(ImageSpec(side=16))
     z = model.prior.draw([0], model.latent_shape)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = model.decode_at(z, 64)
@@ -64,7 +65,7 @@ def test_bf16_does_not_blur_places() -> None:
 @torch.no_grad()
 def test_residual_blocks_start_near_the_identity() -> None:
     torch.manual_seed(0)
-    model = RESIDUAL.build(Faces(side=16))
+    model = RESIDUAL.build(ImageSpec(side=16))
     x = torch.rand(100, 6)
     assert float((model.decoder.body(x) - x).abs().max()) < 0.5 < float(x.abs().max())
 
@@ -72,7 +73,7 @@ def test_residual_blocks_start_near_the_identity() -> None:
 @pytest.mark.parametrize("side", [1, 513])
 def test_places_need_two_ends(side: int) -> None:
     with pytest.raises(UsageError) as caught:
-        WIDE.build(Faces(side=side))
+        WIDE.build(ImageSpec(side=side))
     assert str(min(max(side, 2), 512)) in caught.value.remedy
 
 
@@ -92,8 +93,8 @@ def build(name: str, labels: int = 0, **changes: Any) -> Any:
     repeats = {
         key: value for key, value in vars(whole.recipe).items() if key in ("vae_steps", "joint_steps", "critic_repeats")
     }
-    run = turn(tiny(whole), {f"recipe.{key}": value for key, value in {**repeats, **changes}.items()})
-    faces = Faces(side=16, label_dim=labels)
+    run = override(tiny(whole), {f"recipe.{key}": value for key, value in {**repeats, **changes}.items()})
+    faces = ImageSpec(side=16, label_dim=labels)
     recipe = run.recipe.build(run.model.build(faces), faces).train()
     recipe.shared_noise.manual_seed(0)
     return recipe
@@ -222,21 +223,23 @@ def test_part_two_learns_with_labels() -> None:
 
 def test_too_many_labels_are_refused() -> None:
     with pytest.raises(UsageError, match="classes"):
-        CPPNCriticConfig(classes=True).build(Faces(side=16, label_dim=40))
-    assert CPPNCriticConfig(classes=False).build(Faces(side=16, label_dim=40))(IMAGES).shape == (8,)
+        CPPNCriticConfig(classes=True).build(ImageSpec(side=16, label_dim=40))
+    assert CPPNCriticConfig(classes=False).build(ImageSpec(side=16, label_dim=40))(IMAGES).shape == (8,)
 
 
 @pytest.mark.parametrize("name", ["cppn-2016", "cppn-residual-2016"])
 def test_unfit_knobs_and_models_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
-        turn(presets.PRESETS[name], {"recipe.joint_steps": 0})
+        override(presets.PRESETS[name], {"recipe.joint_steps": 0})
     with pytest.raises(UsageError):
-        presets.PRESETS[name].recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+        presets.PRESETS[name].recipe.build(
+            tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16)), ImageSpec(side=16)
+        )
 
 
 def test_kinds() -> None:
     model = build("cppn-2016").model
-    assert isinstance(model, Scalable) and isinstance(model, Variational)
+    assert isinstance(model, ResolutionFreeModel) and isinstance(model, VariationalModel)
     assert isinstance(build("cppn-2016"), CPPNVAEGAN) and isinstance(build("cppn-residual-2016"), CPPNClassGAN)
 
 
@@ -253,16 +256,16 @@ def test_sizes_on_the_command_line(tmp_path: Path, mien: Callable[..., Any]) -> 
 
 
 def test_only_scalable_models_take_a_size() -> None:
-    from mien.engine import Engine
+    from mien.core.device import DeviceContext
 
-    model = tiny(presets.PRESETS["quick"]).model.build(Faces(side=16))
+    model = tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16))
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
-    sampler = Sampler(model, header, Engine(torch.device("cpu"), "fp32"), "")
+    sampler = Sampler(model, header, DeviceContext(torch.device("cpu"), "fp32"), "")
     assert sampler.at(None) is sampler
     with pytest.raises(UsageError, match="16 px alone"):
         sampler.at(64)
-    painter = CPPNConfig(width=4, hidden=4).build(Faces(side=16)).eval()
-    large = Sampler(painter, header, Engine(torch.device("cpu"), "fp32"), "").at(31)
+    painter = CPPNConfig(width=4, hidden=4).build(ImageSpec(side=16)).eval()
+    large = Sampler(painter, header, DeviceContext(torch.device("cpu"), "fp32"), "").at(31)
     assert (
         large.faces.side == 31
         and large.sample([1, 2]).shape == (2, 3, 31, 31)

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from mien.data import prepare
-from mien.data.drawn import DrawnFaces
 from mien.data.labels import balance, choose, count_labels, strongest, together, where
 from mien.data.planning import Preparation, plan, select
 from mien.data.source import Listing
 from mien.data.sources import find_source
 from mien.data.split import hold_out
+from mien.data.synthetic import SyntheticFaces
 from mien.errors import DataError, UsageError
 from tests.conftest import SHARED
 
@@ -87,7 +87,7 @@ def test_limits() -> None:
 
 
 def test_a_plan_is_named_by_what_decides_the_outcome() -> None:
-    source = DrawnFaces(16, 30)
+    source = SyntheticFaces(16, 30)
     keys = [
         plan(source, asked).key
         for asked in (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mien.core import Batch
+from mien.core.contracts import Batch
 from mien.data import open_data
 from mien.data.loader import Loader, to_tensor
 from mien.data.pack import Entry, Pack, PackWriter

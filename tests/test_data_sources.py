@@ -18,7 +18,7 @@ from PIL import Image
 
 from mien.data import Preparation, find_source, prepare
 from mien.data.pack import Pack
-from mien.data.reading import Refused
+from mien.data.readers import UnreadableFile
 from mien.data.source import Listing, Source
 from mien.data.stylegan import write_zip
 from mien.errors import DataError, Untrusted
@@ -226,7 +226,7 @@ def test_a_list_of_files(tmp_path: Path) -> None:
     write(tmp_path, "a/1.jpg", "a/2.jpg", list__txt="# mine\na/1.jpg\n\na/gone.jpg\n")
     source = find_source(tmp_path / "list.txt")
     assert list(source.listing().names) == ["a/1.jpg", "a/gone.jpg"]
-    with pytest.raises(Refused, match="missing"):
+    with pytest.raises(UnreadableFile, match="missing"):
         read(source, "a/gone.jpg")
 
 
@@ -329,9 +329,9 @@ def test_members_that_lie_are_refused_one_by_one(tmp_path: Path) -> None:
     assert (
         read(source, "good.jpg") == JPEG and read(source, "../../outside.jpg") == JPEG
     )  # read in place, never unpacked
-    with pytest.raises(Refused, match="larger"):
+    with pytest.raises(UnreadableFile, match="larger"):
         read(source, "huge.jpg")
-    with pytest.raises(Refused, match="damaged"):
+    with pytest.raises(UnreadableFile, match="damaged"):
         read(source, "wrong.jpg")
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien import checkpoint
 from mien.data.pack import Pack
 from mien.errors import Mismatch, UsageError
-from mien.latent import densities
-from mien.latent.densities import Kind, density_of, fit, tensors_of
-from mien.latent.extras import Extra
-from mien.sampler import CHUNK, Sampler
+from mien.sampling import density as density_module
+from mien.sampling.density import Kind, density_of, fit, tensors_of
+from mien.sampling.sampler import CHUNK, Sampler
+from mien.sampling.sidecar import Extra
+from mien.storage import checkpoint
 from tests.conftest import write_pack
 from tests.test_cli import PRINTED, call, pixels
 from tests.test_latent import write_model
@@ -32,7 +32,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flow that learns no longer than these tests need."""
-    monkeypatch.setattr(densities, "STEPS", 150)
+    monkeypatch.setattr(density_module, "STEPS", 150)
 
 
 def two_clouds(count: int = 3000) -> Tensor:
@@ -46,7 +46,7 @@ def two_clouds(count: int = 3000) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_density_finds_both_clouds(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(densities, "STEPS", 1000)
+    monkeypatch.setattr(density_module, "STEPS", 1000)
     z = two_clouds()
     density = fit(z, kind)
     drawn = density.draw(range(2000))

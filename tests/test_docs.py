@@ -11,8 +11,8 @@ import pytest
 
 import mien
 from mien.__main__ import VERBS
+from mien.core.run import config_fields
 from mien.presets import PRESETS
-from mien.run import knobs
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -37,10 +37,10 @@ def reference() -> str:
     for run in PRESETS.values():
         parts += [f"### {run.preset}", f"{run.story[0].upper()}{run.story[1:]}."]
         parts += ["\n".join(f"- {note}" for note in run.notes)]
-        before = {k.name: k.value for k in knobs(PRESETS[run.after])} if run.after else {}
+        before = {k.name: k.value for k in config_fields(PRESETS[run.after])} if run.after else {}
         parts += [f"Against {run.after}: {run.change}. The other knobs stay."] if run.after else []
         parts += ["\n".join(["```", *run.prepare, "```"])] if run.prepare else []
-        changed = [k for k in knobs(run) if k.name not in before or before[k.name] != k.value]
+        changed = [k for k in config_fields(run) if k.name not in before or before[k.name] != k.value]
         rows = [f"| `--{k.name.replace('_', '-')}` | `{k.value}` | {k.help} |" for k in changed]
         parts += ["| flag | default | |\n|---|---|---|\n" + "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
@@ -55,7 +55,7 @@ def test_the_reference_is_current() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_knob_is_explained(name: str) -> None:
-    assert [knob.name for knob in knobs(PRESETS[name]) if not knob.help] == []
+    assert [knob.name for knob in config_fields(PRESETS[name]) if not knob.help] == []
 
 
 def test_links_lead_somewhere() -> None:

@@ -17,21 +17,23 @@ import torch
 from benchmarks import kills
 
 import mien
-from mien import checkpoint, experiment, presets
+from mien import presets
 from mien.__main__ import main
-from mien.core import Faces, Progress
-from mien.data import weights
+from mien.cli.evaluate import evaluate as verb
+from mien.core.contracts import ImageSpec, Progress
+from mien.core.device import DeviceContext
+from mien.core.run import Run
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
-from mien.engine import Engine
+from mien.downloads import weights
 from mien.errors import DataError, UsageError
-from mien.metrics.during import RANKED, EvaluateDuring, best_of, history, name_best, out_of_patience, prepare, ranking
+from mien.metrics.api import of_model
 from mien.metrics.features import PixelFeatures
-from mien.metrics.subjects import of_model
-from mien.report.record import read_record
+from mien.metrics.online import RANKED, EvaluateDuring, best_of, history, name_best, out_of_patience, prepare, ranking
+from mien.report.run_reader import read_record
 from mien.report.series import panels
-from mien.run import Run
-from mien.verbs.evaluate import evaluate as verb
+from mien.storage import checkpoint
+from mien.storage.run_directory import RunDirectory
+from mien.training import experiment
 from tests.conftest import tiny, write_pack
 from tests.test_resume import Nothing
 
@@ -322,8 +324,8 @@ def test_a_pack_of_one_image_is_refused(train: Callable[..., SimpleNamespace], h
 def judge(home: Path, pack: Pack, run: Run) -> EvaluateDuring:
     home.mkdir(exist_ok=True)
     header = {"faces": {"side": pack.side, "channels": 3, "label_dim": 0}}
-    engine = Engine(torch.device("cpu"), "bf16")
-    extractor = prepare(run, pack, Faces(side=pack.side), "cpu")
+    engine = DeviceContext(torch.device("cpu"), "bf16")
+    extractor = prepare(run, pack, ImageSpec(side=pack.side), "cpu")
     return EvaluateDuring(RunDirectory(home), run, pack, header, engine, extractor)
 
 
@@ -334,7 +336,7 @@ def test_a_generator_of_nan_is_reported_and_training_goes_on(
         tiny(QUICK), evaluate_every=8, evaluate_samples=8, evaluate_extractor="eye.py:pixels", evaluate_metrics="kid"
     )
     judging = judge(here / "run", blob_pack, run)
-    model = run.model.build(Faces(side=16))
+    model = run.model.build(ImageSpec(side=16))
     found = judging.scores(8, model.eval(), lambda: False)
     assert list(found) == ["kid8_train_pixels-32"] and judging.judged == 8
     with torch.no_grad():
@@ -352,7 +354,7 @@ def test_a_signal_ends_an_evaluation(here: Path, blob_pack: Pack, capsys: pytest
         tiny(QUICK), evaluate_every=8, evaluate_samples=8, evaluate_extractor="eye.py:pixels", evaluate_metrics="kid"
     )
     judging = judge(here / "run", blob_pack, run)
-    assert judging.scores(8, run.model.build(Faces(side=16)).eval(), lambda: True) == {}
+    assert judging.scores(8, run.model.build(ImageSpec(side=16)).eval(), lambda: True) == {}
     assert not (here / "run" / "eval").exists() and capsys.readouterr().err == ""
 
 
@@ -362,7 +364,7 @@ def test_a_disk_that_is_full_is_reported(here: Path, blob_pack: Pack, capsys: py
     )
     judging = judge(here / "run", blob_pack, run)
     (here / "run" / "eval").write_text("a file where the folder should be")
-    assert judging.scores(8, run.model.build(Faces(side=16)).eval(), lambda: False)
+    assert judging.scores(8, run.model.build(ImageSpec(side=16)).eval(), lambda: False)
     assert "during.jsonl cannot be written" in capsys.readouterr().err
     judging.after_commit(Progress(8, 8, 0.0, 0.0, {}), here)  # no history: nothing is best
     assert not (here / "run" / "checkpoints" / "BEST").exists()

@@ -31,14 +31,15 @@ from PIL import Image, PngImagePlugin
 pytest.importorskip("starlette", reason="SKIPPED EXPLORER TESTS: the extra `web` is not installed")
 pytest.importorskip("uvicorn")
 
-from mien import control, presets
+from mien import presets
+from mien.core.run import override
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
-from mien.experiment import train
 from mien.report.grid import to_bytes
-from mien.run import turn
-from mien.sampler import Sampler
-from mien.web.guard import PHOTO_BYTES
+from mien.sampling.sampler import Sampler
+from mien.storage import control
+from mien.storage.run_directory import RunDirectory
+from mien.training.experiment import train
+from mien.web.security import PHOTO_BYTES
 from mien.web.serve import HEAD_SECONDS
 from tests.conftest import blobs, tiny, write_model, write_pack
 from tests.web_client import TOKEN, Served, serving, short_run
@@ -99,7 +100,7 @@ def test_a_seed_is_the_face_that_the_command_line_draws(served: Served, model: s
 
 
 def test_truncation_and_addresses_reach_the_sampler(served: Served, model: str, runs: Path) -> None:
-    from mien.address import parse
+    from mien.sampling.address import parse
 
     sampler = Sampler.load(runs / "00000-quick", device="cpu")
     at = "42,0.25,0.5~7:0.3"
@@ -177,7 +178,7 @@ def test_neighbours_know_a_copy(served: Served, ids: dict[str, tuple[str, str]],
     assert distances == sorted(distances)
     run = served.explorer.desk.registry.run(ids["quick"][0])
     pack = Pack.open(runs.parent / "blobs.pack")
-    from mien.web.nearest import Neighbours, tensor
+    from mien.web.neighbours import Neighbours, tensor
 
     copy = Neighbours().of(run, tensor(pack.images[5:6])[0])
     assert copy["memorised"] is True and copy["neighbours"][0]["distance"] == 0
@@ -574,7 +575,7 @@ async def asked_at(port: int, path: str) -> tuple[int, bytes]:
 def test_500_connections_for_30_seconds(runs: Path) -> None:
     """No wrong face, only 200 or 503, bounded memory, and well again at once; the server is a process of its own."""
     psutil = pytest.importorskip("psutil")
-    from mien.address import parse
+    from mien.sampling.address import parse
 
     sampler = Sampler.load(runs / "00000-quick", device="cpu")
     places = [f"{seed},0.5,0" for seed in range(4000)]  # so many that most of them are drawn, not remembered
@@ -742,7 +743,7 @@ def test_hostile_names_stay_text(tmp_path: Path, runs: Path) -> None:
 
 def test_a_run_saves_pauses_resumes_and_stops(tmp_path: Path, blob_pack: Pack) -> None:
     home = RunDirectory(tmp_path / "run")
-    run = turn(tiny(presets.PRESETS["quick"]), {"images": 10_000_000, "device": "cpu"})
+    run = override(tiny(presets.PRESETS["quick"]), {"images": 10_000_000, "device": "cpu"})
     ended: list[Exception] = []
 
     def go() -> None:

@@ -24,22 +24,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mien import hub, presets
-from mien.baseline import fit_baseline
-from mien.core import Invertible
-from mien.data import package, weights
+from mien import presets
+from mien.core.device import DeviceContext, mix
+from mien.core.distributed import World
+from mien.core.families import Invertible
+from mien.core.run import override
 from mien.data.pack import Pack
-from mien.engine import Engine, mix
+from mien.downloads import hub, package_file, weights
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
 from mien.export.graph import described
 from mien.export.page import RUNTIME
 from mien.models.eigenfaces import EigenfacesConfig
-from mien.parallel import World
-from mien.plan import Plan
 from mien.report.grid import read_recipe, to_bytes
-from mien.run import turn
-from mien.sampler import Sampler
-from mien.styles import Style
+from mien.sampling.sampler import Sampler
+from mien.sampling.styles import Style
+from mien.training.baseline import fit_baseline
+from mien.training.resolve import ResolvedRun
 from tests.conftest import steer, tiny, write_model, write_pack
 from tests.test_cli import PRINTED, call
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
@@ -139,10 +139,10 @@ def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
 
 
 def test_a_mapped_model_is_truncated_among_its_styles(tmp_path: Path, blob_pack: Pack) -> None:
-    plan = Plan(
-        turn(tiny(presets.PRESETS["quick"]), {"model.mapping": 2}),
+    plan = ResolvedRun(
+        override(tiny(presets.PRESETS["quick"]), {"model.mapping": 2}),
         blob_pack,
-        Engine(torch.device("cpu"), "fp32"),
+        DeviceContext(torch.device("cpu"), "fp32"),
         None,
         "b",
     )
@@ -266,7 +266,7 @@ def test_the_runtime_comes_from_the_registry_that_npm_is_set_up_for(
     monkeypatch.setenv("PATH", "")
     assert weights.path("page-runtime").read_bytes() == content, "the second time needs no registry"
     with pytest.raises(DataError, match="downloaded"):
-        package.download("onnxruntime-web", registry.name, tmp_path)
+        package_file.download("onnxruntime-web", registry.name, tmp_path)
 
 
 def test_a_package_with_another_file_is_refused(registry: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_package_with_another_file_is_refused(registry: Path) -> None:
 
 def test_a_registry_that_has_nothing_says_so(registry: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="downloaded"):
-        package.download("nothing", "nothing-1.0.0.tgz", tmp_path)
+        package_file.download("nothing", "nothing-1.0.0.tgz", tmp_path)
 
 
 # The page
@@ -359,7 +359,7 @@ def saved(page: Any, file: Path) -> Any:
 
 
 def test_the_page_draws_the_faces_of_pytorch(page: Any, page_of: tuple[str, Sampler, Path], tmp_path: Path) -> None:
-    from mien.address import parse
+    from mien.sampling.address import parse
 
     sampler = page_of[1]
     for at, hash in (("42", ""), ("9007199254740991", ""), ("7,0.25,0.5~9:0.3", "&t=0.7&direction=Smiling:1.5")):

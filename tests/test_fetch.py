@@ -27,9 +27,9 @@ import numpy as np
 import pytest
 
 from mien.__main__ import main
-from mien.data import fetch as table
-from mien.data import transfer as transfers
-from mien.data.transfer import Patience, transfer
+from mien.downloads import datasets as table
+from mien.downloads import download as transfers
+from mien.downloads.download import Patience, transfer
 from mien.errors import DataError, Locked, MienError, StorageError, Untrusted, UsageError
 
 QUICK = Patience(timeout=0.5, attempts=3, pause=0.01, longest_pause=0.2, slowest=50_000, window=0.4)
@@ -341,7 +341,7 @@ def test_a_killed_download_is_continued(server: Server, tmp_path: Path) -> None:
 
     server.script = slow
     code = (
-        "import sys; from pathlib import Path; from mien.data.transfer import transfer;"
+        "import sys; from pathlib import Path; from mien.downloads.download import transfer;"
         "transfer(sys.argv[1], Path(sys.argv[2]))"
     )
     target = tmp_path / "faces.zip"

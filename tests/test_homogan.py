@@ -11,25 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mien import presets
-from mien.core import Batch, Faces, Update
-from mien.engine import Engine
+from mien.core.contracts import Batch, ImageSpec, Update
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import Run, differences, identity, override
 from mien.errors import UsageError
-from mien.learner import Learner, move
-from mien.losses import bce, bce_fake, bce_real
-from mien.models.homogan import (
-    HomoganCriticConfig,
-    HomoganGeneratorConfig,
-    SameConv2d,
-    SameConvTranspose2d,
-)
+from mien.models.homogan import HomoganCriticConfig, HomoganGeneratorConfig, SameConv2d, SameConvTranspose2d
 from mien.nn.labels import LabelChannel
-from mien.parallel import World
 from mien.recipes import ingredients
 from mien.recipes.homogan import HomoGAN
-from mien.run import Run, differences, identity, turn
+from mien.recipes.losses import bce, bce_fake, bce_real
+from mien.training.train_state import TrainState, move
 from tests.conftest import tiny
 
-PLAIN = Faces(side=128)
+PLAIN = ImageSpec(side=128)
 NAMES = [f"homogan-{number:02d}" for number in range(1, 17)]
 
 
@@ -39,7 +34,7 @@ def count(network: nn.Module) -> int:
     return sum(tensor.numel() for tensor in [*network.parameters(), *statistics])
 
 
-def networks(name: str, faces: Faces) -> tuple[nn.Module, nn.Module]:
+def networks(name: str, faces: ImageSpec) -> tuple[nn.Module, nn.Module]:
     run = presets.PRESETS[name]
     return run.model.build(faces), run.recipe.critic.build(faces)  # type: ignore[attr-defined]
 
@@ -55,7 +50,7 @@ def networks(name: str, faces: Faces) -> tuple[nn.Module, nn.Module]:
     ],
 )
 def test_parameter_counts(name: str, labels: int, generator: int, critic: int) -> None:
-    made = networks(name, Faces(side=128, label_dim=labels))
+    made = networks(name, ImageSpec(side=128, label_dim=labels))
     assert [count(network) for network in made] == [generator, critic]
 
 
@@ -91,15 +86,15 @@ def test_same_padding_is_tensorflows(kernel: int) -> None:
 
 def test_sides() -> None:
     for side in (16, 48, 64):
-        model = HomoganGeneratorConfig(latent=4, width=4).build(Faces(side=side))
+        model = HomoganGeneratorConfig(latent=4, width=4).build(ImageSpec(side=side))
         assert model.decode(torch.zeros(1, 4)).shape == (1, 3, side, side)
     with pytest.raises(UsageError, match="40 px"):
-        HomoganGeneratorConfig().build(Faces(side=40))
+        HomoganGeneratorConfig().build(ImageSpec(side=40))
 
 
 def test_attention_starts_as_the_identity_and_then_acts() -> None:
     torch.manual_seed(0)
-    faces = Faces(side=16)
+    faces = ImageSpec(side=16)
     plain = HomoganCriticConfig(width=8).build(faces)
     attending = HomoganCriticConfig(width=8, attention=True).build(faces)
     own = attending.state_dict()
@@ -135,8 +130,8 @@ def test_a_label_that_is_not_known_lies_between_yes_and_no(embedding: int) -> No
 def test_both_players_are_told(name: str) -> None:
     run = tiny(presets.PRESETS[name])
     torch.manual_seed(0)
-    model = run.model.build(Faces(side=16, label_dim=2))
-    critic = run.recipe.critic.build(Faces(side=16, label_dim=2)).eval()  # type: ignore[attr-defined]
+    model = run.model.build(ImageSpec(side=16, label_dim=2))
+    critic = run.recipe.critic.build(ImageSpec(side=16, label_dim=2)).eval()  # type: ignore[attr-defined]
     assert model.label_dim == 2
     yes, no = torch.ones(3, 2), torch.zeros(3, 2)
     z, images = torch.randn(3, *model.latent_shape), torch.randn(3, 3, 16, 16)
@@ -149,8 +144,8 @@ def test_both_players_are_told(name: str) -> None:
 
 def recipe_of(name: str, labels: int = 0, **changes: Any) -> HomoGAN:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    faces = Faces(side=16, label_dim=labels)
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    faces = ImageSpec(side=16, label_dim=labels)
     recipe = run.recipe.build(run.model.build(faces), faces).train()
     assert isinstance(recipe, HomoGAN)
     return recipe
@@ -398,8 +393,8 @@ def test_standardised_reals() -> None:
 def test_a_unit_range_wastes_half_of_the_tanh() -> None:
     """What the critic sees of a fake is the tanh itself; what is drawn reads it as 0 to 1."""
     torch.manual_seed(0)
-    unit = HomoganGeneratorConfig(latent=8, width=4, output="unit").build(Faces(side=16))
-    plain = HomoganGeneratorConfig(latent=8, width=4, output="symmetric").build(Faces(side=16))
+    unit = HomoganGeneratorConfig(latent=8, width=4, output="unit").build(ImageSpec(side=16))
+    plain = HomoganGeneratorConfig(latent=8, width=4, output="symmetric").build(ImageSpec(side=16))
     plain.load_state_dict(unit.state_dict())
     z = torch.randn(4, 8)
     assert torch.allclose(unit.decode(z), 2 * plain.decode(z) - 1)
@@ -421,7 +416,7 @@ def test_labels_of_fakes() -> None:
 
 def test_unknown_labels_do_not_stop_a_step() -> None:
     recipe = recipe_of("homogan-15-fixed", labels=2)
-    learner = Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
+    learner = TrainState(recipe, None, DeviceContext(torch.device("cpu"), "fp32"), World(), 0)
 
     def source() -> Iterator[Batch]:
         for batch in batches(labels=2):
@@ -482,11 +477,11 @@ def test_every_experiment_trains_for_a_while(name: str) -> None:
     """At an eighth of its width and 32 px, for 60 steps: losses stay finite, and the critic learns something."""
     run: Run = presets.PRESETS[name]
     small = {"model.width": 16, "recipe.critic.width": max(4, run.recipe.critic.width // 8)}  # type: ignore[attr-defined]
-    run = turn(run, {**small, "batch": 8})
-    faces = Faces(side=32, label_dim=2 if run.conditional else 0)
+    run = override(run, {**small, "batch": 8})
+    faces = ImageSpec(side=32, label_dim=2 if run.conditional else 0)
     torch.manual_seed(0)
     recipe = run.recipe.build(run.model.build(faces), faces).train()
-    learner = Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
+    learner = TrainState(recipe, None, DeviceContext(torch.device("cpu"), "fp32"), World(), 0)
 
     def source() -> Iterator[Batch]:
         while True:

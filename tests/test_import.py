@@ -22,11 +22,11 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from mien import presets
-from mien.checkpoint import read_model
+from mien.cli.import_model import MODELS
 from mien.errors import Untrusted
-from mien.foreign import pickles, weights
-from mien.sampler import Sampler
-from mien.verbs.importing import MODELS
+from mien.foreign import symbolic_pickle, weights
+from mien.sampling.sampler import Sampler
+from mien.storage.checkpoint import read_model
 from tests.test_cli import PRINTED, call
 
 # The original's networks, as its description gives them: in its order of layers, under its names.
@@ -604,15 +604,15 @@ def test_torn_and_altered_files_never_crash(here: Path, generator: Generator) ->
 
 
 def test_a_pickle_has_a_million_instructions_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pickles.INSTRUCTIONS == 1_000_000
-    monkeypatch.setattr(pickles, "INSTRUCTIONS", 5)
-    with pytest.raises(pickles.Unreadable, match="more than 5 instructions"):
-        pickles.read(io.BytesIO(b"N0N0N."))
-    assert pickles.read(io.BytesIO(b"N0NN.")) is None
+    assert symbolic_pickle.INSTRUCTIONS == 1_000_000
+    monkeypatch.setattr(symbolic_pickle, "INSTRUCTIONS", 5)
+    with pytest.raises(symbolic_pickle.Unreadable, match="more than 5 instructions"):
+        symbolic_pickle.read(io.BytesIO(b"N0N0N."))
+    assert symbolic_pickle.read(io.BytesIO(b"N0NN.")) is None
 
 
 def test_entries_keep_key_and_value_apart() -> None:
-    found = pickles.read(io.BytesIO(pickle.dumps({"a": 1, "b": 2, 3: "c"}, 2)))
+    found = symbolic_pickle.read(io.BytesIO(pickle.dumps({"a": 1, "b": 2, 3: "c"}, 2)))
     assert found.mapping() == {"a": 1, "b": 2, "3": "c"}
 
 

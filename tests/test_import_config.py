@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mien.errors import DataError, Mismatch, Untrusted
-from mien.foreign.homogan import KEYS, homogan_config
+from mien.foreign.homogan_config import KEYS, homogan_config
 
 CONFIG = """{
   "network_params": {"model": "model_15_noisy", "multilabelling": true, "features": 3, "noise_dim": 256},

@@ -9,24 +9,25 @@ import torch
 from benchmarks import unsupervised
 from torch import Tensor
 
-from mien import checkpoint, presets
-from mien.core import Faces
+from mien import presets
+from mien.core.contracts import ImageSpec
+from mien.core.device import DeviceContext, has_bf16_units
+from mien.core.distributed import World
 from mien.data.pack import Pack
-from mien.engine import Engine, has_bf16_units
 from mien.errors import Mismatch, Untrusted, UsageError
-from mien.latent import extras
-from mien.latent.directions import Direction, Directions, amounts_of, by_labels, components, separability
-from mien.latent.inversion import Best, Step
-from mien.parallel import World
-from mien.plan import Plan
-from mien.priors import Normal, Uniform
-from mien.sampler import CHUNK, Sampler
+from mien.nn.priors import Normal, Uniform
+from mien.sampling import sidecar
+from mien.sampling.directions import Direction, Directions, amounts_of, by_labels, components, separability
+from mien.sampling.inversion import Best, Step
+from mien.sampling.sampler import CHUNK, Sampler
+from mien.storage import checkpoint
+from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
 
 
 def write_model(preset: str, folder: Path, pack: Pack) -> Path:
     """A tiny model of a preset that has learned nothing but differs from face to face."""
-    plan = Plan(tiny(presets.PRESETS[preset]), pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    plan = ResolvedRun(tiny(presets.PRESETS[preset]), pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
     learner = plan.learner(World())
     generator = torch.Generator().manual_seed(0)
     for parameter in learner.served.parameters():
@@ -278,7 +279,7 @@ def test_amounts() -> None:
 def keep(sampler: Sampler, *directions: Direction, model: str | None = None) -> Path:
     assert sampler.home is not None
     kept = Directions(directions)
-    return extras.write(
+    return sidecar.write(
         sampler.home, "directions", "directions", model or sampler.model_hash, kept.tensors(),
         "mien directions MODEL --unsupervised 1", directions=kept.told(),
     )  # fmt: skip
@@ -323,8 +324,8 @@ def test_extras_lie_in_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints" / "0000000010").mkdir(parents=True)
     (run / "run.json").write_text("{}")
-    assert extras.folder_of(run / "checkpoints" / "0000000010" / "model.safetensors") == run / "extras"
-    assert extras.folder_of(tmp_path / "deep" / "x" / "model.safetensors") == tmp_path / "deep" / "x" / "extras"
+    assert sidecar.folder_of(run / "checkpoints" / "0000000010" / "model.safetensors") == run / "extras"
+    assert sidecar.folder_of(tmp_path / "deep" / "x" / "model.safetensors") == tmp_path / "deep" / "x" / "extras"
 
 
 def test_hostile_extras_are_refused(tmp_path: Path, blob_pack: Pack) -> None:
@@ -353,10 +354,10 @@ def test_hostile_extras_are_refused(tmp_path: Path, blob_pack: Pack) -> None:
     for content in wrong:
         path.write_bytes(content)
         with pytest.raises((Untrusted, Mismatch)):
-            extra = extras.read(sampler.home, "directions", "directions", sampler.model_hash)
+            extra = sidecar.read(sampler.home, "directions", "directions", sampler.model_hash)
             Directions.of(extra, {"latent": (8,)})
 
 
 def test_a_model_that_is_still_learning_has_no_extras(vae: Sampler) -> None:
     learning = Sampler(vae.model, vae.header, vae.engine, "")
-    assert len(learning.directions) == 0 and Faces(**learning.header["faces"]).side == 16
+    assert len(learning.directions) == 0 and ImageSpec(**learning.header["faces"]).side == 16

@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mien import checkpoint
 from mien.data import photo as photo_room
 from mien.data.align import Aligner
 from mien.data.pack import Pack
 from mien.data.photo import read_photo
 from mien.errors import DataError
 from mien.report.grid import GAP, read_recipe
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
+from mien.storage import checkpoint
 from tests.conftest import SHARED, blobs, write_pack
 from tests.test_cli import PRINTED, call, cell, pixels
 from tests.test_latent import write_model

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mien.losses import bce_fake, bce_real, gradient_penalty, relativistic_loss
+from mien.recipes.losses import bce_fake, bce_real, gradient_penalty, relativistic_loss
 
 
 def test_cross_entropies() -> None:

@@ -4,15 +4,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mien.metrics.distances import (
-    frechet,
-    frechet_at_infinity,
-    kernel_distance,
-    kernel_distance_of_subsets,
-)
+from mien.metrics.confidence import bootstrap
+from mien.metrics.distances import frechet, frechet_at_infinity, kernel_distance, kernel_distance_of_subsets
 from mien.metrics.evaluate import NEIGHBOURS
-from mien.metrics.intervals import bootstrap
-from mien.metrics.neighbours import manifolds, memorisation, nearest
+from mien.metrics.prdc import manifolds, memorisation, nearest
 
 
 def draw(count, dimensions=64, seed=0, shift=0.0, spread=1.0):
@@ -138,7 +133,7 @@ def test_kernel_distance_of_one_subset_of_everything_is_the_distance():
 
 @pytest.mark.parametrize("block", [7, 1024])
 def test_manifold_scores_agree_with_plain_loops(monkeypatch, block):
-    monkeypatch.setattr("mien.metrics.neighbours.BLOCK", block)
+    monkeypatch.setattr("mien.metrics.prdc.BLOCK", block)
     real, fake = draw(120), draw(90, seed=1, shift=0.05, spread=0.9)
     scores, expected = manifolds(real, fake, k=5), plain_manifolds(real, fake, k=5)
     for name, value in expected.items():

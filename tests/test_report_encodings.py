@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from mien.core import Faces, Progress
+from mien.core.contracts import ImageSpec, Progress
 from mien.data.pack import Pack
-from mien.experiment import train
 from mien.models.vae import VAEModelConfig
-from mien.report.encodings import Look, Reconstructions, information, look
 from mien.report.grid import GAP
 from mien.report.page import write_report
-from mien.report.record import read_record, sample_grids
-from mien.sampler import Sampler
+from mien.report.reconstructions import Look, Reconstructions, information, look
+from mien.report.run_reader import read_record, sample_grids
+from mien.sampling.sampler import Sampler
+from mien.training.experiment import train
 from tests.report_example import write_run
 from tests.test_latent import faces, write_model
 
@@ -35,7 +35,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Sampler:
 
 def test_information_is_the_divergence_of_each_dimension(vae: Sampler) -> None:
     images = faces(40)
-    plain = VAEModelConfig(latent=8, width=4, max_width=8).build(Faces(side=16))
+    plain = VAEModelConfig(latent=8, width=4, max_width=8).build(ImageSpec(side=16))
     posterior = plain.posterior(images)
     q = torch.distributions.Normal(posterior.mean, (0.5 * posterior.log_variance).exp())
     exact = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).mean(0)

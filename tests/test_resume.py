@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from benchmarks import kills
 
-from mien import checkpoint, durable, experiment
 from mien.__main__ import main
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
+from mien.storage import atomic, checkpoint
+from mien.storage.run_directory import RunDirectory
+from mien.training import experiment
 from tests.conftest import ROOT, write_pack
 
 IMAGES = 160
@@ -432,7 +433,7 @@ def test_status_that_cannot_be_written_stops_nothing(
     train: Callable[..., SimpleNamespace], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train()
-    replace = durable.replace_text
+    replace = atomic.replace_text
     started = False
 
     def no_status(path: Path, text: str) -> None:
@@ -443,7 +444,7 @@ def test_status_that_cannot_be_written_stops_nothing(
             started = True
         replace(path, text)
 
-    monkeypatch.setattr(durable, "replace_text", no_status)
+    monkeypatch.setattr(atomic, "replace_text", no_status)
     starved = train(out="other")
     assert starved.code == 0 and kills.digest(here / "other") == kills.digest(here / "run")
 
@@ -545,22 +546,22 @@ def test_a_disk_that_is_really_too_small(tmp_path: Path, blob_pack: Pack) -> Non
 def test_a_read_only_disk_is_refused_before_anything_is_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mien import directory
     from mien.errors import StorageError
+    from mien.storage import run_directory
 
-    monkeypatch.setattr(durable, "write_bytes", full)
+    monkeypatch.setattr(atomic, "write_bytes", full)
     with pytest.raises(StorageError):
-        directory.create(tmp_path / "run")
+        run_directory.create(tmp_path / "run")
     with pytest.raises(StorageError):
-        directory.create_numbered(tmp_path / "runs", "quick")
+        run_directory.create_numbered(tmp_path / "runs", "quick")
 
 
 def test_numbered_directories_are_never_shared(tmp_path: Path) -> None:
     """64 claims from 8 threads are 64 directories."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from mien import directory
+    from mien.storage import run_directory
 
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: directory.create_numbered(tmp_path, "x").path, range(64)))
+        made = list(pool.map(lambda _: run_directory.create_numbered(tmp_path, "x").path, range(64)))
     assert len(set(made)) == 64 and len(list(tmp_path.glob("*.claim"))) == 0

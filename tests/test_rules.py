@@ -10,23 +10,23 @@ import pytest
 import torch
 
 from mien import presets
+from mien.cli.dry_run import lasting, planned, size
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import override
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.engine import Engine
 from mien.errors import UsageError
-from mien.estimate import measure, resident
-from mien.parallel import World
-from mien.place import find_place
-from mien.plan import Plan, make_plan
-from mien.rules import RULES, Circumstances, ruled, rulings
-from mien.run import turn
-from mien.verbs.planned import lasting, planned, size
+from mien.presets.defaults import RULES, RunContext, ruled, rulings
+from mien.training.find_run import find_run
+from mien.training.profile import measure, resident
+from mien.training.resolve import ResolvedRun, resolve_run
 from tests.conftest import tiny
 from tests.test_cli import call
 
 QUICK = replace(presets.PRESETS["quick"], by_rule=())
 LEFT = replace(QUICK, by_rule=("batch", "average.half_life", "recipe.reg_fraction", "recipe.augment.mode"))
-LAPTOP = Circumstances(count=10_000, side=64, device="cpu")
+LAPTOP = RunContext(count=10_000, side=64, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ LAPTOP = Circumstances(count=10_000, side=64, device="cpu")
     ],
 )  # fmt: skip
 def test_the_batch_follows_from_all_three(count: int, side: int, device: str, batch: int) -> None:
-    assert ruled(LEFT, Circumstances(count, side, device)).batch == batch
+    assert ruled(LEFT, RunContext(count, side, device)).batch == batch
 
 
 def test_later_rules_look_at_what_earlier_ones_decided() -> None:
-    run = ruled(LEFT, Circumstances(10_000, 64, "cuda"))
+    run = ruled(LEFT, RunContext(10_000, 64, "cuda"))
     assert run.batch == 256 and run.average is not None and run.average.half_life == 80_000
-    assert {r.knob: r.stands for r in rulings(LEFT, Circumstances(10_000, 64, "cuda"))} == {
+    assert {r.knob: r.stands for r in rulings(LEFT, RunContext(10_000, 64, "cuda"))} == {
         "batch": 256, "average.half_life": 80_000, "recipe.reg_interval": 4, "recipe.reg_fraction": 1.0,
         "recipe.augment.mode": "none",
     }  # fmt: skip
@@ -55,16 +55,16 @@ def test_few_images_are_augmented_however_long_they_are_learned(count: int, mode
     """Lengths may grow when a run goes on, so no rule for what a run is may look at them."""
     for name in ("gan", "quick", "cgan"):
         for length in ({"minutes": None, "images": 5_000}, {"minutes": None, "images": 50_000_000}, {"minutes": 5.0}):
-            run = turn(presets.PRESETS[name], length)
+            run = override(presets.PRESETS[name], length)
             recipe = ruled(run, replace(LAPTOP, count=count)).recipe
             assert recipe.augment.mode == mode and recipe.augment.p == 0.6  # type: ignore[attr-defined]
-            turned = turn(run, {"recipe.augment.mode": "none"})
+            turned = override(run, {"recipe.augment.mode": "none"})
             assert ruled(turned, replace(LAPTOP, count=count)).recipe.augment.mode == "none"  # type: ignore[attr-defined]
 
 
 def test_what_is_spelled_out_wins() -> None:
-    assert ruled(QUICK, Circumstances(100, 64, "cuda")) == QUICK
-    turned = turn(LEFT, {"batch": 48, "recipe.augment.mode": "ramp"})
+    assert ruled(QUICK, RunContext(100, 64, "cuda")) == QUICK
+    turned = override(LEFT, {"batch": 48, "recipe.augment.mode": "ramp"})
     assert turned.by_rule == ("average.half_life", "recipe.reg_fraction")
     run = ruled(turned, replace(LAPTOP, count=100))
     assert run.batch == 48 and run.recipe.augment.mode == "ramp"  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ def test_what_is_spelled_out_wins() -> None:
 
 
 def test_whoever_turns_a_part_turns_all_of_it() -> None:
-    turned = turn(LEFT, {"average": None})
+    turned = override(LEFT, {"average": None})
     assert (
         turned.by_rule == ("batch", "recipe.reg_fraction", "recipe.augment.mode")
         and ruled(turned, LAPTOP).average is None
@@ -88,13 +88,13 @@ def test_our_own_game_follows_the_machine(name: str) -> None:
     assert ruled(run, LAPTOP) == run  # what the file says holds on a CPU
     there = ruled(run, replace(LAPTOP, device="cuda"))
     assert (there.batch, there.recipe.reg_fraction) == (256, 1.0)  # type: ignore[attr-defined]
-    assert ruled(turn(run, {"batch": 24}), LAPTOP).batch == 24
+    assert ruled(override(run, {"batch": 24}), LAPTOP).batch == 24
 
 
 def test_faces_on_request_are_averaged_for_less_long() -> None:
-    assert ruled(turn(LEFT, {"conditional": True}), LAPTOP).average.half_life == 1_000  # type: ignore[union-attr]
+    assert ruled(override(LEFT, {"conditional": True}), LAPTOP).average.half_life == 1_000  # type: ignore[union-attr]
     assert ruled(presets.PRESETS["cgan"], replace(LAPTOP, device="cuda")).average.half_life == 16_000  # type: ignore[union-attr]
-    asked = {r.knob: r.says for r in rulings(turn(presets.PRESETS["flow"], {"conditional": True}), LAPTOP)}
+    asked = {r.knob: r.says for r in rulings(override(presets.PRESETS["flow"], {"conditional": True}), LAPTOP)}
     assert asked["average.half_life"] == 10_000  # no critic
 
 
@@ -113,10 +113,10 @@ def test_a_run_that_follows_rules_resumes(tmp_path: Path, blob_pack: Pack, monke
     """What rules decide is written down as plain numbers, so that the same command finds the same run."""
     monkeypatch.chdir(tmp_path)
     left = replace(tiny(QUICK), by_rule=("batch",), images=24, device="cpu")
-    plan = make_plan(left, None, blob_pack.path, World())
+    plan = resolve_run(left, None, blob_pack.path, World())
     assert plan.run.batch == 8 and plan.identity["batch"] == 8 and "by_rule" not in plan.identity
-    assert make_plan(tiny(QUICK), None, blob_pack.path, World()).identity["batch"] == 8
-    place = find_place(plan, tmp_path / "run", "auto")
+    assert resolve_run(tiny(QUICK), None, blob_pack.path, World()).identity["batch"] == 8
+    place = find_run(plan, tmp_path / "run", "auto")
     assert place.new
 
 
@@ -125,7 +125,7 @@ def test_a_run_that_follows_rules_resumes(tmp_path: Path, blob_pack: Pack, monke
 
 def test_an_estimate_counts_what_it_did(blob_pack: Pack) -> None:
     run = tiny(QUICK)
-    plan = Plan(run, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    plan = ResolvedRun(run, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
     pulled = []
 
     def batches(count: int) -> Loader:
@@ -145,11 +145,11 @@ def test_an_estimate_counts_what_it_did(blob_pack: Pack) -> None:
 
 
 def test_a_batch_that_takes_too_long_is_not_tried(blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien import estimate
+    from mien.training import profile as profile_module
 
-    monkeypatch.setattr(estimate, "PATIENCE", 0.0)
+    monkeypatch.setattr(profile_module, "PATIENCE", 0.0)
     run = tiny(QUICK)
-    plan = Plan(run, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    plan = ResolvedRun(run, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
     found = measure(
         lambda: plan.learner(World()), lambda n: Loader(blob_pack, batch=n, seed=0, threads=0), run.batch, 0.01
     )

@@ -14,18 +14,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien import checkpoint, presets
+from mien import presets
 from mien.__main__ import main
-from mien.core import JSON
+from mien.cli.arguments import parse_seeds
+from mien.core.contracts import JSON
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import to_json
 from mien.data.pack import Pack
-from mien.engine import Engine
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
-from mien.parallel import World
-from mien.plan import Plan
-from mien.priors import MAX_SEED, positions
-from mien.run import to_json
-from mien.sampler import CHUNK, Sampler
-from mien.verbs.asking import parse_seeds
+from mien.nn.priors import MAX_SEED, positions
+from mien.sampling.sampler import CHUNK, Sampler
+from mien.storage import checkpoint
+from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
 
 RUN = tiny(presets.PRESETS["dcgan-2015"])
@@ -279,7 +280,7 @@ def test_the_hash_names_the_file(file: Path, sampler: Sampler) -> None:
 
 
 def test_the_model_that_learns_draws_what_its_file_will(tmp_path: Path, blob_pack: Pack) -> None:
-    plan = Plan(RUN, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    plan = ResolvedRun(RUN, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
     learner = plan.learner(World())
     (tmp_path / "m.safetensors").write_bytes(learner.snapshot(plan.header).model)
     drawn = Sampler(learner.served.eval(), plan.header, plan.engine, "").sample(range(3))

@@ -10,31 +10,31 @@ import pytest
 import torch
 
 from mien import presets
-from mien.average import Average
-from mien.core import Faces
+from mien.core.contracts import ImageSpec
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import EMAConfig, override
+from mien.core.schedules import cosine, linear
 from mien.data.pack import Pack
-from mien.engine import Engine
-from mien.parallel import World
-from mien.plan import Plan
 from mien.recipes.began import BEGANConfig
 from mien.recipes.flow import FlowMatchingConfig
 from mien.recipes.relativistic_gan import RelativisticGANConfig
 from mien.recipes.torch_gan import TorchGANConfig
 from mien.recipes.vae import VAEConfig
 from mien.recipes.vaegan import VAEGANConfig
-from mien.run import Averaging, turn
-from mien.schedules import cosine, linear
+from mien.training.ema import EMA
+from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny, write_pack
 
 SEEN = (0, 700, 13_000, 40_000, 333_333, 1_000_000, 12_345_678, 60_000_000)
 
 RUNS = {name: tiny(run) for name, run in presets.PRESETS.items()} | {
-    "quick, turned": turn(
+    "quick, turned": override(
         tiny(presets.PRESETS["quick"]),
         {"recipe.gamma_end": 0.1, "recipe.beta2_end": 0.9, "recipe.augment.mode": "ramp"},
     ),
-    "vae, warm-up": turn(tiny(presets.PRESETS["vae"]), {"recipe.warmup_images": 50_000, "recipe.kl_weight": 2.0}),
-    "torch-gan-2015, floor": turn(tiny(presets.PRESETS["torch-gan-2015"]), {"recipe.lr_floor": 5e-4}),
+    "vae, warm-up": override(tiny(presets.PRESETS["vae"]), {"recipe.warmup_images": 50_000, "recipe.kl_weight": 2.0}),
+    "torch-gan-2015, floor": override(tiny(presets.PRESETS["torch-gan-2015"]), {"recipe.lr_floor": 5e-4}),
 }
 
 
@@ -111,7 +111,9 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Pack]:
 @pytest.mark.parametrize("name", RUNS)
 def test_schedules_of_every_preset(name: str, packs: dict[bool, Pack]) -> None:
     run = RUNS[name]
-    learner = Plan(run, packs[run.conditional], Engine(torch.device("cpu"), "fp32"), None, "").learner(World())
+    learner = ResolvedRun(run, packs[run.conditional], DeviceContext(torch.device("cpu"), "fp32"), None, "").learner(
+        World()
+    )
     recipe, closed = learner.recipe, CLOSED.get(type(run.recipe))
     before = {n: [dict(group, params=0) for group in o.param_groups] for n, o in recipe.optimizers.items()}
     for seen in SEEN:
@@ -128,13 +130,13 @@ def test_schedules_of_every_preset(name: str, packs: dict[bool, Pack]) -> None:
 def test_averages_of_every_preset(name: str) -> None:
     config = presets.PRESETS[name].average
     assert config is not None
-    average = Average(tiny(presets.PRESETS["dcgan-2015"]).model.build(Faces(side=16)), config)
+    average = EMA(tiny(presets.PRESETS["dcgan-2015"]).model.build(ImageSpec(side=16)), config)
     for seen in SEEN[1:]:
         for batch in (1, 16, 512):
             assert average.decay(batch, seen) == pytest.approx(0.5 ** (batch / half_life(config, seen)), rel=1e-6)
 
 
-def half_life(config: Averaging, seen: int) -> float:
+def half_life(config: EMAConfig, seen: int) -> float:
     """In images, after `seen` of them."""
     full = half_wave(0.0, config.half_life, seen / config.ramp) if config.ramp else float(config.half_life)
     return min(full, config.warmup * seen) if config.warmup else full

@@ -10,22 +10,23 @@ import torch
 from torch import Tensor
 
 from mien import presets
-from mien.average import Average
-from mien.core import JSON, Faces, Styled
+from mien.core.contracts import JSON, ImageSpec
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.families import StyleModel
+from mien.core.run import EMAConfig, Run, override, to_json
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.engine import Engine
 from mien.errors import UsageError
 from mien.models.residual import Mapping, ResidualGenerator, ResidualGeneratorConfig
-from mien.parallel import World
-from mien.plan import Plan
-from mien.run import Averaging, Run, to_json, turn
-from mien.sampler import Sampler
-from mien.styles import Style
+from mien.sampling.sampler import Sampler
+from mien.sampling.styles import Style
+from mien.training.ema import EMA
+from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
 
-ENGINE = Engine(torch.device("cpu"), "fp32")
-MAPPED = turn(tiny(presets.PRESETS["quick"]), {"model.mapping": 2})
+ENGINE = DeviceContext(torch.device("cpu"), "fp32")
+MAPPED = override(tiny(presets.PRESETS["quick"]), {"model.mapping": 2})
 ONE_OF_A_KIND = ("quick", "r3gan-2024", "flow", "vae", "vaegan-2016", "began-2017", "began-zhao", "dcgan-2015", "torch-gan-2015",
                  "vae-torch-2015", "homogan-15", "cppn-2016")  # fmt: skip
 
@@ -33,17 +34,17 @@ ONE_OF_A_KIND = ("quick", "r3gan-2024", "flow", "vae", "vaegan-2016", "began-201
 def drawn_by(run: Run) -> Sampler:
     """A model with weights that have never learned, whose faces differ."""
     torch.manual_seed(1)
-    model = run.model.build(Faces(side=16))
+    model = run.model.build(ImageSpec(side=16))
     for parameter in model.parameters():
         parameter.data.add_(torch.randn(parameter.shape) * 0.1)
-    header: JSON = {"faces": to_json(Faces(side=16))}
+    header: JSON = {"faces": to_json(ImageSpec(side=16))}
     return Sampler(model.eval().requires_grad_(False), header, ENGINE, "")
 
 
 def mapped(**changes: Any) -> ResidualGenerator:
     torch.manual_seed(2)
     config = ResidualGeneratorConfig(**{"latent": 8, "width": 8, "max_width": 16, "mapping": 2} | changes)
-    model = config.build(Faces(side=32))
+    model = config.build(ImageSpec(side=32))
     for name, parameter in model.named_parameters():
         if name.startswith("style"):
             torch.nn.init.normal_(parameter, 0.0, 0.5)
@@ -118,12 +119,12 @@ def test_the_mean_of_styles_is_tracked_while_learning_alone() -> None:
 
 @pytest.mark.parametrize("mixing", [0.0, 0.9])
 def test_a_mapped_run_resumes_to_the_bit_and_its_average_has_a_mean_style(blob_pack: Pack, mixing: float) -> None:
-    run = turn(MAPPED, {"recipe.style_mixing": mixing})
+    run = override(MAPPED, {"recipe.style_mixing": mixing})
 
     def learned(pieces: tuple[int, ...]) -> dict[str, Tensor]:
         tensors, counters = None, None
         for steps in pieces:
-            learner = Plan(run, blob_pack, ENGINE, None, "blobs").learner(World())
+            learner = ResolvedRun(run, blob_pack, ENGINE, None, "blobs").learner(World())
             if tensors is not None and counters is not None:
                 learner.restore(tensors, counters)
             loader = Loader(blob_pack, batch=run.batch, seed=0, position=learner.seen, threads=0, flip=run.flip)
@@ -141,7 +142,7 @@ def test_a_mapped_run_resumes_to_the_bit_and_its_average_has_a_mean_style(blob_p
 def test_the_average_follows_the_mean() -> None:
     model = mapped()
     assert model.mapper is not None
-    average = Average(model, Averaging(half_life=8, warmup=0.0))
+    average = EMA(model, EMAConfig(half_life=8, warmup=0.0))
     model.mapper.mean.fill_(1.0)
     average.update(model, 8, 8)
     assert isinstance(average.model, ResidualGenerator) and average.model.mapper is not None
@@ -151,7 +152,7 @@ def test_the_average_follows_the_mean() -> None:
 def test_impossible_knobs() -> None:
     for wrong in ({"model.mapping": -1}, {"model.mapping": 99}, {"recipe.style_mixing": 1.5}):
         with pytest.raises(UsageError):
-            turn(presets.PRESETS["quick"], wrong)
+            override(presets.PRESETS["quick"], wrong)
 
 
 # Mixing
@@ -174,7 +175,7 @@ def test_styles_are_mixed_stage_by_stage() -> None:
 
 def test_a_sampler_mixes_seeds() -> None:
     sampler = drawn_by(MAPPED)
-    assert isinstance(sampler.model, Styled) and sampler.model.style_count == 2
+    assert isinstance(sampler.model, StyleModel) and sampler.model.style_count == 2
     whole, other = sampler.sample([7, 8]), sampler.sample([42])[0]
     assert torch.equal(sampler.styled(Style.of("42:1-2")).sample([7, 8]), torch.stack([other, other]))
     one, two = (sampler.styled(Style.of(f"42:{stage}")).sample([7, 8]) for stage in (1, 2))

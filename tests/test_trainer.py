@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from mien.core import Batch, Model, Progress, Recipe, Update
-from mien.engine import Engine
-from mien.learner import Learner, NonFinite, move, slowed
-from mien.parallel import World
-from mien.priors import Normal
-from mien.trainer import Period, Signals
+from mien.core.contracts import Batch, Model, Progress, Recipe, Update
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.nn.priors import Normal
+from mien.training.loop import Period, Signals
+from mien.training.train_state import NonFinite, TrainState, move, slowed
 
-ENGINE = Engine(torch.device("cpu"), "fp32")
+ENGINE = DeviceContext(torch.device("cpu"), "fp32")
 
 
 def descend(module: nn.Module, lr: float = 1.0) -> optim.Optimizer:
@@ -182,13 +182,13 @@ def start(tmp_path: Path, wrong: dict[int, int], images: int = 80, **changes: An
     import dataclasses
 
     from mien import presets
-    from mien.directory import RunDirectory
-    from mien.trainer import train
+    from mien.storage.run_directory import RunDirectory
+    from mien.training.loop import train
 
     run = dataclasses.replace(presets.PRESETS["quick"], minutes=None, images=images, save_every=16, **changes)
     home = RunDirectory(tmp_path)
     torch.manual_seed(0)
-    learner = Learner(Script(wrong), None, ENGINE, World(), seed=0)
+    learner = TrainState(Script(wrong), None, ENGINE, World(), seed=0)
     header = {"run_fingerprint": "x", "data": {"fingerprint": "y"}, "config": {}}
     return train, (run, home, learner, Source, [], header), learner, home
 
@@ -216,8 +216,8 @@ def test_rollback_before_the_first_checkpoint(tmp_path: Path) -> None:
 
 
 def test_three_rollbacks_and_no_more(tmp_path: Path) -> None:
-    from mien import checkpoint
     from mien.errors import Diverged
+    from mien.storage import checkpoint
 
     train, arguments, _, home = start(tmp_path, {24: 9})
     with pytest.raises(Diverged) as caught:
@@ -233,7 +233,7 @@ def test_a_retry_draws_other_numbers() -> None:
     """From the generator that ranks share, and from torch's own, which dropout and noise behind layers draw from."""
     shared, own = [], []
     for retry in (0, 1, 0):
-        learner = Learner(Script({}), None, ENGINE, World(), seed=0, retry=retry)
+        learner = TrainState(Script({}), None, ENGINE, World(), seed=0, retry=retry)
         learner.step(Source(0))
         shared.append(learner.recipe.latents(3))
         own.append(torch.rand(3))
@@ -244,7 +244,7 @@ def test_a_retry_draws_other_numbers() -> None:
 def test_ranks_share_one_stream_and_have_one_of_their_own() -> None:
     shared, own = [], []
     for rank in (0, 1):
-        learner = Learner(Script({}), None, ENGINE, World(rank=rank, size=2), seed=0)
+        learner = TrainState(Script({}), None, ENGINE, World(rank=rank, size=2), seed=0)
         learner.pulled = 0
         torch.manual_seed(99)
         next(iter([learner.step(Source(0))]))
@@ -295,7 +295,7 @@ def test_rollbacks_are_counted_to_the_end(tmp_path: Path) -> None:
 
 
 def test_snapshot_refuses_what_is_not_finite() -> None:
-    learner = Learner(Script({}), None, ENGINE, World(), seed=0)
+    learner = TrainState(Script({}), None, ENGINE, World(), seed=0)
     learner.recipe.model.weight.data.fill_(float("nan"))
     with pytest.raises(NonFinite):
         learner.snapshot({})

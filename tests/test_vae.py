@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from mien import balance, presets
-from mien.core import Batch, Faces, Gaussian, Update
+from mien import presets
+from mien.core.contracts import Batch, ImageSpec, Update
+from mien.core.families import Gaussian
+from mien.core.run import override
 from mien.errors import UsageError
-from mien.learner import move
-from mien.losses import haar_bands, reconstruction
 from mien.models.simpsons import SimpsonsConfig
 from mien.models.torchvae import TorchVAEConfig
 from mien.models.vae import ResidualVAE, VAEModelConfig
+from mien.recipes import balance
+from mien.recipes.losses import haar_bands, reconstruction
 from mien.recipes.vae import VAE, draw
-from mien.run import turn
+from mien.training.train_state import move
 from tests.conftest import blobs, shuffled_weights, tiny
 from tests.test_models import count
 
@@ -27,7 +29,7 @@ NAMES = ("vae-simpsons-2023", "vae-torch-2015", "vae")
 
 def test_counts() -> None:
     with torch.device("meta"):
-        simpsons, blog = SimpsonsConfig().build(Faces(side=128)), TorchVAEConfig().build(Faces())
+        simpsons, blog = SimpsonsConfig().build(ImageSpec(side=128)), TorchVAEConfig().build(ImageSpec())
     assert count(simpsons) == 139_524_355  # Leikrit's notebook
     assert (count(simpsons.encoder), count(simpsons.decoder)) == (78_137_984, 61_386_371)
     assert count(blog.decoder) == 7_484_675  # the blog's generator
@@ -35,8 +37,8 @@ def test_counts() -> None:
 
 def build(name: str, **changes: Any) -> VAE:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    recipe = run.recipe.build(run.model.build(Faces(side=16)), Faces(side=16)).train()
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    recipe = run.recipe.build(run.model.build(ImageSpec(side=16)), ImageSpec(side=16)).train()
     assert isinstance(recipe, VAE)
     recipe.shared_noise.manual_seed(0)
     return recipe
@@ -184,7 +186,7 @@ def with_a_flow(couplings: int = 3) -> ResidualVAE:
     torch.manual_seed(3)
     model = (
         VAEModelConfig(latent=6, width=4, max_width=8, couplings=couplings, coupling_width=8)
-        .build(Faces(side=16))
+        .build(ImageSpec(side=16))
         .double()
     )
     shuffled_weights(model.flow, 0.4)
@@ -217,7 +219,7 @@ def test_information_is_the_density_of_the_posterior_over_that_of_the_learned_pr
 
 
 def test_information_of_a_flow_that_only_turns_is_that_without_one() -> None:
-    model = VAEModelConfig(latent=6, width=4, max_width=8, couplings=3, coupling_width=8).build(Faces(side=16))
+    model = VAEModelConfig(latent=6, width=4, max_width=8, couplings=3, coupling_width=8).build(ImageSpec(side=16))
     posterior = Gaussian(
         torch.tensor([[0.5, -1.0, 0.0, 2.0, 0.0, 1.0]]), torch.tensor([[0.0, -1.0, 0.3, -3.0, 0.0, 0.0]])
     )
@@ -296,12 +298,14 @@ def test_our_vae_keeps_information_where_the_simpsons_price_kills_it() -> None:
 
 def test_the_recipe_needs_an_encoder() -> None:
     with pytest.raises(UsageError):
-        presets.PRESETS["vae"].recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+        presets.PRESETS["vae"].recipe.build(
+            tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16)), ImageSpec(side=16)
+        )
 
 
 @pytest.mark.parametrize("side", [96, 144])
 def test_the_blogs_vae_makes_multiples_of_eight(side: int) -> None:
-    model = TorchVAEConfig(latent=4, width=4, encoder_width=2, hidden=8).build(Faces(side=side)).eval()
+    model = TorchVAEConfig(latent=4, width=4, encoder_width=2, hidden=8).build(ImageSpec(side=side)).eval()
     assert model.reconstruct(torch.zeros(1, 3, side, side)).shape == (1, 3, side, side)
 
 
@@ -310,10 +314,10 @@ def test_the_blogs_vae_makes_multiples_of_eight(side: int) -> None:
 )
 def test_a_flow_that_is_not_possible_is_refused(knobs: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="couplings"):
-        VAEModelConfig(**knobs).build(Faces(side=16))
+        VAEModelConfig(**knobs).build(ImageSpec(side=16))
 
 
 def test_our_vae_never_mixes_the_batch() -> None:
-    model = VAEModelConfig(latent=8, width=4, max_width=8).build(Faces(side=16)).train()
+    model = VAEModelConfig(latent=8, width=4, max_width=8).build(ImageSpec(side=16)).train()
     images = next(batches()).images
     assert torch.allclose(model.reconstruct(images)[:1], model.reconstruct(images[:1]), atol=1e-5)

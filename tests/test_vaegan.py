@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from mien import presets
-from mien.core import Batch, Faces, Update
+from mien.core.contracts import Batch, ImageSpec, Update
+from mien.core.run import override
 from mien.errors import UsageError
-from mien.learner import move, own
-from mien.losses import offset_bce_fake, offset_bce_real
 from mien.models.vaegan import VAEGANCritic, VAEGANCriticConfig, VAEGANModelConfig
+from mien.recipes.losses import offset_bce_fake, offset_bce_real
 from mien.recipes.vaegan import VAEGAN
-from mien.run import turn
+from mien.training.train_state import move, own
 from tests.conftest import blobs, tiny
 from tests.test_models import count
 
@@ -26,14 +26,14 @@ IMAGES = torch.from_numpy(blobs(8, 16)).permute(0, 3, 1, 2) / 127.5 - 1.0
 
 def test_counts() -> None:
     with torch.device("meta"):
-        model, critic = VAEGANModelConfig().build(Faces()), VAEGANCriticConfig().build(Faces())
+        model, critic = VAEGANModelConfig().build(ImageSpec()), VAEGANCriticConfig().build(ImageSpec())
     assert (count(model.encoder), count(model.decoder), count(critic)) == (18_071_360, 4_693_155, 10_953_857)
 
 
 def build(name: str = "vaegan-2016", **changes: Any) -> VAEGAN:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    recipe = run.recipe.build(run.model.build(Faces(side=16)), Faces(side=16)).train()
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    recipe = run.recipe.build(run.model.build(ImageSpec(side=16)), ImageSpec(side=16)).train()
     assert isinstance(recipe, VAEGAN)
     recipe.shared_noise.manual_seed(0)
     return recipe
@@ -223,7 +223,7 @@ def test_rates_anneal() -> None:
 
 
 def test_the_critic_perceives_in_its_third_strided_convolution() -> None:
-    critic = VAEGANCriticConfig().build(Faces()).eval()
+    critic = VAEGANCriticConfig().build(ImageSpec()).eval()
     with torch.no_grad():
         logits, features = critic.perceive(torch.zeros(2, 3, 64, 64))
     assert logits.shape == (2,) and features.shape == (2, 256, 8, 8)
@@ -235,7 +235,7 @@ def test_the_critic_perceives_in_its_third_strided_convolution() -> None:
 
 def test_initialisation_has_the_deviation_of_its_fan_in() -> None:
     torch.manual_seed(0)
-    model = VAEGANModelConfig(gain=1.0).build(Faces(side=16))
+    model = VAEGANModelConfig(gain=1.0).build(ImageSpec(side=16))
     weight = model.encoder.body[3].weight.detach()  # 64 -> 128
     assert float(weight.std()) == pytest.approx((64 * 25) ** -0.5, rel=0.02)
 
@@ -243,7 +243,7 @@ def test_initialisation_has_the_deviation_of_its_fan_in() -> None:
 def test_unfit_partners_are_refused() -> None:
     with pytest.raises(UsageError, match="encoder"):
         run = presets.PRESETS["vaegan-2016"]
-        run.recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+        run.recipe.build(tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16)), ImageSpec(side=16))
     with pytest.raises(UsageError, match="features"):
         build("vaegan-torch-2015", similarity="features")
 

@@ -13,17 +13,16 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from mien._version import __version__
+__version__ = "0.1.0.dev0"
 
 # Threads that wait yield their core. Spinning, which is OpenMP's default, wins little on an idle machine and made training up
 # to 14 times slower on one with other work (docs/LOG.md). Read when torch loads, so it must stand before any import of it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from mien.core import (
+    from mien.core.contracts import (
         Batch,
-        Faces,
-        Invertible,
+        ImageSpec,
         Model,
         ModelConfig,
         Observer,
@@ -33,10 +32,11 @@ if TYPE_CHECKING:
         RecipeConfig,
         Update,
     )
-    from mien.experiment import train
-    from mien.metrics.subjects import evaluate
-    from mien.run import Averaging, Run
-    from mien.sampler import Sampler
+    from mien.core.families import Invertible
+    from mien.core.run import EMAConfig, Run
+    from mien.metrics.api import evaluate
+    from mien.sampling.sampler import Sampler
+    from mien.training.experiment import train
 
     load = Sampler.load
 
@@ -76,20 +76,20 @@ _HOMES = {
             "RecipeConfig",
             "Update",
         ),
-        "mien.core",
+        "mien.core.contracts",
     ),
-    "Averaging": "mien.run",
-    "Run": "mien.run",
-    "Sampler": "mien.sampler",
-    "evaluate": "mien.metrics.subjects",
-    "train": "mien.experiment",
+    "Averaging": "mien.core.run",
+    "Run": "mien.core.run",
+    "Sampler": "mien.sampling.sampler",
+    "evaluate": "mien.metrics.api",
+    "train": "mien.training.experiment",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import public names on first use, so that `mien --help` never waits for torch."""
     if name == "load":
-        return importlib.import_module("mien.sampler").Sampler.load
+        return importlib.import_module("mien.sampling.sampler").Sampler.load
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'mien' has no attribute {name!r}")

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mien._version import __version__
+from mien import __version__
 from mien.errors import MienError, StorageError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from mien.answer import Answer
+    from mien.cli.result import Result
 
 
 class Verb(NamedTuple):
@@ -29,25 +29,25 @@ class Verb(NamedTuple):
 
 
 VERBS: dict[str, Verb] = {
-    "train": Verb("mien.verbs.train:command", "teach a generator to draw faces", typed_flags=True),
-    "sample": Verb("mien.verbs.sample:sample", "draw faces: a grid or single files"),
-    "walk": Verb("mien.verbs.walk:walk", "move through faces: mp4, gif, webp or a strip"),
-    "project": Verb("mien.verbs.project:project", "show photographs beside what a model makes of them"),
-    "directions": Verb("mien.verbs.directions:directions", "find what to add to a face so that it smiles"),
-    "edit": Verb("mien.verbs.edit:edit", "move faces along named directions"),
-    "evaluate": Verb("mien.verbs.evaluate:evaluate", "judge a model, or one folder of images against another"),
-    "compare": Verb("mien.verbs.compare:compare", "runs on the same data side by side: a leaderboard"),
-    "bench-off": Verb("mien.verbs.bench_off:bench_off", "train presets for the same time here, and compare them"),
-    "explore": Verb("mien.verbs.explore:explore", "play with faces in a browser, and watch runs"),
-    "export": Verb("mien.verbs.export:export", "take a model elsewhere: ONNX, a page, the hub"),
-    "data prepare": Verb("mien.verbs.data:data_prepare", "turn photographs into a pack"),
-    "data info": Verb("mien.verbs.data:data_info", "say what a pack holds"),
-    "data check": Verb("mien.verbs.data:data_check", "look at photographs without writing a pack"),
-    "data fetch": Verb("mien.verbs.fetch:data_fetch", "download a data set or a weights file"),
-    "import": Verb("mien.verbs.importing:import_", "turn the weights of another project into a model"),
-    "presets": Verb("mien.verbs.presets:presets", "list the presets, or show one"),
-    "cite": Verb("mien.verbs.cite:cite", "the papers behind a run or a preset"),
-    "doctor": Verb("mien.verbs.doctor:doctor", "look at this machine, or at a run"),
+    "train": Verb("mien.cli.train:command", "teach a generator to draw faces", typed_flags=True),
+    "sample": Verb("mien.cli.sample:sample", "draw faces: a grid or single files"),
+    "walk": Verb("mien.cli.walk:walk", "move through faces: mp4, gif, webp or a strip"),
+    "project": Verb("mien.cli.project:project", "show photographs beside what a model makes of them"),
+    "directions": Verb("mien.cli.directions:directions", "find what to add to a face so that it smiles"),
+    "edit": Verb("mien.cli.edit:edit", "move faces along named directions"),
+    "evaluate": Verb("mien.cli.evaluate:evaluate", "judge a model, or one folder of images against another"),
+    "compare": Verb("mien.cli.compare:compare", "runs on the same data side by side: a leaderboard"),
+    "bench-off": Verb("mien.cli.benchmark:bench_off", "train presets for the same time here, and compare them"),
+    "explore": Verb("mien.cli.explore:explore", "play with faces in a browser, and watch runs"),
+    "export": Verb("mien.cli.export:export", "take a model elsewhere: ONNX, a page, the hub"),
+    "data prepare": Verb("mien.cli.data:data_prepare", "turn photographs into a pack"),
+    "data info": Verb("mien.cli.data:data_info", "say what a pack holds"),
+    "data check": Verb("mien.cli.data:data_check", "look at photographs without writing a pack"),
+    "data fetch": Verb("mien.cli.data_fetch:data_fetch", "download a data set or a weights file"),
+    "import": Verb("mien.cli.import_model:import_", "turn the weights of another project into a model"),
+    "presets": Verb("mien.cli.presets:presets", "list the presets, or show one"),
+    "cite": Verb("mien.cli.cite:cite", "the papers behind a run or a preset"),
+    "doctor": Verb("mien.cli.doctor:doctor", "look at this machine, or at a run"),
 }
 
 
@@ -86,15 +86,15 @@ def find_verb(arguments: Sequence[str]) -> tuple[Verb, list[str]]:
     raise UsageError(f"There is no verb `{word}`.", "mien's verbs are fixed.", did_you_mean(word, VERBS))
 
 
-def run_verb(name: str, verb: Verb, arguments: list[str]) -> Answer | None:
+def run_verb(name: str, verb: Verb, arguments: list[str]) -> Result | None:
     """Parse the verb's flags from its function's signature and call it."""
-    from mien.verbs.flags import call  # cyclopts loads here, never for the top-level help
+    from mien.cli.flags import call  # cyclopts loads here, never for the top-level help
 
     module_name, function_name = verb.where.split(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module_name), function_name)
     if verb.typed_flags:
         function, arguments = function(arguments)
-    answer: Answer | None = call(function, arguments, name)
+    answer: Result | None = call(function, arguments, name)
     return answer
 
 

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mien.data.opening import open_data
+    from mien.data.open import open_data
     from mien.data.pack import Pack
     from mien.data.planning import Preparation
     from mien.data.preparation import prepare
@@ -18,7 +18,7 @@ _HOMES = {
     "Pack": "mien.data.pack",
     "Preparation": "mien.data.planning",
     "find_source": "mien.data.sources",
-    "open_data": "mien.data.opening",
+    "open_data": "mien.data.open",
     "prepare": "mien.data.preparation",
 }
 

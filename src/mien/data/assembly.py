@@ -16,7 +16,7 @@ import PIL
 
 from mien.data import duplicates, labels
 from mien.data.pack import Pack, PackWriter, Rows, chunks
-from mien.data.planning import Plan
+from mien.data.planning import PreparationPlan
 from mien.data.shard import Shard, is_whole, shard_path
 from mien.data.source import Listing
 from mien.data.split import hold_out
@@ -63,7 +63,7 @@ class Assembly:
     what was written.
     """
 
-    def __init__(self, todo: Plan, folder: Path, path: Path, world: int = 1) -> None:
+    def __init__(self, todo: PreparationPlan, folder: Path, path: Path, world: int = 1) -> None:
         self.todo, self.folder, self.world = todo, folder, world
         self.outcome = Outcome()
         self._taken = 0  # shards
@@ -155,7 +155,7 @@ class Assembly:
             self._writer.describe(None if kept.labels is None else kept.labels[part], entries)
 
 
-def collect(todo: Plan, folder: Path) -> Outcome:
+def collect(todo: PreparationPlan, folder: Path) -> Outcome:
     """What became of every image, from the finished shards."""
     outcome = Outcome()
     for number, part in enumerate(todo.shards):
@@ -186,7 +186,7 @@ def split(kept: Listing, holdout: float | Literal["official"]) -> list[str]:
     return hold_out(holdout, kept.names, kept.groups)
 
 
-def describe(todo: Plan, kept: Listing, found: Mapping[str, Any]) -> dict[str, Any]:
+def describe(todo: PreparationPlan, kept: Listing, found: Mapping[str, Any]) -> dict[str, Any]:
     """What pack.json says beyond the pack's own fields."""
     return {
         "key": todo.key,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import tables
-from mien.data.containers import Container, Member, base_name, images_in
+from mien.data.archives import Container, Member, base_name, images_in
 from mien.data.source import Landmarks, Listing, stamp_of
 from mien.errors import Untrusted
 

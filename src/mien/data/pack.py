@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.durable import force, force_directory
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from mien.storage.atomic import force, force_directory
 
 FORMAT = 1
 SPLITS = ("train", "holdout")

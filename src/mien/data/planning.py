@@ -11,9 +11,9 @@ import numpy as np
 from PIL import ImageColor
 
 from mien.data import labels
-from mien.data.cutting import Cutting
-from mien.data.geometry import RESAMPLERS, Box, find_crop
+from mien.data.crops import RESAMPLERS, Box, find_crop
 from mien.data.pack import FORMAT, chunks
+from mien.data.preprocess import PreprocessConfig
 from mien.data.source import Listing, Source, stamp_of
 from mien.errors import DataError, UsageError, did_you_mean
 
@@ -74,12 +74,12 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparationPlan:
     """What will be decoded, and how: everything that decides the outcome."""
 
     source: Source
     listing: Listing  # of the images that were selected
-    cutting: Cutting
+    cutting: PreprocessConfig
     preparation: Preparation
     counts: Mapping[str, Any]  # what each step of the selection left
     key: str  # a hash of everything that decides the outcome
@@ -91,7 +91,7 @@ class Plan:
         return list(chunks(len(self.listing.names), size))
 
 
-def plan(source: Source, preparation: Preparation) -> Plan:
+def plan(source: Source, preparation: Preparation) -> PreparationPlan:
     """List the source and select. Raises DataError when nothing is left, UsageError for a label or crop that is not there."""
     found = source.listing()
     if not len(found.names):
@@ -102,7 +102,7 @@ def plan(source: Source, preparation: Preparation) -> Plan:
     crop_name = preparation.crop or found.crop
     crop = find_crop(crop_name, preparation.box)
     check_face(preparation, crop.finds_face)
-    cutting = Cutting(
+    cutting = PreprocessConfig(
         side=preparation.side or found.side or DEFAULT_SIDE,
         crop="box" if preparation.box else crop_name,
         resampler=preparation.resampler or crop.resampler,
@@ -124,7 +124,7 @@ def plan(source: Source, preparation: Preparation) -> Plan:
     if preparation.labels:
         labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name is told before anything is decoded
     decides = [FORMAT, asdict(cutting), asdict(preparation), source.description, found.stamp]
-    return Plan(source, listing, cutting, preparation, counts, stamp_of(decides))
+    return PreparationPlan(source, listing, cutting, preparation, counts, stamp_of(decides))
 
 
 def check_face(preparation: Preparation, finds_face: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.durable import replacing
+from mien.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from mien.data.pack import Images

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mien.data import tables
-from mien.data.columnar import Columnar
-from mien.data.containers import Container, FileList, Folder, TarContainer, ZipContainer, lines
-from mien.data.drawn import DrawnFaces
+from mien.data.archives import Container, FileList, Folder, TarContainer, ZipContainer, lines
 from mien.data.layouts import LAYOUTS, View, recognise, table
 from mien.data.pack import Pack, is_pack
+from mien.data.parquet import Columnar
 from mien.data.source import Listing, Source
 from mien.data.stylegan import to_png
+from mien.data.synthetic import SyntheticFaces
 from mien.errors import DataError, did_you_mean
 
 Layout = Callable[[View], Listing | None]
@@ -101,7 +101,7 @@ def open_source(specification: dict[str, Any]) -> Source:
     arguments = dict(specification)
     kind = arguments.pop("kind")
     if kind == "drawn":
-        return DrawnFaces(**arguments)
+        return SyntheticFaces(**arguments)
     path = Path(arguments["path"])
     if kind == "pack":
         return PackSource(path)

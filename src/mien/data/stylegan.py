@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from mien.data.pack import Pack
-from mien.durable import replacing
 from mien.errors import DataError
+from mien.storage.atomic import replacing
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # equal packs give equal files
 

@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.data.cutting import Cutter, Cutting
-from mien.data.reading import Reader, Refused, open_reader
+from mien.data.preprocess import PreprocessConfig, Preprocessor
+from mien.data.readers import Reader, UnreadableFile, open_reader
 from mien.data.shard import Shard
 from mien.errors import MienError
 
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 
 def make_shard(
-    reader: Reader, addresses: Sequence[str], cutter: Cutter, lost: dict[int, str], landmarks: Landmarks | None = None
+    reader: Reader,
+    addresses: Sequence[str],
+    cutter: Preprocessor,
+    lost: dict[int, str],
+    landmarks: Landmarks | None = None,
 ) -> Shard:
     """Decode and cut the images at `addresses`; `lost` holds positions that ended a worker before, with the reason."""
     shard = Shard(cutter.cutting.side)
@@ -38,9 +42,9 @@ def make_shard(
         say(f"START {position}")
         try:
             if position in lost:
-                raise Refused(lost[position])
+                raise UnreadableFile(lost[position])
             made = cutter.make(reader.read(address), None if landmarks is None else landmarks[position])
-        except Refused as refusal:
+        except UnreadableFile as refusal:
             shard.refused.append((position, str(refusal)))
             continue
         shard.pixels.append(made.image.tobytes())
@@ -83,7 +87,7 @@ def work(lines: Any) -> None:
             cutting: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in job["cutting"].items()
             }
-            cutter = Cutter(Cutting(**cutting))
+            cutter = Preprocessor(PreprocessConfig(**cutting))
         lost = {int(position): reason for position, reason in job["lost"].items()}
         landmarks = None if job["landmarks"] is None else to_array(job["landmarks"])
         make_shard(reader, job["addresses"], cutter, lost, landmarks).save(Path(job["path"]))
@@ -101,7 +105,7 @@ def job_line(
     path: Path,
     source: Source,
     names: Sequence[str],
-    cutting: Cutting,
+    cutting: PreprocessConfig,
     lost: dict[int, str],
     landmarks: Landmarks | None = None,
 ) -> str:

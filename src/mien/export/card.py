@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mien._version import __version__
+from mien import __version__
 from mien.report.card import OWNER, code, plain
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
 
 
 def card_of(sampler: Sampler, source: Path, name: str) -> str:

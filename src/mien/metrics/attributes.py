@@ -19,12 +19,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien import durable
-from mien.data import weights
 from mien.data.pack import Pack, Rows
+from mien.downloads import weights
 from mien.errors import DataError
 from mien.metrics.features import Features, planes
 from mien.metrics.images import Pixels
+from mien.storage import atomic
 
 VERSION = 1  # of everything below: a kept network of another version is not used
 LARGEST = 64  # pixels a side that it looks at; larger faces are averaged down
@@ -101,7 +101,7 @@ def attributes_of(
     if kept is None:
         kept = {"accuracy": accuracies(network.eval(), pack, held, place)}
         file.parent.mkdir(parents=True, exist_ok=True)
-        with durable.replacing(file) as temporary:
+        with atomic.replacing(file) as temporary:
             temporary.write_bytes(save(dict(network.cpu().state_dict()), {"mien": json.dumps(kept)}))
     accuracy = {name: float(kept["accuracy"][name]) for name in pack.label_names}
     return Attributes(pack.label_names, network.to(place).eval(), place, accuracy, len(held), key)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mien.metrics.intervals import Estimate
+from mien.metrics.confidence import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Flowing, ModelConfig
+from mien.core.contracts import ImageSpec, ModelConfig
+from mien.core.families import FlowModel
 from mien.models.residual import widths_of
-from mien.nn.fold import scaled
-from mien.ode import Field, Method, Solution, solve, stages
-from mien.priors import Normal
+from mien.nn.ode import Field, Method, Solution, solve, stages
+from mien.nn.pixel_shuffle import scaled
+from mien.nn.priors import Normal
 
 SILU = 1.68  # 1 / root of the mean square of silu(N(0, 1)): keeps the variance
 CLOCK = 64  # sines and cosines that tell the time
@@ -57,10 +58,10 @@ class Level(nn.Module):
         return x
 
 
-class Flow(Flowing):
+class Flow(FlowModel):
     """The field, and the two ways along it."""
 
-    def __init__(self, config: FlowConfig, faces: Faces) -> None:
+    def __init__(self, config: FlowConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)[::-1]  # finest first
         told = 4 * config.width
@@ -151,5 +152,5 @@ class FlowConfig(ModelConfig):
     tolerance: float = 1e-4  # of the adaptive method, and of encoding: error of a step
     guidance: float = 1.0  # over 1: faces show more of what is asked for, and vary less
 
-    def build(self, faces: Faces) -> Flow:
+    def build(self, faces: ImageSpec) -> Flow:
         return Flow(self, faces)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
+from mien.core.contracts import ImageSpec, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
 from mien.nn.attention import SelfAttention
 from mien.nn.labels import LabelChannel
 from mien.nn.norm import BatchNorm2d
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 LEGAL = range(16, 513, 16)
 Layout = Literal["mixed", "slim", "plain"]
@@ -70,7 +70,7 @@ def initialise(network: nn.Module) -> None:
 class HomoganGenerator(Model):
     """A latent to a small tensor, perhaps with the labels as one more map, then four doublings to a tanh."""
 
-    def __init__(self, config: HomoganGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: HomoganGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         base = base_of(faces.side)
         self.config, self.label_dim = config, faces.label_dim
@@ -156,14 +156,14 @@ class HomoganGeneratorConfig(ModelConfig):
         "symmetric"  # tanh's values are pixels from -1 to 1, or (fault) from 0 to 1: half of them are darker than black
     )
 
-    def build(self, faces: Faces) -> HomoganGenerator:
+    def build(self, faces: ImageSpec) -> HomoganGenerator:
         return HomoganGenerator(self, faces)
 
 
 class HomoganCritic(nn.Module):
     """Strided convolutions to one logit, perhaps with the labels as a fourth channel of the image."""
 
-    def __init__(self, config: HomoganCriticConfig, faces: Faces) -> None:
+    def __init__(self, config: HomoganCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         base_of(faces.side)
         width = config.width
@@ -210,5 +210,5 @@ class HomoganCriticConfig(NetworkConfig):
     embedding: int = 0  # numbers that a label becomes before it is a channel (E, F: 50); 0 = it goes there directly (G)
     attention: bool = False  # between the places of the features at a quarter of the side
 
-    def build(self, faces: Faces) -> HomoganCritic:
+    def build(self, faces: ImageSpec) -> HomoganCritic:
         return HomoganCritic(self, faces)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
+from mien.core.contracts import ImageSpec, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
+from mien.nn.priors import Normal
 from mien.nn.resample import halve, twice
-from mien.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
 SLOPE = 0.2  # of every LeakyReLU
@@ -90,7 +90,7 @@ def changes(widths: list[int]) -> Iterator[nn.Module]:
 class R3GANGenerator(Model):
     """A learned 4x4 picture, weighed by the latent channel for channel, then stages of blocks; linear at the end."""
 
-    def __init__(self, config: R3GANGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: R3GANGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width)
         self.latent_shape = (config.latent,)
@@ -127,14 +127,14 @@ class R3GANGeneratorConfig(ModelConfig):
     width: int = 768  # feature maps up to 32 px; half at each doubling after
     group: int = 16  # feature maps in a group of the 3x3 convolutions
 
-    def build(self, faces: Faces) -> R3GANGenerator:
+    def build(self, faces: ImageSpec) -> R3GANGenerator:
         return R3GANGenerator(self, faces)
 
 
 class R3GANCritic(nn.Module):
     """The generator's mirror image, to one logit, or to the likeness of its features to the label's embedding."""
 
-    def __init__(self, config: R3GANCriticConfig, faces: Faces) -> None:
+    def __init__(self, config: R3GANCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width)[::-1]
         features = widths[-1]
@@ -171,5 +171,5 @@ class R3GANCriticConfig(NetworkConfig):
     width: int = 768  # feature maps up to 32 px; half at each doubling after
     group: int = 16  # feature maps in a group of the 3x3 convolutions
 
-    def build(self, faces: Faces) -> R3GANCritic:
+    def build(self, faces: ImageSpec) -> R3GANCritic:
         return R3GANCritic(self, faces)

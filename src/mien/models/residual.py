@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien import parallel
-from mien.core import Faces, ModelConfig, NetworkConfig, Styled, nearest_side
+from mien.core import distributed
+from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
+from mien.core.families import StyleModel
 from mien.errors import UsageError
-from mien.nn.fold import SLOPE, entry, scaled, way_out
 from mien.nn.labels import Asking, LabelChannel, LabelledLatent, LabelProjection, Telling
-from mien.priors import Normal
+from mien.nn.pixel_shuffle import SLOPE, entry, scaled, way_out
+from mien.nn.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
 MOST_LAYERS = 16  # of a mapping network
@@ -87,17 +88,17 @@ class Mapping(nn.Module):
             z = F.leaky_relu(layer(z), SLOPE)
         if self.training:
             with torch.no_grad():
-                self.mean.lerp_(parallel.mean(z.to(self.mean).mean(0)), TRACK)
+                self.mean.lerp_(distributed.mean(z.to(self.mean).mean(0)), TRACK)
         return z
 
 
-class ResidualGenerator(Styled):
+class ResidualGenerator(StyleModel):
     """A 4x4 tensor from the style, then blocks and nearest doublings, each scaled by the style, then pixels from channels.
 
     The style is the latent's direction, or what a mapping network makes of it.
     """
 
-    def __init__(self, config: ResidualGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: ResidualGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)
         total = config.blocks * len(widths)
@@ -167,14 +168,14 @@ class ResidualGeneratorConfig(ModelConfig):
                 f"Give 0 to {MOST_LAYERS}; 2 is a good start.",
             )
 
-    def build(self, faces: Faces) -> ResidualGenerator:
+    def build(self, faces: ImageSpec) -> ResidualGenerator:
         return ResidualGenerator(self, faces)
 
 
 class ResidualCritic(nn.Module):
     """The generator's mirror image, to one logit."""
 
-    def __init__(self, config: ResidualCriticConfig, faces: Faces) -> None:
+    def __init__(self, config: ResidualCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)[::-1]
         total = config.blocks * len(widths)
@@ -219,5 +220,5 @@ class ResidualCriticConfig(NetworkConfig):
         "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
     )
 
-    def build(self, faces: Faces) -> ResidualCritic:
+    def build(self, faces: ImageSpec) -> ResidualCritic:
         return ResidualCritic(self, faces)

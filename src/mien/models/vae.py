@@ -17,19 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Gaussian, ModelConfig, Variational
+from mien.core.contracts import ImageSpec, ModelConfig
+from mien.core.families import Gaussian, VariationalModel
 from mien.errors import UsageError
 from mien.models.residual import Block, told_by, widths_of
 from mien.nn.coupling import CouplingFlow
-from mien.nn.fold import SLOPE, entry, scaled, way_out
 from mien.nn.labels import LabelChannel, Telling
-from mien.priors import Normal
+from mien.nn.pixel_shuffle import SLOPE, entry, scaled, way_out
+from mien.nn.priors import Normal
 
 
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    def __init__(self, config: VAEModelConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)[::-1]
         total = config.blocks * len(widths)
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Codes `[n, latent]` -> images; the output is linear."""
 
-    def __init__(self, config: VAEModelConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)
         total = config.blocks * len(widths)
@@ -86,10 +87,10 @@ class Decoder(nn.Module):
         return self.last(F.leaky_relu(x, SLOPE))  # type: ignore[no-any-return]
 
 
-class ResidualVAE(Variational):
+class ResidualVAE(VariationalModel):
     """Encoder and decoder, mirror images, and the flow from latents to the codes between them."""
 
-    def __init__(self, config: VAEModelConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape = (config.latent,)
         self.label_dim = faces.label_dim
@@ -151,7 +152,7 @@ class VAEModelConfig(ModelConfig):
         "norm"  # with labels, the decoder's: they scale every stage's features, or are a feature map (homogan)
     )
 
-    def build(self, faces: Faces) -> ResidualVAE:
+    def build(self, faces: ImageSpec) -> ResidualVAE:
         if self.couplings < 0 or (self.couplings and (self.latent < 2 or self.coupling_width < 1)):
             raise UsageError(
                 f"A flow of {self.couplings} couplings, {self.coupling_width} wide, over {self.latent} numbers is not possible.",

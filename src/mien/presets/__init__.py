@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.contracts import JSON, ImageSpec, Model, ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.run import Run, from_json
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.models.zhao import ZhaoGeneratorConfig
 from mien.presets import began, cgan, cppn, dcgan, flow, gan, homogan, r3gan, torch2015, vae, vaegan
-from mien.run import Run, from_json
 
 PRESETS: dict[str, Run] = {
     run.preset: run
@@ -139,7 +139,7 @@ def build_model(header: JSON, kinds: Mapping[str, type], shapes: Mapping[str, to
     `shapes` are those of the tensors that it is built for: a header that claims others is refused before it takes memory.
     """
     try:
-        config, faces = from_json(ModelConfig, header["config"], kinds), Faces(**header["faces"])
+        config, faces = from_json(ModelConfig, header["config"], kinds), ImageSpec(**header["faces"])
     except (KeyError, TypeError, AttributeError) as error:
         raise Mismatch(
             "This header does not describe a model.", f"{type(error).__name__}: {error}", "Use a file written by mien."

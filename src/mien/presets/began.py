@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mien.core.run import EMAConfig, Run
 from mien.models.began import BEGANModelConfig
 from mien.models.zhao import ZhaoConfig
 from mien.recipes.began import BEGANConfig
-from mien.run import Averaging, Run
 
 PRESETS = (
     Run(
@@ -121,7 +121,7 @@ PRESETS = (
         ),
         side=64,
         batch=16,
-        average=Averaging(half_life=10_000, warmup=0.1),
+        average=EMAConfig(half_life=10_000, warmup=0.1),
         images=3_000_000,
         notes=(
             "began-zhao-2020 with the rates falling by their own factor, M compared between windows of 3000 steps, all layers "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mien.core.run import Run
 from mien.presets.gan import AVERAGE, BY_RULE, CRITIC, GAME, GENERATOR
-from mien.run import Run
 
 PRESETS = (
     Run(

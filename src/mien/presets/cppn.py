@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mien.core.run import Run
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
 from mien.recipes.cppn import CPPNClassGANConfig, CPPNVAEGANConfig
-from mien.run import Run
 
 PRESETS = (
     Run(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mien.core.run import Run
 from mien.models.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
 from mien.recipes.gan import GANConfig
-from mien.run import Run
 
 PRESETS = (
     Run(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mien.core.run import EMAConfig, Run
 from mien.models.flow import FlowConfig
 from mien.recipes.flow import FlowMatchingConfig
-from mien.run import Averaging, Run
 
 PRESETS = (
     Run(
@@ -14,7 +14,7 @@ PRESETS = (
         recipe=FlowMatchingConfig(),
         side=64,
         batch=32,
-        average=Averaging(half_life=20_000, warmup=0.1),
+        average=EMAConfig(half_life=20_000, warmup=0.1),
         images=2_000_000,
         notes=(
             "Straight lines (arXiv:2210.02747, 2209.03003), times from a logit-normal (arXiv:2403.03206); labels withheld from one "

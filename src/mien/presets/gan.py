@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mien.augment import Augmentation
+from mien.core.run import EMAConfig, Run
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
+from mien.recipes.augmentation import Augmentation
 from mien.recipes.relativistic_gan import RelativisticGANConfig
-from mien.run import Averaging, Run
 
 GENERATOR = ResidualGeneratorConfig(latent=64, width=48, max_width=160, blocks=1, patch=2, full_res_width=16)
 CRITIC = ResidualCriticConfig(width=48, max_width=160, blocks=1, patch=2, full_res_width=16)
 FEW = Augmentation(p=0.6, images=100_000)  # for small data, where the rule turns it on
 GAME = RelativisticGANConfig(critic=CRITIC, gamma=0.4, gamma_end=0.4, gamma_side=64, resample_fakes=False, augment=FEW)
-AVERAGE = Averaging(half_life=5_000, warmup=0.1)
+AVERAGE = EMAConfig(half_life=5_000, warmup=0.1)
 #: What stands here is what the rules say on a CPU, of data that are not few.
 BY_RULE = ("batch", "average.half_life", "recipe.reg_fraction", "recipe.augment.mode")
 NOTES = (

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from mien.core.run import Run, override
 from mien.models.homogan import HomoganCriticConfig, HomoganGeneratorConfig
 from mien.recipes.homogan import HomoGANConfig
-from mien.run import Run, turn
 
 SOURCE = (
     "Source: albertnieto/homogan, README and code. Weights as Keras draws them (Glorot uniform), its constants of batch "
@@ -277,7 +277,7 @@ def runs() -> tuple[Run, ...]:
         before = made.get(row.after, FIRST)
         pack = f"homogan-{row.pack or row.preset}.pack"
         made[row.preset] = replace(
-            turn(before, row.changes),
+            override(before, row.changes),
             preset=f"homogan-{row.preset}",
             after=before.preset if row.after else "",
             story=row.story,

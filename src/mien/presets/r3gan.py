@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mien.augment import Augmentation
+from mien.core.run import EMAConfig, Run
 from mien.models.r3gan import R3GANCriticConfig, R3GANGeneratorConfig
+from mien.recipes.augmentation import Augmentation
 from mien.recipes.relativistic_gan import RelativisticGANConfig
-from mien.run import Averaging, Run
 
 PRESETS = (
     Run(
@@ -36,7 +36,7 @@ PRESETS = (
         side=64,
         batch=256,
         flip=True,
-        average=Averaging(half_life=1_000_000, warmup=0.0, ramp=40_000_000),
+        average=EMAConfig(half_life=1_000_000, warmup=0.0, ramp=40_000_000),
         seed=0,
         images=40_000_000,
         notes=(

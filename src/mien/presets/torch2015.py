@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mien.core.run import Run
 from mien.models.torch2015 import TorchDiscriminatorConfig, TorchGeneratorConfig
 from mien.recipes.torch_gan import TorchGANConfig
-from mien.run import Run
 
 PRESETS = (
     Run(

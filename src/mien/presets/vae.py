@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from mien.core.run import EMAConfig, Run
 from mien.models.simpsons import SimpsonsConfig
 from mien.models.torchvae import TorchVAEConfig
 from mien.models.vae import VAEModelConfig
 from mien.recipes.vae import VAEConfig
-from mien.run import Averaging, Run
 
 PRESETS = (
     Run(
@@ -84,7 +84,7 @@ PRESETS = (
         ),
         side=64,
         batch=64,
-        average=Averaging(half_life=10_000, warmup=0.1),
+        average=EMAConfig(half_life=10_000, warmup=0.1),
         images=1_000_000,
         notes=(
             "The decoder's variance is the one that fits best (sigma-VAE, arXiv:2006.13202), separately for every band of the "

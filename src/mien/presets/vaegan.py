@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from mien.core.run import Run
 from mien.models.torch2015 import TorchDiscriminatorConfig
 from mien.models.torchvae import TorchVAEConfig
 from mien.models.vaegan import VAEGANCriticConfig, VAEGANModelConfig
 from mien.recipes.vaegan import VAEGANConfig
-from mien.run import Run
 
 PRESETS = (
     Run(

@@ -16,20 +16,20 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, Recipe, RecipeConfig, SelfJudging, Update
+from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update
+from mien.core.families import AutoencoderCriticModel
+from mien.core.schedules import linear
 from mien.errors import UsageError
-from mien.losses import reconstruction
-from mien.recipes import optimizers
-from mien.schedules import linear
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import reconstruction
 
 
 class BEGAN(Recipe):
     """Critic and generator, from one state or one after the other; then k_t. The rates fall when M reaches a plateau."""
 
-    model: SelfJudging
+    model: AutoencoderCriticModel
 
-    def __init__(self, config: BEGANConfig, model: SelfJudging) -> None:
+    def __init__(self, config: BEGANConfig, model: AutoencoderCriticModel) -> None:
         super().__init__(model)
         self.config = config
         self.control = balance.ProportionalControl(config.gamma, config.k_step)
@@ -120,8 +120,8 @@ class BEGANConfig(RecipeConfig):
                 f"--recipe.gamma {self.gamma} is not possible.", "It is a ratio of errors.", "Choose from 0 to 1."
             )
 
-    def build(self, model: Model, faces: Faces) -> BEGAN:
-        if not isinstance(model, SelfJudging):
+    def build(self, model: Model, faces: ImageSpec) -> BEGAN:
+        if not isinstance(model, AutoencoderCriticModel):
             raise UsageError(
                 "This recipe needs a model with an autoencoder as its critic.",
                 f"{type(model).__name__} has none.",

@@ -13,17 +13,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, Variational
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core.families import VariationalModel
 from mien.errors import UsageError
-from mien.losses import bce_fake, bce_real, full, pixel_cross_entropy
-from mien.recipes import optimizers
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import bce_fake, bce_real, full, pixel_cross_entropy
 from mien.recipes.vae import draw
 
 
-def variational(model: Model) -> Variational:
+def variational(model: Model) -> VariationalModel:
     """The model, if it has an encoder that returns mean and log-variance. Raises UsageError."""
-    if not isinstance(model, Variational):
+    if not isinstance(model, VariationalModel):
         raise UsageError(
             "This recipe needs a model with an encoder that returns mean and log-variance.",
             "Its fakes are decoded from what an encoder draws.",
@@ -35,9 +35,9 @@ def variational(model: Model) -> Variational:
 class CPPNVAEGAN(Recipe):
     """Part one: steps of the VAE, then of the VAE and the generator together, then perhaps one of the critic."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: CPPNVAEGANConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: CPPNVAEGANConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -100,7 +100,7 @@ class CPPNVAEGANConfig(RecipeConfig):
         if self.joint_steps < 1:
             raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
 
-    def build(self, model: Model, faces: Faces) -> CPPNVAEGAN:
+    def build(self, model: Model, faces: ImageSpec) -> CPPNVAEGAN:
         return CPPNVAEGAN(self, variational(model), faces)
 
 
@@ -116,9 +116,9 @@ def compatible(labels: Tensor | None, count: int, classes: int) -> Tensor:
 class CPPNClassGAN(Recipe):
     """Part two: the critic classifies real faces and fakes; reconstructions should get the class of their originals."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: CPPNClassGANConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: CPPNClassGANConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -212,5 +212,5 @@ class CPPNClassGANConfig(RecipeConfig):
         if self.joint_steps < 1:
             raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
 
-    def build(self, model: Model, faces: Faces) -> CPPNClassGAN:
+    def build(self, model: Model, faces: ImageSpec) -> CPPNClassGAN:
         return CPPNClassGAN(self, variational(model), faces)

@@ -13,20 +13,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor, optim
 
-from mien.core import Batch, Faces, Flowing, Model, Recipe, RecipeConfig, Update, counted
+from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update, require_positive
+from mien.core.families import FlowModel
+from mien.core.schedules import cosine, linear
 from mien.errors import UsageError
-from mien.losses import full
-from mien.ode import beside
+from mien.nn.ode import beside
 from mien.recipes import optimizers
-from mien.schedules import cosine, linear
+from mien.recipes.losses import full
 
 
 class FlowMatching(Recipe):
     """One loss: the mean squared error of the velocity v."""
 
-    model: Flowing
+    model: FlowModel
 
-    def __init__(self, config: FlowMatchingConfig, model: Flowing) -> None:
+    def __init__(self, config: FlowMatchingConfig, model: FlowModel) -> None:
         super().__init__(model)
         self.config = config
         self.optimizers["field"] = optim.Adam(
@@ -82,14 +83,14 @@ class FlowMatchingConfig(RecipeConfig):
     label_dropout: float = 0.1  # label dropout rate: fraction of images whose labels the model does not get
 
     def __post_init__(self) -> None:
-        counted(self, "decay_images")
+        require_positive(self, "decay_images")
         if not 0.0 <= self.label_dropout <= 1.0:
             raise UsageError(
                 f"--recipe.label-dropout {self.label_dropout} is not possible.", "It is a fraction.", "Give 0 to 1."
             )
 
-    def build(self, model: Model, faces: Faces) -> FlowMatching:
-        if not isinstance(model, Flowing):
+    def build(self, model: Model, faces: ImageSpec) -> FlowMatching:
+        if not isinstance(model, FlowModel):
             raise UsageError(
                 f"{type(model).__name__} has no velocity field.",
                 "Flow matching trains one.",

@@ -14,16 +14,16 @@ from typing import ClassVar
 
 import torch
 
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
-from mien.losses import bce_fake, bce_real
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
 from mien.recipes import optimizers
 from mien.recipes.ingredients import critic_stats
+from mien.recipes.losses import bce_fake, bce_real
 
 
 class GAN(Recipe):
     """k steps of the critic, each on a new batch, then one step of the generator."""
 
-    def __init__(self, config: GANConfig, model: Model, faces: Faces) -> None:
+    def __init__(self, config: GANConfig, model: Model, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -65,7 +65,7 @@ class GANConfig(RecipeConfig):
     beta2: float = 0.999  # Adam
 
     def __post_init__(self) -> None:
-        counted(self, "critic_steps")
+        require_positive(self, "critic_steps")
 
-    def build(self, model: Model, faces: Faces) -> GAN:
+    def build(self, model: Model, faces: ImageSpec) -> GAN:
         return GAN(self, model, faces)

@@ -16,11 +16,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
 from mien.errors import UsageError
-from mien.losses import bce, bce_fake, bce_real
-from mien.recipes import ingredients, optimizers
+from mien.recipes import balance, ingredients, optimizers
+from mien.recipes.losses import bce, bce_fake, bce_real
 
 FROZEN_SEED = 6  # of targets that are drawn once for a run, as in homogan's sixth experiment
 
@@ -30,7 +29,7 @@ class HomoGAN(Recipe):
 
     batches_seen: Tensor  # batches that the critic has had, which the generator's schedule counts
 
-    def __init__(self, config: HomoGANConfig, model: Model, faces: Faces) -> None:
+    def __init__(self, config: HomoGANConfig, model: Model, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -172,7 +171,7 @@ class HomoGANConfig(RecipeConfig):
     beta2: float = 0.999  # Adam
 
     def __post_init__(self) -> None:
-        counted(self, "critic_steps", "generator_steps")
+        require_positive(self, "critic_steps", "generator_steps")
         for name in ("smooth_real", "smooth_fake", "flip_targets"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
@@ -186,5 +185,5 @@ class HomoGANConfig(RecipeConfig):
                 "Use --recipe.updates split, or --recipe.generator-schedule interval.",
             )
 
-    def build(self, model: Model, faces: Faces) -> HomoGAN:
+    def build(self, model: Model, faces: ImageSpec) -> HomoGAN:
         return HomoGAN(self, model, faces)

@@ -20,12 +20,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, optim
 
-from mien.augment import DRAWS, Augment, Augmentation
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Styled, Update, counted
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
+from mien.core.families import StyleModel
+from mien.core.schedules import cosine
 from mien.errors import UsageError
-from mien.losses import gradient_penalty, relativistic_loss
 from mien.recipes import optimizers
-from mien.schedules import cosine
+from mien.recipes.augmentation import DRAWS, Augment, Augmentation
+from mien.recipes.losses import gradient_penalty, relativistic_loss
 
 
 class RelativisticGAN(Recipe):
@@ -33,7 +34,7 @@ class RelativisticGAN(Recipe):
 
     steps: Tensor  # steps so far, which the interval of the penalties counts
 
-    def __init__(self, config: RelativisticGANConfig, model: Model, faces: Faces) -> None:
+    def __init__(self, config: RelativisticGANConfig, model: Model, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -94,7 +95,7 @@ class RelativisticGAN(Recipe):
     def fakes(self, batch: Batch) -> Tensor:
         """As many fakes `[n, C, H, W]` as reals, with the reals' labels."""
         count, z = len(batch.images), self.latents(len(batch.images))
-        if not self.config.style_mixing or not isinstance(self.model, Styled):
+        if not self.config.style_mixing or not isinstance(self.model, StyleModel):
             return self.model.decode(z, batch.labels).to(batch.images.dtype)
         mixing, position = self.uniform(count, 2).to(z).unbind(1)
         stages = torch.arange(self.model.style_count, device=z.device)
@@ -166,7 +167,7 @@ class RelativisticGANConfig(RecipeConfig):
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        counted(self, "decay_images", "reg_interval")
+        require_positive(self, "decay_images", "reg_interval")
         if not 0.0 < self.reg_fraction <= 1.0:
             raise UsageError(
                 f"--recipe.reg-fraction {self.reg_fraction} is not possible.",
@@ -191,5 +192,5 @@ class RelativisticGANConfig(RecipeConfig):
                 "Turn both on, or both off.",
             )
 
-    def build(self, model: Model, faces: Faces) -> RelativisticGAN:
+    def build(self, model: Model, faces: ImageSpec) -> RelativisticGAN:
         return RelativisticGAN(self, model, faces)

@@ -17,11 +17,10 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, counted
-from mien.losses import bce_fake, bce_real
-from mien.recipes import optimizers
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
+from mien.recipes import balance, optimizers
 from mien.recipes.ingredients import critic_stats
+from mien.recipes.losses import bce_fake, bce_real
 
 Player = Literal["critic", "generator"]
 
@@ -39,7 +38,7 @@ class TorchGAN(Recipe):
 
     calls: Tensor  # calls of the two optimizers, which the warm-up counts: critic, generator
 
-    def __init__(self, config: TorchGANConfig, model: Model, faces: Faces) -> None:
+    def __init__(self, config: TorchGANConfig, model: Model, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -134,7 +133,7 @@ class TorchGANConfig(RecipeConfig):
     warmup_divisors: tuple[float, ...] = (50.0, 5.0)  # ... its rate is divided by these
 
     def __post_init__(self) -> None:
-        counted(self, "critic_steps", "generator_ratio", "lr_decay_images")
+        require_positive(self, "critic_steps", "generator_ratio", "lr_decay_images")
 
-    def build(self, model: Model, faces: Faces) -> TorchGAN:
+    def build(self, model: Model, faces: ImageSpec) -> TorchGAN:
         return TorchGAN(self, model, faces)

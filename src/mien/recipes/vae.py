@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Gaussian, Model, Recipe, RecipeConfig, Update, Variational
+from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update
+from mien.core.families import Gaussian, VariationalModel
+from mien.core.schedules import cosine, linear
 from mien.errors import UsageError
-from mien.losses import full, haar_bands, reconstruction
-from mien.recipes import optimizers
-from mien.schedules import cosine, linear
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import full, haar_bands, reconstruction
 
 Likelihood = Literal["mean", "unit", "calibrated", "bands"]
 ACTIVE = 0.01  # KL in nats from which on a dimension counts as active (after Burda et al. 2015, arXiv:1509.00519)
@@ -33,9 +33,9 @@ def draw(posterior: Gaussian, noise: Tensor) -> Tensor:
 class VAE(Recipe):
     """One update of encoder and decoder together."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: VAEConfig, model: Variational) -> None:
+    def __init__(self, config: VAEConfig, model: VariationalModel) -> None:
         super().__init__(model)
         self.config = config
         self.optimizers["autoencoder"] = optimizers.build(
@@ -104,8 +104,8 @@ class VAEConfig(RecipeConfig):
     beta2: float = 0.999  # Adam
     clip: float | None = None  # bound on the norm of the gradient
 
-    def build(self, model: Model, faces: Faces) -> VAE:
-        if not isinstance(model, Variational):
+    def build(self, model: Model, faces: ImageSpec) -> VAE:
+        if not isinstance(model, VariationalModel):
             raise UsageError(
                 "This recipe needs a model with an encoder that returns mean and log-variance.",
                 f"{type(model).__name__} has none.",

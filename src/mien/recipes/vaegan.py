@@ -16,21 +16,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from mien import balance
-from mien.core import (
-    Batch,
-    Faces,
-    Model,
-    NetworkConfig,
-    PerceivingCritic,
-    Recipe,
-    RecipeConfig,
-    Update,
-    Variational,
-)
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core.families import FeatureCritic, VariationalModel
 from mien.errors import UsageError
-from mien.losses import bce_real, full, offset_bce_fake, offset_bce_real
-from mien.recipes import optimizers
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import bce_real, full, offset_bce_fake, offset_bce_real
 from mien.recipes.vae import draw
 
 Similarity = Literal["features", "pixels"]
@@ -39,9 +29,9 @@ Similarity = Literal["features", "pixels"]
 class VAEGAN(Recipe):
     """Encoder, decoder and critic move together, from one state of all three."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: VAEGANConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: VAEGANConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -106,7 +96,7 @@ class VAEGAN(Recipe):
 
     def features_of(self, images: Tensor) -> Tensor:
         """The critic's features; of a critic without, the images."""
-        return self.critic.perceive(images)[1] if isinstance(self.critic, PerceivingCritic) else images
+        return self.critic.perceive(images)[1] if isinstance(self.critic, FeatureCritic) else images
 
     def who_moves(self, real: Tensor, fake: Tensor) -> tuple[bool, bool]:
         """(critic, decoder), decided from the critic's losses; the encoder always moves."""
@@ -146,15 +136,15 @@ class VAEGANConfig(RecipeConfig):
     beta2: float = 0.999  # Adam
     weight_decay: float = 0.0  # of all three
 
-    def build(self, model: Model, faces: Faces) -> VAEGAN:
-        if not isinstance(model, Variational):
+    def build(self, model: Model, faces: ImageSpec) -> VAEGAN:
+        if not isinstance(model, VariationalModel):
             raise UsageError(
                 "This recipe needs a model with an encoder that returns mean and log-variance.",
                 "VAE/GAN is a VAE whose decoder plays against a critic.",
                 "Use a VAE's model.",
             )
         recipe = VAEGAN(self, model, faces)
-        if self.similarity == "features" and not isinstance(recipe.critic, PerceivingCritic):
+        if self.similarity == "features" and not isinstance(recipe.critic, FeatureCritic):
             raise UsageError(
                 "This critic has no features to compare by.",
                 "--recipe.similarity features needs a critic that returns features.",

@@ -11,9 +11,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
-from mien._version import __version__
-from mien.durable import replacing
+from mien import __version__
 from mien.errors import DataError, Untrusted
+from mien.storage.atomic import replacing
 
 GAP = 2  # pixels between cells
 LINES = 4  # of a title at most

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mien.data.photo import can_align
 from mien.errors import UsageError
-from mien.sampler import Sampler
-from mien.web.guard import Refused
+from mien.sampling.sampler import Sampler
+from mien.web.security import Refused
 
 SECONDS = 12.0
 AT_ONCE = 2  # decoders that run at a time

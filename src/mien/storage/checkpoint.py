@@ -1,0 +1,273 @@
+"""Checkpoints: everything a run needs to go on, and everything a face needs to be drawn, committed so that no crash can hurt.
+
+A checkpoint is a directory named by images seen. It is written under a temporary name, every file forced to the disk, its
+MANIFEST with sizes and SHA-256 last, then renamed; only then does LATEST move, and only then are old ones pruned. The newest
+directory whose manifest holds is the run's state: LATEST is a hint for people, and a damaged one is set aside, never deleted.
+BEST, where a run is evaluated, names the checkpoint with the best score, which is not pruned while it does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mien.core.contracts import JSON
+from mien.errors import DataError, Mismatch, Untrusted
+from mien.storage import atomic
+
+FORMAT = 1
+KEEP = 3  # checkpoints that stay on disk
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The complete memory of a run between two steps."""
+
+    seen: int
+    model: bytes  # model.safetensors
+    state: bytes  # state.safetensors
+    counters: JSON  # state.json
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], header: JSON | None = None) -> bytes:
+    """Tensors as safetensors, equal bytes for equal tensors; `header` becomes the one metadata entry, `mien`."""
+    metadata = {"mien": json.dumps(header, sort_keys=True)} if header is not None else None
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+
+
+def commit(directory: Path, snapshot: Snapshot, fingerprints: JSON, keep: int = KEEP) -> Path:
+    """Write a checkpoint and prune old ones. Returns its directory; the previous ones are untouched if anything fails."""
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / f"{snapshot.seen:010d}"
+    if target.exists():
+        if verify(target) is None:
+            return target  # a resumed run comes past the step that it resumed from
+        set_aside(target)
+    beside = directory / f".tmp-{snapshot.seen}-{uuid.uuid4().hex[:8]}"
+    beside.mkdir()
+    try:
+        files = {
+            "model.safetensors": snapshot.model,
+            "state.safetensors": snapshot.state,
+            "state.json": json.dumps(snapshot.counters, sort_keys=True, indent=1).encode(),
+        }
+        listed = {}
+        for name, content in files.items():
+            atomic.write_bytes(beside / name, content)
+            listed[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest = {"format": FORMAT, "seen": snapshot.seen, **fingerprints, "files": listed}
+        sealed = {**manifest, "seal": seal(manifest)}
+        atomic.write_bytes(beside / "MANIFEST.json", json.dumps(sealed, sort_keys=True, indent=1).encode())
+        atomic.force_directory(beside)
+        atomic.rename(beside, target)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    atomic.force_directory(directory)
+    atomic.replace_text(directory / "LATEST", f"{target.name}\n")
+    prune(directory, keep)
+    return target
+
+
+def seal(manifest: JSON) -> str:
+    """The SHA-256 of a manifest without its seal, so that damage to the list itself shows too."""
+    content = {name: value for name, value in manifest.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def verify(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in words, or None. Reads every byte."""
+    try:
+        manifest = json.loads((checkpoint / "MANIFEST.json").read_bytes())
+        if manifest["seal"] != seal(manifest):
+            return "its manifest fails its checksum"
+        if checkpoint.name.isdigit() and int(checkpoint.name) != manifest["seen"]:
+            return f"it stands for {manifest['seen']} images"
+        files = manifest["files"].items()
+        if manifest["format"] > FORMAT:
+            raise Mismatch(
+                f"{checkpoint} has format {manifest['format']}.",
+                f"This version of mien reads up to {FORMAT}.",
+                "Install the newer version that wrote it.",
+            )
+        for name, expected in files:
+            path = checkpoint / Path(name).name
+            if path.stat().st_size != expected["size"]:
+                return f"{name} is {path.stat().st_size} bytes, not {expected['size']}"
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                    return f"{name} fails its checksum"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its manifest or a file cannot be read ({type(error).__name__})"
+    return None
+
+
+def all_of(directory: Path) -> list[Path]:
+    """The checkpoints of a run, newest first, ordered by images seen and never by the clock."""
+    if not directory.is_dir():
+        return []
+    return sorted((p for p in directory.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: -int(p.name))
+
+
+def newest(directory: Path) -> tuple[Path | None, list[str]]:
+    """The newest valid checkpoint, and a line for each damaged one that was set aside on the way."""
+    reports: list[str] = []
+    for checkpoint in all_of(directory):
+        fault = verify(checkpoint)
+        if fault is None:
+            return checkpoint, reports
+        aside = set_aside(checkpoint)
+        reports.append(f"checkpoint {checkpoint.name}: {fault}; set aside as {aside.name}")
+    return None, reports
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint so that it is never chosen and never lost."""
+    aside = checkpoint.with_name(f"damaged-{checkpoint.name}-{uuid.uuid4().hex[:6]}")
+    checkpoint.rename(aside)
+    return aside
+
+
+def clean(directory: Path) -> None:
+    """Remove what a killed process left half written. Only the owner of the run's lock may call this."""
+    if directory.is_dir():
+        for orphan in directory.glob(".*tmp*"):
+            if orphan.is_dir():
+                shutil.rmtree(orphan, ignore_errors=True)
+            else:
+                orphan.unlink(missing_ok=True)
+
+
+def prune(directory: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, the best one, and those that hold a file named KEEP.
+
+    A failed read or delete only costs space.
+    """
+    try:
+        best = read_best(directory).get("seen")
+    except OSError:
+        return
+    for old in all_of(directory)[keep:]:
+        if int(old.name) != best and not (old / "KEEP").exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def read_best(directory: Path) -> JSON:
+    """What BEST says: seen, metric, name and value of the best score; empty where there is none."""
+    try:
+        best = json.loads((directory / "BEST").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return best if isinstance(best, dict) and isinstance(best.get("seen"), int) else {}
+
+
+def write_best(directory: Path, best: JSON | None) -> None:
+    """Let BEST name another checkpoint, in one instant, or none."""
+    if best is None:
+        (directory / "BEST").unlink(missing_ok=True)
+    elif best != read_best(directory):
+        atomic.replace_text(directory / "BEST", json.dumps(best) + "\n")
+
+
+def follow(path: Path) -> Path:
+    """The checkpoint that `checkpoints/BEST` or `checkpoints/LATEST` names; any other path as it is.
+
+    Raises DataError for a hint that names no checkpoint.
+    """
+    if path.name not in ("BEST", "LATEST") or path.is_dir():
+        return path
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        named = path.parent / (f"{read_best(path.parent)['seen']:010d}" if path.name == "BEST" else Path(text).name)
+    except (OSError, ValueError, KeyError):
+        named = path
+    if not named.is_dir():
+        raise DataError(
+            f"{path} names no checkpoint.",
+            "BEST is written by a run that is evaluated: `mien train --evaluate-every`."
+            if path.name == "BEST"
+            else "It is written with the first checkpoint.",
+            "Name the run, or a checkpoint inside it.",
+        )
+    return named
+
+
+def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], JSON]:
+    """The tensors and counters to resume from. Raises Untrusted for a damaged checkpoint."""
+    fault = verify(checkpoint)
+    if fault is not None:
+        raise Untrusted(
+            f"{checkpoint} is damaged.", f"{fault}.", "Resume without naming it, and the newest valid one is taken."
+        )
+    return load((checkpoint / "state.safetensors").read_bytes()), json.loads((checkpoint / "state.json").read_bytes())
+
+
+def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
+    """The tensors and the header of a `model.safetensors`. Raises Untrusted for a file that is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            header: Any = json.loads(metadata["mien"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if not isinstance(header, dict) or "config" not in header:
+            raise KeyError("config")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise Untrusted(
+            f"{path} is not a model of mien's.",
+            f"Its tensors or header cannot be read ({type(error).__name__}: {error}).",
+            "Name a run directory, a checkpoint inside one, or a model.safetensors written by mien.",
+        ) from error
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise Untrusted(
+            f"{path} holds numbers that are not finite.", f"They are in {bad[0]}.", "Choose an earlier checkpoint."
+        )
+    return tensors, header
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file: what extras and metrics name a model by."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_model(path: Path) -> Path:
+    """The `model.safetensors` that a run directory, a checkpoint or a file stands for. Raises DataError if there is none.
+
+    `RUN/checkpoints/BEST` stands for the checkpoint that it names.
+    """
+    path = follow(path)
+    if path.is_file():
+        return path
+    if (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
+    for checkpoint in all_of(path / "checkpoints"):
+        fault = verify(checkpoint)
+        if fault is None:
+            return checkpoint / "model.safetensors"
+    if not path.exists():
+        raise DataError(f"There is no {path}.", "A model is a run, a checkpoint or a file.", "Check the spelling.")
+    raise DataError(
+        f"{path} holds no model.",
+        "It has no valid checkpoint (yet).",
+        "Wait for the run's first checkpoint, or name another run.",
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Free space on the disk that holds `path`."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(os.fspath(path)).free

@@ -1,0 +1,130 @@
+"""Where a run lives: the directory that is named, the newest unfinished one of the same run, or a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien import presets
+from mien.core.contracts import JSON
+from mien.core.run import Run, differences, from_json, identity
+from mien.errors import DataError, Mismatch, UsageError
+from mien.metrics.online import out_of_patience
+from mien.storage import checkpoint, run_directory
+from mien.storage.run_directory import RunDirectory
+from mien.training.resolve import ResolvedRun
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunLocation:
+    """Where a run lives, and what stands there already."""
+
+    path: Path
+    new: bool
+    finished: bool = False
+    checkpoint: Path | None = None  # named by the user: never another
+
+
+def find_run(plan: ResolvedRun, out: str | Path | None, resume: str) -> RunLocation:
+    """The directory to run in: the one named, the newest unfinished one of the same run, or a new one.
+
+    Raises Mismatch when the one named holds another run, DataError when there is nothing that must be resumed.
+    """
+    if resume not in ("auto", "must", "never"):
+        place = named_run(plan, Path(resume))
+        if out is not None and Path(out).resolve() != place.path.resolve():
+            raise UsageError(
+                f"--resume names {place.path}, --out names {out}.", "A run stays where it is.", "Leave out --out."
+            )
+        return place
+    if out is not None:
+        home = RunDirectory(Path(out))
+        if home.run_json is None:
+            if resume == "must":
+                raise DataError(
+                    f"{out} holds no run.", "--resume must goes on with one.", "Leave it out to start there."
+                )
+            return RunLocation(run_directory.create(home.path).path, new=True)
+        if resume == "never":
+            raise UsageError(f"{out} holds a run already.", "--resume never starts a new one.", "Choose another --out.")
+        return existing_run(plan, home)
+    if resume != "never":
+        for home in run_directory.all_runs(RUNS):
+            same = home.run_json is not None and known_identity(home.run_json, plan) == plan.identity
+            if same and not is_finished(plan.run, home):
+                return existing_run(plan, home)
+    if resume == "must":
+        raise DataError(
+            f"No unfinished run of `{plan.run.preset}` with this configuration and data is in {RUNS}/.",
+            "--resume must goes on with one.",
+            "Leave it out to start one, or name the run with --out.",
+        )
+    slug = f"{plan.run.preset}-{Path(plan.source).stem}{plan.pack.side}-s{plan.run.seed}"
+    return RunLocation(run_directory.create_numbered(RUNS, slug).path, new=True)
+
+
+def named_run(plan: ResolvedRun, path: Path) -> RunLocation:
+    """The place of a run directory or checkpoint that --resume names."""
+    path = checkpoint.follow(path)
+    is_checkpoint = path.is_dir() and path.resolve().parent.name == "checkpoints"
+    home = RunDirectory(path.resolve().parent.parent if is_checkpoint else path)
+    if home.run_json is None:
+        raise DataError(
+            f"{path} is not a run or a checkpoint.",
+            "--resume takes either.",
+            "Name runs/NAME or runs/NAME/checkpoints/SEEN.",
+        )
+    place = existing_run(plan, home)
+    if not is_checkpoint:
+        return place
+    checkpoint.read_state(path)  # an explicit path is valid or refused: exit 8
+    return RunLocation(place.path, new=False, finished=False, checkpoint=path.resolve())
+
+
+def existing_run(plan: ResolvedRun, home: RunDirectory) -> RunLocation:
+    """A directory that holds a run, if it is this run. Raises Mismatch with the differences."""
+    known = home.run_json
+    assert known is not None
+    told = known_identity(known, plan)
+    if told != plan.identity:
+        lines = differences(told, plan.identity)
+        what = (
+            "The data has changed"
+            if lines == [line for line in lines if line.startswith("data:")]
+            else "This is another run"
+        )
+        raise Mismatch(
+            f"{what}: {home.path} holds {told['preset']}.",
+            "; ".join(lines[:6]) or "the versions differ",
+            "Use the same command and data to resume, or another --out to start anew.",
+        )
+    return RunLocation(home.path, new=False, finished=is_finished(plan.run, home))
+
+
+def known_identity(run_json: JSON, plan: ResolvedRun) -> JSON:
+    """What made the run of a run.json itself, told as this version tells it: a knob that came later stands at its default.
+
+    Without this every new knob would orphan the runs of older versions. A run that cannot be told so keeps its own words.
+    """
+    stored: JSON = run_json["identity"]
+    kinds = {**presets.KINDS, **(presets.kinds_of(plan.code.presets.values()) if plan.code else {})}
+    knobs = {name: value for name, value in stored.items() if name != "data"}
+    try:
+        return {**identity(from_json(Run, knobs, kinds)), "data": stored["data"]}
+    except (Mismatch, UsageError, LookupError, TypeError):
+        return stored
+
+
+def is_finished(run: Run, home: RunDirectory) -> bool:
+    """Whether a run has reached the goal that is asked for now."""
+    status = home.status
+    if status["state"] != "done":  # killed while closing, perhaps: the next process writes its report
+        return False
+    if out_of_patience(run, home):
+        return True
+    if run.minutes is None:
+        found = checkpoint.all_of(home.checkpoints)
+        return bool(found) and int(found[0].name) >= run.images
+    return bool(status["seconds"] >= run.minutes * 60.0)
