@@ -197,9 +197,9 @@ def epochs(reading: Reading, key: str, value: Any) -> None:
 
 
 def train_g(reading: Reading, key: str, value: Any) -> None:
-    reading.knob(key, value, recipe__generator_steps=number(value), recipe__generator_rhythm="every")
+    reading.knob(key, value, recipe__generator_steps=number(value), recipe__generator_schedule="interval")
     reading.remarks.append(
-        "  as its code does: one move in so many batches. Its description says so many moves a batch: times"
+        "  as its code does: one move in so many batches. Its description says so many moves a batch: per-step"
     )
 
 
