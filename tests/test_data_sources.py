@@ -75,6 +75,16 @@ def test_celeba(tmp_path: Path) -> None:
     assert "1 lines of list_attr_celeba.txt have no picture here." in remarks
 
 
+def test_celebas_labels_go_to_their_own_pictures(tmp_path: Path) -> None:
+    """The list's order is its own, and only 1 and -1 say something."""
+    attributes = "4\nMale Smiling\n000004.jpg 1 0\n000002.jpg -1 1\n000009.jpg 1 1\n000001.jpg 1 -1\n"
+    names = [f"img_align_celeba/00000{number}.jpg" for number in (1, 2, 4)]
+    found = listing(write(tmp_path, *names, list_attr_celeba__txt=attributes))
+    assert [Path(name).name for name in found.names] == ["000001.jpg", "000002.jpg", "000004.jpg"]
+    assert column(found, "Male") == [1, 0, 1]
+    assert column(found, "Smiling")[:2] == [0, 1] and np.isnan(column(found, "Smiling")[2])
+
+
 LANDMARKS = (
     "2\nlefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y\n"
 )

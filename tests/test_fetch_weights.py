@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -194,6 +195,24 @@ def twice(archive: tarfile.TarFile) -> None:
     plain("toy/toy.onnx")(archive)
 
 
+def linked_wheel(path: Path) -> Path:
+    """A member with the right bytes that calls itself a symbolic link: whoever unpacks it follows them somewhere."""
+    entry = zipfile.ZipInfo("toy/toy.onnx")
+    entry.create_system, entry.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, CONTENT)
+    return path
+
+
+def twice_in_wheel(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("toy/toy.onnx", b"!" * len(CONTENT))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("toy/toy.onnx", CONTENT)
+    return path
+
+
 def cut(archive: Path) -> Path:
     return written(archive, archive.read_bytes()[: archive.stat().st_size // 2])
 
@@ -201,6 +220,8 @@ def cut(archive: Path) -> Path:
 HOSTILE: dict[str, Callable[[Path], Path]] = {
     "a link": lambda folder: sdist(folder / "a.tar.gz", link("toy/toy.onnx", "/etc/passwd")),
     "twice": lambda folder: sdist(folder / "a.tar.gz", twice),
+    "a link in the wheel": lambda folder: linked_wheel(folder / "a.whl"),
+    "twice in the wheel": lambda folder: twice_in_wheel(folder / "a.whl"),
     "absent": lambda folder: sdist(folder / "a.tar.gz", plain("../toy/toy.onnx")),
     "short": lambda folder: sdist(folder / "a.tar.gz", plain("toy/toy.onnx", CONTENT[:-1])),
     "long": lambda folder: wheel(folder / "a.whl", content=CONTENT + b"!"),
@@ -255,6 +276,26 @@ def test_arrays_come_out_of_a_pickle_by_their_path() -> None:
     assert torch.equal(found["a.kernel"], torch.arange(6.0).reshape(2, 3)) and found["b"].dtype == torch.int64
     with pytest.raises(Untrusted):
         unpickle.numpy_tensors(pickle.dumps({"a": np.array([None])}, 3))
+
+
+@pytest.mark.parametrize("dtype", ["c8", "c16", "b1", "i2", "u4", "U3", "M8[s]", "O"])
+def test_arrays_of_other_elements_are_refused(dtype: str) -> None:
+    """Also those that torch could hold: what weights do not need is not read."""
+    with pytest.raises(Untrusted, match="elements of type"):
+        unpickle.numpy_tensors(pickle.dumps({"a": np.zeros(2, dtype)}, 3))
+
+
+def test_a_storage_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Small()), buffer)
+    monkeypatch.setattr(unpickle, "LARGEST", 23)  # the largest storage has six numbers of four bytes
+    with pytest.raises(Untrusted, match="24 bytes"):
+        unpickle.torchscript_tensors(buffer.getvalue())
+    monkeypatch.setattr(unpickle, "LARGEST", 24)
+    assert "layer.weight" in unpickle.torchscript_tensors(buffer.getvalue())
 
 
 def test_cut_and_altered_pickles_are_refused_or_read_but_never_crash() -> None:

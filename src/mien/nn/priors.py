@@ -80,7 +80,7 @@ class Normal:
         point: Tensor = (weight_x * x + weight_y * y) * ((1 - t) * length_x + t * length_y)
         return point.to(a.dtype).reshape(a.shape)
 
-    def within(self, z: Tensor) -> Tensor:
+    def project(self, z: Tensor) -> Tensor:
         """Inside the ball that all but one in a thousand draws fall into: lengths are about N(sqrt(d), 1/2)."""
         length = z.flatten(1).norm(dim=1).reshape(-1, *[1] * (z.ndim - 1))
         radius = z[0].numel() ** 0.5 + 2.2
@@ -102,7 +102,7 @@ class Uniform:
         between: Tensor = a + (b - a) * t
         return between
 
-    def within(self, z: Tensor) -> Tensor:
+    def project(self, z: Tensor) -> Tensor:
         """Inside the cube."""
         return z.clamp(-1.0, 1.0)
 
