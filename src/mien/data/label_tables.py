@@ -27,6 +27,9 @@ MOST_CELLS = 50_000_000  # labels times pictures: 200 MB
 NAMED = 5  # names that a remark lists
 CONVERT = {
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "It is a spreadsheet. Save it as CSV."),
+    **dict.fromkeys(
+        (".npy", ".npz", ".h5", ".hdf5"), "Arrays are not matched with files. Save labels as CSV, or give it itself."
+    ),
     ".json": "JSON is not read as a table. Save it as CSV, or as JSON Lines with an object in each line.",
     **dict.fromkeys(
         (".mat", ".pkl", ".pickle", ".feather", ".db", ".sqlite", ".xml"), "It is not read. Save it as CSV."

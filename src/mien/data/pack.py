@@ -80,6 +80,7 @@ class Pack:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every row of `index.csv`. Read on first use."""
+        _check_regular(self.path / "index.csv")
         try:
             with (self.path / "index.csv").open(newline="", encoding="utf-8") as file:
                 entries = [Entry(*line[1:]) for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS)][1:]
@@ -106,6 +107,7 @@ class Pack:
         """Read every byte and compare it with the checksums. Raises Untrusted when one differs."""
         checksums = self.meta.get("sha256", {})
         for name, expected in checksums.items():
+            _check_regular(self.path / name)
             try:
                 found = _hash_file(self.path / name)
             except (OSError, ValueError) as error:
@@ -282,9 +284,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not is_pack(path):
         raise DataError(f"{path} is not a pack.", "A pack is a directory with a pack.json.", remedy)
     try:
-        meta = json.loads((path / "pack.json").read_text(encoding="utf-8"))
+        meta = json.loads((path / "pack.json").read_bytes())
         version = int(meta["format"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError, OverflowError) as error:
         raise _damaged(path, f"pack.json does not parse: {error}.") from error
     if version > FORMAT:
         raise Mismatch(
@@ -299,6 +301,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
 def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if 0 in shape:  # an empty file cannot be mapped
         return np.zeros(shape, dtype)
+    _check_regular(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -308,6 +311,12 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[An
             path.parent, f"{path.name} holds {array.dtype} {array.shape}, pack.json promises {dtype} {shape}."
         )
     return array  # type: ignore[no-any-return]
+
+
+def _check_regular(path: Path) -> None:
+    """Raise Untrusted for what is no file: opening a pipe would wait for ever."""
+    if not path.is_file():
+        raise _damaged(path.parent, f"{path.name} is not there, or is no file.")
 
 
 def _damaged(path: Path, why: str) -> Untrusted:

@@ -16,7 +16,10 @@ from mien.data.tables import is_number, to_float
 MOST_CLASSES = 64  # a column of words with more different ones is not a label
 GROUP_TITLES = ("identity", "identity_id", "person", "person_id", "subject", "subject_id", "celebrity", "group")
 SPLIT_TITLES = ("split", "partition", "part", "subset", "usage", "set")
-CLASS_TITLES = ("label", "class", "target", "category", "class_id", "label_id", "y", "emotion", "expression")
+CLASS_TITLES = (
+    *("label", "labels", "class", "classes", "target", "targets", "category", "class_id", "label_id", "y", "arr_1"),
+    *("emotion", "expression"),
+)
 COUNTER_TITLES = ("", "index", "idx", "id", "row", "no", "nr", "number")
 UNKNOWN = frozenset(
     {"", "nan", "none", "null", "na", "n/a", "n.a.", "<na>", "#n/a", "?", "-", "--", "unknown", "missing", "undefined"}
