@@ -39,7 +39,7 @@ class Prior(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value: a batch equals only itself
 class Batch:
     """Real images and what is known of them."""
 

@@ -18,7 +18,7 @@ from mien.core import distributed
 from mien.core.contracts import JSON, Batch, Evaluator, Model, Observer, Progress
 from mien.core.device import preserve_rng
 from mien.core.run import Run
-from mien.errors import DeviceError, Diverged, Interrupted, MienError, Preempted, StorageError
+from mien.errors import DeviceError, Diverged, Interrupted, Preempted, StorageError
 from mien.storage import checkpoint
 from mien.storage.control import PAUSE, SAVE, STOP, Control
 from mien.storage.run_directory import RunDirectory
@@ -374,7 +374,7 @@ class _Loop:
             self.directory.log(line)
             self.directory.cut_metrics(self.learner.seen)
 
-    def stopped(self, code: int) -> MienError:
+    def stopped(self, code: int) -> Interrupted | Preempted:
         """The error that ends a run on a signal, its state saved."""
         kind = Interrupted if code == Interrupted.exit_code else Preempted
         return kind(
