@@ -46,7 +46,7 @@ def go_on(run_dir: Path, pack: Path, out: Path, images: int, half_lives: list[in
     torch.set_num_threads(threads)
     with distributed.world("cpu") as world:
         plan = resolve_run(run, None, pack, world)
-        learner = plan.learner(world)
+        learner = plan.initial_state(world)
         learner.restore(*checkpoint.read_state(newest))
         averages = [EMA(learner.recipe.model, replace(run.average, half_life=n, warmup=0.0)) for n in half_lives]
         end = learner.seen + images

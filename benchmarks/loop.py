@@ -63,7 +63,7 @@ def by_hand(learner: TrainState, stream: Stream) -> Callable[[], None]:
     """dcgan-2015 as one would write it in a notebook: same networks, optimizers, averaging and finite check."""
     generator, critic = learner.recipe.model, learner.recipe.critic
     move_g, move_c = learner.recipe.optimizers["generator"], learner.recipe.optimizers["critic"]
-    average = learner.average
+    average = learner.ema
     assert average is not None
     seen = 0
 
@@ -171,7 +171,7 @@ def precision() -> bool:
     for name, precision_, layout in (("bf16", "bf16", True), ("fp32", "fp32", True), ("plain", "fp32", False)):
         learner = learner_of(run, precision_, layout)
         if not layout:
-            learner.engine = PlainEngine(torch.device("cpu"), "fp32")
+            learner.context = PlainEngine(torch.device("cpu"), "fp32")
         sides[name] = lambda learner=learner: learner.step(iter(stream))
     times = interleaved(sides, rounds=5, steps=2)
     ratio = ratio_of(times, "plain", "bf16")

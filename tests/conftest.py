@@ -79,9 +79,9 @@ def write_model(preset: str, folder: Path, pack: Pack, deviation: float = 0.1, *
     """A tiny model of a preset that has learned nothing but differs from face to face, as a file."""
     run = override(tiny(presets.PRESETS[preset]), changes)
     plan = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    learner = plan.initial_state(World())
     generator = torch.Generator().manual_seed(0)
-    for parameter in learner.served.parameters():
+    for parameter in learner.inference_model.parameters():
         parameter.data.add_(torch.randn(parameter.shape, generator=generator) * deviation)
     file = folder / "model.safetensors"
     file.write_bytes(learner.snapshot(plan.header).model)

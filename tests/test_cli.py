@@ -57,9 +57,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Path:
     plan = ResolvedRun(
         tiny(presets.PRESETS["quick"]), blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs"
     )
-    learner = plan.learner(World())
+    learner = plan.initial_state(World())
     generator = torch.Generator().manual_seed(0)
-    for parameter in learner.served.parameters():  # it begins with equal faces: make them differ
+    for parameter in learner.inference_model.parameters():  # it begins with equal faces: make them differ
         parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
     file = tmp_path_factory.mktemp("model") / "model.safetensors"
     file.write_bytes(learner.snapshot(plan.header).model)

@@ -171,11 +171,11 @@ def cgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cgan")
     pack = write_pack(folder / "faces.pack", labels=NAMES)
     plan = ResolvedRun(told("cgan", {}), pack, DeviceContext(torch.device("cpu"), "fp32"), None, "faces")
-    learner = plan.learner(World())
+    learner = plan.initial_state(World())
     for parameter in learner.recipe.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.1)
     file = folder / "model.safetensors"
-    file.write_bytes(dataclasses.replace(learner, average=None).snapshot(plan.header).model)
+    file.write_bytes(dataclasses.replace(learner, ema=None).snapshot(plan.header).model)
     return file
 
 
@@ -271,7 +271,7 @@ def test_tiles_are_called_by_what_they_are_asked_for(tmp_path: Path) -> None:
     plan = ResolvedRun(told("cgan", {}), pack, engine, None, "p")
     called = titles(plan)
     assert called is not None and set(called) == {"-", "Hat", "Smile", "Hat, Smile"} and len(called) == 64
-    model = plan.learner(World()).served
+    model = plan.initial_state(World()).inference_model
     rows = Sampler(model, plan.header, engine, "").labels(range(64))
     assert rows is not None
     assert [("Hat" in words, "Smile" in words) for words in called] == [(bool(a), bool(b)) for a, b in rows.tolist()]

@@ -103,7 +103,7 @@ class Bench:
         self.plan = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), precision), None, "blobs")
 
     def learner(self, **changes: Any) -> TrainState:
-        learner = self.plan.learner(World())
+        learner = self.plan.initial_state(World())
         for name, value in changes.items():
             setattr(learner, name, value)
         return learner
@@ -132,7 +132,7 @@ def digest(snapshot: Snapshot) -> str:
 
 @every_run
 def test_builds_and_decodes_at_its_side(bench: Bench) -> None:
-    model = bench.learner().served.eval()
+    model = bench.learner().inference_model.eval()
     z = model.prior.draw(range(3), model.latent_shape)
     labels = torch.zeros(3, model.label_dim) if model.label_dim else None
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_presets_of_one_shape_are_few_and_alike() -> None:
 def test_updates(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are finite fp32 scalars, in the right number and order; a graph from before a move would raise here."""
     moved: list[str] = []
-    move = learning.move
+    apply_updates = learning.apply_updates
 
     def watched(group: tuple[Update, ...], rate: float = 1.0) -> None:
         for update in group:
@@ -172,9 +172,9 @@ def test_updates(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> No
             assert update.loss.requires_grad
             assert all(value.shape == () and torch.isfinite(value) for value in update.stats.values())
             moved.extend(n for n, optimizer in learner.recipe.optimizers.items() if optimizer is update.optimizer)
-        move(group, rate)
+        apply_updates(group, rate)
 
-    monkeypatch.setattr(learning, "move", watched)
+    monkeypatch.setattr(learning, "apply_updates", watched)
     learner = bench.learner()
     seen = 0
     for _ in range(12):
@@ -217,7 +217,7 @@ def held(value: Any) -> Iterator[Tensor]:
 def test_nothing_keeps_a_graph_after_a_step(bench: Bench) -> None:
     learner = bench.learner()
     bench.steps(learner, 2)
-    modules = list(learner.recipe.modules()) + (list(learner.average.model.modules()) if learner.average else [])
+    modules = list(learner.recipe.modules()) + (list(learner.ema.model.modules()) if learner.ema else [])
     for module in modules:
         for tensor in held(vars(module)):
             assert tensor.grad_fn is None and tensor.grad is None
@@ -229,7 +229,7 @@ def test_nothing_keeps_a_graph_after_a_step(bench: Bench) -> None:
 @every_run
 def test_each_parameter_has_one_optimizer(bench: Bench) -> None:
     recipe = bench.learner().recipe
-    moved = [id(p) for optimizer in recipe.optimizers.values() for p in learning.own(optimizer)]
+    moved = [id(p) for optimizer in recipe.optimizers.values() for p in learning.parameters_of(optimizer)]
     assert len(moved) == len(set(moved))
     assert set(moved) == {id(p) for p in recipe.parameters() if p.requires_grad}
 
@@ -272,7 +272,7 @@ def parts(learner: TrainState) -> list[str]:
         *(f"recipe.{name}." for name in networks),
         *(f"recipe.{name}" for name in buffers),
         *(f"optimizer.{name}." for name in recipe.optimizers),
-        *(["average."] if learner.average else []),
+        *(["ema."] if learner.ema else []),
         "seen",
         "retry",
     ]
@@ -353,7 +353,7 @@ def test_the_header_is_enough_to_draw(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(learner.snapshot(bench.plan.header).model)
     loaded = Sampler.load(file, device="cpu")
-    here = Sampler(learner.served.eval(), bench.plan.header, bench.plan.engine, "")
+    here = Sampler(learner.inference_model.eval(), bench.plan.header, bench.plan.context, "")
     assert torch.equal(loaded.sample(range(5)), here.sample(range(5)))
 
 
@@ -375,7 +375,7 @@ def test_nothing_observed_and_no_thread_changes_what_is_learned(bench: Bench, tm
     pulled = bench.run.batch * int(recipe.get("critic_steps", 1 + recipe.get("fresh_reals", False)))  # images a step
 
     def draw(model: Model) -> Tensor:
-        return Sampler(model, bench.plan.header, bench.plan.engine, "").sample(range(4))
+        return Sampler(model, bench.plan.header, bench.plan.context, "").sample(range(4))
 
     for number, (threads, sample_every) in enumerate([(0, 1), (1, 7), (2, 1_000_000)]):
         run = override(

@@ -12,7 +12,7 @@ from mien.data import prepare
 from mien.data.labels import balance, choose, count_labels, strongest, together, where
 from mien.data.planning import Preparation, plan, select
 from mien.data.source import Listing
-from mien.data.sources import find_source
+from mien.data.source_kinds import find_source
 from mien.data.split import hold_out
 from mien.data.synthetic import SyntheticFaces
 from mien.errors import DataError, UsageError

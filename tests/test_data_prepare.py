@@ -284,6 +284,19 @@ def test_duplicates_are_found_exact_and_near(tmp_path: Path) -> None:
     }
 
 
+def test_near_duplicates_differ_in_twelve_bits_at_most() -> None:
+    """Copies that were saved again differ in 3 to 16 of 256 bits, other aligned faces in 24 and more (measured)."""
+    one = np.random.default_rng(0).integers(0, 256, 32, dtype=np.uint8)
+
+    def altered(bits: int) -> str:
+        flags = np.unpackbits(one)
+        flags[:bits] ^= 1
+        return np.packbits(flags).tobytes().hex()
+
+    assert near([altered(0), altered(12)]) == {1: 0}
+    assert near([altered(0), altered(13)]) == {}
+
+
 def test_near_duplicates_chain_to_the_earliest() -> None:
     pictures = [face(64, 64), face(64, 64).rotate(90), face(64, 64), face(64, 64)]
     assert near([signature(picture) for picture in pictures]) == {2: 0, 3: 0}

@@ -50,12 +50,12 @@ def test_check_classifies_every_file(torture: tuple[Path, dict[str, str]]) -> No
 def test_decoding_them_all_takes_little_memory(torture: tuple[Path, dict[str, str]]) -> None:
     program = (
         "import sys, pathlib, re\n"
-        "from mien.data.archives import Folder; from mien.data.readers import Refused; from mien.data.decode import decode\n"
+        "from mien.data.archives import Folder; from mien.data.readers import UnreadableFile; from mien.data.decode import decode\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
         "folder, before = Folder(pathlib.Path(sys.argv[1])), peak()\n"
         "for member in folder.members():\n"
         "    try: decode(folder.read(member.name))\n"
-        "    except Refused: pass\n"
+        "    except UnreadableFile: pass\n"
         "print((peak() - before) // 1024)"
     )
     command = [sys.executable, "-c", program, str(torture[0])]

@@ -382,7 +382,8 @@ def test_every_answer_is_dressed(served: Served, model: str) -> None:
 def test_controls_need_the_token(served: Served, ids: dict[str, tuple[str, str]]) -> None:
     for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train"):
         assert served.post(path, {"wish": "stop"})[0] == 401
-        assert served.post(path, {"wish": "stop"}, Authorization="Bearer wrong")[0] == 401
+        for given in ("Bearer wrong", "Bearer ", "Bearer", "", f"Basic {TOKEN}", f"bearer {TOKEN}", f"Bearer {TOKEN}x"):
+            assert served.post(path, {"wish": "stop"}, Authorization=given)[0] == 401, given
     status, body = served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "stop"}, token=True)
     assert status == 404 and "not running" in body["error"]["message"]
     assert served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "dance"}, token=True)[0] == 400
@@ -761,17 +762,17 @@ def test_a_run_saves_pauses_resumes_and_stops(tmp_path: Path, blob_pack: Pack) -
     thread = threading.Thread(target=go)
     thread.start()
     until(lambda: control.owner(home) is not None and home.metrics.exists())
-    control.ask(home, "save")
+    control.send(home, "save")
     until(lambda: list(home.checkpoints.glob("0*")))
-    control.ask(home, "pause")
+    control.send(home, "pause")
     until(lambda: home.status["state"] == "paused")
     time.sleep(0.6)
     seen = home.status["seen"]
     time.sleep(0.6)
     assert home.status["seen"] == seen
-    control.ask(home, "resume")
+    control.send(home, "resume")
     until(lambda: home.status["state"] == "running")
-    control.ask(home, "stop")
+    control.send(home, "stop")
     thread.join(60)
     assert not thread.is_alive() and home.status["state"] == "preempted" and home.status["seen"] >= seen
     assert control.owner(home) is None

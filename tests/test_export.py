@@ -32,6 +32,7 @@ from mien.core.run import override
 from mien.data.pack import Pack
 from mien.downloads import hub, package_file, weights
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from mien.export.graph import described
 from mien.export.page import RUNTIME
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.report.grid import read_recipe, to_bytes
@@ -103,6 +104,21 @@ def check_file(model: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "preset, prior, changes",
+    [("quick", "normal", {}), ("vae", "normal", {}), ("began-zhao", "uniform", {}), ("began-2017", "uniform", {}),
+     ("dcgan-2015", "normal", {}), ("dcgan-2015", "uniform", {"model.uniform": True})],
+)  # fmt: skip
+def test_the_graph_names_the_prior(
+    tmp_path: Path, blob_pack: Pack, preset: str, prior: str, changes: dict[str, Any]
+) -> None:
+    """Whoever draws from the graph alone must draw from the right distribution."""
+    sampler = Sampler.load(write_model(preset, tmp_path, blob_pack, **changes), device="cpu")
+    told = described(sampler)
+    assert told["prior"] == prior and told["latent"] == list(sampler.model.latent_shape)
+    assert (sampler.latents(range(64)).abs().max() <= 1.0) == (prior == "uniform")
+
+
 def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
     pack = write_pack(tmp_path / "p.pack", labels=("Hat", "Glasses"))
     model = write_model("quick", tmp_path, pack)
@@ -133,8 +149,8 @@ def test_a_mapped_model_is_truncated_among_its_styles(tmp_path: Path, blob_pack:
         None,
         "b",
     )
-    learner = plan.learner(World())
-    for tensor in learner.served.state_dict().values():
+    learner = plan.initial_state(World())
+    for tensor in learner.inference_model.state_dict().values():
         tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
     model = tmp_path / "model.safetensors"
     model.write_bytes(learner.snapshot(plan.header).model)

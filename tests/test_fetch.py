@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -384,6 +386,23 @@ def test_credentials_stay_with_the_first_server(server: Server, tmp_path: Path) 
         other.http.server_close()
     assert server.asked[0]["Authorization"] == "Bearer key"
     assert "Authorization" not in other.asked[0]
+
+
+@pytest.mark.parametrize(
+    "from_, to, followed",
+    [("https", "https", True), ("http", "https", True), ("http", "http", True), ("https", "http", False),
+     ("http", "file", False), ("https", "ftp", False)],
+)  # fmt: skip
+def test_a_redirect_never_leaves_encryption(from_: str, to: str, followed: bool) -> None:
+    request = urllib.request.Request(f"{from_}://a.example/faces.zip")
+    handler, headers = transfers.Redirects(), http.client.HTTPMessage()
+    target = f"{to}://b.example/faces.zip"
+    if followed:
+        further = handler.redirect_request(request, io.BytesIO(), 302, "Found", headers, target)
+        assert further is not None and further.full_url == target
+    else:
+        with pytest.raises(DataError, match="elsewhere"):
+            handler.redirect_request(request, io.BytesIO(), 302, "Found", headers, target)
 
 
 def test_nothing_secret_is_written_down(server: Server, tmp_path: Path) -> None:

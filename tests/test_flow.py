@@ -169,6 +169,22 @@ def test_the_path_begins_with_noise_and_ends_with_the_face(word: str) -> None:
     assert min(lengths) > 0
 
 
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 2.5, -1.0])
+def test_guidance_in_closed_form(guidance: float) -> None:
+    """v + g (v(labels) - v), with v the field without labels (arXiv:2207.12598, equation 6 with w = g - 1)."""
+    torch.manual_seed(0)
+    model = FlowConfig(width=8, widest=16).build(ImageSpec(side=16, label_dim=2)).double()
+    shuffled_weights(model, 0.1)
+    x, t = torch.randn(3, 3, 16, 16).double(), torch.tensor([0.1, 0.5, 0.9]).double()
+    asked = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, torch.nan]]).double()
+    with torch.no_grad():
+        without, with_labels = model.velocity(x, t, None), model.velocity(x, t, asked)
+        found = model.led(guidance, asked)(x, t)
+        assert (with_labels - without).abs().max() > 1e-3
+        assert torch.allclose(found, without + guidance * (with_labels - without), atol=1e-9)
+        assert torch.allclose(model.led(guidance, None)(x, t), without, atol=1e-9)  # nothing is asked: no guidance
+
+
 def test_guidance_leans_toward_what_is_asked() -> None:
     torch.manual_seed(0)
     faces = ImageSpec(side=16, label_dim=2)

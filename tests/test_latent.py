@@ -19,7 +19,7 @@ from mien.nn.priors import Normal, Uniform
 from mien.sampling import sidecar
 from mien.sampling.chunks import CHUNK
 from mien.sampling.directions import Direction, Directions, amounts_of, by_labels, components, separability
-from mien.sampling.inversion import Step
+from mien.sampling.inversion import Best, Step
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.training.resolve import ResolvedRun
@@ -29,9 +29,9 @@ from tests.conftest import tiny
 def write_model(preset: str, folder: Path, pack: Pack) -> Path:
     """A tiny model of a preset that has learned nothing but differs from face to face."""
     plan = ResolvedRun(tiny(presets.PRESETS[preset]), pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    learner = plan.initial_state(World())
     generator = torch.Generator().manual_seed(0)
-    for parameter in learner.served.parameters():
+    for parameter in learner.inference_model.parameters():
         parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     file = folder / "model.safetensors"
     file.write_bytes(learner.snapshot(plan.header).model)
@@ -119,6 +119,20 @@ def test_a_descent_stays_where_the_prior_draws(sampler: Sampler) -> None:
         assert found.norm(dim=1).max() <= 8**0.5 + 2.3
 
 
+def test_a_descent_keeps_the_best_of_each_face() -> None:
+    """What is worse than before is not kept, face by face, whatever comes last."""
+    best, targets = Best(torch.zeros(2, 3, 2, 2)), torch.arange(6.0)
+    for values in ([5.0, 3.0], [4.0, 9.0], [6.0, 2.0], [7.0, 8.0]):
+        number = torch.tensor(values)
+        best.look(number[:, None] * 10, number[:, None, None, None].expand(2, 3, 2, 2), number, 1)
+    assert best.values.tolist() == [4.0, 2.0] and best.latents.flatten().tolist() == [40.0, 20.0]
+    assert best.images[:, 0, 0, 0].tolist() == [4.0, 2.0]
+    rows = torch.tensor([9.0, 1.0, 5.0, 3.0, 8.0, 7.0])  # three tries for each of two faces
+    best = Best(torch.zeros(2, 3, 2, 2))
+    best.look(targets[:, None], targets[:, None, None, None].expand(6, 3, 2, 2), rows, 3)
+    assert best.values.tolist() == [1.0, 3.0] and best.latents.flatten().tolist() == [1.0, 3.0]
+
+
 def test_a_descent_tells_and_can_be_stopped(quick: Sampler) -> None:
     steps: list[Step] = []
     found = quick.invert(faces(2), 30, on_step=steps.append, cancel=lambda: len(steps) >= 7)
@@ -145,10 +159,10 @@ def test_impossible_descents(quick: Sampler, wrong: dict[str, int]) -> None:
 def test_within_keeps_what_the_prior_draws() -> None:
     for prior, shape in ((Normal(), (64,)), (Uniform(), (64,)), (Normal(), (4, 2, 2))):
         drawn = prior.draw(range(200), shape)
-        kept = prior.within(drawn)
+        kept = prior.project(drawn)
         assert (kept == drawn).flatten(1).all(1).float().mean() > 0.99
-        assert prior.within(drawn * 9).abs().max() <= drawn.abs().max() * 3
-    assert torch.equal(Normal().within(torch.zeros(1, 4)), torch.zeros(1, 4))
+        assert prior.project(drawn * 9).abs().max() <= drawn.abs().max() * 3
+    assert torch.equal(Normal().project(torch.zeros(1, 4)), torch.zeros(1, 4))
 
 
 # Directions

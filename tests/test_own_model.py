@@ -66,7 +66,9 @@ def test_it_learns(blob_pack: Pack) -> None:
     """The error of reconstruction falls to a fraction, through the same loop as every preset."""
     run, _ = presets.find(f"{FILE}:tiny")
     run = override(dataclasses.replace(run, batch=16), {"recipe.lr": 3e-3})
-    learner = ResolvedRun(run, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs").learner(World())
+    learner = ResolvedRun(run, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs").initial_state(
+        World()
+    )
     loader = Loader(blob_pack, batch=16, seed=0, threads=0)
     losses = [float(learner.step(loader)["loss"].detach()) for _ in range(150)]
     assert sum(losses[-10:]) < 0.2 * sum(losses[:10])

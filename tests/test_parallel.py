@@ -52,7 +52,7 @@ RUNS: dict[str, Run] = {
 
 def learned(run: Run, pack: Pack, world: World) -> dict[str, Tensor]:
     """The memory after STEPS steps in float64, and how many of them moved the generator."""
-    learner = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), "fp64"), None, "blobs").learner(world)
+    learner = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), "fp64"), None, "blobs").initial_state(world)
     loader = Loader(pack, batch=run.batch, seed=run.seed, rank=world.rank, world=world.size, flip=run.flip, threads=0)
     moves = 0
     for _ in range(STEPS):
@@ -103,7 +103,7 @@ def test_two_processes_learn_what_one_learns(two: Path, name: str, blob_pack: Pa
     assert max(far.values()) < 1e-5, {key: gap for key, gap in far.items() if gap >= 1e-5}
     fresh = (
         ResolvedRun(RUNS[name], blob_pack, DeviceContext(torch.device("cpu"), "fp64"), None, "blobs")
-        .learner(World())
+        .initial_state(World())
         .tensors()
     )
     assert max(float((alone[key] - fresh[key]).abs().max()) for key in fresh if fresh[key].is_floating_point()) > 1e-3
@@ -198,7 +198,7 @@ def test_when_one_rank_dies_all_end(tmp_path: Path, blob_pack: Pack) -> None:
 
 
 def test_one_process_needs_no_neighbours() -> None:
-    assert not distributed.joined() and distributed.maximum(3.0) == 3.0 and distributed.agree("x") == "x"
+    assert not distributed.joined() and distributed.maximum(3.0) == 3.0 and distributed.broadcast("x") == "x"
     value = torch.ones(2, requires_grad=True)
     assert distributed.differentiable_sum(value) is value and not distributed.mean(value).requires_grad
     loss, gradients = distributed.average_gradients(value.sum(), [value.detach()])

@@ -291,7 +291,7 @@ def test_a_knob_that_is_gone_makes_another_run(train: Callable[..., SimpleNamesp
 
 def test_resume_must(train: Callable[..., SimpleNamespace], here: Path) -> None:
     missing = train("--resume", "must")
-    assert missing.code == 3 and "holds no run" in missing.err and not (here / "run").exists()
+    assert missing.code == 3 and "contains no run" in missing.err and not (here / "run").exists()
     assert train("--resume", "must", out=None).code == 3
     train()
     assert train("--resume", "must", images=56).code == 0
@@ -301,7 +301,7 @@ def test_resume_must(train: Callable[..., SimpleNamespace], here: Path) -> None:
 def test_resume_never(train: Callable[..., SimpleNamespace], here: Path) -> None:
     assert train("--resume", "never").code == 0
     refused = train("--resume", "never", images=96)
-    assert refused.code == 2 and "holds a run already" in refused.err
+    assert refused.code == 2 and "contains a run already" in refused.err
     assert status(here / "run")["seen"] == 48
 
 
@@ -389,6 +389,41 @@ def test_torn_and_surplus_metrics_are_cut(train: Callable[..., SimpleNamespace],
         file.write('{"seen": 56, "seconds": 1}\n{"seen": 64, "sec')
     train(images=96)
     assert kills.logged(here / "run") == tuple(range(8, 97, 8))
+
+
+def test_a_directory_deleted_while_training_is_a_storage_error(
+    train: Callable[..., SimpleNamespace], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Vandal(Nothing):
+        def after_step(self, *_: object) -> None:
+            shutil.rmtree(here / "run", ignore_errors=True)
+
+    monkeypatch.setattr(experiment, "SampleGrids", Vandal)
+    monkeypatch.setattr(experiment, "HealthCheck", Nothing)
+    ended = train(images=48)
+    assert ended.code == 6 and "was deleted" in ended.err
+    assert not (here / "run" / "checkpoints").exists()
+
+
+def test_latest_is_corrected_on_resume(train: Callable[..., SimpleNamespace], here: Path) -> None:
+    """A kill between the rename of a checkpoint and that of LATEST leaves an older name there."""
+    train(images=48)
+    (here / "run" / "checkpoints" / "LATEST").write_text("0000000008\n")
+    RunDirectory(here / "run").update_status(state="running")
+    train(images=48)
+    assert (here / "run" / "checkpoints" / "LATEST").read_text() == "0000000048\n"
+
+
+def test_another_number_of_processes_is_said(
+    train: Callable[..., SimpleNamespace], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(images=48)
+    file = here / "run" / "env.json"
+    environment = json.loads(file.read_text())
+    assert environment["processes"] == 1
+    file.write_text(json.dumps({**environment, "processes": 2}))
+    again = train(images=96)
+    assert "not bit-exact" in again.err and "processes" in again.err
 
 
 def test_a_run_killed_while_closing_is_closed_by_the_next(train: Callable[..., SimpleNamespace], here: Path) -> None:

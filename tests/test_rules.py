@@ -132,10 +132,10 @@ def test_an_estimate_counts_what_it_did(blob_pack: Pack) -> None:
         pulled.append(count)
         return Loader(blob_pack, batch=count, seed=0, threads=0)
 
-    found = measure(lambda: plan.learner(World()), batches, run.batch, budget=0.05)
+    found = measure(lambda: plan.initial_state(World()), batches, run.batch, budget=0.05)
     assert pulled == [4, 8] and found.batch == 8 and found.steps >= 1
     assert found.images_per_second > 0 and found.seconds(100) == pytest.approx(100 / found.images_per_second)
-    snapshot = plan.learner(World()).snapshot(plan.header)
+    snapshot = plan.initial_state(World()).snapshot(plan.header)
     assert (
         0.5 < found.checkpoint / (len(snapshot.model) + len(snapshot.state)) < 2
     )  # the optimizers have moments by then
@@ -147,11 +147,11 @@ def test_an_estimate_counts_what_it_did(blob_pack: Pack) -> None:
 def test_a_batch_that_takes_too_long_is_not_tried(blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     from mien.training import profile as profile_module
 
-    monkeypatch.setattr(profile_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(profile_module, "MAX_STEP_SECONDS", 0.0)
     run = tiny(QUICK)
     plan = ResolvedRun(run, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
     found = measure(
-        lambda: plan.learner(World()), lambda n: Loader(blob_pack, batch=n, seed=0, threads=0), run.batch, 0.01
+        lambda: plan.initial_state(World()), lambda n: Loader(blob_pack, batch=n, seed=0, threads=0), run.batch, 0.01
     )
     assert found.batch == 4
 

@@ -283,9 +283,9 @@ def test_the_hash_names_the_file(file: Path, sampler: Sampler) -> None:
 
 def test_the_model_that_learns_draws_what_its_file_will(tmp_path: Path, blob_pack: Pack) -> None:
     plan = ResolvedRun(RUN, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    learner = plan.initial_state(World())
     (tmp_path / "m.safetensors").write_bytes(learner.snapshot(plan.header).model)
-    drawn = Sampler(learner.served.eval(), plan.header, plan.engine, "").sample(range(3))
+    drawn = Sampler(learner.inference_model.eval(), plan.header, plan.context, "").sample(range(3))
     assert torch.equal(Sampler.load(tmp_path / "m.safetensors", device="cpu").sample(range(3)), drawn)
 
 

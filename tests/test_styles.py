@@ -125,7 +125,7 @@ def test_a_mapped_run_resumes_to_the_bit_and_its_average_has_a_mean_style(blob_p
     def learned(pieces: tuple[int, ...]) -> dict[str, Tensor]:
         tensors, counters = None, None
         for steps in pieces:
-            learner = ResolvedRun(run, blob_pack, ENGINE, None, "blobs").learner(World())
+            learner = ResolvedRun(run, blob_pack, ENGINE, None, "blobs").initial_state(World())
             if tensors is not None and counters is not None:
                 learner.restore(tensors, counters)
             loader = Loader(blob_pack, batch=run.batch, seed=0, position=learner.seen, threads=0, flip=run.flip)
@@ -137,7 +137,7 @@ def test_a_mapped_run_resumes_to_the_bit_and_its_average_has_a_mean_style(blob_p
 
     whole, cut = learned((6,)), learned((2, 3, 1))
     assert whole.keys() == cut.keys() and all(torch.equal(whole[name], cut[name]) for name in whole)
-    assert float(whole["recipe.model.mapper.mean"].norm()) > 0 and float(whole["average.mapper.mean"].norm()) > 0
+    assert float(whole["recipe.model.mapper.mean"].norm()) > 0 and float(whole["ema.mapper.mean"].norm()) > 0
 
 
 def test_the_average_follows_the_mean() -> None:

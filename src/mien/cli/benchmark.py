@@ -186,7 +186,7 @@ def look(contender: Contender, data: Pack, minutes: float, threads: int, device:
     try:
         run, code = presets.find(contender.preset)
         plan = resolve_run(override(run, {**changes, "device": device}), code, data.path, World())
-        plan.learner(World())
+        plan.initial_state(World())
     except (UsageError, DataError) as error:
         contender.failure = f"{error.what} {error.why}"
         return

@@ -1,4 +1,4 @@
-"""Where and how precisely the numbers are computed."""
+"""Device, precision and memory layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mien.errors import DeviceError
 
 
 def has_bf16_units(device: str) -> bool:
-    """Whether bf16 is computed in hardware here, and so worth using."""
+    """Whether this device computes bf16 in hardware, so that it is faster than fp32."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
@@ -27,21 +27,21 @@ def has_bf16_units(device: str) -> bool:
 
 @dataclass(frozen=True)
 class DeviceContext:
-    """A device, a precision and the layout: channels-last, which every network here is fastest in."""
+    """A device, a precision, and the channels-last layout, in which the networks here are fastest."""
 
     device: torch.device
     precision: str  # bf16, fp32 or fp64
 
     @staticmethod
     def choose(device: Device = "auto", precision: Precision = "auto", local_rank: int = 0) -> DeviceContext:
-        """Resolve `auto`. Raises DeviceError for a device that is not here."""
+        """Resolve `auto`. Raises DeviceError for a device that is not available."""
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         kind = next(name for name in ("cuda", "mps", "cpu") if available[name]) if device == "auto" else device
         if not available[kind]:
             here = [name for name, yes in available.items() if yes]
             raise DeviceError(
-                f"There is no {kind} device here.",
-                f"torch {torch.__version__} sees {', '.join(here)}.",
+                f"Device {kind} is not available.",
+                f"torch {torch.__version__} finds {', '.join(here)}.",
                 f"Use --device {here[-1]} or --device auto.",
             )
         if precision == "auto":
@@ -52,19 +52,19 @@ class DeviceContext:
         return DeviceContext(place, precision)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision for one evaluation. Entered anew each time: its cached casts must not outlive a parameter's move."""
+        """Autocast for one forward pass. Enter it anew for each: its cached casts must not outlive a parameter update."""
         if self.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def place(self, module: torch.nn.Module) -> None:
-        """Move a module here, in place, in our layout and precision."""
+        """Move a module to the device, in place, in this layout and precision."""
         module.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.precision == "fp64":
             module.double()
 
     def batch(self, batch: Batch) -> Batch:
-        """Move a batch here."""
+        """Move a batch to the device."""
         dtype = torch.float64 if self.precision == "fp64" else torch.float32
         images = batch.images.to(self.device, dtype, non_blocking=True, memory_format=torch.channels_last)
         labels = batch.labels if batch.labels is None else batch.labels.to(self.device, dtype, non_blocking=True)
@@ -72,14 +72,14 @@ class DeviceContext:
 
 
 def mix(*numbers: int) -> int:
-    """A 63-bit seed from integers: unrelated for related ones."""
+    """A 63-bit seed from integers, by BLAKE2b: similar inputs give unrelated seeds."""
     digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 @contextmanager
 def preserve_rng() -> Iterator[None]:
-    """Leave torch's random state as it was: for everything that only looks."""
+    """Restore torch's random state afterwards, so that evaluation cannot change the training."""
     state = torch.get_rng_state()
     try:
         yield

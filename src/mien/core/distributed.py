@@ -1,4 +1,4 @@
-"""Several processes under torchrun: set up, sum, average, broadcast. With one process everything here is the identity."""
+"""Several processes under torchrun: initialise, average, broadcast. With one process each function is the identity."""
 
 from __future__ import annotations
 
@@ -13,45 +13,54 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+STEP_TIMEOUT = timedelta(minutes=10)  # of a gradient average: a rank that hangs that long is dead
+#: Of what ranks agree on. They may wait for rank 0 for hours while it prepares data, downloads, or is paused; if it dies, its
+#: connection closes and they fail at once.
+CONTROL_TIMEOUT = timedelta(days=30)
+_control: Any = None  # the gloo group for small objects and barriers
+
 
 @dataclass(frozen=True)
 class World:
-    """Who we are among the processes."""
+    """The rank of this process among all processes."""
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # which of this machine's devices is ours
+    local_rank: int = 0  # the index of this process's device on this machine
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
 
 def rank() -> int:
-    """Which of torchrun's processes we are, also before and after they are joined; 0 when alone."""
+    """This process's rank under torchrun, also before and after the process group exists; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
 @contextmanager
 def world(device: str) -> Iterator[World]:
-    """Join the processes that torchrun started, or be alone. NCCL joins GPUs, gloo everything else."""
+    """Create the process group under torchrun: NCCL for GPUs, gloo otherwise. Without torchrun, a world of one process."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield World()
         return
-    # Its functions take the group of the moment as their default. Loaded later (compilers and optimizers do), they keep ours alive
-    # beyond its end, and a thread of gloo that lets go of a tensor while Python ends aborts the process.
+    # The functions of this module keep the present process group as their default argument. If a compiler or an optimizer
+    # loaded it later, it would keep our group alive at exit, where a gloo thread that frees a tensor aborts the process.
     import torch.distributed.nn.functional  # noqa: F401
 
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=10))
+    global _control
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=STEP_TIMEOUT)
+    _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
     finally:
+        _control = None
         dist.destroy_process_group()
 
 
 def joined() -> bool:
-    """Whether more than one process takes part."""
+    """Whether there is more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -66,18 +75,16 @@ def mean(value: Tensor) -> Tensor:
 
 
 def maximum(value: float) -> float:
-    """The largest of a number over all ranks: how they agree to stop, or to save."""
+    """The maximum of a number over all ranks. Ranks use it to stop or save together."""
     if not joined():
         return value
     largest = torch.tensor(value, dtype=torch.float64)
-    if dist.get_backend() == "nccl":
-        largest = largest.cuda()
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control)
     return float(largest)
 
 
 def average_gradients(loss: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The mean loss and mean gradients over all ranks, in one flat message; the loss rides along so that all ranks see a NaN."""
+    """The mean loss and the mean gradients over all ranks, in one message. It includes the loss so that all ranks see a NaN."""
     if not joined():
         return loss.detach(), list(gradients)
     flat = torch.cat([loss.detach().reshape(1).to(gradients[0].dtype), *(g.reshape(-1) for g in gradients)])
@@ -88,29 +95,29 @@ def average_gradients(loss: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor
 
 
 def broadcast_module(module: torch.nn.Module) -> None:
-    """Give every rank the first one's parameters and buffers."""
+    """Copy the parameters and buffers of rank 0 to every rank."""
     if joined():
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, src=0)
 
 
-def agree(value: Any) -> Any:
-    """The first rank's value of a small picklable object, on every rank (between our own processes only)."""
+def broadcast(value: Any) -> Any:
+    """The value of rank 0, on every rank. It is pickled, which is safe between our own processes."""
     if not joined():
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    dist.broadcast_object_list(box, src=0, group=_control)
     return box[0]
 
 
 def barrier() -> None:
     """Wait for all ranks."""
     if joined():
-        dist.barrier()
+        dist.barrier(group=_control)
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over ranks whose gradient is the sum of the ranks' gradients, which again is differentiable."""
+    """A sum over ranks. Its gradient is the sum of the gradients of all ranks, and is differentiable again."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -124,5 +131,5 @@ class _Sum(torch.autograd.Function):
 
 
 def differentiable_sum(value: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks; differentiable, also twice."""
+    """The sum of a tensor over all ranks, differentiable twice."""
     return _Sum.apply(value) if joined() else value  # type: ignore[no-untyped-call]

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from mien.data.pack import Pack
     from mien.data.planning import Preparation
     from mien.data.preparation import prepare
-    from mien.data.sources import find_source
+    from mien.data.source_kinds import find_source
 
 __all__ = ["Pack", "Preparation", "find_source", "open_data", "prepare"]
 
 _HOMES = {
     "Pack": "mien.data.pack",
     "Preparation": "mien.data.planning",
-    "find_source": "mien.data.sources",
+    "find_source": "mien.data.source_kinds",
     "open_data": "mien.data.open",
     "prepare": "mien.data.preparation",
 }

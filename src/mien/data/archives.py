@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mien.data.readers import FileReader, Reader, TarReader, ZipReader
+from mien.data.readers import FileReader, MemberReader, TarReader, UnreadableFile, ZipReader
 from mien.downloads.weights import cache_folder
 from mien.errors import Untrusted
 from mien.storage.atomic import replacing
@@ -55,11 +56,13 @@ class Container(ABC):
 
     @property
     @abstractmethod
-    def reader(self) -> Reader:
+    def reader(self) -> MemberReader:
         """Reads members by their addresses."""
 
+    names_pictures = False  # whether every member is meant as a picture, whatever its name
+
     def read(self, name: str) -> bytes:
-        """A member's bytes. Raises Refused when they cannot be had."""
+        """A member's bytes. Raises UnreadableFile when they cannot be read."""
         return self.reader.read(self.address(name))
 
     @property
@@ -73,18 +76,55 @@ def base_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def images_in(members: list[Member]) -> tuple[list[Member], dict[str, int]]:
-    """The members named like images, and how many others there are by suffix."""
-    images, others = [], Counter[str]()
+PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether a file begins like a picture."""
+    return head.startswith(PICTURE_HEADS) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a name in lower case; empty where there is none, as in `.hidden` or `20170109.142408075`."""
+    stem, _, suffix = base_name(name).rpartition(".")
+    return f".{suffix.lower()}" if stem.strip(".") and not suffix.isdigit() else ""
+
+
+def images_in(container: Container, members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
+    """The members that are pictures, and the others: by suffix, or by the first bytes where there is no suffix."""
+    images, others = [], []
     for member in members:
-        name = base_name(member.name)
-        stem, _, suffix = name.rpartition(".")
-        suffix = f".{suffix.lower()}" if stem.strip(".") else ""  # a name may begin with dots
-        if suffix in IMAGE_SUFFIXES and not name.startswith("._") and "__MACOSX/" not in member.name:
+        name, suffix = base_name(member.name), suffix_of(member.name)
+        known = suffix in IMAGE_SUFFIXES or (not suffix and not name.startswith(".") and begins_like(container, member))
+        if container.names_pictures and member.name != container.path.name:
+            known = True
+        if known and not name.startswith("._") and "__MACOSX/" not in member.name:
             images.append(member)
         else:
-            others[suffix or name] += 1
-    return images, dict(others)
+            others.append(member)
+    return images, others
+
+
+def begins_like(container: Container, member: Member) -> bool:
+    """Whether a member without a suffix is a picture by its first bytes."""
+    try:
+        return is_picture(container.reader.head(container.address(member.name)))
+    except UnreadableFile:
+        return False
+
+
+def count_suffixes(members: Sequence[Member]) -> dict[str, int]:
+    """How many files there are of each suffix, or of each name without one."""
+    return dict(Counter(suffix_of(member.name) or base_name(member.name) for member in members))
+
+
+def printable(name: str) -> str:
+    """A file's name as text: bytes that are not UTF-8, which Python keeps as lone surrogates, become `\\xe9`."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name
 
 
 class Folder(Container):
@@ -92,6 +132,7 @@ class Folder(Container):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._on_disk: dict[str, str] = {}  # the real name of a file whose name is not UTF-8
 
     def members(self) -> list[Member]:
         found: list[Member] = []
@@ -114,45 +155,53 @@ class Folder(Container):
                         found.append(describe(entry, prefix))
 
         visit(self.path, "")
-        return sorted(found)
+        self._on_disk = {text: raw for raw in (member.name for member in found) if (text := printable(raw)) != raw}
+        return sorted(member._replace(name=printable(member.name)) for member in found)
 
     def address(self, name: str) -> str:
-        return name
+        return self._on_disk.get(name, name)
 
     @cached_property
-    def reader(self) -> Reader:
+    def reader(self) -> MemberReader:
         return FileReader(self.path)
 
 
 class FileList(Container):
     """Files named one by one, relative to `path`'s folder or absolute, and `path` itself, which names them."""
 
+    names_pictures = True
+
     def __init__(self, path: Path, names: Callable[[Path], Sequence[str]]) -> None:
         self.path, self._names = path, names
+        self._on_disk: dict[str, str] = {}
 
     def members(self) -> list[Member]:
         found = []
-        for name in dict.fromkeys((*self._names(self.path), self.path.name)):
+        for raw in dict.fromkeys((*self._names(self.path), self.path.name)):
+            name = printable(raw)
+            if name != raw:
+                self._on_disk[name] = raw
             try:
-                info = (self.path.parent / name).stat()
-            except OSError:
+                info = (self.path.parent / raw).stat()
+            except (OSError, ValueError):  # a ValueError for a name with a zero byte
                 found.append(Member(name, 0, 0))  # refused by name when it is read
             else:
                 found.append(Member(name, info.st_size, info.st_mtime_ns))
         return sorted(found)
 
     def address(self, name: str) -> str:
-        return name
+        return self._on_disk.get(name, name)
 
     @cached_property
-    def reader(self) -> Reader:
+    def reader(self) -> MemberReader:
         return FileReader(self.path.parent)
 
 
-def lines(path: Path) -> list[str]:
-    """The names in a text file: one a line; `#` begins a comment."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+#: What zipfile raises for a directory that is damaged or lies.
+NOT_A_ZIP = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, OSError, ValueError, struct.error),
+    *(NotImplementedError, OverflowError, EOFError, IndexError, RuntimeError, MemoryError),
+)
 
 
 class ZipContainer(Container):
@@ -178,8 +227,12 @@ class ZipContainer(Container):
                     for info in archive.infolist()
                     if not info.is_dir()
                 }
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise Untrusted(f"{self.path} is not a readable ZIP.", str(error), "Download or pack it again.") from error
+        except NOT_A_ZIP as error:
+            raise Untrusted(
+                f"{self.path} is not a readable ZIP.",
+                f"{error or type(error).__name__}. {begins_with(self.path)}",
+                "Download or pack it again.",
+            ) from error
 
     def members(self) -> list[Member]:
         return sorted(Member(name, place[3], place[4]) for name, place in self._directory.items())
@@ -189,7 +242,7 @@ class ZipContainer(Container):
         return f"{offset} {method} {packed_size} {size} {checksum} {encrypted}"
 
     @cached_property
-    def reader(self) -> Reader:
+    def reader(self) -> MemberReader:
         return ZipReader(self.path)
 
 
@@ -220,22 +273,33 @@ class TarContainer(Container):
         return plain
 
     @cached_property
-    def _members(self) -> dict[str, tarfile.TarInfo]:
+    def _members(self) -> dict[str, tuple[int, int, int]]:
+        """Name -> offset of the data, size, time."""
         try:
+            found = {}
             with tarfile.open(self._plain, "r:") as archive:
-                return {info.name.removeprefix("./"): info for info in archive if info.isreg()}
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-            raise Untrusted(f"{self.path} is not a readable tar.", str(error), "Download or pack it again.") from error
+                while info := archive.next():
+                    archive.members = []  # type: ignore[attr-defined]  # else it keeps a kilobyte for each
+                    if info.isreg():
+                        place = (info.offset_data, info.size, int(info.mtime))
+                        found[printable(info.name.removeprefix("./"))] = place
+            return found
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError) as error:
+            raise Untrusted(
+                f"{self.path} is not a readable tar.",
+                f"{error}. {begins_with(self.path)}",
+                "Download or pack it again.",
+            ) from error
 
     def members(self) -> list[Member]:
-        return sorted(Member(name, info.size, int(info.mtime)) for name, info in self._members.items())
+        return sorted(Member(name, size, time) for name, (_, size, time) in self._members.items())
 
     def address(self, name: str) -> str:
-        info = self._members[name]
-        return f"{info.offset_data} {info.size}"
+        offset, size, _ = self._members[name]
+        return f"{offset} {size}"
 
     @cached_property
-    def reader(self) -> Reader:
+    def reader(self) -> MemberReader:
         return TarReader(self._plain)
 
     @property
@@ -254,3 +318,22 @@ def describe(entry: os.DirEntry[str], prefix: str) -> Member:
 def is_pack_or_hidden(entry: os.DirEntry[str]) -> bool:
     """Folders that hold no photographs: hidden ones (half-made packs, version control) and packs."""
     return entry.name.startswith(".") or (Path(entry.path) / "pack.json").is_file()
+
+
+def begins_with(path: Path) -> str:
+    """What a file that is no archive looks like, in a sentence; empty where nothing is known."""
+    with path.open("rb") as file:
+        head = file.read(512).lstrip()
+    looks = {
+        (
+            b"<!doctype",
+            b"<!DOCTYPE",
+            b"<html",
+            b"<HTML",
+        ): "It begins like a web page: the download gave a page instead.",
+        (b"Rar!",): "It begins like a RAR archive: unpack it.",
+        (b"7z\xbc\xaf'\x1c",): "It begins like a 7z archive: unpack it.",
+        (b"\x28\xb5\x2f\xfd",): "It begins like Zstandard: unpack it.",
+        (b"version https://git-lfs",): "It is a pointer of Git LFS: fetch the file itself with `git lfs pull`.",
+    }
+    return next((words for heads, words in looks.items() if head.startswith(heads)), "")

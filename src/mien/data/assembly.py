@@ -179,10 +179,10 @@ def check_refused(refused: Sequence[Mapping[str, str]], total: int, force: bool)
 def split(kept: Listing, holdout: float | Literal["official"]) -> list[str]:
     """`train` or `holdout` for each image: drawn by groups, as the source's own split has it, or as a pack holds out already."""
     if holdout == "official":
-        assert kept.parts is not None, "planned"
-        return ["train" if part in ("train", "training", "") else "holdout" for part in kept.parts]
-    if not holdout and kept.parts is not None:
-        return ["holdout" if part == "holdout" else "train" for part in kept.parts]
+        assert kept.splits is not None, "planned"
+        return ["train" if part in ("train", "training", "") else "holdout" for part in kept.splits]
+    if not holdout and kept.splits is not None:
+        return ["holdout" if part == "holdout" else "train" for part in kept.splits]
     return hold_out(holdout, kept.names, kept.groups)
 
 
@@ -194,6 +194,6 @@ def describe(todo: PreparationPlan, kept: Listing, found: Mapping[str, Any]) -> 
         "recipe": {**todo.preparation.selection, **todo.cutting.told, "decoder": f"Pillow {PIL.__version__}"},
         "label_scales": dict(kept.scales),
         "remarks": list(kept.remarks),
-        "others": dict(kept.others),
+        "others": dict(kept.other_files),
         **found,
     }

@@ -52,7 +52,7 @@ class Examination:
             "duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if exact],
             "near_duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if not exact],
             "labels": count_labels(listing.label_names, labels),
-            "others": dict(listing.others),
+            "others": dict(listing.other_files),
             "remarks": list(listing.remarks),
         }
 

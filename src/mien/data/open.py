@@ -8,7 +8,7 @@ from mien.data.pack import Pack, is_pack
 from mien.data.planning import DEFAULT_SIDE, Preparation, plan
 from mien.data.preparation import prepare
 from mien.data.source import Source
-from mien.data.sources import find_source
+from mien.data.source_kinds import find_source
 from mien.data.synthetic import COUNT, SEED, VERSION, SyntheticFaces
 from mien.downloads.weights import cache_folder
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
-from mien.storage.atomic import force, force_directory
+from mien.storage.atomic import fsync, fsync_directory
 
 FORMAT = 1
 SPLITS = ("train", "holdout")
@@ -197,11 +197,11 @@ class PackWriter:
         )
         for path in self.folder.iterdir():
             with path.open("rb") as file:
-                force(file.fileno())
-        force_directory(self.folder)
+                fsync(file.fileno())
+        fsync_directory(self.folder)
         self.folder.rename(self.path)
         self._committed = True
-        force_directory(self.path.parent)
+        fsync_directory(self.path.parent)
         return Pack.open(self.path)
 
     def __enter__(self) -> PackWriter:

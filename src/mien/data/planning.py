@@ -95,7 +95,9 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
     """List the source and select. Raises DataError when nothing is left, UsageError for a label or crop that is not there."""
     found = source.listing()
     if not len(found.names):
-        others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.others.items())) or "nothing at all"
+        others = (
+            ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.other_files.items())) or "nothing at all"
+        )
         raise DataError(
             "The source holds no images.", f"It holds {others}.", "Give the folder or archive with the images."
         )
@@ -114,7 +116,7 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
         landmarks_of=found.landmarks_of if crop.finds_face and found.landmarks is not None else None,
         signatures=preparation.dedupe,
     )
-    if preparation.holdout == "official" and not any(found.parts or ()):
+    if preparation.holdout == "official" and not any(found.splits or ()):
         raise UsageError(
             "The source has no split of its own.",
             "CelebA's is list_eval_partition.txt, a table's a column titled split.",

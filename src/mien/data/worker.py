@@ -39,7 +39,9 @@ def open_reader(specification: dict[str, Any]) -> Reader:
         return ZipReader(path)
     if kind == "tar":
         return TarReader(Path(specification["plain"]))
-    from mien.data.sources import open_source  # needs more than the standard library: loaded by those sources alone
+    from mien.data.source_kinds import (
+        open_source,  # needs more than the standard library: loaded by those sources alone
+    )
 
     return open_source(specification)
 

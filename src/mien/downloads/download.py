@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from mien import __version__
 from mien.errors import DataError, Locked, MienError, StorageError, Untrusted
-from mien.storage.atomic import force, rename
+from mien.storage.atomic import fsync, rename
 
 BLOCK = 1 << 20  # bytes
 PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml[^>]*>\s*<!doctype html)", re.IGNORECASE)
@@ -275,7 +275,7 @@ def _write(response: Any, part: Path, start: int, total: int | None, address: st
                         raise Again(f"the server sent {received - since} bytes in {elapsed:.0f} seconds", slow=True)
                     since, then = received, time.monotonic()
         file.flush()
-        force(file.fileno())
+        fsync(file.fileno())
     return received
 
 

@@ -23,8 +23,8 @@ def main(package: str, archive: str, target: str, limit: str, *options: str) -> 
     command = create_command("download")
     settings, _ = command.parse_args([*options, package])  # reads pip's configuration and environment too
     with command.main_context():
-        session = command.get_default_session(settings)  # type: ignore[attr-defined]
-        finder = command._build_package_finder(  # type: ignore[attr-defined]
+        session = command.get_default_session(settings)
+        finder = command._build_package_finder(
             options=settings, session=session, target_python=make_target_python(settings), ignore_requires_python=True
         )
         candidates = finder.find_all_candidates(package)

@@ -72,7 +72,7 @@ class FolderImages(Images):
         self.name = str(path)
         self.container: Container = Folder(path) if path.is_dir() else ZipContainer(path)
         try:
-            self.members = images_in(self.container.members())[0]
+            self.members = images_in(self.container, self.container.members())[0]
         except UnreadableFile as error:
             raise DataError(f"{path} cannot be read.", str(error), "Name a folder or a ZIP of images.") from error
         self.count = len(self.members)

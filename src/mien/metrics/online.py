@@ -164,10 +164,10 @@ class EvaluateDuring:
         self.metrics = words_of(run.evaluate_metrics)
 
     @property
-    def judged(self) -> int:
+    def last_seen(self) -> int:
         return max((line["seen"] for line in every_line(self.home)), default=0)
 
-    def verdict(self) -> str:
+    def stop_reason(self) -> str:
         return out_of_patience(self.run, self.home)
 
     def scores(self, seen: int, model: Model, stopping: Callable[[], bool]) -> Mapping[str, float]:

@@ -15,7 +15,7 @@ from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, U
 from mien.core.families import FlowModel
 from mien.core.schedules import cosine, linear
 from mien.errors import UsageError
-from mien.nn.ode import beside
+from mien.nn.ode import per_row
 from mien.recipes import optimizers
 from mien.recipes.losses import full
 
@@ -44,7 +44,7 @@ class FlowMatching(Recipe):
         batch = next(batches)
         faces, noise = batch.images, self.noise(batch.images)
         t = torch.sigmoid(c.time_mean + c.time_deviation * self.noise(faces[:, 0, 0, 0]))
-        there = torch.lerp(noise, faces, beside(t, faces))
+        there = torch.lerp(noise, faces, per_row(t, faces))
         velocity = self.model.velocity(there, t, self.told(batch.labels))
         errors = (full(velocity) - full(faces - noise)).square().flatten(1).mean(1)
         late = full(t) > 0.5

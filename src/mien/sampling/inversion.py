@@ -84,7 +84,7 @@ def descend(
                 (z.grad,) = torch.autograd.grad(values.sum(), z)
                 optimizer.step()
                 with torch.no_grad():
-                    z.copy_(prior.within(z))
+                    z.copy_(prior.project(z))
                 done += 1
                 if on_step is not None:
                     on_step(Step(done, steps, best.errors(), best.images.clamp(-1.0, 1.0).cpu()))

@@ -1,6 +1,6 @@
-"""Writing so that a crash at any instant leaves the old file or the new one, never a piece.
+"""Atomic writes: a crash at any instant leaves the old file or the new one, never a part of either.
 
-Protocol of SQLite's and the checkpoint managers' kind: write beside, flush to the disk, rename, flush the directory.
+The protocol is the usual one of databases: write to a temporary name, fsync the file, rename it, fsync the directory.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LONG_WRITE = 3600.0  # seconds that no file takes to be written
+LONG_WRITE = 3600.0  # seconds: no write takes as long, so an older temporary file is abandoned
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a new file and force it to the disk."""
+def create_bytes(path: Path, content: bytes) -> None:
+    """Write a file that nobody reads yet, inside a directory that is renamed when it is complete, and fsync it."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
-        force(file.fileno())
+        fsync(file.fileno())
 
 
-def force(descriptor: int) -> None:
-    """Flush a file through to the platter. macOS needs F_FULLFSYNC, since its fsync stops at the drive's cache."""
+def fsync(descriptor: int) -> None:
+    """Flush a file to the disk itself. macOS needs F_FULLFSYNC, since its fsync stops at the drive's cache."""
     if sys.platform == "darwin":
         import fcntl
 
@@ -34,8 +34,8 @@ def force(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def force_directory(path: Path) -> None:
-    """Make the names in a directory durable. Windows has no such call, and needs none."""
+def fsync_directory(path: Path) -> None:
+    """Flush the names in a directory to the disk. Windows has no such call and needs none."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -58,29 +58,30 @@ def rename(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, forced: bool = True) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not.
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block succeeds and removed when it raises.
 
-    Not `forced`: whole after a kill, but perhaps not after a power cut, for what can be told by a checksum and made again.
+    Without `durable` nothing is flushed: the file survives a kill, but perhaps not a power failure. That is enough for
+    files that carry a checksum and can be made again.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield beside
-        if forced:
+        if durable:
             with beside.open("rb") as file:
-                force(file.fileno())
+                fsync(file.fileno())
         rename(beside, path)
-        if forced:
-            force_directory(path.parent)
+        if durable:
+            fsync_directory(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
 def abandoned(folder: Path) -> Iterator[Path]:
-    """Temporary names of `replacing` below `folder` that nobody will rename any more: a kill left them there.
+    """Temporary files of `replacing` below `folder` whose process is dead: a kill left them there.
 
-    The caller writes none at this moment. Those of other living processes are theirs; on another machine's word nothing is
-    known, so a number that is free here counts as dead.
+    The caller must not be writing one itself. A file of a process on another machine counts as abandoned if no process
+    here has its number.
     """
     for path in folder.rglob(".*.tmp*"):
         written_by = re.fullmatch(r"\..+\.(\d+)\.tmp(\.\w+)?", path.name)
@@ -92,18 +93,24 @@ def is_busy(path: Path, process: int) -> bool:
     """Whether another process of this number may still be writing the file."""
     if process == os.getpid():
         return False
-    if os.name == "nt":  # there is no harmless signal
+    if os.name == "nt":  # Windows has no signal that only asks
         return time.time() - path.stat().st_mtime < LONG_WRITE
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's process
+    except OSError:  # a process of another user
         return True
     return True
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, atomically: on a full disk the old content stays."""
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
 def replace_text(path: Path, text: str) -> None:
-    """Replace a small text file whole."""
+    """Write a text file, or replace it, atomically."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")

@@ -1,9 +1,10 @@
-"""Checkpoints: everything a run needs to go on, and everything a face needs to be drawn, committed so that no crash can hurt.
+"""Checkpoints: all that a run needs to continue and all that sampling needs, written atomically.
 
-A checkpoint is a directory named by images seen. It is written under a temporary name, every file forced to the disk, its
-MANIFEST with sizes and SHA-256 last, then renamed; only then does LATEST move, and only then are old ones pruned. The newest
-directory whose manifest holds is the run's state: LATEST is a hint for people, and a damaged one is set aside, never deleted.
-BEST, where a run is evaluated, names the checkpoint with the best score, which is not pruned while it does.
+A checkpoint is a directory named by the number of images seen. It is written under a temporary name: every file is fsynced,
+MANIFEST.json with sizes and SHA-256 comes last, then the directory is renamed. Only then is LATEST updated, and only then are
+old checkpoints deleted. The newest directory with a valid manifest is the state of the run. LATEST is a hint for people.
+A damaged checkpoint is renamed, never deleted. In a run with evaluation, BEST names the checkpoint with the best score,
+which is never pruned.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from mien.errors import DataError, Mismatch, Untrusted
 from mien.storage import atomic
 
 FORMAT = 1
-KEEP = 3  # checkpoints that stay on disk
+KEEP = 3  # checkpoints that are not pruned
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The complete memory of a run between two steps."""
+    """The complete state of a run between two steps."""
 
     seen: int
     model: bytes  # model.safetensors
@@ -49,11 +50,13 @@ def pack_tensors(tensors: Mapping[str, Tensor], header: JSON | None = None) -> b
 
 def commit(directory: Path, snapshot: Snapshot, fingerprints: JSON, keep: int = KEEP) -> Path:
     """Write a checkpoint and prune old ones. Returns its directory; the previous ones are untouched if anything fails."""
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(
+        exist_ok=True
+    )  # no parents: a run that was deleted while it trains must not come back as a fragment
     target = directory / f"{snapshot.seen:010d}"
     if target.exists():
         if verify(target) is None:
-            return target  # a resumed run comes past the step that it resumed from
+            return target  # a resumed run passes the step from which another process had saved
         set_aside(target)
     beside = directory / f".tmp-{snapshot.seen}-{uuid.uuid4().hex[:8]}"
     beside.mkdir()
@@ -65,36 +68,43 @@ def commit(directory: Path, snapshot: Snapshot, fingerprints: JSON, keep: int = 
         }
         listed = {}
         for name, content in files.items():
-            atomic.write_bytes(beside / name, content)
+            atomic.create_bytes(beside / name, content)
             listed[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         manifest = {"format": FORMAT, "seen": snapshot.seen, **fingerprints, "files": listed}
         sealed = {**manifest, "seal": seal(manifest)}
-        atomic.write_bytes(beside / "MANIFEST.json", json.dumps(sealed, sort_keys=True, indent=1).encode())
-        atomic.force_directory(beside)
+        atomic.create_bytes(beside / "MANIFEST.json", json.dumps(sealed, sort_keys=True, indent=1).encode())
+        atomic.fsync_directory(beside)
         atomic.rename(beside, target)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    atomic.force_directory(directory)
+    atomic.fsync_directory(directory)
     atomic.replace_text(directory / "LATEST", f"{target.name}\n")
     prune(directory, keep)
     return target
 
 
+def point_latest(checkpoint: Path) -> None:
+    """Let LATEST name this checkpoint, on resume: a kill between two renames leaves an old name there."""
+    latest = checkpoint.parent / "LATEST"
+    if not latest.is_file() or latest.read_text(encoding="utf-8").strip() != checkpoint.name:
+        atomic.replace_text(latest, f"{checkpoint.name}\n")
+
+
 def seal(manifest: JSON) -> str:
-    """The SHA-256 of a manifest without its seal, so that damage to the list itself shows too."""
+    """The SHA-256 of a manifest without its `seal` field, which detects damage to the manifest itself."""
     content = {name: value for name, value in manifest.items() if name != "seal"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def verify(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in words, or None. Reads every byte."""
+    """What is wrong with a checkpoint, or None if it is valid. Reads every byte."""
     try:
         manifest = json.loads((checkpoint / "MANIFEST.json").read_bytes())
         if manifest["seal"] != seal(manifest):
             return "its manifest fails its checksum"
         if checkpoint.name.isdigit() and int(checkpoint.name) != manifest["seen"]:
-            return f"it stands for {manifest['seen']} images"
+            return f"its manifest says {manifest['seen']} images"
         files = manifest["files"].items()
         if manifest["format"] > FORMAT:
             raise Mismatch(
@@ -122,7 +132,7 @@ def all_of(directory: Path) -> list[Path]:
 
 
 def newest(directory: Path) -> tuple[Path | None, list[str]]:
-    """The newest valid checkpoint, and a line for each damaged one that was set aside on the way."""
+    """The newest valid checkpoint or None, and one line for each damaged checkpoint that was renamed."""
     reports: list[str] = []
     for checkpoint in all_of(directory):
         fault = verify(checkpoint)
@@ -134,14 +144,14 @@ def newest(directory: Path) -> tuple[Path | None, list[str]]:
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Rename a damaged checkpoint so that it is never chosen and never lost."""
+    """Rename a damaged checkpoint, so that it is neither used nor lost."""
     aside = checkpoint.with_name(f"damaged-{checkpoint.name}-{uuid.uuid4().hex[:6]}")
     checkpoint.rename(aside)
     return aside
 
 
 def clean(directory: Path) -> None:
-    """Remove what a killed process left half written. Only the owner of the run's lock may call this."""
+    """Delete temporary files and directories of killed processes. Only the holder of the run's lock may call this."""
     if directory.is_dir():
         for orphan in directory.glob(".*tmp*"):
             if orphan.is_dir():
@@ -151,9 +161,9 @@ def clean(directory: Path) -> None:
 
 
 def prune(directory: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, the best one, and those that hold a file named KEEP.
+    """Delete all but the newest `keep` checkpoints, the best one, and those that contain a file named KEEP.
 
-    A failed read or delete only costs space.
+    A read or delete that fails is ignored: it only costs disk space.
     """
     try:
         best = read_best(directory).get("seen")
@@ -165,7 +175,7 @@ def prune(directory: Path, keep: int) -> None:
 
 
 def read_best(directory: Path) -> JSON:
-    """What BEST says: seen, metric, name and value of the best score; empty where there is none."""
+    """The content of BEST: `seen`, `metric`, `name` and `value` of the best score; empty if there is none."""
     try:
         best = json.loads((directory / "BEST").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -174,7 +184,7 @@ def read_best(directory: Path) -> JSON:
 
 
 def write_best(directory: Path, best: JSON | None) -> None:
-    """Let BEST name another checkpoint, in one instant, or none."""
+    """Let BEST name another checkpoint (atomically), or delete it."""
     if best is None:
         (directory / "BEST").unlink(missing_ok=True)
     elif best != read_best(directory):
@@ -182,9 +192,9 @@ def write_best(directory: Path, best: JSON | None) -> None:
 
 
 def follow(path: Path) -> Path:
-    """The checkpoint that `checkpoints/BEST` or `checkpoints/LATEST` names; any other path as it is.
+    """The checkpoint that `checkpoints/BEST` or `checkpoints/LATEST` names; any other path unchanged.
 
-    Raises DataError for a hint that names no checkpoint.
+    Raises DataError if the checkpoint does not exist.
     """
     if path.name not in ("BEST", "LATEST") or path.is_dir():
         return path
@@ -195,27 +205,27 @@ def follow(path: Path) -> Path:
         named = path
     if not named.is_dir():
         raise DataError(
-            f"{path} names no checkpoint.",
-            "BEST is written by a run that is evaluated: `mien train --evaluate-every`."
+            f"{path} does not name a checkpoint.",
+            "BEST is written by runs with evaluation: `mien train --evaluate-every N`."
             if path.name == "BEST"
-            else "It is written with the first checkpoint.",
-            "Name the run, or a checkpoint inside it.",
+            else "LATEST is written with the first checkpoint.",
+            "Give the run directory, or a checkpoint inside it.",
         )
     return named
 
 
 def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], JSON]:
-    """The tensors and counters to resume from. Raises Untrusted for a damaged checkpoint."""
+    """The tensors and counters of a checkpoint. Raises Untrusted if it is damaged."""
     fault = verify(checkpoint)
     if fault is not None:
         raise Untrusted(
-            f"{checkpoint} is damaged.", f"{fault}.", "Resume without naming it, and the newest valid one is taken."
+            f"{checkpoint} is damaged.", f"{fault}.", "Resume without a path: the newest valid checkpoint is used."
         )
     return load((checkpoint / "state.safetensors").read_bytes()), json.loads((checkpoint / "state.json").read_bytes())
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
-    """The tensors and the header of a `model.safetensors`. Raises Untrusted for a file that is not one."""
+    """The tensors and the header of a `model.safetensors`. Raises Untrusted for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -225,28 +235,28 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
             raise KeyError("config")
     except (SafetensorError, KeyError, ValueError) as error:
         raise Untrusted(
-            f"{path} is not a model of mien's.",
+            f"{path} is not a model file of mien.",
             f"Its tensors or header cannot be read ({type(error).__name__}: {error}).",
-            "Name a run directory, a checkpoint inside one, or a model.safetensors written by mien.",
+            "Give a run directory, a checkpoint inside one, or a model.safetensors that mien wrote.",
         ) from error
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
         raise Untrusted(
-            f"{path} holds numbers that are not finite.", f"They are in {bad[0]}.", "Choose an earlier checkpoint."
+            f"{path} contains NaN or infinity.", f"The first such tensor is {bad[0]}.", "Use an earlier checkpoint."
         )
     return tensors, header
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file: what extras and metrics name a model by."""
+    """The SHA-256 of a file, as hexadecimal. Extras and metrics identify a model by it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_model(path: Path) -> Path:
-    """The `model.safetensors` that a run directory, a checkpoint or a file stands for. Raises DataError if there is none.
+    """The `model.safetensors` of a run directory, a checkpoint, or the file itself. Raises DataError if there is none.
 
-    `RUN/checkpoints/BEST` stands for the checkpoint that it names.
+    `RUN/checkpoints/BEST` means the checkpoint that it names.
     """
     path = follow(path)
     if path.is_file():
@@ -258,16 +268,16 @@ def find_model(path: Path) -> Path:
         if fault is None:
             return checkpoint / "model.safetensors"
     if not path.exists():
-        raise DataError(f"There is no {path}.", "A model is a run, a checkpoint or a file.", "Check the spelling.")
+        raise DataError(f"{path} does not exist.", "A model is a run, a checkpoint or a file.", "Check the path.")
     raise DataError(
-        f"{path} holds no model.",
+        f"{path} contains no model.",
         "It has no valid checkpoint (yet).",
-        "Wait for the run's first checkpoint, or name another run.",
+        "Wait for the first checkpoint of the run, or give another run.",
     )
 
 
 def free_bytes(path: Path) -> int:
-    """Free space on the disk that holds `path`."""
+    """Free bytes on the disk of `path`, which need not exist yet."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(os.fspath(path)).free

@@ -1,4 +1,4 @@
-"""A run's directory: made exclusively, locked by one process, never overwritten."""
+"""The directory of a run: created exclusively, locked by one process, never overwritten."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class RunDirectory:
 
     @property
     def run_json(self) -> JSON | None:
-        """The resolved configuration, or None where there is no run (or one killed in the first instant of its life)."""
+        """The resolved configuration. None if there is no run, or if it was killed before it wrote the file."""
         return read_json(self.path / "run.json")
 
     @property
     def status(self) -> JSON:
-        """The state machine's last word: state, seen, seconds, resumes, reason."""
+        """The content of status.json: `state`, `seen`, `seconds`, `resumes`, `reason`."""
         return read_json(self.status_file) or {"state": "new", "seen": 0, "seconds": 0.0, "resumes": 0}
 
     def write_json(self, name: str, value: Any) -> None:
-        """Replace one of the run's JSON files whole."""
+        """Replace a JSON file of the run atomically."""
         atomic.replace_text(self.path / name, json.dumps(value, indent=1) + "\n")
 
     def update_status(self, **fields: Any) -> None:
@@ -63,20 +63,20 @@ class RunDirectory:
             print(f"mien: log.txt could not be written: {error}", file=sys.stderr)
 
     def cut_metrics(self, seen: int) -> None:
-        """Drop lines and scores beyond `seen`, and a torn last one: a resumed run writes them again."""
+        """Delete lines and scores beyond `seen`, which a resumed run writes again, and lines that do not parse."""
         for file in (self.metrics, self.evaluations):
             if file.exists():
                 kept = [json.dumps(line) for line in read_lines(file) if line["seen"] <= seen]
                 atomic.replace_text(file, "".join(f"{line}\n" for line in kept))
 
     def clean(self) -> None:
-        """Remove what killed processes left half written, in every folder of the run. Only the owner of its lock may call this."""
+        """Delete temporary files of killed processes in all folders of the run. Only the holder of the lock may call this."""
         for path in atomic.abandoned(self.path):
             path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Own the run. The lock dies with its process, whatever kills it. Raises Locked, naming the owner."""
+        """Hold the lock of the run. It ends with the process, whatever kills it. Raises Locked, which names the holder."""
         lock = filelock.FileLock(self.path / "LOCK", timeout=0)
         owner_file = self.path / "owner.json"
         try:
@@ -85,11 +85,11 @@ class RunDirectory:
             owner = read_json(owner_file) or {}
             raise Locked(
                 f"{self.path} is in use.",
-                f"Process {owner.get('pid', '?')} on {owner.get('host', '?')} has owned it since {owner.get('since', '?')}.",
+                f"Process {owner.get('pid', '?')} on {owner.get('host', '?')} has held it since {owner.get('since', '?')}.",
                 "Wait for it, stop it, or choose another --out.",
             ) from error
         try:
-            (self.path / "control.json").unlink(missing_ok=True)  # it was asked of another process
+            (self.path / "control.json").unlink(missing_ok=True)  # a request to an earlier process
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             self.write_json("owner.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
             yield
@@ -119,7 +119,7 @@ def read_lines(path: Path) -> list[JSON]:
 
 
 def create(path: Path) -> RunDirectory:
-    """Make a run's directory, which must not hold anything yet."""
+    """Create the directory of a run. Raises StorageError if it cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe.{os.getpid()}.tmp"
@@ -127,13 +127,13 @@ def create(path: Path) -> RunDirectory:
         probe.unlink()
     except OSError as error:
         raise StorageError(
-            f"{path} cannot be written.", str(error), "Free space, or choose another place with --out."
+            f"{path} cannot be written.", str(error), "Free some space, or choose another directory with --out."
         ) from error
     return RunDirectory(path)
 
 
 def create_numbered(root: Path, slug: str) -> RunDirectory:
-    """Make the next free `root/00007-slug`; two processes at once get two numbers."""
+    """Create the next free `root/00007-slug`. Two processes at once get different numbers."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         for number in range(next_number(root), 100_000):
@@ -150,9 +150,9 @@ def create_numbered(root: Path, slug: str) -> RunDirectory:
                 claim.unlink()
     except OSError as error:
         raise StorageError(
-            f"{root} cannot be written.", str(error), "Free space, or choose another place with --out."
+            f"{root} cannot be written.", str(error), "Free some space, or choose another directory with --out."
         ) from error
-    raise StorageError(f"{root} is full.", "It holds 100,000 runs.", "Choose another place with --out.")
+    raise StorageError(f"{root} is full.", "It contains 100,000 runs.", "Choose another directory with --out.")
 
 
 def next_number(root: Path) -> int:
@@ -162,15 +162,15 @@ def next_number(root: Path) -> int:
 
 
 def all_runs(root: Path) -> list[RunDirectory]:
-    """The numbered runs under `root`, newest first."""
+    """The numbered runs in `root`, newest first. Entries of other kinds are ignored."""
     if not root.is_dir():
         return []
     paths = sorted((p for p in root.iterdir() if p.is_dir() and re.match(r"\d{5}-", p.name)), reverse=True)
     return [RunDirectory(p) for p in paths]
 
 
-def environment(device: str, precision: str, threads: int) -> JSON:
-    """What a result can depend on beside the configuration."""
+def environment(device: str, precision: str, threads: int, processes: int = 1) -> JSON:
+    """What a result can depend on beside the configuration, for env.json."""
     import torch
 
     return {
@@ -182,5 +182,6 @@ def environment(device: str, precision: str, threads: int) -> JSON:
         "device": device,
         "precision": precision,
         "threads": threads,
+        "processes": processes,
         "capability": torch.backends.cpu.get_cpu_capability() if device == "cpu" else device,
     }

@@ -1,4 +1,4 @@
-"""The baseline: what a linear model makes of a pack, in a run directory that reads like any other."""
+"""The baseline of every leaderboard: eigenfaces (PCA) fitted to a pack, in an ordinary run directory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mien.storage.run_directory import RunDirectory, read_json
 
 NAME = "eigenfaces"
 BLOCK = 512  # images at a time
-MOST = 20_000  # images that the components are fitted to, evenly spread: more of them change little
+MAX_IMAGES = 20_000  # evenly spaced images to fit the components to; more change little
 
 
 def fit_baseline(pack: Pack, out: Path, config: EigenfacesConfig | None = None) -> Path:
-    """Fit eigenfaces to a pack's training images and write them to `out`; what stands there already is left as it is.
+    """Fit eigenfaces to the training images of a pack and write them to `out`, unless they are there already.
 
-    Raises Mismatch where `out` holds another run or one of other data.
+    Raises Mismatch if `out` contains another run, or one of other data.
     """
     config = config or EigenfacesConfig()
     faces = ImageSpec(side=pack.side)
@@ -35,14 +35,14 @@ def fit_baseline(pack: Pack, out: Path, config: EigenfacesConfig | None = None) 
     if known is not None:
         if known.get("fingerprint") != fingerprint(identity):
             raise Mismatch(
-                f"{out} holds another run, or one of other data.",
+                f"{out} contains another run, or one of other data.",
                 "A baseline is never written over a run.",
                 "Choose another --out.",
             )
         return out
     home = RunDirectory(run_directory.create(out).path)
     rows = pack.rows("train")
-    rows = rows if len(rows) <= MOST else rows[np.arange(MOST) * len(rows) // MOST]
+    rows = rows if len(rows) <= MAX_IMAGES else rows[np.arange(MAX_IMAGES) * len(rows) // MAX_IMAGES]
     started = time.perf_counter()
     model = fit(config, faces, lambda: images(pack, rows))
     seconds = time.perf_counter() - started
@@ -61,7 +61,9 @@ def fit_baseline(pack: Pack, out: Path, config: EigenfacesConfig | None = None) 
     home.update_status(state="done", seen=len(rows), seconds=seconds, reason="", exit_code=0)
     story = "a Gaussian over principal components of the pixels: what a linear model does"
     run = {"format": 1, "fingerprint": fingerprint(identity), "identity": identity, **identity, "fitted": True}
-    home.write_json("run.json", {**run, "story": story})  # last: a directory without it is no run, and is fitted again
+    home.write_json(
+        "run.json", {**run, "story": story}
+    )  # written last: without it the directory is not a run, and is fitted again
     return out
 
 

@@ -1,4 +1,4 @@
-"""A moving average of the model, its half-life counted in images."""
+"""Exponential moving average (EMA) of the model's weights; its half-life is counted in images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mien.core.schedules import cosine
 
 
 class EMA:
-    """The averaged twin of a model. Floating buffers are averaged with the weights; counters are copied."""
+    """The averaged copy of a model. Floating-point buffers are averaged like weights; integer buffers are copied."""
 
     def __init__(self, model: Model, config: EMAConfig) -> None:
         self.config = config
@@ -20,7 +20,7 @@ class EMA:
         self.model.eval()
 
     def decay(self, batch: int, seen: int) -> float:
-        """What remains of the old average after a step of `batch` images, `seen` in all: 0.5^(batch / half-life)."""
+        """The weight of the old average after a step of `batch` images, `seen` in all: 0.5^(batch / half-life)."""
         half_life = float(self.config.half_life)
         if self.config.ramp:
             half_life = cosine(0.0, half_life, seen, self.config.ramp)
@@ -30,7 +30,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: Model, batch: int, seen: int) -> None:
-        """Move the average toward `model`, which has just learned from `batch` images."""
+        """Update the average after `model` was trained on `batch` more images."""
         weight = 1.0 - self.decay(batch, seen)
         averaged, current = [], []
         for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):

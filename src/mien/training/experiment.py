@@ -1,4 +1,4 @@
-"""One experiment from its description to its end: resolve the run, find or make its directory, compose the observers, go."""
+"""From a Run to a finished run: resolve it, find or create its directory, compose the observers, train."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ from mien.report.reconstructions import MEASURED, Look, Reconstructions, look
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
+from mien.training import loop
 from mien.training.find_run import RunLocation, find_run
 from mien.training.loop import BatchSource
-from mien.training.loop import train as learn
 from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
+from mien.training.signals import handled, stop_now
 
 GRID_SEEDS = range(64)
 
@@ -47,12 +48,11 @@ def train(
     scale: float = 1.0,
     **changes: Any,
 ) -> Path:
-    """Teach a generator faces, and return the run's directory.
+    """Train a generator and return the directory of the run.
 
-    `scale` multiplies the cost of an image: the widths of the preset's networks follow.
-
-    `changes` set fields of the run by name: `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
-    Calling it again with the same arguments resumes, as on the command line.
+    `scale` multiplies the compute per image of the preset's networks: widths follow. `changes` set other fields by name:
+    `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
+    The same call again resumes, as on the command line.
     """
     run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
     sized = run if scale == 1.0 else scale_run(run, scale)
@@ -60,36 +60,38 @@ def train(
 
 
 def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Path | None, resume: str) -> Path:
-    """Run one experiment to its end. Raises MienError with the state saved wherever there is one."""
+    """Train one run to its end. Raises MienError; the state is saved first, if training had begun."""
     with ExitStack() as stack:
+        stack.enter_context(handled(stop_now))
         kind = DeviceContext.choose(run.device, run.precision).device.type
         world = stack.enter_context(distributed.world(kind))
         plan = resolve_run(run, code, data, world)
         extractor = make_extractor(plan, world)
-        place = distributed.agree(find_run(plan, out, resume) if world.first else None)
-        if place is None:
-            raise DataError("The run could not be set up.", "The first process failed.", "Read its message.")
-        home = RunDirectory(place.path)
+        location = distributed.broadcast(find_run(plan, out, resume) if world.first else None)
+        if location is None:
+            raise DataError("The run could not be set up.", "Rank 0 failed.", "Read its message.")
+        home = RunDirectory(location.path)
         if world.first:
             stack.enter_context(home.locked())
-        if place.finished:
+        if location.finished:
             reason = home.status.get("reason")
-            how = f"it {reason}; give more --patience, or 0," if reason else "give more --images or --minutes"
-            print(f"mien: {home.path} is finished; {how} to go on", file=sys.stderr)
+            how = f"it {reason}; use a larger --patience, or 0," if reason else "use more --images or --minutes"
+            print(f"mien: {home.path} is finished; {how} to continue", file=sys.stderr)
             return home.path
         if run.threads:
-            torch.set_num_threads(run.threads)  # before env.json tells them
-        start = distributed.agree(open_run(plan, home, place) if world.first else None)
-        learner = plan.learner(world)
-        if run.conditional and not learner.recipe.model.label_dim and world.first:
+            torch.set_num_threads(run.threads)  # before env.json records them
+        start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
+        state = plan.initial_state(world)
+        if run.conditional and not state.recipe.model.label_dim and world.first:
             print(
-                f"mien: the generator of `{run.preset}` is not told labels: faces cannot be asked for", file=sys.stderr
+                f"mien: the generator of `{run.preset}` is not label-conditional: `mien sample --label` will not work",
+                file=sys.stderr,
             )
         observers = compose(plan, home, start) if world.first else []
-        judge = None
+        evaluator = None
         if extractor is not None:
-            judge = EvaluateDuring(home, plan.run, plan.pack, plan.header, plan.engine, extractor)
-            observers += [judge] if world.first else []
+            evaluator = EvaluateDuring(home, plan.run, plan.pack, plan.header, plan.context, extractor)
+            observers += [evaluator] if world.first else []
 
         def batches(position: int) -> BatchSource:
             return Loader(
@@ -98,7 +100,7 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
             )  # fmt: skip
 
         try:
-            learn(run, home, learner, batches, observers, plan.header, start, judge)
+            loop.train(run, home, state, batches, observers, plan.header, start, evaluator)
         except (MienError, Interrupted) as error:
             if world.first:
                 home.update_status(reason=error.what, exit_code=error.exit_code)
@@ -107,22 +109,22 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
 
 
 def make_extractor(plan: ResolvedRun, world: World) -> Extractor | None:
-    """What looks at the faces of a run that is evaluated. The first process fetches what has to be fetched."""
+    """The feature extractor of a run with evaluation. Rank 0 downloads its weights; the others wait."""
     if not plan.run.evaluate_every:
         return None
     if not world.first:
         distributed.barrier()
-    extractor = prepare(plan.run, plan.pack, plan.faces, plan.engine.device.type)
+    extractor = prepare(plan.run, plan.pack, plan.faces, plan.context.device.type)
     if world.first:
         distributed.barrier()
     return extractor
 
 
-def open_run(plan: ResolvedRun, home: RunDirectory, place: RunLocation) -> Path | None:
-    """Write what describes the run, or check and tidy what a killed process left. Returns the checkpoint to go on from."""
+def open_run(plan: ResolvedRun, home: RunDirectory, location: RunLocation, world: World) -> Path | None:
+    """Write the files that describe the run, and clean up after a killed process. Returns the checkpoint to resume from."""
     home.clean()
     checkpoint.clean(home.checkpoints)
-    start = place.checkpoint
+    start = location.checkpoint
     if start is not None:
         for newer in checkpoint.all_of(home.checkpoints):
             if int(newer.name) > int(start.name):
@@ -132,6 +134,8 @@ def open_run(plan: ResolvedRun, home: RunDirectory, place: RunLocation) -> Path 
         for line in reports:
             print(f"mien: {line}", file=sys.stderr)
             home.log(line)
+    if start is not None:
+        checkpoint.point_latest(start)
     run_json = {
         "format": 1,
         "command": " ".join(sys.argv[1:]),
@@ -139,10 +143,12 @@ def open_run(plan: ResolvedRun, home: RunDirectory, place: RunLocation) -> Path 
         "identity": plan.identity,
         **to_json(plan.run),
     }
-    environment = run_directory.environment(plan.engine.device.type, plan.engine.precision, torch.get_num_threads())
+    environment = run_directory.environment(
+        plan.context.device.type, plan.context.precision, torch.get_num_threads(), world.size
+    )
     old = run_directory.read_json(home.path / "env.json")
     if old is not None and start is not None and (changed := differences(old, environment)):
-        print(f"mien: resuming elsewhere, valid but not to the bit: {'; '.join(changed)}", file=sys.stderr)
+        print(f"mien: the environment changed, so resuming is not bit-exact: {'; '.join(changed)}", file=sys.stderr)
         home.log(f"environment changed: {'; '.join(changed)}")
     labels = list(plan.pack.label_names)
     data = {
@@ -158,14 +164,14 @@ def open_run(plan: ResolvedRun, home: RunDirectory, place: RunLocation) -> Path 
     seen = int(start.name) if start else 0
     home.cut_metrics(seen)
     name_best(plan.run, home)
-    resumes = home.status["resumes"] + (0 if place.new else 1)
+    resumes = home.status["resumes"] + (0 if location.new else 1)
     seconds = home.status["seconds"] if start else 0.0
     home.update_status(
         state="running", seen=seen, started_from=seen, seconds=seconds, resumes=resumes, reason="", exit_code=None
     )
     word = f"resuming {home.path} at {seen:,} images" if start else f"starting {home.path}"
     print(
-        f"mien: {word} ({plan.run.preset}, {plan.engine.device.type}, {plan.engine.precision})",
+        f"mien: {word} ({plan.run.preset}, {plan.context.device.type}, {plan.context.precision})",
         file=sys.stderr,
         flush=True,
     )
@@ -174,15 +180,15 @@ def open_run(plan: ResolvedRun, home: RunDirectory, place: RunLocation) -> Path 
 
 
 def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[Observer]:
-    """What watches a run: metrics, the progress line, grids of fixed seeds, its health, TensorBoard, the report."""
+    """The observers of a run: metrics, progress line, sample grids, health checks, TensorBoard, report."""
 
     def draw(model: Model) -> torch.Tensor:
-        return Sampler(model, plan.header, plan.engine, "").sample(GRID_SEEDS)
+        return Sampler(model, plan.header, plan.context, "").sample(GRID_SEEDS)
 
     faces, labels = plan.known_faces(MEASURED)
 
     def see(model: Model) -> Look | None:
-        return look(Sampler(model, plan.header, plan.engine, ""), faces, labels)
+        return look(Sampler(model, plan.header, plan.context, ""), faces, labels)
 
     recipe = {"preset": plan.run.preset, "seeds": [GRID_SEEDS[0], GRID_SEEDS[-1]], "synthetic": True}
     seen = int(start.name) if start else 0
@@ -194,24 +200,25 @@ def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[O
         HealthCheck(home.path, lambda: grids.faces, RealFaces(plan.pack), to_json(plan.run), seen, line.say),
         Reconstructions(home.path, faces, see=see, recipe={"preset": plan.run.preset, "synthetic": False}),
         TensorBoard(home.path, purge_step=seen),
-        Ending(home),
+        ExitStatus(home),
         Report(home.path),
     ]
 
 
 def titles(plan: ResolvedRun) -> list[str] | None:
-    """What each face of the sample grid is asked to have; None where nothing is asked."""
+    """The labels of each face of the sample grid; None if the run is not label-conditional."""
     if not plan.faces.label_dim or plan.pack.labels is None:
         return None
     rows = plan.pack.labels[:LABEL_ROWS]
-    asked = [rows[mix(seed) % len(rows)] for seed in GRID_SEEDS]
+    chosen = [rows[mix(seed) % len(rows)] for seed in GRID_SEEDS]
     return [
-        ", ".join(n for n, value in zip(plan.pack.label_names, row, strict=True) if value > 0.5) or "-" for row in asked
+        ", ".join(n for n, value in zip(plan.pack.label_names, row, strict=True) if value > 0.5) or "-"
+        for row in chosen
     ]
 
 
-class Ending:
-    """Writes how a run ended into status.json."""
+class ExitStatus:
+    """Writes the outcome of a run into status.json."""
 
     CODES: Mapping[str, int] = {"done": 0, "preempted": 75, "interrupted": 130, "diverged": 5, "failed": 1}
 

@@ -1,4 +1,4 @@
-"""Where a run lives: the directory that is named, the newest unfinished one of the same run, or a new one."""
+"""Find the directory of a run: the one given with --out, the newest unfinished one of the same run, or a new one."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class RunLocation:
-    """Where a run lives, and what stands there already."""
+    """The directory of a run, and what is there already."""
 
     path: Path
     new: bool
     finished: bool = False
-    checkpoint: Path | None = None  # named by the user: never another
+    checkpoint: Path | None = None  # given by the user: no other may be used
 
 
 def find_run(plan: ResolvedRun, out: str | Path | None, resume: str) -> RunLocation:
-    """The directory to run in: the one named, the newest unfinished one of the same run, or a new one.
+    """The directory to train in: the one given, the newest unfinished one of the same run, or a new one.
 
-    Raises Mismatch when the one named holds another run, DataError when there is nothing that must be resumed.
+    Raises Mismatch if the one given contains another run, DataError if --resume must finds nothing to resume.
     """
     if resume not in ("auto", "must", "never"):
         place = named_run(plan, Path(resume))
         if out is not None and Path(out).resolve() != place.path.resolve():
             raise UsageError(
-                f"--resume names {place.path}, --out names {out}.", "A run stays where it is.", "Leave out --out."
+                f"--resume is {place.path}, but --out is {out}.", "A run cannot be moved.", "Leave out --out."
             )
         return place
     if out is not None:
@@ -44,11 +44,15 @@ def find_run(plan: ResolvedRun, out: str | Path | None, resume: str) -> RunLocat
         if home.run_json is None:
             if resume == "must":
                 raise DataError(
-                    f"{out} holds no run.", "--resume must goes on with one.", "Leave it out to start there."
+                    f"{out} contains no run.",
+                    "--resume must continues an existing one.",
+                    "Leave it out to start there.",
                 )
             return RunLocation(run_directory.create(home.path).path, new=True)
         if resume == "never":
-            raise UsageError(f"{out} holds a run already.", "--resume never starts a new one.", "Choose another --out.")
+            raise UsageError(
+                f"{out} contains a run already.", "--resume never starts a new one.", "Choose another --out."
+            )
         return existing_run(plan, home)
     if resume != "never":
         for home in run_directory.all_runs(RUNS):
@@ -58,69 +62,69 @@ def find_run(plan: ResolvedRun, out: str | Path | None, resume: str) -> RunLocat
     if resume == "must":
         raise DataError(
             f"No unfinished run of `{plan.run.preset}` with this configuration and data is in {RUNS}/.",
-            "--resume must goes on with one.",
-            "Leave it out to start one, or name the run with --out.",
+            "--resume must continues an existing run.",
+            "Leave it out to start one, or give the run with --out.",
         )
     slug = f"{plan.run.preset}-{Path(plan.source).stem}{plan.pack.side}-s{plan.run.seed}"
     return RunLocation(run_directory.create_numbered(RUNS, slug).path, new=True)
 
 
 def named_run(plan: ResolvedRun, path: Path) -> RunLocation:
-    """The place of a run directory or checkpoint that --resume names."""
+    """The run directory or checkpoint given with --resume."""
     path = checkpoint.follow(path)
     is_checkpoint = path.is_dir() and path.resolve().parent.name == "checkpoints"
     home = RunDirectory(path.resolve().parent.parent if is_checkpoint else path)
     if home.run_json is None:
         raise DataError(
             f"{path} is not a run or a checkpoint.",
-            "--resume takes either.",
-            "Name runs/NAME or runs/NAME/checkpoints/SEEN.",
+            "--resume accepts either.",
+            "Give runs/NAME or runs/NAME/checkpoints/SEEN.",
         )
     place = existing_run(plan, home)
     if not is_checkpoint:
         return place
-    checkpoint.read_state(path)  # an explicit path is valid or refused: exit 8
+    checkpoint.read_state(path)  # a path given explicitly must be valid: exit 8
     return RunLocation(place.path, new=False, finished=False, checkpoint=path.resolve())
 
 
 def existing_run(plan: ResolvedRun, home: RunDirectory) -> RunLocation:
-    """A directory that holds a run, if it is this run. Raises Mismatch with the differences."""
+    """A directory that contains this run. Raises Mismatch with the differences if it contains another."""
     known = home.run_json
     assert known is not None
-    told = known_identity(known, plan)
-    if told != plan.identity:
-        lines = differences(told, plan.identity)
+    stored = known_identity(known, plan)
+    if stored != plan.identity:
+        lines = differences(stored, plan.identity)
         what = (
             "The data has changed"
             if lines == [line for line in lines if line.startswith("data:")]
             else "This is another run"
         )
         raise Mismatch(
-            f"{what}: {home.path} holds {told['preset']}.",
+            f"{what}: {home.path} contains `{stored['preset']}`.",
             "; ".join(lines[:6]) or "the versions differ",
-            "Use the same command and data to resume, or another --out to start anew.",
+            "Use the same command and data to resume, or another --out to start a new run.",
         )
     return RunLocation(home.path, new=False, finished=is_finished(plan.run, home))
 
 
 def known_identity(run_json: JSON, plan: ResolvedRun) -> JSON:
-    """What made the run of a run.json itself, told as this version tells it: a knob that came later stands at its default.
+    """The identity stored in run.json, in the terms of this version: fields that were added later have their defaults.
 
-    Without this every new knob would orphan the runs of older versions. A run that cannot be told so keeps its own words.
+    Without this, every new field would make older runs unresumable. An identity that cannot be read so is returned as stored.
     """
     stored: JSON = run_json["identity"]
     kinds = {**presets.KINDS, **(presets.kinds_of(plan.code.presets.values()) if plan.code else {})}
-    knobs = {name: value for name, value in stored.items() if name != "data"}
+    fields = {name: value for name, value in stored.items() if name != "data"}
     try:
-        return {**identity(from_json(Run, knobs, kinds)), "data": stored["data"]}
+        return {**identity(from_json(Run, fields, kinds)), "data": stored["data"]}
     except (Mismatch, UsageError, LookupError, TypeError):
         return stored
 
 
 def is_finished(run: Run, home: RunDirectory) -> bool:
-    """Whether a run has reached the goal that is asked for now."""
+    """Whether a run has reached the present --images or --minutes."""
     status = home.status
-    if status["state"] != "done":  # killed while closing, perhaps: the next process writes its report
+    if status["state"] != "done":  # perhaps killed while closing: the next process writes its report
         return False
     if out_of_patience(run, home):
         return True

@@ -1,4 +1,4 @@
-"""How long a run will take and how much memory it needs, measured on a few real steps of its own recipe."""
+"""Time and memory of a run, measured on a few real steps of its recipe, for `mien train --dry-run`."""
 
 from __future__ import annotations
 
@@ -13,82 +13,81 @@ from mien.core.contracts import JSON, Batch
 from mien.errors import UsageError
 from mien.training.train_state import NonFinite, TrainState
 
-MEASURED = 8.0  # seconds of steps, about
-MOST = 64  # steps
-PATIENCE = 20.0  # seconds that one step of the full batch may take to be tried at all
-SMALL = 4  # images of the first step, which says whether a full one can be waited for
-CYCLE = 4  # steps at least, so that what is done every fourth step counts as often as it should
+BUDGET = 8.0  # seconds of measured steps, about
+MAX_STEPS = 64
+MAX_STEP_SECONDS = 20.0  # if a step of the full batch would take longer, a smaller batch is measured
+SMALL_BATCH = 4  # images of the first step, from which the time of a full one is predicted
+CYCLE = 4  # steps at least, so that lazy regularisation every fourth step is counted in proportion
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a few steps said. `batch` is smaller than the run's where a full one could not be waited for."""
+    """The result. `batch` is smaller than the run's if a full step would take too long."""
 
     images_per_second: float
-    steps: int  # that were measured
-    batch: int  # images in each pull of them
-    memory: int  # bytes: peak of the process on a CPU, of the allocator on a GPU, networks and batch included
-    grown: int  # bytes of it that the networks, optimizers and steps took
-    checkpoint: int  # bytes on the disk
-    share: float  # of the processor's time that was ours: under 1, others were at work, and alone it would be faster
+    steps: int  # measured
+    batch: int  # images of each measured step
+    memory: int  # bytes, peak: of the process on a CPU, of the allocator on a GPU
+    grown: int  # bytes of it used by networks, optimizers and steps
+    checkpoint: int  # bytes on disk
+    share: float  # of the CPU time that this process got; below 1, other work slowed it down
 
     def seconds(self, images: int) -> float:
-        """Of training, for so many images."""
+        """Seconds of training for this number of images."""
         return images / self.images_per_second
 
     @property
-    def told(self) -> JSON:
-        """As JSON, rounded to what was measured."""
-        told = asdict(self)
-        return told | {
+    def json(self) -> JSON:
+        """As JSON, rounded."""
+        return asdict(self) | {
             "images_per_second": round(self.images_per_second, 1 if self.images_per_second > 10 else 3),
             "share": round(self.share, 2),
         }
 
 
 def measure(
-    build: Callable[[], TrainState], batches: Callable[[int], Iterator[Batch]], batch: int, budget: float = MEASURED
+    build: Callable[[], TrainState], batches: Callable[[int], Iterator[Batch]], batch: int, budget: float = BUDGET
 ) -> Estimate:
-    """Steps of a fresh learner, which is thrown away. `batches(n)` gives an endless source of `n` images a pull.
+    """Run steps on a new TrainState and discard it. `batches(n)` is an endless iterator of batches of `n` images.
 
-    Raises UsageError where the first steps are not finite already.
+    Raises UsageError if a loss or gradient of the first steps is NaN or infinite.
     """
     try:
-        return tried(build, batches, batch, budget)
+        return _measure(build, batches, batch, budget)
     except NonFinite as error:
         raise UsageError(
             "This run diverges in its first steps.",
-            "A loss or a gradient is not finite with these knobs.",
-            "Lower --recipe.lr, or go back to the preset's values.",
+            "A loss or a gradient is NaN or infinite with these settings.",
+            "Lower --recipe.lr, or use the preset's values.",
         ) from error
 
 
-def tried(
+def _measure(
     build: Callable[[], TrainState], batches: Callable[[int], Iterator[Batch]], batch: int, budget: float
 ) -> Estimate:
-    """`measure`, with whatever a step raises."""
+    """`measure` without the translation of errors."""
     before = resident(forget_peak=True)
-    learner = build()
-    device = learner.engine.device
+    state = build()
+    device = state.context.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    source = batches(min(SMALL, batch))
-    learner.step(source)  # the first step of a process compiles and allocates
-    small = timed(learner, source, 1)
-    full = small.wall * batch / min(SMALL, batch) <= PATIENCE
-    if full and batch > SMALL:
+    source = batches(min(SMALL_BATCH, batch))
+    state.step(source)  # the first step of a process compiles kernels and allocates
+    small = timed(state, source, 1)
+    full = small.wall * batch / min(SMALL_BATCH, batch) <= MAX_STEP_SECONDS
+    if full and batch > SMALL_BATCH:
         source = batches(batch)
-        learner.step(source)
-        small = timed(learner, source, 1)
-    steps = max(1, min(round(budget / max(small.wall, 1e-6)), MOST))
+        state.step(source)
+        small = timed(state, source, 1)
+    steps = max(1, min(round(budget / max(small.wall, 1e-6)), MAX_STEPS))
     steps = max(CYCLE, steps - steps % CYCLE) if small.wall * CYCLE <= 2 * budget else steps
-    taken = timed(learner, source, steps)
-    snapshot = learner.snapshot({})
+    taken = timed(state, source, steps)
+    snapshot = state.snapshot({})
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resident(peak=True)
     return Estimate(
         images_per_second=taken.images / taken.wall,
         steps=steps,
-        batch=batch if full else min(SMALL, batch),
+        batch=batch if full else min(SMALL_BATCH, batch),
         memory=peak,
         grown=peak if device.type == "cuda" else max(0, peak - before),
         checkpoint=len(snapshot.model) + len(snapshot.state),
@@ -97,30 +96,30 @@ def tried(
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What some steps took."""
+class Timing:
+    """The cost of some steps."""
 
-    wall: float  # seconds
-    computing: float  # seconds of processors
+    wall: float  # seconds by the clock
+    computing: float  # seconds of CPU time, all threads
     images: int
 
 
-def timed(learner: TrainState, source: Iterator[Batch], steps: int) -> Taken:
-    """Steps, by the clock; a GPU is waited for."""
-    seen, wall, computing = learner.seen, time.perf_counter(), time.process_time()
+def timed(state: TrainState, source: Iterator[Batch], steps: int) -> Timing:
+    """Time some steps; a GPU is synchronised."""
+    seen, wall, computing = state.seen, time.perf_counter(), time.process_time()
     for _ in range(steps):
-        learner.step(source)
-    if learner.engine.device.type == "cuda":
-        torch.cuda.synchronize(learner.engine.device)
-    return Taken(time.perf_counter() - wall, time.process_time() - computing, learner.seen - seen)
+        state.step(source)
+    if state.context.device.type == "cuda":
+        torch.cuda.synchronize(state.context.device)
+    return Timing(time.perf_counter() - wall, time.process_time() - computing, state.seen - seen)
 
 
 def resident(peak: bool = False, forget_peak: bool = False) -> int:
-    """Bytes of memory that this process holds, or has held at most since the peak was forgotten; 0 off Linux."""
+    """Resident memory of this process in bytes, now or at its peak since `forget_peak`; 0 on other systems than Linux."""
     try:
         if forget_peak:
             Path("/proc/self/clear_refs").write_text("5")
-        told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(told["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(fields["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
     except (OSError, ValueError, KeyError):
         return 0

@@ -1,4 +1,4 @@
-"""A run with its data and its device: everything decided before the first step, and what that amounts to."""
+"""Resolve a run: open its data, choose its device, apply the defaults that depend on both; and --dry-run."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ from mien.training.ema import EMA
 from mien.training.profile import measure
 from mien.training.train_state import TrainState
 
-FEW = 500  # examples of yes or of no, under which a label is hard to learn
-LABEL_ROWS = 4096  # how many rows of training labels a conditional model carries
+FEW = 500  # examples; a label with fewer positive or negative ones is hard to learn
+LABEL_ROWS = 4096  # rows of training labels that the header of a conditional model contains
 
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A run with its data and its place: everything decided before the first step."""
+    """A run with its data and its device: all that is decided before the first step."""
 
     run: Run
     pack: Pack
-    engine: DeviceContext
+    context: DeviceContext
     code: Code | None
-    source: str  # what --data said
+    source: str  # the value of --data
 
     @property
     def faces(self) -> ImageSpec:
-        """The images of the pack, and its labels where the run is told them."""
+        """The shape of the pack's images, and of its labels if the run is label-conditional."""
         return ImageSpec(side=self.pack.side, label_dim=len(self.pack.label_names) if self.run.conditional else 0)
 
     @property
-    def circumstances(self) -> RunContext:
-        """What rules look at."""
-        return RunContext(len(self.pack.rows("train")), self.pack.side, self.engine.device.type)
+    def run_context(self) -> RunContext:
+        """What the defaults depend on."""
+        return RunContext(len(self.pack.rows("train")), self.pack.side, self.context.device.type)
 
     @property
     def identity(self) -> JSON:
-        """What must be equal for a run to go on; resolved, since `auto` differs from machine to machine."""
-        resolved = {"precision": self.engine.precision, "device": self.engine.device.type}
+        """What must be equal to resume a run. `auto` is resolved, because it differs between machines."""
+        resolved = {"precision": self.context.precision, "device": self.context.device.type}
         return {**identity(self.run), **resolved, "data": self.pack.fingerprint}
 
     @property
     def header(self) -> JSON:
-        """The header of model.safetensors: enough to sample anywhere, and nothing that executes."""
+        """The header of model.safetensors: all that sampling needs, and nothing that executes."""
         header: JSON = {
             "format": 1,
             "preset": self.run.preset,
@@ -77,43 +77,43 @@ class ResolvedRun:
 
     @property
     def framing(self) -> JSON:
-        """How the pack's pictures were cut, so that another photograph can be cut alike."""
+        """How the pack's images were cropped, so that another photograph can be cropped the same way."""
         recipe = self.pack.meta.get("recipe", {})
         names = ("crop", "resampler", "eye_distance", "eye_height")
-        told = {name: recipe[name] for name in names if recipe.get(name) is not None}
-        return {"framing": told} if told else {}
+        found = {name: recipe[name] for name in names if recipe.get(name) is not None}
+        return {"framing": found} if found else {}
 
     def known_faces(self, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Faces of the pack `[count, C, H, W]` in [-1, 1], unseen ones where some are held out, and their labels if told."""
+        """Images of the pack `[count, C, H, W]` in [-1, 1], held-out ones if there are any, and their labels if conditional."""
         held_out = self.pack.rows("holdout")
         rows = (held_out if len(held_out) else self.pack.rows("train"))[:count]
         images = torch.from_numpy(self.pack.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        told = self.pack.labels if self.faces.label_dim else None
-        return images, None if told is None else torch.from_numpy(told[rows])
+        labels = self.pack.labels if self.faces.label_dim else None
+        return images, None if labels is None else torch.from_numpy(labels[rows])
 
-    def learner(self, world: World) -> TrainState:
-        """The fresh state of the run, a pure function of its seed."""
+    def initial_state(self, world: World) -> TrainState:
+        """The state before the first step, a pure function of the run's seed."""
         torch.manual_seed(mix(self.run.seed, 0))
         try:
             model = self.run.model.build(self.faces)
             recipe = self.run.recipe.build(model, self.faces)
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UsageError(
-                f"These knobs of `{self.run.preset}` make no networks.",
+                f"The networks of `{self.run.preset}` cannot be built with these settings.",
                 f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
-                "Turn back the --model and --recipe knobs.",
+                "Change the --model and --recipe flags back.",
             ) from error
-        self.engine.place(recipe)
+        self.context.place(recipe)
         recipe.train()
         recipe.rank, recipe.world = world.rank, world.size
         distributed.broadcast_module(recipe)
-        average = EMA(recipe.model, self.run.average) if self.run.average else None
-        return TrainState(recipe, average, self.engine, world, self.run.seed)
+        ema = EMA(recipe.model, self.run.average) if self.run.average else None
+        return TrainState(recipe, ema, self.context, world, self.run.seed)
 
 
 def resolve_run(run: Run, code: Code | None, data: str | Path | None, world: World) -> ResolvedRun:
-    """Open the data and resolve what depends on it. The first process prepares what has to be prepared."""
-    engine = DeviceContext.choose(run.device, run.precision, world.local_rank)
+    """Open the data and resolve what depends on it. Rank 0 prepares what has to be prepared; the others wait."""
+    context = DeviceContext.choose(run.device, run.precision, world.local_rank)
     if not world.first:
         distributed.barrier()
     pack = open_data(data, run.side)
@@ -122,55 +122,57 @@ def resolve_run(run: Run, code: Code | None, data: str | Path | None, world: Wor
     if pack.side != run.side:
         if world.first:
             print(
-                f"mien: the pack is {pack.side} px, and so is this run (the preset's {run.side} px gives way)",
+                f"mien: this run has {pack.side} px, the size of the pack, instead of the preset's {run.side} px",
                 file=sys.stderr,
             )
         run = override(run, {"side": pack.side})
     if run.conditional and not pack.label_names:
         raise DataError(
-            f"{data or 'The data'} has no labels.", f"`{run.preset}` is told them.", "Prepare a pack with --labels."
+            f"{data or 'The data'} has no labels.",
+            f"`{run.preset}` is label-conditional.",
+            "Prepare a pack with --labels.",
         )
     if run.conditional and world.first:
         for line in scarce(pack):
             print(f"mien: {line}", file=sys.stderr)
-    plan = ResolvedRun(run, pack, engine, code, str(data) if data else "drawn")
-    return replace(plan, run=apply_defaults(run, plan.circumstances))
+    plan = ResolvedRun(run, pack, context, code, str(data) if data else "drawn")
+    return replace(plan, run=apply_defaults(run, plan.run_context))
 
 
 def scarce(pack: Pack) -> list[str]:
-    """A line for every label with few examples of yes or of no in what is trained on."""
+    """A line for every label with few positive or few negative examples in the training split."""
     if pack.labels is None:
         return []
     labels = pack.labels[pack.rows()]
     lines = []
     for name, column in zip(pack.label_names, labels.T, strict=True):
-        yes, no = int((column > 0.5).sum()), int((column <= 0.5).sum())  # what is not known is neither
+        yes, no = int((column > 0.5).sum()), int((column <= 0.5).sum())  # unknown values count as neither
         if min(yes, no) < FEW:
-            word, count = ("yes", yes) if yes < no else ("no", no)
-            lines.append(f"the label {name} has {count:,} examples of {word}: too few to be learned well")
+            word, count = ("positive", yes) if yes < no else ("negative", no)
+            lines.append(f"the label {name} has {count:,} {word} examples: too few to be learned well")
     return lines
 
 
 def describe(plan: ResolvedRun) -> JSON:
-    """The resolved run with the parameters of each network, what rules say of it, and a measured estimate: --dry-run."""
-    learner = plan.learner(World())
-    networks = {"model": plan_count(learner.recipe.model)}
-    for name, child in learner.recipe.named_children():
-        if name != "model" and (count := plan_count(child)):
+    """The resolved run, the parameters of each network, the defaults, and a measured estimate: --dry-run."""
+    state = plan.initial_state(World())
+    networks = {"model": parameter_count(state.recipe.model)}
+    for name, child in state.recipe.named_children():
+        if name != "model" and (count := parameter_count(child)):
             networks[name] = count
-    run = {**to_json(plan.run), "precision": plan.engine.precision, "device": plan.engine.device.type}
-    del learner
+    run = {**to_json(plan.run), "precision": plan.context.precision, "device": plan.context.device.type}
+    del state
     return {
         "run": run,
         "parameters": networks,
         "data": {"count": len(plan.pack), "fingerprint": plan.pack.fingerprint},
-        "rules": [default.as_json for default in defaults_of(plan.run, plan.circumstances)],
+        "rules": [default.as_json for default in defaults_of(plan.run, plan.run_context)],
         "estimate": estimated(plan),
     }
 
 
 def estimated(plan: ResolvedRun) -> JSON:
-    """Time, memory and disk of the whole run, from a few of its steps."""
+    """Time, memory and disk space of the whole run, measured on a few of its steps."""
     run, rows = plan.run, len(plan.pack.rows("train"))
 
     def batches(count: int) -> Loader:
@@ -180,7 +182,7 @@ def estimated(plan: ResolvedRun) -> JSON:
     if run.threads:
         torch.set_num_threads(run.threads)
     try:
-        found = measure(lambda: plan.learner(World()), batches, run.batch)
+        found = measure(lambda: plan.initial_state(World()), batches, run.batch)
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             "The device has too little memory for this run.",
@@ -191,7 +193,7 @@ def estimated(plan: ResolvedRun) -> JSON:
         torch.set_num_threads(threads)
     images = run.images if run.minutes is None else round(60.0 * run.minutes * found.images_per_second)
     return {
-        **found.told,
+        **found.json,
         "images": images,
         "seconds": round(found.seconds(images), 1),
         "passes": round(images / max(1, rows), 2),
@@ -199,6 +201,6 @@ def estimated(plan: ResolvedRun) -> JSON:
     }
 
 
-def plan_count(module: torch.nn.Module) -> int:
-    """The number of trained parameters of a network."""
+def parameter_count(module: torch.nn.Module) -> int:
+    """The number of parameters of a network."""
     return sum(parameter.numel() for parameter in module.parameters())

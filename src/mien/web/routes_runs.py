@@ -141,12 +141,12 @@ class Watching:
         """Ask a run to save, pause, resume or stop."""
         trusted(request)
         run, said = self.registry.run(request.path_params["id"]), await parameters(request)
-        wish = said.word("wish", control.WISHES, "")
+        wish = said.word("wish", control.REQUESTS, "")
         said.end()
         if wish == "resume" and control.owner(run.home) is None:
             self.training.resume(run)
         else:
-            control.ask(run.home, wish)
+            control.send(run.home, wish)
         return JSONResponse({"asked": wish}, status_code=202, headers=UNKEPT)
 
     async def train(self, request: Request) -> Response:

@@ -3,33 +3,69 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mien.data import tables
-from mien.data.archives import Container, FileList, Folder, TarContainer, ZipContainer, lines
-from mien.data.layouts import LAYOUTS, View, recognise, table
+from mien.data.archives import (
+    IMAGE_SUFFIXES,
+    Container,
+    FileList,
+    Folder,
+    TarContainer,
+    ZipContainer,
+    begins_with,
+    printable,
+    suffix_of,
+)
+from mien.data.arrow import image_columns, import_pyarrow
+from mien.data.file_lists import names_in_list, names_in_table
+from mien.data.layouts import LAYOUTS, Layout, recognise
 from mien.data.pack import Pack, is_pack
-from mien.data.parquet import Columnar
+from mien.data.parquet import ParquetSource
 from mien.data.source import Listing, Source
 from mien.data.stylegan import to_png
 from mien.data.synthetic import SyntheticFaces
 from mien.errors import DataError, did_you_mean
 
-Layout = Callable[[View], Listing | None]
-
 CONTAINERS: dict[str, tuple[Callable[[Path], Container], Sequence[Layout]]] = {
     "folder": (Folder, LAYOUTS),
     "zip": (ZipContainer, LAYOUTS),
     "tar": (TarContainer, LAYOUTS),
-    "list": (lambda path: FileList(path, lines), LAYOUTS),
-    "table": (lambda path: FileList(path, tables.files_in), (table,)),
+    "list": (lambda path: FileList(path, names_in_list), LAYOUTS),
+    "table": (lambda path: FileList(path, names_in_table), ()),
 }
-SUFFIXES = {".txt": "list", ".lst": "list", ".list": "list", ".csv": "table", ".tsv": "table", ".parquet": "parquet"}
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+UNPACK = "Unpack it, and give the folder: it is a {} archive."
+ARRAYS = "It is not read: save its images as an array of shape [n, height, width, 3], uint8, in an .npz or .npy file."
+CONVERT = {
+    ".7z": UNPACK.format("7z"),
+    ".rar": UNPACK.format("RAR"),
+    **dict.fromkeys((".zst", ".lz4", ".lzma", ".z", ".cab", ".001"), UNPACK.format("compressed or divided")),
+    **dict.fromkeys((".mat", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".idx", ".ubyte", ".gz"), ARRAYS),
+    **dict.fromkeys((".tfrecord", ".tfrecords", ".rec", ".lmdb", ".mdb", ".beton", ".msgpack"), ARRAYS),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "It is a spreadsheet: save it as CSV beside the pictures."),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "It is a film: save its frames as pictures."),
+    **dict.fromkeys(IMAGE_SUFFIXES, "It is one picture: a data set is a folder of them."),
+    ".json": "JSON is not read: save it as JSON Lines (.jsonl) or CSV beside the pictures.",
+    ".pdf": "It is a document: save its pictures.",
+}
+SUFFIXES = {
+    ".jsonl": "table",
+    ".ndjson": "table",
+    ".tab": "table",
+    ".txt": "list",
+    ".lst": "list",
+    ".list": "list",
+    ".csv": "table",
+    ".tsv": "table",
+    ".parquet": "parquet",
+}
 
 
 class ContainerSource(Source):
@@ -45,7 +81,7 @@ class ContainerSource(Source):
 
     @property
     def description(self) -> dict[str, Any]:
-        return {"kind": self.kind, "name": self.container.path.resolve().name}
+        return {"kind": self.kind, "name": printable(self.container.path.resolve().name)}
 
     def listing(self) -> Listing:
         return recognise(self.container, self.layouts)
@@ -80,7 +116,7 @@ class PackSource(Source):
             labels=self.pack.labels,
             scales={name: (low, high) for name, (low, high) in self.pack.meta.get("label_scales", {}).items()},
             groups=[entry.group for entry in entries] if any(entry.group for entry in entries) else None,
-            parts=[entry.split for entry in entries],
+            splits=[entry.split for entry in entries],
             side=self.pack.side,
             stamp=self.pack.fingerprint,
         )
@@ -106,7 +142,7 @@ def open_source(specification: dict[str, Any]) -> Source:
     if kind == "pack":
         return PackSource(path)
     if kind in ("parquet", "datasets"):
-        return Columnar(kind, path)
+        return ParquetSource(kind, path)
     return ContainerSource(kind, path)
 
 
@@ -121,25 +157,55 @@ def kind_of(path: Path) -> str:
         near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         remedy = did_you_mean(path.name, near) if len(near) < 100 else "Check the spelling."
         raise DataError(f"There is nothing at {path}.", "The path does not exist.", remedy)
-    suffix = path.suffix.lower()
     if path.is_dir():
-        saved = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
-        return "pack" if is_pack(path) else "datasets" if saved else "folder"
+        return kind_of_folder(path)
     if not path.is_file():
         raise DataError(
             f"{path} is neither a file nor a folder.", "It cannot hold images.", "Give a folder or an archive."
         )
+    suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
-    if suffix == ".zip" or zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(path):
         return "zip"
-    if path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")) or is_tar(path):
+    if path.name.lower().endswith(TAR_SUFFIXES) or is_tar(path):
         return "tar"
+    if suffix == ".zip":
+        return "zip"
     raise DataError(
         f"{path} is not a source of images.",
-        "A source is a folder, a ZIP, a tar, a list of files, a CSV or Parquet table, or a pack.",
+        CONVERT.get(suffix)
+        or begins_with(path)
+        or "A source is a folder, a ZIP, a tar, a list of files, a table, or a pack.",
         "Give the folder or archive that holds the images.",
     )
+
+
+def kind_of_folder(path: Path) -> str:
+    """Whether a folder is a pack, a saved data set, Parquet files of images, or just holds files."""
+    if is_pack(path):
+        return "pack"
+    if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json")) and any(
+        path.rglob("*.arrow")
+    ):
+        return "datasets"
+    tables = []
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        tables += [Path(folder, name) for name in files if name.lower().endswith(".parquet")]
+        if any(suffix_of(name) in IMAGE_SUFFIXES for name in files):
+            holds = find_spec("pyarrow") is not None and any(map(holds_images, tables[:1]))
+            return "parquet" if holds else "folder"
+    return "parquet" if tables else "folder"
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a Parquet file has a column of images."""
+    pyarrow = import_pyarrow(str(path))
+    try:
+        return path.is_file() and bool(image_columns(pyarrow.parquet.read_schema(path)))
+    except (pyarrow.ArrowException, OSError, ValueError):
+        return False
 
 
 def is_tar(path: Path) -> bool:
