@@ -106,9 +106,15 @@ def steer(model: Path) -> None:
             for name in ("Smiling", "Age")
         )
     )
-    assert sampler.home is not None
+    assert sampler.extras_folder is not None
     sidecar.write(
-        sampler.home, "directions", "directions", sampler.model_hash, found.tensors(), "again", directions=found.told()
+        sampler.extras_folder,
+        "directions",
+        "directions",
+        sampler.model_hash,
+        found.tensors(),
+        "again",
+        directions=found.told(),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mien import presets
-from mien.cli.arguments import Combinations, on_the_way, parse_labels
+from mien.cli.arguments import Combinations, interpolate_labels, parse_labels
 from mien.core.contracts import Batch, ImageSpec
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
@@ -201,24 +201,24 @@ def test_tables_that_make_no_sense(bad: str) -> None:
 def test_combinations_share_a_latent(cgan: Path) -> None:
     sampler = Sampler.load(cgan, device="cpu")
     table = Combinations.parse("Eyeglasses:Male")
-    places, rows, called = table.laid_out(sampler, [3, 9], {"Bald": 0.25})
+    places, rows, called = table.cells_of(sampler, [3, 9], {"Bald": 0.25})
     assert (table.columns, table.cells) == (2, 4)
     assert places.tolist() == [0] * 4 + [1] * 4
     assert rows.tolist() == [[a, b, 0.25] for _ in range(2) for a in (0.0, 1.0) for b in (0.0, 1.0)]
     assert called[:2] == ["no Eyeglasses, no Male", "no Eyeglasses, Male"] and len(called) == 8
 
 
-def test_on_the_way(cgan: Path) -> None:
+def test_interpolate_labels(cgan: Path) -> None:
     sampler = Sampler.load(cgan, device="cpu")
     rows = torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    led = on_the_way(sampler, rows, {"Eyeglasses": 0.0}, {"Eyeglasses": 1.0, "Bald": 0.5})
+    led = interpolate_labels(sampler, rows, {"Eyeglasses": 0.0}, {"Eyeglasses": 1.0, "Bald": 0.5})
     assert led is not None
     assert led.tolist() == [[0.0, 1.0, 0.0], [0.5, 1.0, 0.25], [1.0, 0.0, 0.5]]
-    assert on_the_way(sampler, None, {}, {}) is None
+    assert interpolate_labels(sampler, None, {}, {}) is None
     with pytest.raises(UsageError, match="no labels"):
-        on_the_way(sampler, None, {"Bald": 1.0}, {})
+        interpolate_labels(sampler, None, {"Bald": 1.0}, {})
     with pytest.raises(UsageError, match="Hat"):
-        on_the_way(sampler, rows, {"Hat": 1.0}, {})
+        interpolate_labels(sampler, rows, {"Hat": 1.0}, {})
 
 
 def test_asking_on_the_command_line(cgan: Path, mien: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mien.errors import UsageError
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
 from mien.recipes.cppn import CPPNVAEGAN, CPPNClassGAN, compatible
 from mien.recipes.losses import pixel_cross_entropy
+from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.training.train_state import move
 from tests.conftest import blobs, tiny, write_pack
@@ -261,15 +262,16 @@ def test_only_scalable_models_take_a_size() -> None:
     model = tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16))
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
     sampler = Sampler(model, header, DeviceContext(torch.device("cpu"), "fp32"), "")
-    assert sampler.at(None) is sampler
     with pytest.raises(UsageError, match="16 px alone"):
-        sampler.at(64)
+        sampler.with_options(DrawOptions(size=64))
     painter = CPPNConfig(width=4, hidden=4).build(ImageSpec(side=16)).eval()
-    large = Sampler(painter, header, DeviceContext(torch.device("cpu"), "fp32"), "").at(31)
+    large = Sampler(painter, header, DeviceContext(torch.device("cpu"), "fp32"), "").with_options(DrawOptions(size=31))
     assert (
         large.faces.side == 31
         and large.sample([1, 2]).shape == (2, 3, 31, 31)
         and large.sample([]).shape == (0, 3, 31, 31)
     )
-    assert large.recipe()["size"] == 31
-    assert torch.allclose(large.sample([1])[:, :, ::2, ::2], large.at(16).sample([1]), atol=1e-5)
+    assert large.metadata()["size"] == 31
+    assert torch.allclose(
+        large.sample([1])[:, :, ::2, ::2], large.with_options(DrawOptions(size=16)).sample([1]), atol=1e-5
+    )

@@ -233,6 +233,7 @@ def test_words_that_are_no_solver(word: str) -> None:
 
 def test_a_sampler_follows_as_it_is_told() -> None:
     from mien.core.device import DeviceContext
+    from mien.sampling.options import DrawOptions
     from mien.sampling.sampler import Sampler
 
     torch.manual_seed(0)
@@ -240,12 +241,14 @@ def test_a_sampler_follows_as_it_is_told() -> None:
     shuffled_weights(model, 0.05)
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
     sampler = Sampler(model.eval(), header, DeviceContext(torch.device("cpu"), "fp32"), "")
-    coarse = sampler.by("euler:1", None)
-    assert torch.equal(sampler.by("multistep:4", None).sample([3]), sampler.sample([3]))
+    coarse = sampler.with_options(DrawOptions(solver="euler:1"))
+    assert torch.equal(sampler.with_options(DrawOptions(solver="multistep:4")).sample([3]), sampler.sample([3]))
     assert not torch.equal(coarse.sample([3]), sampler.sample([3]))
-    assert coarse.recipe()["solver"] == "euler:1" and "solver" not in sampler.recipe()
+    assert coarse.metadata()["solver"] == "euler:1" and "solver" not in sampler.metadata()
     assert torch.allclose(
-        sampler.by("adaptive:1e-5", None).encode(coarse.sample([3])).std(), torch.tensor(1.0), atol=0.5
+        sampler.with_options(DrawOptions(solver="adaptive:1e-5")).encode(coarse.sample([3])).std(),
+        torch.tensor(1.0),
+        atol=0.5,
     )
-    with pytest.raises(UsageError, match="not possible"):
-        sampler.by(None, -1.0)
+    with pytest.raises(UsageError, match="guidance must be"):
+        sampler.with_options(DrawOptions(guidance=-1.0))

@@ -1,4 +1,4 @@
-"""Our own adversarial recipe: pixels without a period, one set of fakes for both players, and the dial."""
+"""Our own adversarial recipe: pixels without a period, one set of fakes for both players, and its scale."""
 
 from __future__ import annotations
 
@@ -120,28 +120,28 @@ def macs(run: presets.Run) -> float:
     return count
 
 
-@pytest.mark.parametrize("dial", [0.25, 4.0])
-def test_the_dial_is_the_cost_of_an_image(dial: float) -> None:
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+def test_scale_is_the_cost_of_an_image(scale: float) -> None:
     gan = presets.PRESETS["gan"]
-    turned = scale_run(gan, dial)
-    assert macs(turned) / macs(gan) == pytest.approx(dial, rel=0.15)
-    assert turned.recipe.critic.width == turned.model.width == gan.model.width * dial**0.5  # type: ignore[attr-defined]
+    turned = scale_run(gan, scale)
+    assert macs(turned) / macs(gan) == pytest.approx(scale, rel=0.15)
+    assert turned.recipe.critic.width == turned.model.width == gan.model.width * scale**0.5  # type: ignore[attr-defined]
     assert turned.recipe.critic.full_res_width == turned.model.full_res_width  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("preset", ["quick", "cgan", "flow", "vae"])
-def test_undated_presets_have_the_dial(preset: str) -> None:
+def test_undated_presets_can_be_scaled(preset: str) -> None:
     run = presets.PRESETS[preset]
     assert scale_run(run, 1.0) == run
     assert scale_run(run, 4.0).model.width == 2 * run.model.width  # type: ignore[attr-defined]
 
 
-def test_the_dial_of_a_reproduction_is_refused() -> None:
+def test_scaling_a_reproduction_is_refused() -> None:
     with pytest.raises(UsageError, match="published"):
         scale_run(presets.PRESETS["torch-gan-2015"], 2.0)
-    for dial in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(UsageError, match="--dial"):
-            scale_run(presets.PRESETS["gan"], dial)
+    for scale in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="--scale"):
+            scale_run(presets.PRESETS["gan"], scale)
 
 
 def test_quick_is_the_smallest_gan() -> None:
@@ -150,9 +150,9 @@ def test_quick_is_the_smallest_gan() -> None:
 
 
 def test_the_flag(mien, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    told = mien("train", "gan", "--dial", "0.25", "--dry-run", "--json")
+    told = mien("train", "gan", "--scale", "0.25", "--dry-run", "--json")
     assert '"width": 24' in told.stdout
-    refused = mien("train", "began-2017", "--dial", "2", code=2)
+    refused = mien("train", "began-2017", "--scale", "2", code=2)
     assert "published" in refused.stderr
 
 

@@ -35,6 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {
         "core",
         "metrics",
+        "presets",
+        "report",
         "sampling",
         "training",
     },  # for the type checker; at run time it imports on first use

@@ -24,7 +24,9 @@ from mien.core.run import to_json
 from mien.data.pack import Pack
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
 from mien.nn.priors import MAX_SEED, positions
-from mien.sampling.sampler import CHUNK, Sampler
+from mien.sampling.chunks import CHUNK
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
@@ -93,7 +95,7 @@ def test_nothing_to_draw(sampler: Sampler) -> None:
 
 def test_truncation_scales_the_latents(sampler: Sampler) -> None:
     z = sampler.latents([1, 2])
-    assert torch.equal(sampler.truncated(0.5).decode(z), sampler.decode(z * 0.5))
+    assert torch.equal(sampler.with_options(DrawOptions(truncation=0.5)).decode(z), sampler.decode(z * 0.5))
     assert torch.equal(sampler.sample([1, 2], truncation=0.5), sampler.decode(z * 0.5))
     mean = sampler.sample([1, 2, 3], truncation=0.0)
     assert torch.equal(mean[0], mean[1]) and torch.equal(mean[0], mean[2])
@@ -274,7 +276,7 @@ def test_a_path_without_a_model(tmp_path: Path) -> None:
 
 def test_the_hash_names_the_file(file: Path, sampler: Sampler) -> None:
     assert sampler.model_hash == checkpoint.file_hash(file) and len(sampler.model_hash) == 64
-    assert sampler.recipe(truncation=1.0) == {
+    assert sampler.metadata(truncation=1.0) == {
         "model": sampler.model_hash, "preset": "dcgan-2015", "synthetic": True, "truncation": 1.0,
     }  # fmt: skip
 

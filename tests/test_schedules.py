@@ -111,9 +111,9 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Pack]:
 @pytest.mark.parametrize("name", RUNS)
 def test_schedules_of_every_preset(name: str, packs: dict[bool, Pack]) -> None:
     run = RUNS[name]
-    learner = ResolvedRun(run, packs[run.conditional], DeviceContext(torch.device("cpu"), "fp32"), None, "").initial_state(
-        World()
-    )
+    learner = ResolvedRun(
+        run, packs[run.conditional], DeviceContext(torch.device("cpu"), "fp32"), None, ""
+    ).initial_state(World())
     recipe, closed = learner.recipe, CLOSED.get(type(run.recipe))
     before = {n: [dict(group, params=0) for group in o.param_groups] for n, o in recipe.optimizers.items()}
     for seen in SEEN:

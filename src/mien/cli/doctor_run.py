@@ -63,7 +63,7 @@ def of_model(
     if not bool(faces.isfinite().all()):
         return [health.divergence(0, Window(), (), drawn=False)], []
     try:
-        pack = open_data(data or record.data.get("name"), sampler.faces.side)
+        pack = open_data(data or record.data.get("name"), sampler.image_spec.side)
     except MienError as error:
         why = "" if data else " Name the pack with --data."
         return [], [f"what is drawn cannot be compared with real faces: {error.what}{why}"]

@@ -141,7 +141,7 @@ class FlowConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("flow2022", "rectified2022")
-    grows: ClassVar[tuple[str, ...]] = ("width", "max_width")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width")  # with `--scale`
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     max_width: int = 192  # upper bound on the number of feature maps

@@ -147,7 +147,7 @@ class ResidualGeneratorConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
-    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
 
     latent: int = 64  # numbers that describe a face, N(0, 1)
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
@@ -209,7 +209,7 @@ class ResidualCriticConfig(NetworkConfig):
     """Sized like the generator; see ResidualGeneratorConfig."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
-    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     max_width: int = 192  # upper bound on the number of feature maps

@@ -138,7 +138,7 @@ class VAEModelConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("vae2013", "realnvp2017", "lossy2017")
-    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
 
     latent: int = 128  # numbers that describe a face, N(0, 1), and as many of its code
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward

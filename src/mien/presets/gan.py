@@ -25,7 +25,7 @@ NOTES = (
 
 GAN = Run(
     preset="gan",
-    story="our best adversarial recipe, with a dial from a laptop to a large GPU",
+    story="our best adversarial recipe, scalable from a laptop to a large GPU",
     model=GENERATOR,
     recipe=GAME,
     side=64,
@@ -33,7 +33,7 @@ GAN = Run(
     average=AVERAGE,
     images=1_000_000,
     by_rule=BY_RULE,
-    notes=(*NOTES, "`--dial 4` costs four times as much an image: for a night of a laptop, or a GPU."),
+    notes=(*NOTES, "`--scale 4` costs four times as much an image: for a night of a laptop, or a GPU."),
 )
 PRESETS = (
     replace(

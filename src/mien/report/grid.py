@@ -109,6 +109,13 @@ def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any], disclaim
     return path
 
 
+def save_grid(
+    images: Tensor, path: str | Path, columns: int | None = None, titles: Sequence[str] | None = None
+) -> Path:
+    """Write images `[n, C, H, W]` in [-1, 1] as one PNG grid, near a square by default."""
+    return save_png(grid(images, columns, titles), Path(path), {"synthetic": True})
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """The recipe in a PNG written by `save_png`. Raises DataError without one, Untrusted where it cannot be read."""
     try:
