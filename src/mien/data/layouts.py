@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from mien.data import tables
 from mien.data.archives import Container, Member, base_name, images_in
 from mien.data.source import Landmarks, Listing, stamp_of
 from mien.errors import Untrusted
+from mien.storage import bounded_json
 
 CELEBA_SIZE = (178, 218)  # pixels, width and height of its aligned pictures
 DOWNLOAD_AGAIN = "Download it again."
@@ -74,7 +74,7 @@ def stylegan(view: View) -> Listing | None:
         return None
     root = PurePosixPath(view.files["dataset.json"].name).parent
     try:
-        described = json.loads(view.read("dataset.json"))
+        described = bounded_json.loads_object(view.read("dataset.json"), max_bytes=1 << 28)
         given = {str(root / name): label for name, label in described["labels"] or []}
         return with_vectors(view.listing("stylegan"), given, described.get("mien", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

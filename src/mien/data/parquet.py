@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from mien.data.layouts import with_table
 from mien.data.readers import UnreadableFile, read_file
 from mien.data.source import Listing, Source, stamp_of
 from mien.errors import DataError, Untrusted, UsageError
+from mien.storage import bounded_json
 
 
 class Columnar(Source):
@@ -151,7 +151,7 @@ def pyarrow_for(path: Path) -> Any:
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """The names of class numbers, by column, from the metadata that Hugging Face writes into a schema."""
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        features = bounded_json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
     return {

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from mien.core.contracts import JSON, ImageSpec, Model, ModelConfig, NetworkConfig, RecipeConfig
-from mien.core.run import Run, from_json
+from mien.core.module_limit import limit_modules
+from mien.core.run import Run, from_json, numbers
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.models.zhao import ZhaoGeneratorConfig
@@ -128,6 +129,24 @@ def kinds_for(wanted: JSON | None, code_file: Path | None) -> Mapping[str, type]
     return {**KINDS, **kinds_of(code.presets.values())}
 
 
+#: Modules and parameters that a model may make for each tensor in its file: no model of ours makes more than 4.
+MODULES_EACH = 20
+
+
+MAX_COUNT = 1 << 20  # the largest integer that a file's config may hold: loops over it stay short
+
+
+def check_counts(config: ModelConfig, faces: ImageSpec) -> None:
+    """Raises Mismatch for a config of a file whose integers are too large to loop over."""
+    for flag, number in (*numbers(config, "model."), *numbers(faces, "faces.")):
+        if isinstance(number, int) and abs(number) > MAX_COUNT:
+            raise Mismatch(
+                "This header describes no model that can be made.",
+                f"{flag} is {number}, beyond {MAX_COUNT:,}.",
+                "Use a file written by mien.",
+            )
+
+
 def told(shape: torch.Size | None) -> str:
     """A shape in words."""
     return "not there" if shape is None else "x".join(map(str, shape)) or "one number"
@@ -148,11 +167,14 @@ def build_model(header: JSON, kinds: Mapping[str, type], shapes: Mapping[str, to
         raise Mismatch(
             "This header describes no model.", f"It names a {type(config).__name__}.", "Use a file written by mien."
         )
+    if shapes is not None:
+        check_counts(config, faces)
     try:
         if shapes is not None and KINDS.get(type(config).__name__) is type(
             config
         ):  # one of one's own may need real numbers
-            outlined = {name: tensor.shape for name, tensor in config.outline(faces).state_dict().items()}
+            with limit_modules(MODULES_EACH * (len(shapes) + MODULES_EACH)):
+                outlined = {name: tensor.shape for name, tensor in config.outline(faces).state_dict().items()}
             if outlined != shapes:
                 name = min(name for name in {*outlined, *shapes} if outlined.get(name) != shapes.get(name))
                 raise Mismatch(
@@ -161,7 +183,7 @@ def build_model(header: JSON, kinds: Mapping[str, type], shapes: Mapping[str, to
                     "Sample with the version that wrote it.",
                 )
         return config.build(faces)
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise Mismatch(
             "This header describes no model that can be made.",
             f"{type(error).__name__}: {error}",
