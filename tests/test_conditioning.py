@@ -162,7 +162,7 @@ def test_a_label_is_learned(name: str, knobs: dict[str, float]) -> None:
     assert float(bright - dark) > 0.3
 
 
-# Asking
+# CriticConditioning
 
 
 @pytest.fixture(scope="module")

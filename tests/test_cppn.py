@@ -22,7 +22,7 @@ from mien.recipes.cppn import CPPNVAEGAN, CPPNClassGAN, compatible
 from mien.recipes.losses import pixel_cross_entropy
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
-from mien.training.train_state import move
+from mien.training.train_state import apply_updates
 from tests.conftest import blobs, tiny, write_pack
 from tests.test_models import count
 
@@ -112,7 +112,7 @@ def step(recipe: Recipe, labels: Tensor | None = None) -> list[tuple[str, float,
     for update in recipe.step(source()):
         assert isinstance(update, Update)
         moves.append((names[id(update.optimizer)], update.optimizer.param_groups[0]["lr"], update))
-        move((update,))
+        apply_updates((update,))
     return moves
 
 
@@ -262,7 +262,7 @@ def test_only_scalable_models_take_a_size() -> None:
     model = tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16))
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
     sampler = Sampler(model, header, DeviceContext(torch.device("cpu"), "fp32"), "")
-    with pytest.raises(UsageError, match="16 px alone"):
+    with pytest.raises(UsageError, match="16 px only"):
         sampler.with_options(DrawOptions(size=64))
     painter = CPPNConfig(width=4, hidden=4).build(ImageSpec(side=16)).eval()
     large = Sampler(painter, header, DeviceContext(torch.device("cpu"), "fp32"), "").with_options(DrawOptions(size=31))

@@ -21,7 +21,7 @@ from mien.nn.labels import LabelChannel
 from mien.recipes import ingredients
 from mien.recipes.homogan import HomoGAN
 from mien.recipes.losses import bce, bce_fake, bce_real
-from mien.training.train_state import TrainState, move
+from mien.training.train_state import TrainState, apply_updates
 from tests.conftest import tiny
 
 PLAIN = ImageSpec(side=128)
@@ -168,7 +168,7 @@ def moves(recipe: HomoGAN, steps: int, source: Iterator[Batch] | None = None) ->
         for yielded in recipe.step(source):
             group = yielded if isinstance(yielded, tuple) else (yielded,)
             step.append("+".join(names[id(update.optimizer)] for update in group))
-            move(group)
+            apply_updates(group)
         found.append(step)
     return found
 

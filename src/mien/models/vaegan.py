@@ -143,7 +143,7 @@ class VAEGANCritic(FeatureCritic):
         self.judge = nn.Sequential(*head, nn.Linear(config.hidden, 1))
         initialise(self, config.gain)
 
-    def perceive(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.look(images)  # [n, 256, side/8, side/8], before normalisation
         return self.judge(features).squeeze(1), features
 

@@ -72,7 +72,7 @@ class CPPNVAEGAN(Recipe):
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Copies of images, their (cross-entropy + KL) for each pixel value, and both for the log."""
         posterior = self.model.posterior(images)
-        reconstructions = self.model.render(draw(posterior, self.noise(posterior.mean)))
+        reconstructions = self.model.decode_code(draw(posterior, self.noise(posterior.mean)))
         kl = posterior.divergence().flatten(1).sum(1).mean()
         error = pixel_cross_entropy(reconstructions, images)
         return reconstructions, error + kl / images[0].numel(), {"reconstruction": error, "kl": kl}
@@ -182,7 +182,7 @@ class CPPNClassGAN(Recipe):
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Copies of images, and their KL in nats."""
         posterior = self.model.posterior(images)
-        reconstructions = self.model.render(draw(posterior, self.noise(posterior.mean)))
+        reconstructions = self.model.decode_code(draw(posterior, self.noise(posterior.mean)))
         return reconstructions, posterior.divergence().flatten(1).sum(1).mean()
 
 

@@ -57,7 +57,7 @@ class VAEGAN(Recipe):
         batch = next(batches)
         images, labels = batch.images, self.labels_of(batch)
         posterior = self.model.posterior(images, labels)
-        reconstructions = self.model.render(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
+        reconstructions = self.model.decode_code(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
         fakes = self.model.decode(self.latents(len(images)), labels)
 
         # A critic that normalises its batch sees reals and fakes in one, as in the authors' code: apart, each kind would be
@@ -96,7 +96,7 @@ class VAEGAN(Recipe):
 
     def features_of(self, images: Tensor) -> Tensor:
         """The critic's features; of a critic without, the images."""
-        return self.critic.perceive(images)[1] if isinstance(self.critic, FeatureCritic) else images
+        return self.critic.features(images)[1] if isinstance(self.critic, FeatureCritic) else images
 
     def who_moves(self, real: Tensor, fake: Tensor) -> tuple[bool, bool]:
         """(critic, decoder), decided from the critic's losses; the encoder always moves."""
