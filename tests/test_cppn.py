@@ -267,7 +267,7 @@ def test_only_scalable_models_take_a_size() -> None:
     painter = CPPNConfig(width=4, hidden=4).build(ImageSpec(side=16)).eval()
     large = Sampler(painter, header, DeviceContext(torch.device("cpu"), "fp32"), "").with_options(DrawOptions(size=31))
     assert (
-        large.faces.side == 31
+        large.image_spec.side == 31
         and large.sample([1, 2]).shape == (2, 3, 31, 31)
         and large.sample([]).shape == (0, 3, 31, 31)
     )
