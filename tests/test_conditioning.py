@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mien import presets
-from mien.cli.arguments import Combinations, on_the_way, parse_labels
+from mien.cli.arguments import Combinations, interpolate_labels, parse_labels
 from mien.core.contracts import Batch, ImageSpec
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
@@ -114,7 +114,7 @@ def test_projection_is_a_sum_over_labels() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_labels_are_withheld_from_a_share_of_faces_and_from_both_players_alike(share: float) -> None:
-    recipe = learner_of(override(told("cgan", {}), {"recipe.withheld": share})).recipe
+    recipe = learner_of(override(told("cgan", {}), {"recipe.label_dropout": share})).recipe
     heard: dict[str, list[Tensor]] = {"generator": [], "critic": []}
     decode = recipe.model.decode
 
@@ -143,9 +143,9 @@ def test_labels_begin_more_quietly_than_the_latent_beside_them() -> None:
     assert torch.equal(whole[:, :64], z) and float(whole[:, 64:].std()) == pytest.approx(0.3, abs=0.05)
 
 
-WIDER = {"model.width": 8, "model.widest": 16, "recipe.lr_end": 5e-3, "recipe.lr": 5e-3}
+WIDER = {"model.width": 8, "model.max_width": 16, "recipe.lr_end": 5e-3, "recipe.lr": 5e-3}
 PLAIN = {"recipe.likelihood": "calibrated"}  # the coarsest of the bands learns slowest, and tones are all there is
-LIVELY = {"recipe.critic.width": 8, "recipe.critic.widest": 16, "recipe.gamma": 0.01, "recipe.gamma_end": 0.01}
+LIVELY = {"recipe.critic.width": 8, "recipe.critic.max_width": 16, "recipe.gamma": 0.01, "recipe.gamma_end": 0.01}
 
 
 @pytest.mark.parametrize(("name", "knobs"), [("cgan", WIDER | LIVELY), ("vae", WIDER | PLAIN)])
@@ -201,24 +201,24 @@ def test_tables_that_make_no_sense(bad: str) -> None:
 def test_combinations_share_a_latent(cgan: Path) -> None:
     sampler = Sampler.load(cgan, device="cpu")
     table = Combinations.parse("Eyeglasses:Male")
-    places, rows, called = table.laid_out(sampler, [3, 9], {"Bald": 0.25})
+    places, rows, called = table.cells_of(sampler, [3, 9], {"Bald": 0.25})
     assert (table.columns, table.cells) == (2, 4)
     assert places.tolist() == [0] * 4 + [1] * 4
     assert rows.tolist() == [[a, b, 0.25] for _ in range(2) for a in (0.0, 1.0) for b in (0.0, 1.0)]
     assert called[:2] == ["no Eyeglasses, no Male", "no Eyeglasses, Male"] and len(called) == 8
 
 
-def test_on_the_way(cgan: Path) -> None:
+def test_interpolate_labels(cgan: Path) -> None:
     sampler = Sampler.load(cgan, device="cpu")
     rows = torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    led = on_the_way(sampler, rows, {"Eyeglasses": 0.0}, {"Eyeglasses": 1.0, "Bald": 0.5})
+    led = interpolate_labels(sampler, rows, {"Eyeglasses": 0.0}, {"Eyeglasses": 1.0, "Bald": 0.5})
     assert led is not None
     assert led.tolist() == [[0.0, 1.0, 0.0], [0.5, 1.0, 0.25], [1.0, 0.0, 0.5]]
-    assert on_the_way(sampler, None, {}, {}) is None
+    assert interpolate_labels(sampler, None, {}, {}) is None
     with pytest.raises(UsageError, match="no labels"):
-        on_the_way(sampler, None, {"Bald": 1.0}, {})
+        interpolate_labels(sampler, None, {"Bald": 1.0}, {})
     with pytest.raises(UsageError, match="Hat"):
-        on_the_way(sampler, rows, {"Hat": 1.0}, {})
+        interpolate_labels(sampler, rows, {"Hat": 1.0}, {})
 
 
 def test_asking_on_the_command_line(cgan: Path, mien: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_an_autoencoder_in_a_game_is_told_too() -> None:
     seen: list[Tensor | None] = []
     model = learner.recipe.model
     assert isinstance(model, VariationalModel)
-    render = model.render  # of copies, and on the way of inventions
+    render = model.render  # of reconstructions, and on the way of fakes
     model.render = lambda codes, labels=None: (seen.append(labels), render(codes, labels))[1]  # type: ignore
     stats = learner.step(source())
     assert all(torch.isfinite(value) for value in stats.values())

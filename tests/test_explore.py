@@ -35,6 +35,7 @@ from mien import presets
 from mien.core.run import override
 from mien.data.pack import Pack
 from mien.report.grid import to_bytes
+from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.storage import control
 from mien.storage.run_directory import RunDirectory
@@ -105,8 +106,8 @@ def test_truncation_and_addresses_reach_the_sampler(served: Served, model: str, 
     sampler = Sampler.load(runs / "00000-quick", device="cpu")
     at = "42,0.25,0.5~7:0.3"
     _, png, _ = served.ask(f"{model}/image?at={at}&truncation=0.5")
-    z, _ = sampler.place(parse(at))
-    assert (pixels(png) == to_bytes(sampler.truncated(0.5).decode(z))[0].numpy()).all()
+    z, _ = sampler.latent_at(parse(at))
+    assert (pixels(png) == to_bytes(sampler.with_options(DrawOptions(truncation=0.5)).decode(z))[0].numpy()).all()
     status, other = served.post(f"{model}/image", {"at": at, "truncation": 0.5})
     assert status == 200 and (pixels(other) == pixels(png)).all()
 
@@ -579,7 +580,7 @@ def test_500_connections_for_30_seconds(runs: Path) -> None:
 
     sampler = Sampler.load(runs / "00000-quick", device="cpu")
     places = [f"{seed},0.5,0" for seed in range(4000)]  # so many that most of them are drawn, not remembered
-    z = torch.cat([sampler.place(parse(place))[0] for place in places])
+    z = torch.cat([sampler.latent_at(parse(place))[0] for place in places])
     expected = [hashlib.sha256(face.tobytes()).digest() for face in to_bytes(sampler.decode(z)).numpy()]
     counts: Counter[int] = Counter()
     wrong: list[str] = []

@@ -36,8 +36,8 @@ from mien.export.graph import described
 from mien.export.page import RUNTIME
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.report.grid import read_recipe, to_bytes
+from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
-from mien.sampling.styles import Style
 from mien.training.baseline import fit_baseline
 from mien.training.resolve import ResolvedRun
 from tests.conftest import steer, tiny, write_model, write_pack
@@ -88,7 +88,7 @@ def check_file(model: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
     assert said.code == 0, said.err
     files = json.loads(said.out)["files"]
     assert all(file["difference"] <= 1e-4 for file in files)
-    sampler = Sampler.load(model, device="cpu").by(*flags[1:], None) if flags else Sampler.load(model, device="cpu")
+    sampler = Sampler.load(model, device="cpu").with_options(DrawOptions(solver=flags[1] if flags else None))
     z = sampler.latents(range(5))
     labels = {} if not sampler.model.label_dim else {"labels": sampler.labels(range(5))}
     images = run_graph(out, latent=z, truncation=torch.tensor(1.0), **labels)  # type: ignore[arg-type]
@@ -129,7 +129,10 @@ def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
     images = run_graph(tmp_path / "a.onnx", latent=z, truncation=torch.tensor(0.7), directions=amounts)
     for row, (smiling, age) in enumerate(amounts.tolist()):
         moved = sampler.edit(z[row : row + 1], {"Smiling": smiling, "Age": age})
-        assert np.abs(images[row] - sampler.truncated(0.7).decode(moved)[0].numpy()).max() <= 1e-4
+        assert (
+            np.abs(images[row] - sampler.with_options(DrawOptions(truncation=0.7)).decode(moved)[0].numpy()).max()
+            <= 1e-4
+        )
     import onnx
 
     told = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "a.onnx")).metadata_props}
@@ -168,7 +171,7 @@ def test_styles_are_inputs_where_they_are_mixed(tmp_path: Path, blob_pack: Pack)
     z, whole = sampler.latents([1, 2, 3]), torch.tensor(1.0)
     other, shares = sampler.latents([42] * 3), torch.tensor([[0.0, 1.0]]).repeat(3, 1)
     images = run_graph(tmp_path / "a.onnx", latent=z, truncation=whole, other=other, shares=shares)
-    assert np.abs(images - sampler.styled(Style.of("42:2")).sample([1, 2, 3]).numpy()).max() <= 1e-4
+    assert np.abs(images - sampler.with_options(DrawOptions(style="42:2")).sample([1, 2, 3]).numpy()).max() <= 1e-4
 
 
 def test_what_cannot_be_exported_says_why(tmp_path: Path, blob_pack: Pack) -> None:
@@ -367,8 +370,8 @@ def test_the_page_draws_the_faces_of_pytorch(page: Any, page_of: tuple[str, Samp
         page.reload()
         page.wait_for_selector(f'#face[data-at="{at}"][aria-busy="false"]')
         found = saved(page, tmp_path / "face.png")
-        z, rows = sampler.place(parse(at), None, {"Smiling": 1.5} if hash else {})
-        drawn = sampler.truncated(0.7 if hash else 1.0).decode(z, rows)
+        z, rows = sampler.latent_at(parse(at), None, {"Smiling": 1.5} if hash else {})
+        drawn = sampler.with_options(DrawOptions(truncation=0.7 if hash else 1.0)).decode(z, rows)
         assert np.abs(found - to_bytes(drawn)[0].numpy()).max() <= 2, at
         recipe = read_recipe(tmp_path / "face.png")
         assert recipe["at"] == at and recipe["model"] == sampler.model_hash and recipe["synthetic"] is True
@@ -384,7 +387,7 @@ def test_the_page_mixes_styles(browser: Any, runtime: None, tmp_path: Path, blob
             page.goto(f"{address}/faces/#at=42&t=0.8&style={style}")
             page.reload()
             page.wait_for_selector('#face[data-at="42"][aria-busy="false"]')
-            mixed = sampler.truncated(0.8).styled(Style.of(style or None))
+            mixed = sampler.with_options(DrawOptions(truncation=0.8, style=style or None))
             found = saved(page, tmp_path / "face.png")
             assert np.abs(found - to_bytes(mixed.sample([42]))[0].numpy()).max() <= 2, style
             assert not style or page.input_value("#style-stages") == style.rpartition(":")[2]

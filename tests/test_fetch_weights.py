@@ -19,7 +19,7 @@ import torch
 
 from mien.downloads import package_file, weights
 from mien.errors import DataError, MienError, Untrusted, UsageError
-from mien.foreign import unpickle
+from mien.foreign import packaged_weights
 
 CONTENT = b"not really weights" * 1000
 
@@ -260,29 +260,29 @@ def test_a_pickle_that_would_run_something_does_not(protocol: int, tmp_path: Pat
     canary = tmp_path / "canary"
     hostile = pickle.dumps({"weight": Gadget(str(canary))}, protocol)
     with pytest.raises(Untrusted, match="mkdir"):
-        unpickle.numpy_tensors(hostile)
+        packaged_weights.numpy_tensors(hostile)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("x/data.pkl", hostile)
     with pytest.raises(Untrusted, match="mkdir"):
-        unpickle.torchscript_tensors(buffer.getvalue())
+        packaged_weights.torchscript_tensors(buffer.getvalue())
     assert not canary.exists()
 
 
 def test_arrays_come_out_of_a_pickle_by_their_path() -> None:
     tree = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "b": np.ones(2, np.int64)}
-    found = unpickle.numpy_tensors(pickle.dumps(tree, 3))
+    found = packaged_weights.numpy_tensors(pickle.dumps(tree, 3))
     assert list(found) == ["a.kernel", "b"]
     assert torch.equal(found["a.kernel"], torch.arange(6.0).reshape(2, 3)) and found["b"].dtype == torch.int64
     with pytest.raises(Untrusted):
-        unpickle.numpy_tensors(pickle.dumps({"a": np.array([None])}, 3))
+        packaged_weights.numpy_tensors(pickle.dumps({"a": np.array([None])}, 3))
 
 
 @pytest.mark.parametrize("dtype", ["c8", "c16", "b1", "i2", "u4", "U3", "M8[s]", "O"])
 def test_arrays_of_other_elements_are_refused(dtype: str) -> None:
     """Also those that torch could hold: what weights do not need is not read."""
     with pytest.raises(Untrusted, match="elements of type"):
-        unpickle.numpy_tensors(pickle.dumps({"a": np.zeros(2, dtype)}, 3))
+        packaged_weights.numpy_tensors(pickle.dumps({"a": np.zeros(2, dtype)}, 3))
 
 
 def test_a_storage_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,11 +291,11 @@ def test_a_storage_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(Small()), buffer)
-    monkeypatch.setattr(unpickle, "LARGEST", 23)  # the largest storage has six numbers of four bytes
+    monkeypatch.setattr(packaged_weights, "MAX_STORAGE", 23)  # the largest storage has six numbers of four bytes
     with pytest.raises(Untrusted, match="24 bytes"):
-        unpickle.torchscript_tensors(buffer.getvalue())
-    monkeypatch.setattr(unpickle, "LARGEST", 24)
-    assert "layer.weight" in unpickle.torchscript_tensors(buffer.getvalue())
+        packaged_weights.torchscript_tensors(buffer.getvalue())
+    monkeypatch.setattr(packaged_weights, "MAX_STORAGE", 24)
+    assert "layer.weight" in packaged_weights.torchscript_tensors(buffer.getvalue())
 
 
 def test_cut_and_altered_pickles_are_refused_or_read_but_never_crash() -> None:
@@ -303,12 +303,12 @@ def test_cut_and_altered_pickles_are_refused_or_read_but_never_crash() -> None:
     generator = np.random.default_rng(0)
     for length in range(0, len(whole), 7):
         with pytest.raises(Untrusted):
-            unpickle.numpy_tensors(whole[:length])
+            packaged_weights.numpy_tensors(whole[:length])
     for _ in range(300):
         altered = bytearray(whole)
         altered[generator.integers(len(whole) - 100)] = generator.integers(256)
         try:
-            unpickle.numpy_tensors(bytes(altered))
+            packaged_weights.numpy_tensors(bytes(altered))
         except MienError:
             continue
 
@@ -330,7 +330,7 @@ def test_a_torchscript_archive_is_read_as_its_state_dict() -> None:
     module = Small()
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(module), buffer)
-    found, expected = unpickle.torchscript_tensors(buffer.getvalue()), module.state_dict()
+    found, expected = packaged_weights.torchscript_tensors(buffer.getvalue()), module.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 

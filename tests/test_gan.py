@@ -1,4 +1,4 @@
-"""Our own adversarial recipe: pixels without a period, one set of fakes for both players, and the dial."""
+"""Our own adversarial recipe: pixels without a period, one set of fakes for both players, and its scale."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mien.data.pack import Pack
 from mien.errors import UsageError
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
 from mien.nn.pixel_shuffle import Unfolded, entry, way_out
-from mien.recipes.losses import relativistic
-from mien.recipes.relativistic import Relativistic, RelativisticConfig
+from mien.recipes.losses import relativistic_loss
+from mien.recipes.relativistic_gan import RelativisticGAN, RelativisticGANConfig
 from mien.storage.run_directory import RunDirectory
 
 
@@ -48,18 +48,18 @@ def test_every_pixel_reaches_the_features(fold: int, fine: int) -> None:
     assert bool((gradient.abs().sum(1) > 0).all())
 
 
-def small(**changes: object) -> tuple[Relativistic, Batch]:
+def small(**changes: object) -> tuple[RelativisticGAN, Batch]:
     torch.manual_seed(0)
     faces = ImageSpec(side=16)
-    model = ResidualGeneratorConfig(latent=8, width=8, widest=8, fine=4).build(faces)
+    model = ResidualGeneratorConfig(latent=8, width=8, max_width=8, full_res_width=4).build(faces)
     torch.nn.init.normal_(model.style[0].weight)
-    critic = ResidualCriticConfig(width=8, widest=8, fine=4)
-    recipe = RelativisticConfig(critic=critic, **changes).build(model, faces)  # type: ignore[arg-type]
+    critic = ResidualCriticConfig(width=8, max_width=8, full_res_width=4)
+    recipe = RelativisticGANConfig(critic=critic, **changes).build(model, faces)  # type: ignore[arg-type]
     return recipe, Batch(torch.randn(4, 3, 16, 16))
 
 
 def test_both_players_learn_from_the_same_fakes() -> None:
-    recipe, batch = small(fresh_fakes=False)
+    recipe, batch = small(resample_fakes=False)
     drawn: list[Tensor] = []
     fakes = recipe.fakes
     recipe.fakes = lambda given: drawn.append(fakes(given)) or drawn[-1]  # type: ignore[method-assign,func-returns-value]
@@ -67,8 +67,8 @@ def test_both_players_learn_from_the_same_fakes() -> None:
     assert len(drawn) == 1
     weights = list(recipe.model.parameters())
     found = torch.autograd.grad(generator.loss, weights, retain_graph=True)
-    real, fake = recipe.judge(batch, drawn[0])
-    wanted = torch.autograd.grad(relativistic(fake, real), weights)
+    real, fake = recipe.logits(batch, drawn[0])
+    wanted = torch.autograd.grad(relativistic_loss(fake, real), weights)
     for a, b in zip(found, wanted, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
     own = torch.autograd.grad(critic.loss, weights, allow_unused=True)
@@ -76,7 +76,7 @@ def test_both_players_learn_from_the_same_fakes() -> None:
 
 
 def test_fresh_fakes_are_drawn_twice() -> None:
-    recipe, batch = small(fresh_fakes=True)
+    recipe, batch = small(resample_fakes=True)
     count = 0
     fakes = recipe.fakes
 
@@ -91,15 +91,15 @@ def test_fresh_fakes_are_drawn_twice() -> None:
 
 
 def test_reals_of_another_pull_need_fakes_of_their_own() -> None:
-    with pytest.raises(UsageError, match="fresh-fakes"):
-        RelativisticConfig(critic=ResidualCriticConfig(), fresh_reals=True, fresh_fakes=False)
+    with pytest.raises(UsageError, match="resample-fakes"):
+        RelativisticGANConfig(critic=ResidualCriticConfig(), resample_reals=True, resample_fakes=False)
 
 
 def test_the_penalty_goes_with_the_pixels() -> None:
     game = presets.PRESETS["gan"].recipe
     for side, gamma in ((32, 0.1), (64, 0.4), (128, 1.6)):
         faces = ImageSpec(side=side)
-        recipe = game.build(ResidualGeneratorConfig(width=8, widest=8).build(faces), faces)
+        recipe = game.build(ResidualGeneratorConfig(width=8, max_width=8).build(faces), faces)
         recipe.schedule(10_000)
         assert recipe.gamma == pytest.approx(gamma)  # type: ignore[attr-defined]
 
@@ -120,28 +120,28 @@ def macs(run: presets.Run) -> float:
     return count
 
 
-@pytest.mark.parametrize("dial", [0.25, 4.0])
-def test_the_dial_is_the_cost_of_an_image(dial: float) -> None:
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+def test_scale_is_the_cost_of_an_image(scale: float) -> None:
     gan = presets.PRESETS["gan"]
-    turned = scale_run(gan, dial)
-    assert macs(turned) / macs(gan) == pytest.approx(dial, rel=0.15)
-    assert turned.recipe.critic.width == turned.model.width == gan.model.width * dial**0.5  # type: ignore[attr-defined]
-    assert turned.recipe.critic.fine == turned.model.fine  # type: ignore[attr-defined]
+    turned = scale_run(gan, scale)
+    assert macs(turned) / macs(gan) == pytest.approx(scale, rel=0.15)
+    assert turned.recipe.critic.width == turned.model.width == gan.model.width * scale**0.5  # type: ignore[attr-defined]
+    assert turned.recipe.critic.full_res_width == turned.model.full_res_width  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("preset", ["quick", "cgan", "flow", "vae"])
-def test_undated_presets_have_the_dial(preset: str) -> None:
+def test_undated_presets_can_be_scaled(preset: str) -> None:
     run = presets.PRESETS[preset]
     assert scale_run(run, 1.0) == run
     assert scale_run(run, 4.0).model.width == 2 * run.model.width  # type: ignore[attr-defined]
 
 
-def test_the_dial_of_a_reproduction_is_refused() -> None:
+def test_scaling_a_reproduction_is_refused() -> None:
     with pytest.raises(UsageError, match="published"):
         scale_run(presets.PRESETS["torch-gan-2015"], 2.0)
-    for dial in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(UsageError, match="--dial"):
-            scale_run(presets.PRESETS["gan"], dial)
+    for scale in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="--scale"):
+            scale_run(presets.PRESETS["gan"], scale)
 
 
 def test_quick_is_the_smallest_gan() -> None:
@@ -150,9 +150,9 @@ def test_quick_is_the_smallest_gan() -> None:
 
 
 def test_the_flag(mien, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    told = mien("train", "gan", "--dial", "0.25", "--dry-run", "--json")
+    told = mien("train", "gan", "--scale", "0.25", "--dry-run", "--json")
     assert '"width": 24' in told.stdout
-    refused = mien("train", "began-2017", "--dial", "2", code=2)
+    refused = mien("train", "began-2017", "--scale", "2", code=2)
     assert "published" in refused.stderr
 
 

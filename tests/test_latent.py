@@ -17,9 +17,10 @@ from mien.data.pack import Pack
 from mien.errors import Mismatch, Untrusted, UsageError
 from mien.nn.priors import Normal, Uniform
 from mien.sampling import sidecar
+from mien.sampling.chunks import CHUNK
 from mien.sampling.directions import Direction, Directions, amounts_of, by_labels, components, separability
 from mien.sampling.inversion import Best, Step
-from mien.sampling.sampler import CHUNK, Sampler
+from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
@@ -277,10 +278,10 @@ def test_amounts() -> None:
 
 
 def keep(sampler: Sampler, *directions: Direction, model: str | None = None) -> Path:
-    assert sampler.home is not None
+    assert sampler.extras_folder is not None
     kept = Directions(directions)
     return sidecar.write(
-        sampler.home, "directions", "directions", model or sampler.model_hash, kept.tensors(),
+        sampler.extras_folder, "directions", "directions", model or sampler.model_hash, kept.tensors(),
         "mien directions MODEL --unsupervised 1", directions=kept.told(),
     )  # fmt: skip
 
@@ -330,7 +331,7 @@ def test_extras_lie_in_the_run(tmp_path: Path) -> None:
 
 def test_hostile_extras_are_refused(tmp_path: Path, blob_pack: Pack) -> None:
     sampler = Sampler.load(write_model("vae", tmp_path, blob_pack))
-    assert sampler.home is not None
+    assert sampler.extras_folder is not None
     path = keep(sampler, Direction("up", torch.ones(8), "latent", {}))
     good = path.read_bytes()
 
@@ -348,16 +349,16 @@ def test_hostile_extras_are_refused(tmp_path: Path, blob_pack: Pack) -> None:
     }
     wrong = [
         b"", b"x" * 100, good[:-5], good[:40], told(directions=3), told(directions=[3]), told(directions=[{"name": "up"}] * 2),
-        told(kind="mixture"), told(model_sha256=None), checkpoint.pack_tensors({}, {}), checkpoint.pack_tensors({}, None),
+        told(kind="gmm"), told(model_sha256=None), checkpoint.pack_tensors({}, {}), checkpoint.pack_tensors({}, None),
         checkpoint.pack_tensors(long, header), checkpoint.pack_tensors(nan, header),
     ]  # fmt: skip
     for content in wrong:
         path.write_bytes(content)
         with pytest.raises((Untrusted, Mismatch)):
-            extra = sidecar.read(sampler.home, "directions", "directions", sampler.model_hash)
+            extra = sidecar.read(sampler.extras_folder, "directions", "directions", sampler.model_hash)
             Directions.of(extra, {"latent": (8,)})
 
 
 def test_a_model_that_is_still_learning_has_no_extras(vae: Sampler) -> None:
-    learning = Sampler(vae.model, vae.header, vae.engine, "")
+    learning = Sampler(vae.model, vae.header, vae.device_context, "")
     assert len(learning.directions) == 0 and ImageSpec(**learning.header["faces"]).side == 16

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"core", "nn"},
     "recipes": {"core", "nn"},
     "presets": {"core", "models", "recipes"},  # the only place where models and recipes meet
-    "foreign": {"core", "models", "presets"},
+    "foreign": {"core", "models", "presets", "storage"},
     "downloads": {"foreign", "storage"},
     "data": {"core", "downloads", "storage"},
     "sampling": {"core", "downloads", "nn", "presets", "storage"},
@@ -35,6 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {
         "core",
         "metrics",
+        "presets",
+        "report",
         "sampling",
         "training",
     },  # for the type checker; at run time it imports on first use

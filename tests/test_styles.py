@@ -19,6 +19,7 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.errors import UsageError
 from mien.models.residual import Mapping, ResidualGenerator, ResidualGeneratorConfig
+from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.sampling.styles import Style
 from mien.training.ema import EMA
@@ -43,7 +44,7 @@ def drawn_by(run: Run) -> Sampler:
 
 def mapped(**changes: Any) -> ResidualGenerator:
     torch.manual_seed(2)
-    config = ResidualGeneratorConfig(**{"latent": 8, "width": 8, "widest": 16, "mapping": 2} | changes)
+    config = ResidualGeneratorConfig(**{"latent": 8, "width": 8, "max_width": 16, "mapping": 2} | changes)
     model = config.build(ImageSpec(side=32))
     for name, parameter in model.named_parameters():
         if name.startswith("style"):
@@ -60,7 +61,7 @@ def test_truncation_leads_every_family_to_one_face(name: str) -> None:
     sampler = drawn_by(tiny(presets.PRESETS[name]))
     seeds = range(6)
     faces, mean = sampler.sample(seeds), sampler.sample(seeds, truncation=0.0)
-    assert torch.equal(sampler.truncated(1.0).sample(seeds), faces)
+    assert torch.equal(sampler.with_options(DrawOptions(truncation=1.0)).sample(seeds), faces)
     assert torch.equal(mean, mean[:1].expand_as(mean)) and (faces - mean).abs().max() > 1e-3
     far = [float((sampler.sample(seeds, truncation=t) - mean).square().mean()) for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert all(nearer < farther for nearer, farther in pairwise(far))
@@ -71,7 +72,7 @@ def test_truncation_is_felt_by_a_model_that_normalises_its_latents() -> None:
     sampler = drawn_by(tiny(presets.PRESETS["quick"]))
     z = sampler.latents([1, 2])
     assert torch.allclose(sampler.decode(z * 0.5), sampler.decode(z), atol=1e-5)
-    assert not torch.allclose(sampler.truncated(0.5).decode(z), sampler.decode(z), atol=1e-3)
+    assert not torch.allclose(sampler.with_options(DrawOptions(truncation=0.5)).decode(z), sampler.decode(z), atol=1e-3)
 
 
 def test_the_face_in_the_middle_is_that_of_the_mean_style() -> None:
@@ -177,12 +178,12 @@ def test_a_sampler_mixes_seeds() -> None:
     sampler = drawn_by(MAPPED)
     assert isinstance(sampler.model, StyleModel) and sampler.model.style_count == 2
     whole, other = sampler.sample([7, 8]), sampler.sample([42])[0]
-    assert torch.equal(sampler.styled(Style.of("42:1-2")).sample([7, 8]), torch.stack([other, other]))
-    one, two = (sampler.styled(Style.of(f"42:{stage}")).sample([7, 8]) for stage in (1, 2))
+    assert torch.equal(sampler.with_options(DrawOptions(style="42:1-2")).sample([7, 8]), torch.stack([other, other]))
+    one, two = (sampler.with_options(DrawOptions(style=f"42:{stage}")).sample([7, 8]) for stage in (1, 2))
     assert not torch.equal(one, whole) and not torch.equal(two, whole) and not torch.equal(one, two)
-    truncated = sampler.styled(Style.of("42:2")).truncated(0.0).sample([7])
-    assert torch.equal(truncated, sampler.truncated(0.0).sample([7]))
-    assert sampler.styled(Style.of("42:fine")).recipe()["style"] == "42:fine"
+    truncated = sampler.with_options(DrawOptions(style="42:2", truncation=0.0)).sample([7])
+    assert torch.equal(truncated, sampler.with_options(DrawOptions(truncation=0.0)).sample([7]))
+    assert sampler.with_options(DrawOptions(style="42:fine")).metadata()["style"] == "42:fine"
 
 
 @pytest.mark.parametrize(
@@ -206,8 +207,8 @@ def test_styles_that_there_are_not() -> None:
     sampler = drawn_by(MAPPED)
     for words in ("42:0", "42:3", "42:2-1", "42:1-9"):
         with pytest.raises(UsageError, match="stages"):
-            sampler.styled(Style.of(words))
-    with pytest.raises(UsageError, match="no styles to mix"):
-        drawn_by(tiny(presets.PRESETS["vae"])).styled(Style.of("42:fine"))
+            sampler.with_options(DrawOptions(style=words))
+    with pytest.raises(UsageError, match="no style stages"):
+        drawn_by(tiny(presets.PRESETS["vae"])).with_options(DrawOptions(style="42:fine"))
     with pytest.raises(UsageError, match="not a seed"):
-        sampler.styled(Style(2**53, "fine")).sample([1])
+        sampler.with_options(DrawOptions(style=f"{2**53}:fine")).sample([1])

@@ -16,10 +16,10 @@ from mien.core.run import override
 from mien.errors import UsageError
 from mien.models.simpsons import SimpsonsConfig
 from mien.models.torchvae import TorchVAEConfig
-from mien.models.vae import ResidualVAE, VAEConfig
+from mien.models.vae import ResidualVAE, VAEModelConfig
 from mien.recipes import balance
 from mien.recipes.losses import haar_bands, reconstruction
-from mien.recipes.vae import VariationalBayes, draw
+from mien.recipes.vae import VAE, draw
 from mien.training.train_state import move
 from tests.conftest import blobs, shuffled_weights, tiny
 from tests.test_models import count
@@ -35,11 +35,11 @@ def test_counts() -> None:
     assert count(blog.decoder) == 7_484_675  # the blog's generator
 
 
-def build(name: str, **changes: Any) -> VariationalBayes:
+def build(name: str, **changes: Any) -> VAE:
     torch.manual_seed(0)
     run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
     recipe = run.recipe.build(run.model.build(ImageSpec(side=16)), ImageSpec(side=16)).train()
-    assert isinstance(recipe, VariationalBayes)
+    assert isinstance(recipe, VAE)
     recipe.shared_noise.manual_seed(0)
     return recipe
 
@@ -51,7 +51,7 @@ def batches(size: int = 8) -> Iterator[Batch]:
         yield Batch(images[torch.randint(64, (size,), generator=rows)])
 
 
-def step(recipe: VariationalBayes, source: Iterator[Batch] | None = None) -> Update:
+def step(recipe: VAE, source: Iterator[Batch] | None = None) -> Update:
     (update,) = recipe.step(source or batches())
     move((update,))
     return update
@@ -130,8 +130,10 @@ def test_unit_variance_is_the_bound_divided_by_the_pixel_values() -> None:
     images = next(batches()).images
     update = next(iter(recipe.step(iter([Batch(images)]))))
     posterior = twin.model.posterior(images)
-    copies = twin.model.decode(draw(posterior, twin.noise(posterior.mean)))
-    likelihood = torch.distributions.Normal(copies, 1.0).log_prob(images).sum((1, 2, 3)).mean() + 384 * log(2 * pi)
+    reconstructions = twin.model.decode(draw(posterior, twin.noise(posterior.mean)))
+    likelihood = torch.distributions.Normal(reconstructions, 1.0).log_prob(images).sum((1, 2, 3)).mean() + 384 * log(
+        2 * pi
+    )
     bound = likelihood - posterior.divergence().sum(1).mean()
     assert float(update.loss.detach()) == pytest.approx(-float(bound.detach()) / 768, rel=1e-5)
 
@@ -139,7 +141,7 @@ def test_unit_variance_is_the_bound_divided_by_the_pixel_values() -> None:
 def test_the_calibrated_variance_is_the_best_one() -> None:
     errors = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 0.3
     mse = errors.square().mean()
-    best = float(balance.calibrated(mse))
+    best = float(balance.calibrated_nll(mse))
     for variance in (0.05, float(mse), 0.2):
         density = -torch.distributions.Normal(0.0, variance**0.5).log_prob(errors).mean() - 0.5 * log(2 * pi)
         assert best <= float(density) + 1e-6
@@ -148,7 +150,7 @@ def test_the_calibrated_variance_is_the_best_one() -> None:
 
 def test_the_calibrated_gradient_is_that_of_the_logarithm() -> None:
     error = torch.tensor(0.2, requires_grad=True)
-    (gradient,) = torch.autograd.grad(balance.calibrated(error), error)
+    (gradient,) = torch.autograd.grad(balance.calibrated_nll(error), error)
     assert float(gradient) == pytest.approx(0.5 / 0.2)
 
 
@@ -170,7 +172,7 @@ def test_bands_of_equal_error_are_one_band() -> None:
     noise = torch.randn(512, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     error = reconstruction(noise, torch.zeros_like(noise))
     together = float(recipe.distortion(noise, torch.zeros_like(noise), error))
-    assert together == pytest.approx(float(balance.calibrated(error)), abs=1e-3)
+    assert together == pytest.approx(float(balance.calibrated_nll(error)), abs=1e-3)
     detail = torch.zeros_like(noise)
     detail[:, :, ::2, ::2] = noise[:, :, ::2, ::2]
     smooth = torch.nn.functional.interpolate(noise[:, :, ::4, ::4], scale_factor=4.0)  # all its error in coarse bands
@@ -183,7 +185,9 @@ def with_a_flow(couplings: int = 3) -> ResidualVAE:
     """A tiny VAE in float64 whose flow bends."""
     torch.manual_seed(3)
     model = (
-        VAEConfig(latent=6, width=4, widest=8, couplings=couplings, coupling_width=8).build(ImageSpec(side=16)).double()
+        VAEModelConfig(latent=6, width=4, max_width=8, couplings=couplings, coupling_width=8)
+        .build(ImageSpec(side=16))
+        .double()
     )
     shuffled_weights(model.flow, 0.4)
     return model
@@ -215,7 +219,7 @@ def test_information_is_the_density_of_the_posterior_over_that_of_the_learned_pr
 
 
 def test_information_of_a_flow_that_only_turns_is_that_without_one() -> None:
-    model = VAEConfig(latent=6, width=4, widest=8, couplings=3, coupling_width=8).build(ImageSpec(side=16))
+    model = VAEModelConfig(latent=6, width=4, max_width=8, couplings=3, coupling_width=8).build(ImageSpec(side=16))
     posterior = Gaussian(
         torch.tensor([[0.5, -1.0, 0.0, 2.0, 0.0, 1.0]]), torch.tensor([[0.0, -1.0, 0.3, -3.0, 0.0, 0.0]])
     )
@@ -260,23 +264,23 @@ def test_codes_cost_less_under_the_learned_prior() -> None:
 
 def test_free_nats_cost_nothing() -> None:
     kl = torch.tensor([0.1, 0.4], requires_grad=True)
-    paid = balance.free(kl, 0.2)
+    paid = balance.free_bits(kl, 0.2)
     assert paid.tolist() == pytest.approx([0.2, 0.4])
     (gradient,) = torch.autograd.grad(paid.sum(), kl)
     assert gradient.tolist() == [0.0, 1.0]
 
 
 def test_schedules() -> None:
-    recipe = build("vae", warmup_images=100, kl_weight=2.0, lr=1e-3, lr_end=1e-4, lr_images=1000)
+    recipe = build("vae", warmup_images=100, kl_weight=2.0, lr=1e-3, lr_end=1e-4, decay_images=1000)
     prices, rates = [], []
     for seen in (0, 50, 100, 1000):
         recipe.schedule(seen)
-        prices.append(recipe.price)
+        prices.append(recipe.beta)
         rates.append(recipe.optimizers["autoencoder"].param_groups[0]["lr"])
     assert prices == [0.0, 1.0, 2.0, 2.0] and rates[0] == 1e-3 and rates[3] == pytest.approx(1e-4)
-    plain = build("vae", lr_images=0)
+    plain = build("vae", decay_images=0)
     plain.schedule(10**6)
-    assert plain.price == 1.0 and plain.optimizers["autoencoder"].param_groups[0]["lr"] == 1e-3
+    assert plain.beta == 1.0 and plain.optimizers["autoencoder"].param_groups[0]["lr"] == 1e-3
 
 
 def test_our_vae_keeps_information_where_the_simpsons_price_kills_it() -> None:
@@ -310,10 +314,10 @@ def test_the_blogs_vae_makes_multiples_of_eight(side: int) -> None:
 )
 def test_a_flow_that_is_not_possible_is_refused(knobs: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="couplings"):
-        VAEConfig(**knobs).build(ImageSpec(side=16))
+        VAEModelConfig(**knobs).build(ImageSpec(side=16))
 
 
 def test_our_vae_never_mixes_the_batch() -> None:
-    model = VAEConfig(latent=8, width=4, widest=8).build(ImageSpec(side=16)).train()
+    model = VAEModelConfig(latent=8, width=4, max_width=8).build(ImageSpec(side=16)).train()
     images = next(batches()).images
     assert torch.allclose(model.reconstruct(images)[:1], model.reconstruct(images[:1]), atol=1e-5)

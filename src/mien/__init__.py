@@ -1,10 +1,12 @@
-"""mien: train, judge, explore and serve generators of faces.
+"""mien: train, evaluate, explore and serve generators of faces.
 
 import mien
 
 run = mien.train("quick", minutes=5)
 faces = mien.load(run).sample(seeds=range(64))  # [64, 3, 64, 64] in [-1, 1]
 scores = mien.evaluate(run, metrics=("fid", "kid"))
+mien.save_grid(faces, "faces.png")
+print(scores["fid"].value, mien.presets())
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
-# Threads that wait yield their core. Spinning, which is OpenMP's default, wins little on an idle machine and made training up
-# to 14 times slower on one with other work (docs/LOG.md). Read when torch loads, so it must stand before any import of it.
+# Waiting threads yield their core. Spinning, OpenMP's default, gains little on an idle machine and made training up to 14 times
+# slower on a busy one (docs/LOG.md). torch reads this when it loads, so it must be set before any import of torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
+    from mien import presets
     from mien.core.contracts import (
         Batch,
         ImageSpec,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from mien.core.families import Invertible
     from mien.core.run import EMAConfig, Run
     from mien.metrics.api import evaluate
+    from mien.report.grid import save_grid
+    from mien.sampling.options import DrawOptions
     from mien.sampling.sampler import Sampler
     from mien.training.experiment import train
 
@@ -50,12 +55,15 @@ _MODULES = {
     "EMAConfig": "mien.core.run",
     "Invertible": "mien.core.families",
     "Run": "mien.core.run",
+    "DrawOptions": "mien.sampling.options",
     "Sampler": "mien.sampling.sampler",
     "evaluate": "mien.metrics.api",
+    "save_grid": "mien.report.grid",
     "train": "mien.training.experiment",
 }
 __all__ = [
     "Batch",
+    "DrawOptions",
     "EMAConfig",
     "ImageSpec",
     "Invertible",
@@ -73,12 +81,16 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "presets",
+    "save_grid",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import public names on first use, so that `mien --help` never waits for torch."""
+    if name == "presets":  # a package that can be called
+        return importlib.import_module("mien.presets")
     if name == "load":
         return importlib.import_module("mien.sampling.sampler").Sampler.load
     if name in _MODULES:

@@ -1,4 +1,4 @@
-"""`mien bench-off`: presets trained for the same time on this machine, and their leaderboard."""
+"""`mien benchmark`: presets trained for the same time on this machine, and their leaderboard."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from mien.training.baseline import fit_baseline
 from mien.training.find_run import existing_run
 from mien.training.resolve import resolve_run
 
-STOPS = {"SIGINT": Interrupted, "SIGTERM": Preempted}
+STOPS: dict[str, type[Interrupted] | type[Preempted]] = {"SIGINT": Interrupted, "SIGTERM": Preempted}
 OVER = 1.05  # times the asked minutes that a run found in its place may have trained
 
 
 @dataclass
 class Contender:
-    """One run of the bench-off: a preset under a seed, and its place."""
+    """One run of the benchmark: a preset under a seed, and its place."""
 
     preset: str  # as `mien train` takes it
     run: Run
@@ -84,9 +84,9 @@ def benchmark(
 
     Quality per compute, measured by yourself. The same command again goes on where it stopped. Examples:
 
-        mien bench-off faces.pack --minutes 10 --presets quick,vae,dcgan-2015
-        mien bench-off faces.pack --minutes 30 --presets quick,began-zhao --repeats 3 --baseline
-        mien bench-off faces.pack --minutes 10 --presets quick,my_model.py:tiny --dry-run
+        mien benchmark faces.pack --minutes 10 --presets quick,vae,dcgan-2015
+        mien benchmark faces.pack --minutes 30 --presets quick,began-zhao --repeats 3 --baseline
+        mien benchmark faces.pack --minutes 10 --presets quick,my_model.py:tiny --dry-run
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def benchmark(
     repeats
         Runs of each preset, with seeds 0 to K-1: the table has their mean and range.
     out
-        Where runs/, leaderboard.html and leaderboard.json go; by default bench-off/ and a folder named by pack and minutes.
+        Where runs/, leaderboard.html and leaderboard.json go; by default benchmark/ and a folder named by pack and minutes.
     metrics
         Of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl, conditions.
     samples
@@ -120,7 +120,7 @@ def benchmark(
     if repeats < 1 or threads < 0:
         raise UsageError("--repeats and --threads count.", f"They are {repeats} and {threads}.", "Give 1 or more.")
     data = open_data(pack, None)
-    home = out or Path("bench-off") / f"{Path(pack).stem}{data.side}-{minutes:g}min"
+    home = out or Path("benchmark") / f"{Path(pack).stem}{data.side}-{minutes:g}min"
     contenders = line_up(presets, repeats, home)
     protocol = protocol_of(metrics, samples, extractor, device)  # before hours of training, not after
     for contender in contenders:
@@ -200,7 +200,7 @@ def look(contender: Contender, data: Pack, minutes: float, threads: int, device:
     if contender.seconds > OVER * minutes * 60 + 5:
         raise Mismatch(
             f"{contender.path} has trained for {duration(contender.seconds)}.",
-            f"This bench-off gives each run {duration(minutes * 60)}.",
+            f"This benchmark gives each run {duration(minutes * 60)}.",
             "Give more --minutes, or choose another --out.",
         )
 

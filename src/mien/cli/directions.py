@@ -95,9 +95,15 @@ def directions(
         chosen = ",".join(direction.name for direction in found)
         again = f"mien directions MODEL --data PACK --labels {chosen} --purity {purity}"
     kept = known(sampler).joined(found)
-    assert sampler.home is not None
+    assert sampler.extras_folder is not None
     path = sidecar.write(
-        sampler.home, "directions", "directions", sampler.model_hash, kept.tensors(), again, directions=kept.told()
+        sampler.extras_folder,
+        "directions",
+        "directions",
+        sampler.model_hash,
+        kept.tensors(),
+        again,
+        directions=kept.told(),
     )
     for line in warnings:
         print(f"mien: {line}", file=sys.stderr)
@@ -114,7 +120,7 @@ def known(sampler: Sampler) -> Directions:
 
 def changes(sampler: Sampler, count: int) -> list[Direction]:
     """Directions without labels."""
-    model, engine = sampler.model, sampler.engine
+    model, engine = sampler.model, sampler.device_context
     like = next(model.parameters())
 
     def decode(z: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mien.data.pack import Pack
-from mien.sampling.sampler import CHUNK, Sampler
+from mien.sampling.chunks import CHUNK
+from mien.sampling.sampler import Sampler
 
 BLOCK = 32 * CHUNK  # faces encoded before the progress moves
 
@@ -22,7 +23,7 @@ def encoded(sampler: Sampler, pack: Pack, rows: Sequence[int], noisy: bool = Fal
         for start in range(0, len(rows), BLOCK):
             part = list(rows[start : start + BLOCK])
             images = torch.from_numpy(pack.images[part]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-            images = images.mean(1, keepdim=True) if sampler.faces.channels == 1 else images
+            images = images.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else images
             labels = (
                 torch.from_numpy(pack.labels[part]) if sampler.model.label_dim and pack.labels is not None else None
             )

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from PIL import Image
 from tqdm import tqdm
 
-from mien.cli.fitted_prior import Latents, drawing
+from mien.cli.fitted_prior import FittedPrior, PriorOptions
 from mien.cli.result import Result
 from mien.core import distributed
 from mien.core.device import DeviceContext
@@ -24,7 +24,6 @@ from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extrac
 from mien.metrics.inputs import Judged
 from mien.metrics.scores import Score
 from mien.report.grid import grid, save_png
-from mien.sampling.density import Kind
 from mien.sampling.sampler import Sampler
 from mien.storage.checkpoint import find_model
 
@@ -41,19 +40,18 @@ def evaluate(
     split: Literal["train", "holdout", "all"] = "train",
     legacy: Legacy | None = None,
     extractor: str | None = None,
-    latents: Latents = "prior",
-    density: Kind = "mixture",
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     device: Device = "auto",
     code: Path | None = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
+    prior: FittedPrior = PriorOptions(),
 ) -> Result | None:
     """Judge a model against its data, or one folder of images against another.
 
     Every score carries its protocol and a 95% interval. Examples:
 
         mien evaluate RUN
-        mien evaluate VAE --latents fitted
+        mien evaluate VAE --prior fitted
         mien evaluate RUN --data faces.pack --metrics fid,kid --samples 5000
         mien evaluate CGAN --metrics conditions
         mien evaluate --real photos/ --fake made-by-anything/
@@ -80,11 +78,6 @@ def evaluate(
         The numbers of another package, with its resizing and its range: pytorch-fid, torch-fidelity or clean-fid.
     extractor
         FILE.py:NAME, a function without arguments that gives an extractor of your own, in place of Inception.
-    latents
-        prior: as the model was taught; fitted: from a density of the encodings of real faces, fitted on first use and kept with the
-        model.
-    density
-        Of fitted latents: a mixture of normal distributions, or a flow.
     precision
         Of the extractor; bf16 where it is computed in hardware.
     device
@@ -104,7 +97,7 @@ def evaluate(
         if model is not None:
             sampler = Sampler.load(model, device=device, precision="fp32", code=code)
             source = data or own_data(model)
-            sampler = drawing(sampler, latents, density, source, model)
+            sampler = prior.apply(sampler, source, model)
             judged = of_model(sampler, str(model), source, split, samples, eye)
             out = out or eval_folder(model)
         elif real and fake:

@@ -1,4 +1,4 @@
-"""`mien export`: a model for other engines and other people."""
+"""`mien export`: write a model as ONNX, as a web page or for the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from mien.cli.model_options import Drawing, LoadOptions
 from mien.cli.result import Result
 from mien.errors import UsageError
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
 
 Target = Literal["onnx", "web", "hub"]
 
@@ -20,14 +23,12 @@ def export(
     to: Target,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     push: str | None = None,
-    size: int | None = None,
-    solver: str | None = None,
-    guidance: float | None = None,
     code: Path | None = None,
+    options: Drawing = DrawOptions(),
 ) -> Result:
-    """Take a model elsewhere: as ONNX, as a page that draws inside the visitor's browser, or as a folder for the Hugging Face Hub.
+    """Export a model: as ONNX, as a web page that runs it in the browser, or as a folder for the Hugging Face Hub.
 
-    Every graph is compared with PyTorch before it gets its name. Examples:
+    Every ONNX graph is compared with PyTorch before the file is kept. Examples:
 
         mien export RUN --to onnx                 # RUN.onnx, and RUN-encoder.onnx where there is one
         mien export RUN --to web -o site          # a folder for any static host
@@ -38,25 +39,25 @@ def export(
     model
         A run, a checkpoint inside it, or a .safetensors file.
     to
-        onnx, web or hub.
+        Format: onnx, web or hub.
     out
         The .onnx file, or the folder; by default named after the model.
     push
         For hub: upload the folder to this repository (OWNER/NAME) as well; needs the extra `hub` and a login.
-    size
-        Height and width of each face in pixels, for a model that paints at any (a CPPN).
-    solver
-        For a flow: how it is followed, such as euler:8.
-    guidance
-        For a flow with labels: how far it leans toward them.
     code
-        The file of a model of your own.
+        Python file that defines a model of your own.
     """
-    from mien.sampling.sampler import Sampler
-
     if push is not None and to != "hub":
-        raise UsageError("--push is for --to hub.", f"--to {to} writes files.", "Leave it out.")
-    sampler = Sampler.load(model, device="cpu", precision="fp32", code=code).at(size).by(solver, guidance)
+        raise UsageError(
+            "--push needs --to hub.", f"--to {to} writes local files.", "Leave out --push, or use --to hub."
+        )
+    if options.truncation != 1.0:
+        raise UsageError(
+            "--truncation cannot be fixed in an export.",
+            "An exported model has truncation as an input.",
+            "Leave it out, and set the input instead.",
+        )
+    sampler = LoadOptions(device="cpu", code=code).load(model, options)
     name = (model.parent if model.name == "model.safetensors" else model).resolve().name.removesuffix(".safetensors")
     if to == "onnx":
         return to_onnx(sampler, out or Path(f"{name}.onnx"))
@@ -76,17 +77,17 @@ def export(
     return Result(f"{folder}{f', pushed to {address}' if address else ''}", {"path": str(folder), "pushed": address})
 
 
-def to_onnx(sampler: object, out: Path) -> Result:
+def to_onnx(sampler: Sampler, out: Path) -> Result:
     """The generator, and the encoder beside it."""
     from mien.export import graph
-    from mien.sampling.sampler import Sampler
 
-    assert isinstance(sampler, Sampler)
     if out.suffix != ".onnx":
-        raise UsageError(f"{out} is no ONNX file.", "Its name ends differently.", "Use -o faces.onnx.")
-    drawn = graph.drawing(sampler, out)
-    files = [drawn]
-    lines = [f"{drawn.path}: inputs {', '.join(drawn.inputs)}; differs from PyTorch by {drawn.difference:.1g}"]
+        raise UsageError(f"{out} does not end in .onnx.", "--to onnx writes an ONNX file.", "Use -o faces.onnx.")
+    generator = graph.drawing(sampler, out)
+    files = [generator]
+    lines = [
+        f"{generator.path}: inputs {', '.join(generator.inputs)}; differs from PyTorch by {generator.difference:.1g}"
+    ]
     try:
         encoder = graph.encoding(sampler, out.with_name(f"{out.stem}-encoder.onnx"))
         if encoder is not None:

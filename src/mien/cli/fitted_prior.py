@@ -1,53 +1,76 @@
-"""Latents that are drawn from a density of real faces' encodings: fitted on first use, kept with the model."""
+"""Latents from a density of real faces' encodings: fitted on first use, stored with the model."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mien.cli.encodings import encoded
+from mien.cli.model_options import Flat
 from mien.core.families import Invertible
 from mien.errors import UsageError
 from mien.metrics.api import home_of, open_pack, own_data
 from mien.sampling import sidecar
-from mien.sampling.density import Density, Kind, fit, tensors_of
+from mien.sampling.density import Density, DensityKind, fit, tensors_of
 from mien.sampling.sampler import Sampler
 
-Latents = Literal["prior", "fitted"]
-MOST = 20_000  # faces that a density is fitted to
+MAX_FACES = 20_000  # that a density is fitted to
 
 
-def drawing(sampler: Sampler, latents: Latents, kind: Kind, data: str | None, model: Path) -> Sampler:
-    """The sampler that draws as asked. Raises UsageError without an encoder or without data, Mismatch for a stale density."""
-    if latents == "prior":
-        return sampler
-    if not isinstance(sampler.model, Invertible):
-        raise UsageError(
-            "This model has no encoder.", "Fitted latents are a density of encodings.", "Leave out --latents fitted."
+@dataclass(frozen=True, kw_only=True)
+class PriorOptions:
+    """Which distribution latents are drawn from.
+
+    Parameters
+    ----------
+    prior
+        model: the prior that the model was trained with; fitted: a density of the encodings of real faces, fitted on first use
+        and stored with the model.
+    density
+        Of a fitted prior: gmm, a Gaussian mixture, or flow, a normalizing flow.
+    """
+
+    prior: Literal["model", "fitted"] = "model"
+    density: DensityKind = "gmm"
+
+    def apply(self, sampler: Sampler, data: str | None, model: Path) -> Sampler:
+        """The sampler with this prior. Raises UsageError without an encoder or data, Mismatch for another model's density."""
+        if self.prior == "model":
+            return sampler
+        if not isinstance(sampler.model, Invertible):
+            raise UsageError(
+                "This model has no encoder.",
+                "A fitted prior is a density of encodings.",
+                "Leave out --prior fitted.",
+            )
+        kind, folder = self.density, sampler.extras_folder
+        assert folder is not None
+        exists = (folder / f"{kind}.safetensors").is_file()
+        if exists and (data is None or sidecar.belongs(folder, kind, sampler.model_hash)):
+            return sampler.with_fitted_prior(kind)
+        if data is None and home_of(model) is None:
+            return sampler.with_fitted_prior(kind)  # its error says what is missing
+        density = fit_density(sampler, kind, data if data is not None else own_data(model))
+        facts = density.facts
+        print(
+            f"mien: {kind} fitted to {facts['count']:,} encodings: {facts['held_out']:.4f} nats a dimension on held-out ones, "
+            f"{facts['gaussian']:.4f} for one normal distribution",
+            file=sys.stderr,
         )
-    assert sampler.home is not None
-    there = (sampler.home / f"{kind}.safetensors").is_file()
-    if there and (data is None or sidecar.belongs(sampler.home, kind, sampler.model_hash)):
-        return sampler.fitted(kind)
-    if data is None and home_of(model) is None:
-        return sampler.fitted(kind)  # which says what is missing
-    density = fitted_to(sampler, kind, data if data is not None else own_data(model))
-    facts = density.told
-    print(
-        f"mien: {kind} fitted to {facts['count']:,} encodings: {facts['held_out']:.4f} nats a dimension on unseen ones, "
-        f"{facts['gaussian']:.4f} for one normal distribution",
-        file=sys.stderr,
-    )
-    again = f"mien sample MODEL --latents fitted --density {kind} --data PACK"
-    told = {"shape": list(density.shape), "fit": dict(facts)}
-    sidecar.write(sampler.home, kind, kind, sampler.model_hash, tensors_of(density), again, **told)
-    return sampler.fitted(kind)
+        again = f"mien sample MODEL --prior fitted --density {kind} --data PACK"
+        header = {"shape": list(density.shape), "fit": dict(facts)}
+        sidecar.write(folder, kind, kind, sampler.model_hash, tensors_of(density), again, **header)
+        return sampler.with_fitted_prior(kind)
 
 
-def fitted_to(sampler: Sampler, kind: Kind, data: str) -> Density:
+FittedPrior = Annotated[PriorOptions, Flat]
+
+
+def fit_density(sampler: Sampler, kind: DensityKind, data: str) -> Density:
     """A density of the encodings of a pack's training images."""
     pack = open_pack(data, sampler)
-    rows = pack.rows("train")[:MOST].tolist()
+    rows = pack.rows("train")[:MAX_FACES].tolist()
     encodings = encoded(sampler, pack, rows, noisy=True)
     return fit(encodings, kind, lambda line: print(f"mien: {line}", file=sys.stderr) if sys.stderr.isatty() else None)

@@ -1,4 +1,4 @@
-"""Photographs on the command line: read and cut, brought to a model's latents, compared with what becomes of them."""
+"""Photographs on the command line: cropped, projected to latents, compared with their reconstructions."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from mien.sampling.directions import Space
 from mien.sampling.inversion import Distance, Step, absolute
 from mien.sampling.sampler import Sampler
 
-STEPS = 200  # of a descent, where none are asked for
-TOGETHER = 8  # photographs that descend at a time
+STEPS = 200  # of gradient descent, by default
+BATCH = 8  # photographs that are projected at a time
 
 
 @dataclass(frozen=True)
-class Known:
-    """Faces by their latents."""
+class Latents:
+    """Latents of some faces, and where they come from."""
 
     z: Tensor  # [n, *shape]
     space: Space
     labels: Tensor | None
-    how: str  # encoder, or the steps of a descent
+    method: str  # encoder, seeds, or the steps of gradient descent
 
 
 def read_photos(sampler: Sampler, paths: Sequence[Path], crop: str | None = None) -> tuple[list[Photo], Tensor]:
-    """Photographs cut as the model's own data, and as images `[n, C, H, W]` in [-1, 1]."""
+    """Photographs cropped as the model's training data was, and as images `[n, C, H, W]` in [-1, 1]."""
     if not paths:
-        raise UsageError("There is no photograph.", "None was named.", "Name one or more files.")
+        raise UsageError("No photograph is named.", "At least one is needed.", "Name one or more files.")
     data = sampler.header.get("data")
     framing = data.get("framing") if isinstance(data, dict) else None
-    side = sampler.faces.side
+    side = sampler.image_spec.side
     photos = [read_photo(path, side, crop, framing if isinstance(framing, dict) else None) for path in paths]
     images = torch.stack([torch.from_numpy(photo.pixels.copy()) for photo in photos]).permute(0, 3, 1, 2) / 127.5 - 1.0
-    return photos, images.mean(1, keepdim=True) if sampler.faces.channels == 1 else images
+    return photos, images.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else images
 
 
-def find(
+def find_latents(
     sampler: Sampler,
     images: Tensor,
     *,
@@ -55,36 +55,33 @@ def find(
     space: Space | None = None,
     labels: Mapping[str, float] | None = None,
     perceptual: bool = False,
-) -> Known:
-    """The latents of photographs: by the encoder, or by `steps` of descent, or by either as `space` needs.
+) -> Latents:
+    """The latents of photographs: by the encoder, or by `steps` of gradient descent, whichever gives latents of `space`.
 
-    A descent begins at the encoding where that is a latent, else at the prior's first seeds; `perceptual` adds LPIPS to what it
-    descends.
+    Descent starts at the encoding if that is a latent, else at the prior's first seeds; `perceptual` adds LPIPS to its loss.
     """
     rows = sampler.labels(range(len(images)), labels)
     encodes = isinstance(sampler.model, Invertible)
     if steps is None and encodes and space in (None, sampler.encoding_space):
-        return Known(sampler.encode(images, rows), sampler.encoding_space, rows, "encoder")
+        return Latents(sampler.encode(images, rows), sampler.encoding_space, rows, "encoder")
     if space == "encoding":
         raise UsageError(
-            "A descent finds latents of the generator.",
-            "What is asked for is of encodings, which have a decoder of their own.",
+            "Gradient descent finds latents of the generator.",
+            "These directions are of encodings, which have a decoder of their own.",
             "Leave out --steps.",
         )
     steps = STEPS if steps is None else steps
     start = sampler.encode(images, rows) if encodes and sampler.encoding_space == "latent" else None
     distance = with_lpips(images) if perceptual else absolute
     found = []
-    with tqdm(
-        total=steps * -(-len(images) // TOGETHER), desc="descent", unit=" steps", leave=False, disable=None
-    ) as bar:
+    with tqdm(total=steps * -(-len(images) // BATCH), desc="descent", unit=" steps", leave=False, disable=None) as bar:
 
-        def hear(step: Step) -> None:
+        def on_step(step: Step) -> None:
             bar.set_postfix(l1=f"{float(step.errors.mean()):.4f}", refresh=False)
             bar.update()
 
-        for first in range(0, len(images), TOGETHER):
-            part = slice(first, first + TOGETHER)
+        for first in range(0, len(images), BATCH):
+            part = slice(first, first + BATCH)
             found.append(
                 sampler.invert(
                     images[part],
@@ -92,40 +89,40 @@ def find(
                     labels=None if rows is None else rows[part],
                     start=None if start is None else start[part],
                     distance=distance,
-                    on_step=hear,
+                    on_step=on_step,
                 ).latents
             )
-    return Known(torch.cat(found), "latent", rows, f"{steps} steps of descent")
+    return Latents(torch.cat(found), "latent", rows, f"{steps} steps of gradient descent")
 
 
 def with_lpips(images: Tensor) -> Distance:
-    """Absolute difference plus LPIPS, which sees what looks different. Downloads its weights if they are not here."""
-    eye = PerceptualFeatures("alex", images.device.type)
+    """Mean absolute difference plus LPIPS. Downloads the weights of LPIPS if they are not cached."""
+    network = PerceptualFeatures("alex", images.device.type)
 
     def distance(made: Tensor, faces: Tensor) -> Tensor:
-        apart: Tensor = (eye.embed(made) - eye.embed(faces)).square().sum(1)
-        return absolute(made, faces) + 0.5 * apart
+        lpips: Tensor = (network.embed(made) - network.embed(faces)).square().sum(1)
+        return absolute(made, faces) + 0.5 * lpips
 
     return distance
 
 
-def errors(images: Tensor, made: Tensor) -> list[dict[str, Any]]:
-    """Of each photograph: l1 of pixels in [0, 1], psnr in dB, and lpips where its weights are on this machine."""
-    squares = ((images - made) / 2).square().flatten(1).mean(1)
+def errors(images: Tensor, reconstructions: Tensor) -> list[dict[str, Any]]:
+    """For each photograph: l1 of pixels in [0, 1], psnr in dB, and lpips if its weights are cached."""
+    squares = ((images - reconstructions) / 2).square().flatten(1).mean(1)
     found: list[dict[str, Any]] = [
         {"l1": round(l1, 5), "psnr": round(-10 * log10(square), 3) if square else inf}
-        for l1, square in zip(absolute(images, made).tolist(), squares.tolist(), strict=True)
+        for l1, square in zip(absolute(images, reconstructions).tolist(), squares.tolist(), strict=True)
     ]
     if weights.here("lpips-alex"):
-        eye = PerceptualFeatures("alex")
+        network = PerceptualFeatures("alex")
         with torch.inference_mode():
-            apart = (eye.embed(images) - eye.embed(made)).square().sum(1).tolist()
-        for entry, value in zip(found, apart, strict=True):
+            lpips = (network.embed(images) - network.embed(reconstructions)).square().sum(1).tolist()
+        for entry, value in zip(found, lpips, strict=True):
             entry["lpips"] = round(value, 5)
     return found
 
 
-def spoken(entry: Mapping[str, Any]) -> str:
-    """Errors in words."""
-    said = [f"L1 {entry['l1']:.4f}", f"PSNR {entry['psnr']:.2f} dB"]
-    return ", ".join([*said, *([f"LPIPS {entry['lpips']:.4f}"] if "lpips" in entry else [])])
+def error_text(entry: Mapping[str, Any]) -> str:
+    """Errors as text."""
+    parts = [f"L1 {entry['l1']:.4f}", f"PSNR {entry['psnr']:.2f} dB"]
+    return ", ".join([*parts, *([f"LPIPS {entry['lpips']:.4f}"] if "lpips" in entry else [])])

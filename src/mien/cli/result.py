@@ -1,4 +1,4 @@
-"""What a verb returns: the same result for a reader and for a program."""
+"""What a verb returns: the same result as text and as data."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from mien.report.run_reader import read_record
 from mien.sampling.sampler import Sampler
 
 #: What each score of Inception's must share with a wanted one to count as measured; the others have eyes of their own.
-OF_THE_MODEL = ("model_sha256", "latents", "reference", "legacy")
+OF_THE_MODEL = ("model_sha256", "prior", "reference", "legacy")
 OF_THE_EYE = (*OF_THE_MODEL, "extractor", "extractor_sha256", "resizer", "precision", "samples")
 #: The first score of the metrics that give several or call them otherwise.
 FIRST = {

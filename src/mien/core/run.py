@@ -1,4 +1,4 @@
-"""A Run: the frozen, typed description of one experiment, and its twin as JSON and as flags."""
+"""A Run: the frozen, typed description of one experiment, also as JSON and as flags."""
 
 from __future__ import annotations
 
@@ -19,102 +19,112 @@ from mien.errors import Mismatch, UsageError, did_you_mean
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32", "fp64"]
-MAX_SEED = 2**53 - 1  # as of faces: what a JavaScript number holds exactly
+MAX_SEED = 2**53 - 1  # the largest integer that a JavaScript number holds exactly
 
 
 @dataclass(frozen=True, kw_only=True)
 class EMAConfig:
-    """An exponential moving average of the model, counted in images so that it means the same at any batch size."""
+    """An exponential moving average (EMA) of the weights, counted in images so that it is the same at any batch size."""
 
     half_life: int = 10_000  # images after which a weight's influence has halved
-    warmup: float = 0.1  # the half-life is at most this share of the images seen, so that early noise is forgotten
+    warmup: float = (
+        0.1  # the half-life is at most this fraction of the images seen, so that early weights are forgotten
+    )
     ramp: int = 0  # images over which the half-life rises from 0 along half a cosine; 0 = none
 
     def __post_init__(self) -> None:
         if self.half_life < 1:
             raise UsageError(
-                f"An averaging half-life of {self.half_life} images is not possible.",
-                "It counts images.",
+                f"average.half_life must be a positive integer, not {self.half_life}.",
+                "It is a number of images.",
                 "Give 1 or more, or --average None for no averaging.",
             )
         if self.ramp < 0:
             raise UsageError(
-                f"An averaging ramp of {self.ramp} images is not possible.", "It counts images.", "Give 0 for none."
+                f"average.ramp must be 0 or a positive integer, not {self.ramp}.",
+                "It is a number of images.",
+                "Give 0 for no ramp.",
             )
         if not 0 <= self.warmup < inf:
             raise UsageError(
-                f"An averaging warm-up of {self.warmup} is not possible.",
-                "It is a share of the images seen.",
-                "Give 0 for none, or about 0.1.",
+                f"average.warmup must be 0 or a positive number, not {self.warmup}.",
+                "It is a fraction of the images seen.",
+                "Give 0 for no warm-up, or about 0.1.",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One experiment. `model` and `recipe` are the two axes; everything else is common to all."""
+    """One experiment: a model, a recipe that trains it, and what is common to all."""
 
     preset: str
     model: ModelConfig
     recipe: RecipeConfig
-    side: int = 64  # pixels; the pack's side wins over a preset's
-    batch: int = 64  # real images in one pull, over all processes
-    flip: bool = True  # mirror images at random
-    conditional: bool = False  # whether the model is told the labels of the pack
-    average: EMAConfig | None = None  # what is sampled and exported: the average, or the model as trained
-    seed: int = 0  # of weights, order, latents: everything random
-    precision: Precision = "auto"  # auto: bf16 where the device has units for it, else fp32
-    device: Device = "auto"  # auto: a GPU where there is one
-    images: int = 1_000_000  # real images to see
-    minutes: float | None = None  # training time in all, over every resume; instead of images
-    save_every: int = 0  # images between checkpoints; 0 = by time, at most 2% of it
-    keep: int = 3  # checkpoints that stay on disk, beside the best
-    sample_every: int = 0  # images between sample grids; 0 = by time, at most 2% of it
-    log_every: int = 0  # images between lines of metrics.jsonl; 0 = every second or two
-    evaluate_every: int = 0  # images between evaluations against the data, and one at the end; 0 = none
-    evaluate_metrics: str = "fid,kid"  # what an evaluation measures, in the words of `mien evaluate --metrics`
-    evaluate_samples: int = 2000  # faces that an evaluation draws; part of its scores' names: fid2k_train
-    evaluate_extractor: str = ""  # FILE.py:NAME, an extractor of your own in place of Inception
-    keep_best: str = ""  # score whose best checkpoint is kept and named by checkpoints/BEST; by default the first
-    patience: int = 0  # evaluations without a better such score after which the run ends early; 0 = none
-    loader_threads: int = 1  # never changes what is learned
-    threads: int = 0  # of torch; 0 = all cores
-    story: str = field(default="", metadata={"knob": False})  # what this preset is, for `mien presets`
-    notes: tuple[str, ...] = field(default=(), metadata={"knob": False})  # sources, kept faults, choices
-    after: str = field(default="", metadata={"knob": False})  # the preset that this one changes
-    change: str = field(default="", metadata={"knob": False})  # what it changes there
-    prepare: tuple[str, ...] = field(
-        default=(), metadata={"knob": False}
-    )  # commands that make the data it was made for
-    by_rule: tuple[str, ...] = field(default=(), metadata={"knob": False})  # knobs that `mien.presets.defaults` decides
+    side: int = 64  # height and width of images in pixels; the pack's side replaces the preset's
+    batch: int = 64  # real images in a batch, over all processes
+    flip: bool = True  # flip images horizontally at random
+    conditional: bool = False  # condition the model on the labels of the pack
+    average: EMAConfig | None = (
+        None  # moving average of the weights, which is sampled and exported; None = the weights themselves
+    )
+    seed: int = 0  # random seed of weights, data order, latents and everything else
+    precision: Precision = "auto"  # auto = bf16 if the device computes it in hardware, else fp32
+    device: Device = "auto"  # auto = a GPU if there is one
+    images: int = 1_000_000  # train for so many real images
+    minutes: float | None = None  # train for so many minutes instead, over every resume
+    save_every: int = 0  # images between checkpoints; 0 = automatic, at most 2% of the time
+    keep: int = 3  # number of newest checkpoints to keep, beside the best
+    sample_every: int = 0  # images between sample grids; 0 = automatic, at most 2% of the time
+    log_every: int = 0  # images between lines of metrics.jsonl; 0 = automatic, every second or two
+    evaluate_every: int = 0  # images between evaluations against the data, and one at the end; 0 = no evaluation
+    evaluate_metrics: str = "fid,kid"  # metrics of an evaluation, as for `mien evaluate --metrics`
+    evaluate_samples: int = 2000  # samples that an evaluation draws; part of its scores' names: fid2k_train
+    evaluate_extractor: str = ""  # FILE.py:NAME, your own feature extractor instead of Inception
+    keep_best: str = ""  # score whose best checkpoint is kept as checkpoints/BEST; by default the first metric
+    patience: int = 0  # early stopping: evaluations without a better score before the run ends; 0 = off
+    loader_threads: int = 1  # data-loading threads; the result does not depend on them
+    threads: int = 0  # CPU threads of torch; 0 = all cores
+    story: str = field(default="", metadata={"flag": False})  # one line for `mien presets`
+    notes: tuple[str, ...] = field(default=(), metadata={"flag": False})  # sources, reproduced faults, choices
+    after: str = field(default="", metadata={"flag": False})  # the preset that this one is a change of
+    change: str = field(default="", metadata={"flag": False})  # the change
+    prepare: tuple[str, ...] = field(default=(), metadata={"flag": False})  # commands that prepare its data
+    by_rule: tuple[str, ...] = field(default=(), metadata={"flag": False})  # fields that `mien.presets.defaults` sets
 
     def __post_init__(self) -> None:
         for name in ("side", "batch", "images", "keep"):
             if getattr(self, name) < 1:
-                raise UsageError(f"--{name} {getattr(self, name)} is not possible.", "It counts.", "Give 1 or more.")
-        for flag, number in numbers(self):
+                value = getattr(self, name)
+                raise UsageError(f"{name} must be a positive integer.", f"{value} is not.", f"Give --{name} 1 or more.")
+        for name, number in numbers(self):
+            flag = f"--{name.replace('_', '-')}"
             if not isfinite(number):
-                raise UsageError(f"{flag} {number} is not possible.", "It is no finite number.", "Give one.")
+                raise UsageError(f"{name} must be a finite number.", f"{number} is not.", f"Give {flag} a number.")
             if isinstance(number, int) and number < 0:
-                raise UsageError(f"{flag} {number} is not possible.", "It counts.", "Give 0 or more.")
+                raise UsageError(f"{name} must not be negative.", f"{number} is.", f"Give {flag} 0 or more.")
         if self.seed > MAX_SEED:
-            raise UsageError(f"--seed {self.seed} is not possible.", "It is too large.", f"Give 0 to {MAX_SEED}.")
+            raise UsageError(
+                f"seed must be an integer from 0 to {MAX_SEED}.",
+                f"{self.seed} is larger.",
+                "Give --seed a smaller one.",
+            )
         if self.evaluate_samples < 2:
             raise UsageError(
-                f"--evaluate-samples {self.evaluate_samples} is not possible.",
-                "A score compares two distributions, and one image has no spread.",
-                "Give hundreds, better thousands.",
+                f"evaluate_samples must be an integer of 2 or more, not {self.evaluate_samples}.",
+                "A score compares two distributions, and one image has no variance.",
+                "Give --evaluate-samples 2000.",
             )
         if (self.patience or self.keep_best) and not self.evaluate_every:
             raise UsageError(
-                f"--{'patience' if self.patience else 'keep-best'} has no scores to look at.",
-                "The run is never evaluated.",
-                "Add --evaluate-every, in images.",
+                f"--{'patience' if self.patience else 'keep-best'} needs evaluations.",
+                "evaluate_every is 0, so the run is never evaluated.",
+                "Add --evaluate-every N, in images.",
             )
         if self.minutes is not None and not 0 < self.minutes < inf:
-            raise UsageError(f"--minutes {self.minutes} is not possible.", "It is training time.", "Give more than 0.")
+            raise UsageError("minutes must be a positive number.", f"{self.minutes} is not.", "Give --minutes 5.")
 
 
-#: Fields that may change when a run goes on: they do not change what is learned up to any number of images seen.
+#: Fields that may change when a run is resumed: the weights after any number of images do not depend on them.
 NOT_IDENTITY = frozenset(
     {
         *("images", "minutes", "patience", "keep_best", "loader_threads", "threads"),
@@ -156,15 +166,15 @@ def from_json(hint: Any, value: Any, kinds: Mapping[str, type]) -> Any:
                 f"{did_you_mean(str(value.get('kind')), kinds)} For a model of your own, name its file with --code.",
             )
         hints = get_type_hints(cls)
-        given = {name: item for name, item in value.items() if name != "kind"}
-        unknown = sorted(set(given) - {f.name for f in fields(cls)})
+        items = {name: item for name, item in value.items() if name != "kind"}
+        unknown = sorted(set(items) - {f.name for f in fields(cls)})
         if unknown:
             raise Mismatch(
                 f"`{cls.__name__}` has no field {', '.join(unknown)} in this version.",
                 "The file was written by another version of mien.",
                 "Install the version named in the run's env.json.",
             )
-        return cls(**{name: from_json(hints[name], item, kinds) for name, item in given.items()})
+        return cls(**{name: from_json(hints[name], item, kinds) for name, item in items.items()})
     if isinstance(value, list):
         return tuple(from_json(None, item, kinds) for item in value)
     return value
@@ -175,23 +185,23 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return getattr(hint, "__args__", None) or (hint,)
 
 
-def numbers(config: Any, prefix: str = "--") -> Iterator[tuple[str, int | float]]:
-    """Every number of a config and of the configs inside it, by its flag."""
+def numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number of a config and of the configs inside it, by dotted name."""
     for f in fields(config):
-        value, flag = getattr(config, f.name), f"{prefix}{f.name.replace('_', '-')}"
+        value, name = getattr(config, f.name), f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
-            yield from numbers(value, f"{flag}.")
+            yield from numbers(value, f"{name}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield flag, value
+            yield name, value
 
 
 def identity(run: Run) -> JSON:
-    """What makes a run this run: everything but places, periods and lengths."""
+    """The fields that a resumed run must share: all but paths, periods and lengths."""
     return {name: value for name, value in to_json(run).items() if name not in NOT_IDENTITY}
 
 
 def fingerprint(config: Any) -> str:
-    """A short name for equal configurations."""
+    """A hash that equal configurations share."""
     text = json.dumps(to_json(config) if dataclasses.is_dataclass(config) else config, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -207,7 +217,7 @@ class ConfigField:
 
 
 def field_comments(cls: type) -> dict[str, str]:
-    """What the comments beside a config's fields say: the help of its flags is written once, where the field is."""
+    """The comments beside a config's fields, which are the help of its flags."""
     try:
         source = inspect.cleandoc("\n" + inspect.getsource(cls))
     except OSError:  # a class without a source file
@@ -215,32 +225,37 @@ def field_comments(cls: type) -> dict[str, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
-    found = {}
+    help_texts = {}
     for node in body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-            found[node.target.id] = " ".join(comments[line] for line in lines if line in comments)
-    return found
+            help_texts[node.target.id] = " ".join(comments[line] for line in lines if line in comments)
+    return help_texts
 
 
 def config_fields(config: Any, prefix: str = "") -> Iterator[ConfigField]:
     """Every field of a config and of the configs inside it, by dotted name."""
-    hints, told = get_type_hints(type(config)), field_comments(type(config))
+    hints, comments = get_type_hints(type(config)), field_comments(type(config))
     for f in fields(config):
         value = getattr(config, f.name)
         name = f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
             yield from config_fields(value, f"{name}.")
-        elif f.metadata.get("knob", True) and f.name != "preset":
-            yield ConfigField(name, hints[f.name], value, told.get(f.name, ""))
+        elif f.metadata.get("flag", True) and f.name != "preset":
+            yield ConfigField(name, hints[f.name], value, comments.get(f.name, ""))
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A copy of `config` with knobs turned: `turn(run, {"recipe.lr": 1e-3})`. What is turned is no longer left to a rule."""
+    """A copy of `config` with other values: `override(run, {"recipe.lr": 1e-3})`.
+
+    A field that is set here is no longer set by a rule. `images` alone replaces a preset's `minutes`.
+    """
     here = {name: value for name, value in changes.items() if "." not in name}
     if isinstance(config, Run):
         left = (rule for rule in config.by_rule if not any(f"{rule}.".startswith(f"{name}.") for name in changes))
         here = {"by_rule": tuple(left), **here}
+        if "images" in here and "minutes" not in here:
+            here["minutes"] = None
     nested: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
         if "." in name:
@@ -250,34 +265,36 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
     return dataclasses.replace(config, **here, **inner)  # type: ignore[type-var]
 
 
-def scale_run(run: Run, dial: float) -> Run:
-    """A copy of `run` whose networks cost about `dial` times as much an image: widths grow with its root, in steps of 8.
+def scale_run(run: Run, scale: float) -> Run:
+    """A copy of `run` whose networks cost about `scale` times as much per image: widths grow with its root, in steps of 8.
 
-    Raises UsageError for networks that do not name what grows (`grows`): a reproduction's have the sizes that were published.
+    Raises UsageError for networks without scalable widths (`grows`): those of reproductions have their published sizes.
     """
-    if not 0 < dial < inf:
-        raise UsageError(f"--dial {dial} is not possible.", "It multiplies the cost of an image.", "Give more than 0.")
+    if not 0 < scale < inf:
+        raise UsageError(
+            f"scale must be a positive number, not {scale}.", "It multiplies the cost of an image.", "Give --scale 4."
+        )
     grown = 0
 
-    def turned(config: Any) -> Any:
+    def scaled(config: Any) -> Any:
         nonlocal grown
         names = getattr(type(config), "grows", ())
         changes = {
-            name: max(8, 8 * round(getattr(config, name) * sqrt(dial) / 8)) for name in names if getattr(config, name)
+            name: max(8, 8 * round(getattr(config, name) * sqrt(scale) / 8)) for name in names if getattr(config, name)
         }
         grown += len(changes)
         for part in dataclasses.fields(config):
             value = getattr(config, part.name)
             if dataclasses.is_dataclass(value) and not isinstance(value, type):
-                changes[part.name] = turned(value)
+                changes[part.name] = scaled(value)
         return dataclasses.replace(config, **changes)
 
-    changed = turned(run)
+    changed = scaled(run)
     if not grown:
         raise UsageError(
-            f"--dial does not fit {run.preset}.",
-            "Its networks have the sizes that were published.",
-            "Use it with quick, gan, cgan, flow or vae, or turn --model.width.",
+            f"--scale does not apply to {run.preset}.",
+            "Its networks have their published sizes.",
+            "Use it with quick, gan, cgan, flow or vae, or set --model.width.",
         )
     return changed  # type: ignore[no-any-return]
 

@@ -25,7 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from mien.storage import bounded_json
 from mien.storage.atomic import fsync, fsync_directory
+from mien.storage.regular_file import check_regular
 
 FORMAT = 1
 SPLITS = ("train", "holdout")
@@ -284,9 +286,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not is_pack(path):
         raise DataError(f"{path} is not a pack.", "A pack is a directory with a pack.json.", remedy)
     try:
-        meta = json.loads((path / "pack.json").read_bytes())
-        version = int(meta["format"])
-    except (ValueError, KeyError, TypeError, OSError, RecursionError, OverflowError) as error:
+        meta = bounded_json.read_object(path / "pack.json", format=int)
+        version = meta["format"]
+    except (OSError, ValueError) as error:
         raise _damaged(path, f"pack.json does not parse: {error}.") from error
     if version > FORMAT:
         raise Mismatch(
@@ -294,7 +296,6 @@ def _read_meta(path: Path) -> dict[str, Any]:
             f"This mien reads formats up to {FORMAT}.",
             "Update mien, or prepare the pack again.",
         )
-    assert isinstance(meta, dict)
     return meta
 
 
@@ -303,6 +304,7 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[An
         return np.zeros(shape, dtype)
     _check_regular(path)
     try:
+        check_regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path.parent, f"{path.name} cannot be read: {error}.") from error

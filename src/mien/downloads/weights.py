@@ -205,7 +205,7 @@ def tensors(name: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
 
-    from mien.foreign.unpickle import numpy_tensors, torchscript_tensors
+    from mien.foreign.packaged_weights import numpy_tensors, torchscript_tensors
 
     readers = {".pt": torchscript_tensors, ".ckpt": numpy_tensors}
     kinds = {other: Path(entry.member).suffix for other, entry in WEIGHTS.items()}

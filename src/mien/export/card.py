@@ -14,7 +14,7 @@ def card_of(sampler: Sampler, source: Path, name: str) -> str:
     for place in (source, *source.resolve().parents[:3]):
         if (place / "run.json").is_file() and (place / "MODEL_CARD.md").is_file():
             return (place / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
-    header, faces = sampler.header, sampler.faces
+    header, faces = sampler.header, sampler.image_spec
     data = header.get("data", {})
     return (
         "---\nlibrary_name: mien\ntags: [faces, image-generation]\n---\n"

@@ -28,14 +28,14 @@ def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
     beside.mkdir()
     try:
         shutil.copyfile(checkpoint.find_model(source), beside / MODEL)
-        save_png(grid(sampler.sample(SEEDS)), beside / "faces.png", sampler.recipe(seeds=list(SEEDS)))
+        save_png(grid(sampler.sample(SEEDS)), beside / "faces.png", sampler.metadata(seeds=list(SEEDS)))
         config: JSON = {"library_name": "mien", **described(sampler)}
         atomic.write_bytes(beside / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         card = card_of(sampler, source, name)
         use = '\n## From Python\n\n```python\nimport mien\n\nfaces = mien.load("hf://OWNER/NAME").sample(seeds=range(16))\n```\n'
         atomic.write_bytes(beside / "README.md", f"{card}\n![Faces of seeds 0 to 15](faces.png)\n{use}".encode())
-        if sampler.home is not None and sampler.home.is_dir():
-            for extra in sorted(sampler.home.glob("*.safetensors")):
+        if sampler.extras_folder is not None and sampler.extras_folder.is_dir():
+            for extra in sorted(sampler.extras_folder.glob("*.safetensors")):
                 (beside / "extras").mkdir(exist_ok=True)
                 shutil.copyfile(extra, beside / "extras" / extra.name)
         if out.exists():

@@ -41,7 +41,7 @@ class Drawing(nn.Module):
     def __init__(self, sampler: Sampler, vectors: Tensor | None) -> None:
         """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if there are any."""
         super().__init__()
-        self.model, self.draw = sampler.model, sampler.drawn
+        self.model, self.options = sampler.model, sampler.options
         self.register_buffer("vectors", vectors)
 
     def forward(
@@ -58,7 +58,7 @@ class Drawing(nn.Module):
             z = z + (directions @ self.vectors.flatten(1)).reshape(z.shape)
         if other is not None and shares is not None and isinstance(self.model, StyleModel):
             return self.model.decode_mixed(z, other, shares, truncation, labels).clamp(-1.0, 1.0)
-        return self.draw(z, truncation, labels).clamp(-1.0, 1.0)
+        return self.options.draw(self.model, z, labels, truncation).clamp(-1.0, 1.0)
 
 
 class Encoding(nn.Module):
@@ -87,7 +87,7 @@ def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
     Raises UsageError with the reason for one that cannot be exported.
     """
     model, directions = sampler.model, [d for d in known_directions(sampler).all if d.space == "latent"]
-    if isinstance(model, FlowModel) and (sampler.solution or model.solution).method == "adaptive":
+    if isinstance(model, FlowModel) and sampler.options.solution(model).method == "adaptive":
         raise UsageError(
             "This model cannot be exported.",
             "Its solver takes as many steps as each face needs, and a graph has a fixed number.",

@@ -14,7 +14,7 @@ from mien.metrics.evaluate import DEFAULT, Legacy, drawn, inception, measure, wo
 from mien.metrics.features import Extractor
 from mien.metrics.images import First, Images, PackImages, open_images
 from mien.metrics.inputs import Judged
-from mien.metrics.scores import Score
+from mien.metrics.scores import Scores
 from mien.sampling.sampler import Sampler
 from mien.storage.run_directory import read_json
 
@@ -31,7 +31,7 @@ def evaluate(
     precision: str = "auto",
     device: Device = "auto",
     code: Path | None = None,
-) -> list[Score]:
+) -> Scores:
     """Judge a model against its data: `evaluate("runs/x", metrics=("fid", "kid"))`, as `mien evaluate` does.
 
     `model` is a run, a checkpoint or a file, or what `mien.load` gave; `data` is a pack, which a run knows itself. An
@@ -41,10 +41,10 @@ def evaluate(
     """
     sampler = model if isinstance(model, Sampler) else Sampler.load(model, device=device, precision="fp32", code=code)
     name = "the model" if isinstance(model, Sampler) else str(model)
-    eye = extractor or inception(legacy, precision, sampler.engine.device.type)
+    eye = extractor or inception(legacy, precision, sampler.device_context.device.type)
     judged = of_model(sampler, name, str(data) if data is not None else own_data(Path(name)), split, samples, eye)
     judged.legacy = legacy
-    scores = measure(judged, words_of(metrics) if isinstance(metrics, str) else metrics)
+    scores = Scores(measure(judged, words_of(metrics) if isinstance(metrics, str) else metrics))
     for warning in judged.warnings:
         print(f"mien: {warning}", file=sys.stderr)
     return scores
@@ -65,7 +65,7 @@ def of_model(sampler: Sampler, name: str, data: str, split: str, samples: int | 
         extractor=eye,
         unseen=unseen if unseen and unseen.count > 1 else None,
         sampler=sampler,
-        device=sampler.engine.device.type,
+        device=sampler.device_context.device.type,
     )
     trained_on = sampler.header.get("data", {}).get("fingerprint")
     if trained_on != pack.fingerprint:
@@ -82,12 +82,12 @@ def of_folders(real: Path, fake: Path, samples: int | None, eye: Extractor, devi
 
 def open_pack(data: str, sampler: Sampler) -> Pack:
     """The pack to judge against. Raises Mismatch for a model of another size."""
-    pack = open_data(data, sampler.faces.side)
-    if pack.side != sampler.faces.side:
+    pack = open_data(data, sampler.image_spec.side)
+    if pack.side != sampler.image_spec.side:
         raise Mismatch(
-            f"The model draws {sampler.faces.side} px, {data} holds {pack.side} px.",
+            f"The model draws {sampler.image_spec.side} px, {data} holds {pack.side} px.",
             "Resizing one to the other would be part of the score.",
-            f"Prepare a pack with --size {sampler.faces.side}.",
+            f"Prepare a pack with --size {sampler.image_spec.side}.",
         )
     return pack
 

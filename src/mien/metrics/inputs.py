@@ -75,13 +75,13 @@ class Judged:
         """`fid10k_train`; with another package's conventions, or another extractor than Inception, behind it."""
         protocol = f"{metric}{in_thousands(count or self.fake.count)}_{self.reference.split}"
         own = None if isinstance(self.extractor, InceptionFeatures) else self.extractor.name
-        return "_".join(word for word in (protocol, self.legacy, own, self.latents) if word)
+        return "_".join(word for word in (protocol, self.legacy, own, self.prior) if word)
 
     @property
-    def latents(self) -> str | None:
-        """What latents were drawn from, where it is not the prior."""
+    def prior(self) -> str | None:
+        """The distribution that latents were drawn from, if it is not the model's own prior."""
         density = self.sampler.density if self.sampler else None
-        return f"fitted_{type(density).__name__.lower()}" if density else None
+        return f"fitted_{density.kind}" if density else None
 
     def passport(self, extractor: Extractor | None = None, **more: Any) -> dict[str, Any]:
         """What a score must carry."""
@@ -89,7 +89,7 @@ class Judged:
         if self.sampler:
             model = {"model_sha256": self.sampler.model_hash, "seeds": [0, self.fake.count - 1]}
             density = self.sampler.density
-            model |= {"latents": self.latents, "fit": density.told} if density else {}
+            model |= {"prior": self.prior, "fit": density.facts} if density else {}
         return {
             **features.passport_of(extractor or self.extractor),
             "reference": {

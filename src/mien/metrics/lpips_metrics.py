@@ -54,9 +54,9 @@ def reconstruction(judged: Judged) -> Iterator[Score]:
     images = First(source, MOST_RECONSTRUCTED)
     absolute, perceived = [], []
     for rows in features.blocks(images.count):
-        real = planes(images.read(rows), sampler.engine.device) / 127.5 - 1.0
+        real = planes(images.read(rows), sampler.device_context.device) / 127.5 - 1.0
         labels = labels_of(source, rows, model.label_dim)
-        grey = real.mean(1, keepdim=True) if sampler.faces.channels == 1 else real
+        grey = real.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else real
         again = sampler.reconstruct(grey, labels).expand(-1, 3, -1, -1)
         with torch.inference_mode():
             perceived.append((eye.embed(real) - eye.embed(again)).square().sum(1).cpu())

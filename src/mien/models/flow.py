@@ -63,7 +63,7 @@ class Flow(FlowModel):
 
     def __init__(self, config: FlowConfig, faces: ImageSpec) -> None:
         super().__init__()
-        widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]  # finest first
+        widths = widths_of(faces.side, config.width, config.max_width, config.patch)[::-1]  # finest first
         told = 4 * config.width
         self.latent_shape = (faces.channels, faces.side, faces.side)
         self.label_dim = faces.label_dim
@@ -71,8 +71,8 @@ class Flow(FlowModel):
         self.solution = Solution(method=config.method, steps=config.steps, tolerance=config.tolerance)
         self.encoding = Solution(method="adaptive", tolerance=config.tolerance)
         self.guidance = config.guidance
-        self.fold = config.fold
-        channels = faces.channels * config.fold**2
+        self.fold = config.patch
+        channels = faces.channels * config.patch**2
         self.clock = nn.Sequential(nn.Linear(2 * CLOCK, told), nn.SiLU(), nn.Linear(told, told))
         self.labels = scaled(nn.Linear(2 * faces.label_dim, told, bias=False), 1.0) if faces.label_dim else None
         self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
@@ -141,12 +141,12 @@ class FlowConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("flow2022", "rectified2022")
-    grows: ClassVar[tuple[str, ...]] = ("width", "widest")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width")  # with `--scale`
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
-    widest: int = 192  # feature maps at most
+    max_width: int = 192  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution, on the way down and again on the way up
-    fold: int = 2  # pixels a side that become one position of the finest features
+    patch: int = 2  # pixels a side for each position of the finest features
     method: Method = "multistep"  # how faces are drawn: euler, midpoint, heun, rk4, multistep or adaptive
     steps: int = 12  # of the fixed methods
     tolerance: float = 1e-4  # of the adaptive method, and of encoding: error of a step

@@ -119,7 +119,7 @@ class R3GANGenerator(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class R3GANGeneratorConfig(ModelConfig):
-    """`width` and `group` are the dial: 768 and 16 are the paper's."""
+    """`width` and `group` scale the network: 768 and 16 are the paper's."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
 

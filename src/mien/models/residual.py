@@ -28,22 +28,22 @@ MOST_LAYERS = 16  # of a mapping network
 TRACK = 0.01  # how far the tracked mean of styles moves toward that of a batch
 
 
-def widths_of(side: int, width: int, widest: int, fold: int) -> list[int]:
-    """Feature maps at 4, 8, ... px up to side / fold: `width` at the finest, doubling downward to `widest`."""
+def widths_of(side: int, width: int, max_width: int, patch: int) -> list[int]:
+    """Feature maps at 4, 8, ... px up to side / patch: `width` at the finest, doubling downward to `max_width`."""
     if side not in LEGAL:
         raise UsageError(
             f"The residual networks cannot make {side} px.",
             "They double from 4 px, to 256 at most.",
             f"Use --side {nearest_side(side, LEGAL)}.",
         )
-    if fold < 1 or fold & (fold - 1) or side // fold < 4:
+    if patch < 1 or patch & (patch - 1) or side // patch < 4:
         raise UsageError(
-            f"The residual networks cannot fold {fold} by {fold} pixels of {side} px into one position.",
-            "They double from 4 px, and fold what is left.",
-            f"Use a fold of 1, 2 or 4, up to {side // 4}.",
+            f"The residual networks cannot have patches of {patch} by {patch} pixels at {side} px.",
+            "They double from 4 px to the side over the patch.",
+            f"Use a patch of 1, 2 or 4, up to {side // 4}.",
         )
-    depth = (side // fold // 4).bit_length()
-    return [min(widest, width * 2**power) for power in range(depth - 1, -1, -1)]
+    depth = (side // patch // 4).bit_length()
+    return [min(max_width, width * 2**power) for power in range(depth - 1, -1, -1)]
 
 
 class Block(nn.Module):
@@ -100,7 +100,7 @@ class ResidualGenerator(StyleModel):
 
     def __init__(self, config: ResidualGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
-        widths = widths_of(faces.side, config.width, config.widest, config.fold)
+        widths = widths_of(faces.side, config.width, config.max_width, config.patch)
         total = config.blocks * len(widths)
         self.latent_shape = (config.latent,)
         self.label_dim = faces.label_dim
@@ -118,7 +118,7 @@ class ResidualGenerator(StyleModel):
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
-        self.last = way_out(widths[-1], faces.channels, config.fold, config.fine)
+        self.last = way_out(widths[-1], faces.channels, config.patch, config.full_res_width)
 
     @property
     def mean_style(self) -> Tensor:
@@ -147,14 +147,14 @@ class ResidualGeneratorConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
-    grows: ClassVar[tuple[str, ...]] = ("width", "widest", "fine")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
 
     latent: int = 64  # numbers that describe a face, N(0, 1)
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
-    widest: int = 192  # feature maps at most
+    max_width: int = 192  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution
-    fold: int = 2  # pixels a side that one position of the finest features becomes
-    fine: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels instead
+    patch: int = 2  # pixels a side for each position of the finest features
+    full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels instead
     mapping: int = 0  # layers of a network between latents and styles; 0 = the latent's direction is the style
     conditioning: Telling = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
@@ -177,12 +177,12 @@ class ResidualCritic(nn.Module):
 
     def __init__(self, config: ResidualCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
-        widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]
+        widths = widths_of(faces.side, config.width, config.max_width, config.patch)[::-1]
         total = config.blocks * len(widths)
         channel = faces.label_dim > 0 and config.conditioning == "channel"
         self.channel = LabelChannel(faces.label_dim, faces.side) if channel else None
         self.project = LabelProjection(faces.label_dim, widths[-1] * 16) if faces.label_dim and not channel else None
-        self.first = entry(faces.channels + channel, widths[0], config.fold, config.fine)
+        self.first = entry(faces.channels + channel, widths[0], config.patch, config.full_res_width)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
@@ -209,13 +209,13 @@ class ResidualCriticConfig(NetworkConfig):
     """Sized like the generator; see ResidualGeneratorConfig."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
-    grows: ClassVar[tuple[str, ...]] = ("width", "widest", "fine")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
-    widest: int = 192  # feature maps at most
+    max_width: int = 192  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution
-    fold: int = 2  # pixels a side that become one position of the finest features
-    fine: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels instead
+    patch: int = 2  # pixels a side for each position of the finest features
+    full_res_width: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels instead
     conditioning: Asking = (
         "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
     )

@@ -30,13 +30,13 @@ from mien.nn.priors import Normal
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    def __init__(self, config: VAEConfig, faces: ImageSpec) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
-        widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]
+        widths = widths_of(faces.side, config.width, config.max_width, config.patch)[::-1]
         total = config.blocks * len(widths)
         self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
         channels = faces.channels + (self.channel is not None)
-        self.first = entry(channels, widths[0], config.fold, config.fine)
+        self.first = entry(channels, widths[0], config.patch, config.full_res_width)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
@@ -59,9 +59,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Codes `[n, latent]` -> images; the output is linear."""
 
-    def __init__(self, config: VAEConfig, faces: ImageSpec) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
-        widths = widths_of(faces.side, config.width, config.widest, config.fold)
+        widths = widths_of(faces.side, config.width, config.max_width, config.patch)
         total = config.blocks * len(widths)
         labelled, channel = told_by(config.conditioning, faces.label_dim, config.latent)
         self.labelled, self.channel = labelled, channel
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
-        self.last = way_out(widths[-1], faces.channels, config.fold, config.fine, shared=False)
+        self.last = way_out(widths[-1], faces.channels, config.patch, config.full_res_width, shared=False)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = z if self.labelled is None else self.labelled(z, labels)
@@ -90,7 +90,7 @@ class Decoder(nn.Module):
 class ResidualVAE(VariationalModel):
     """Encoder and decoder, mirror images, and the flow from latents to the codes between them."""
 
-    def __init__(self, config: VAEConfig, faces: ImageSpec) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape = (config.latent,)
         self.label_dim = faces.label_dim
@@ -134,18 +134,18 @@ class ResidualVAE(VariationalModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAEConfig(ModelConfig):
+class VAEModelConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("vae2013", "realnvp2017", "lossy2017")
-    grows: ClassVar[tuple[str, ...]] = ("width", "widest", "fine")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
 
     latent: int = 128  # numbers that describe a face, N(0, 1), and as many of its code
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
-    widest: int = 256  # feature maps at most
+    max_width: int = 256  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution
-    fold: int = 2  # pixels a side that one position of the finest features becomes
-    fine: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels, and back
+    patch: int = 2  # pixels a side for each position of the finest features
+    full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels, and back
     couplings: int = 0  # layers of the flow from the latents to the decoder's codes; 0 = they are the same
     coupling_width: int = 256  # hidden numbers of each such layer
     conditioning: Telling = (

@@ -1,9 +1,9 @@
-"""Ordinary differential equations, every row of a batch on its own: dx/dt = field(x, t) from one time to another.
+"""ODE solvers for a batch: dx/dt = field(x, t), from one time to another.
 
-Most methods are their Butcher tableaus and take equal steps. The multistep method (Adams and Bashforth's, of second order) looks at
-the field but once a step and remembers the look before, at times that lie closer at both ends, where a flow's paths bend. The
-adaptive one measures its error by an embedded method of lower order and chooses each row's steps for itself, so that a row never
-depends on its neighbours.
+The Runge-Kutta methods are Butcher tableaus with equal steps. `multistep` is two-step Adams-Bashforth: second order with one
+function evaluation a step, on a time grid that is denser at both ends, where the paths of a flow bend. `adaptive` estimates its
+error with an embedded method of lower order and chooses the step size of each row separately, so that no row depends on the
+others in its batch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mien.errors import UsageError
 Field = Callable[[Tensor, Tensor], Tensor]  # x [n, ...] and t [n] -> dx/dt [n, ...]
 Method = Literal["euler", "midpoint", "heun", "rk4", "multistep", "adaptive"]
 METHODS: tuple[Method, ...] = get_args(Method)
-MOST_STEPS = 10_000
-LOOKS = 12  # at a solution whose rows step each for itself
+MAX_STEPS = 10_000
+SNAPSHOTS = 12  # of the adaptive method, whose rows take different steps
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0  # of step sizes: Hairer, Norsett, Wanner, Solving ODEs I, II.4
 
 
 @dataclass(frozen=True)
 class Tableau:
-    """Stage times, stage weights (lower triangular), weights of the result, and of the embedded result if there is one."""
+    """A Butcher tableau: stage times, stage weights (lower triangular), weights of the result and of the embedded result."""
 
     times: tuple[float, ...]
     stages: tuple[tuple[float, ...], ...]
@@ -45,7 +45,7 @@ TABLEAUS: dict[Method, Tableau] = {
     "rk4": Tableau(
         (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), order=4
     ),
-    # Bogacki, Shampine 1989: third order, its second-order companion costs nothing more than the next step's first stage.
+    # Bogacki and Shampine 1989: third order. The embedded second-order result reuses the first stage of the next step.
     "adaptive": Tableau(
         (0.0, 0.5, 0.75, 1.0),
         ((), (0.5,), (0.0, 0.75), (2 / 9, 1 / 3, 4 / 9)),
@@ -58,17 +58,17 @@ TABLEAUS: dict[Method, Tableau] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """How an equation is solved."""
+    """The solver and its accuracy."""
 
     method: Method = (
-        "multistep"  # looks at the field a step: euler, multistep 1; midpoint, heun 2; rk4 4; adaptive as it asks
+        "multistep"  # function evaluations a step: euler, multistep 1; midpoint, heun 2; rk4 4; adaptive: as needed
     )
     steps: int = 12  # of the fixed methods
-    tolerance: float = 1e-3  # adaptive: error of a step, absolute and relative
+    tolerance: float = 1e-3  # adaptive: maximum error of a step, absolute and relative
 
     @staticmethod
     def of(word: str) -> Solution:
-        """`heun`, `euler:8` or `adaptive:1e-4`: a method, and its steps or its tolerance. Raises UsageError for anything else."""
+        """Parse `heun`, `euler:8` or `adaptive:1e-4`: a method and its steps or tolerance. Raises UsageError."""
         name, _, number = word.partition(":")
         method = next((method for method in METHODS if method == name), None)
         try:
@@ -80,24 +80,30 @@ class Solution:
             pass
         raise UsageError(
             f"`{word}` is not a solver.",
-            f"Known: {', '.join(METHODS)}, then a colon and the steps, or the tolerance of adaptive.",
-            "Write --solver multistep:12.",
+            f"Allowed: {', '.join(METHODS)}, followed by a colon and the steps (adaptive: the tolerance).",
+            "Use for example --solver multistep:12.",
         )
 
     def __str__(self) -> str:
         return f"{self.method}:{self.tolerance if self.method == 'adaptive' else self.steps}"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= MOST_STEPS:
-            raise UsageError(f"{self.steps} steps are not possible.", "They are counted.", f"Give 1 to {MOST_STEPS:,}.")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise UsageError(
+                f"The number of solver steps must be from 1 to {MAX_STEPS:,}.",
+                f"It is {self.steps}.",
+                "Use for example --solver multistep:12.",
+            )
         if not 1e-9 <= self.tolerance <= 1.0:
             raise UsageError(
-                f"A tolerance of {self.tolerance} is not possible.", "It bounds an error.", "Give 1e-9 to 1."
+                f"The tolerance must be from 1e-9 to 1, not {self.tolerance}.",
+                "It is the error of a step.",
+                "Use 1e-3.",
             )
 
 
 def solve(field: Field, x: Tensor, start: float, end: float, how: Solution) -> Tensor:
-    """x at time `end`, from x `[n, ...]` at time `start`, which may be the later."""
+    """x at time `end`, from x `[n, ...]` at time `start`; `end` may be before `start`."""
     if how.method == "adaptive":
         return solve_adaptively(field, x, start, end, how.tolerance)
     for stage in stages(field, x, start, end, how):
@@ -106,30 +112,30 @@ def solve(field: Field, x: Tensor, start: float, end: float, how: Solution) -> T
 
 
 def stages(field: Field, x: Tensor, start: float, end: float, how: Solution) -> Iterator[Tensor]:
-    """x `[n, ...]` at time `start`, then after each step, at time `end` the last; adaptively, at LOOKS equal distances."""
+    """x `[n, ...]` at time `start`, then after each step up to `end`; for `adaptive`, at SNAPSHOTS equal distances."""
     yield x
     if how.method == "adaptive":
-        times = [start + (end - start) * look / LOOKS for look in range(LOOKS + 1)]
+        times = [start + (end - start) * index / SNAPSHOTS for index in range(SNAPSHOTS + 1)]
         for here, there in pairwise(times):
             x = solve_adaptively(field, x, here, there, how.tolerance)
             yield x
         return
     if how.method == "multistep":
-        yield from remembering(field, x, start, end, how.steps)
+        yield from multistep(field, x, start, end, how.steps)
         return
     tableau = TABLEAUS[how.method]
     h = torch.full((x.shape[0],), (end - start) / how.steps, dtype=x.dtype, device=x.device)
     for step in range(how.steps):
         t = torch.full_like(h, start + (end - start) * step / how.steps)
-        x = x + beside(h, x) * weighed(looks(field, x, t, h, tableau), tableau.weights)
+        x = x + per_row(h, x) * weighted_sum(evaluate_stages(field, x, t, h, tableau), tableau.weights)
         yield x
 
 
-def remembering(field: Field, x: Tensor, start: float, end: float, steps: int) -> Iterator[Tensor]:
-    """x after each step of the multistep method: the field goes on as it went from the look before to this one."""
+def multistep(field: Field, x: Tensor, start: float, end: float, steps: int) -> Iterator[Tensor]:
+    """x after each step of two-step Adams-Bashforth, which extrapolates the field linearly from its last two values."""
     shares = [step / steps for step in range(steps + 1)]
     times = [start + (end - start) * 0.5 * (share + 0.5 * (1.0 - cos(pi * share))) for share in shares]
-    before, last = x, 0.0  # of no weight in the first step
+    before, last = x, 0.0  # not used in the first step
     for t, after in pairwise(times):
         here, h = field(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device)), after - t
         x = x + h * (here + (h / (2.0 * last)) * (here - before) if last else here)
@@ -138,49 +144,49 @@ def remembering(field: Field, x: Tensor, start: float, end: float, steps: int) -
 
 
 def solve_adaptively(field: Field, x: Tensor, start: float, end: float, tolerance: float) -> Tensor:
-    """Each row with steps of its own. Raises UsageError where the field is so wild that steps shrink to nothing."""
+    """Each row with its own step sizes. Raises UsageError if MAX_STEPS do not reach the end."""
     tableau = TABLEAUS["adaptive"]
     span = end - start
     t = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
     h = torch.full_like(t, span / 16)
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         left = end - t
         if bool((left == 0.0).all()):
             return x
         last = left.abs() <= h.abs()
         h = torch.where(last, left, h)
-        found = looks(field, x, t.to(x.dtype), h.to(x.dtype), tableau)
-        moved = x + beside(h, x) * weighed(found, tableau.weights)
-        apart = beside(h, x) * (weighed(found, tableau.weights) - weighed(found, tableau.embedded))
+        found = evaluate_stages(field, x, t.to(x.dtype), h.to(x.dtype), tableau)
+        moved = x + per_row(h, x) * weighted_sum(found, tableau.weights)
+        apart = per_row(h, x) * (weighted_sum(found, tableau.weights) - weighted_sum(found, tableau.embedded))
         bound = tolerance * (1.0 + torch.maximum(x.abs(), moved.abs()))
         error = (apart / bound).flatten(1).square().mean(1).sqrt().double()
         good = error <= 1.0
-        x = torch.where(beside(good, x), moved, x)
+        x = torch.where(per_row(good, x), moved, x)
         t = torch.where(good, torch.where(last, torch.full_like(t, end), t + h), t)
         factor = SAFETY * error.clamp(min=1e-10) ** (-1.0 / tableau.order)
         h = h * factor.clamp(SHRINK, GROW)
     raise UsageError(
-        f"The equation was not solved in {MOST_STEPS:,} steps.",
-        f"A tolerance of {tolerance} asks for more than this field gives.",
-        "Give a larger --tolerance, or --method multistep.",
+        f"The equation was not solved in {MAX_STEPS:,} steps.",
+        f"The tolerance of {tolerance} is too small for this model.",
+        "Use a larger tolerance, such as --solver adaptive:1e-2, or --solver multistep:12.",
     )
 
 
-def looks(field: Field, x: Tensor, t: Tensor, h: Tensor, tableau: Tableau) -> list[Tensor]:
-    """The field at each stage of one step."""
+def evaluate_stages(field: Field, x: Tensor, t: Tensor, h: Tensor, tableau: Tableau) -> list[Tensor]:
+    """The field at each stage of one Runge-Kutta step."""
     found: list[Tensor] = []
     for at, weights in zip(tableau.times, tableau.stages, strict=True):
-        there = x + beside(h, x) * weighed(found, weights) if weights else x
+        there = x + per_row(h, x) * weighted_sum(found, weights) if weights else x
         found.append(field(there, t + at * h))
     return found
 
 
-def weighed(values: list[Tensor], weights: tuple[float, ...]) -> Tensor:
-    """The weighted sum of stages."""
+def weighted_sum(values: list[Tensor], weights: tuple[float, ...]) -> Tensor:
+    """The weighted sum of the stages."""
     return sum((w * value for w, value in zip(weights, values, strict=True) if w), start=torch.zeros_like(values[0]))
 
 
-def beside(rows: Tensor, x: Tensor) -> Tensor:
-    """Numbers `[n]` in a shape that multiplies x `[n, ...]` row by row."""
+def per_row(rows: Tensor, x: Tensor) -> Tensor:
+    """Numbers `[n]`, reshaped to multiply x `[n, ...]` row by row."""
     shaped = rows.reshape(-1, *[1] * (x.ndim - 1))
     return shaped if shaped.dtype == torch.bool else shaped.to(x.dtype)

@@ -1,4 +1,4 @@
-"""Where latents come from: Philox4x32-10 on (seed, index), so that a seed is the same face in Python, on a GPU and in a web page.
+"""Priors: distributions of latents. Seeds use Philox4x32-10 on (seed, index), so that a seed gives the same face everywhere.
 
 Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3". The counter of block i of seed s is (i, 0, 0, 0), its key
 (s mod 2^32, s div 2^32). Block i gives four 32-bit words w; the uniforms are u = (w + 0.5) / 2^32 in (0, 1); Box-Muller takes the
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from mien.errors import UsageError
 
-MAX_FRAMES = 100_000  # of a walk: an hour of film
-MAX_SEED = 2**53 - 1  # what a JavaScript number holds exactly
+MAX_FRAMES = 100_000  # of a walk: about an hour of video
+MAX_SEED = 2**53 - 1  # the largest integer that JavaScript represents exactly
 
 
 def philox(seeds: Sequence[int], blocks: int) -> npt.NDArray[np.uint64]:
@@ -27,7 +27,7 @@ def philox(seeds: Sequence[int], blocks: int) -> npt.NDArray[np.uint64]:
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise UsageError(
-                f"{seed} is not a seed.", "A seed is the address of a face.", f"Choose from 0 to {MAX_SEED}."
+                f"{seed} is not a valid seed.", "A seed is a non-negative integer below 2^53.", f"Use 0 to {MAX_SEED}."
             )
     low = np.uint64(0xFFFFFFFF)
     shift = np.uint64(32)
@@ -43,12 +43,12 @@ def philox(seeds: Sequence[int], blocks: int) -> npt.NDArray[np.uint64]:
 
 
 def uniforms(seeds: Sequence[int], count: int) -> npt.NDArray[np.float64]:
-    """`[len(seeds), count]` numbers in (0, 1)."""
+    """Samples of U(0, 1), `[len(seeds), count]`."""
     return ((philox(seeds, -(-count // 4)).astype(np.float64) + 0.5) / 2.0**32)[:, :count]
 
 
 def normals(seeds: Sequence[int], count: int) -> npt.NDArray[np.float64]:
-    """`[len(seeds), count]` standard normal numbers."""
+    """Samples of N(0, 1), `[len(seeds), count]`, by Box-Muller."""
     u = uniforms(seeds, count + count % 2)
     radius, angle = np.sqrt(-2.0 * np.log(u[:, 0::2])), 2.0 * np.pi * u[:, 1::2]
     return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1).reshape(len(seeds), u.shape[1])[
@@ -58,7 +58,7 @@ def normals(seeds: Sequence[int], count: int) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Normal:
-    """Standard normal latents. They live near a sphere, so walks follow great circles and lengths are interpolated."""
+    """N(0, I). Its samples lie near a sphere, so interpolation is spherical and lengths are interpolated linearly."""
 
     def draw(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(normals(seeds, prod(shape)).astype(np.float32)).reshape(-1, *shape)
@@ -67,13 +67,13 @@ class Normal:
         return torch.randn(count, *shape, generator=generator)
 
     def path(self, a: Tensor, b: Tensor, t: float) -> Tensor:
-        """Spherical interpolation of the directions, linear in the lengths (Shoemake 1985)."""
+        """Spherical interpolation of directions (Shoemake 1985), linear interpolation of lengths."""
         x, y = a.flatten(1).double(), b.flatten(1).double()
         length_x, length_y = x.norm(dim=1, keepdim=True), y.norm(dim=1, keepdim=True)
         x, y = x / length_x, y / length_y
         angle = torch.acos((x * y).sum(1, keepdim=True).clamp(-1.0, 1.0))
         sine = torch.sin(angle)
-        apart = sine > 1e-6  # equal or opposite directions have no great circle of their own: go straight
+        apart = sine > 1e-6  # equal or opposite directions define no great circle: interpolate linearly
         safe = torch.where(apart, sine, torch.ones_like(sine))
         weight_x = torch.where(apart, torch.sin((1 - t) * angle) / safe, torch.full_like(sine, 1 - t))
         weight_y = torch.where(apart, torch.sin(t * angle) / safe, torch.full_like(sine, t))
@@ -81,7 +81,7 @@ class Normal:
         return point.to(a.dtype).reshape(a.shape)
 
     def project(self, z: Tensor) -> Tensor:
-        """Inside the ball that all but one in a thousand draws fall into: lengths are about N(sqrt(d), 1/2)."""
+        """Into the ball that contains 99.9% of the samples, whose lengths are about N(sqrt(d), 1/2)."""
         length = z.flatten(1).norm(dim=1).reshape(-1, *[1] * (z.ndim - 1))
         radius = z[0].numel() ** 0.5 + 2.2
         inside: Tensor = z * (radius / length.clamp(min=1e-12)).clamp(max=1.0)
@@ -90,7 +90,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Latents uniform in the cube [-1, 1]^d, which is convex: walks are straight lines."""
+    """U(-1, 1)^d. The cube is convex, so interpolation is linear."""
 
     def draw(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy((2.0 * uniforms(seeds, prod(shape)) - 1.0).astype(np.float32)).reshape(-1, *shape)
@@ -103,22 +103,22 @@ class Uniform:
         return between
 
     def project(self, z: Tensor) -> Tensor:
-        """Inside the cube."""
+        """Into the cube."""
         return z.clamp(-1.0, 1.0)
 
 
 def check_walk(stops: int, frames: int) -> None:
-    """Raises UsageError for fewer than two stops, or fewer frames than stops."""
+    """Raise UsageError for fewer than two stops, or fewer frames than stops."""
     if stops < 2 or not stops <= frames <= MAX_FRAMES:
         raise UsageError(
-            "A walk needs two faces, and a frame for each.",
-            f"It was given {stops} and {frames}; {MAX_FRAMES:,} frames are the most.",
-            "Give --seeds 3 42 7 --frames 60.",
+            "A walk needs at least two faces, and at least one frame per face.",
+            f"It has {stops} faces and {frames} frames; the maximum is {MAX_FRAMES:,} frames.",
+            "Use for example --seeds 3 42 7 --frames 60.",
         )
 
 
 def positions(stops: int, frames: int, loop: bool) -> list[float]:
-    """Where each frame of a walk stands on the line 0 .. stops - 1: evenly, except that each stop has a frame of its own."""
+    """The position of each frame between 0 and stops - 1: evenly spaced, except that each stop is hit exactly."""
     legs = stops - 1
     steps = frames if loop else frames - 1  # a loop's last frame is the one before the first
     marks = [round(leg * steps / legs) for leg in range(legs + 1)]

@@ -48,7 +48,7 @@ def look(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Look | None
 @torch.inference_mode()
 def information(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Tensor | None:
     """What each number of a latent tells beyond those before it, in nats, `[d]`, the mean over faces; None without a posterior."""
-    model, engine = sampler.model, sampler.engine
+    model, engine = sampler.model, sampler.device_context
     if not isinstance(model, VariationalModel):
         return None
     dtype = torch.float64 if engine.precision == "fp64" else torch.float32

@@ -1,8 +1,8 @@
 """Densities fitted to the encodings of real faces, to draw latents from in place of the prior.
 
-Where an encoder puts faces is never quite what the prior says, and a face drawn from where none lies is a bad one
-(Dai and Wipf 2019, arXiv:1903.05789; for BEGAN it is what sicongzhao proposed and did not build). The mixture is scikit-learn's,
-the flow zuko's; both are fitted to whitened encodings, and drawn from by seed.
+The distribution of encodings never quite equals the prior, and images of latents far from every encoding are poor (Dai and Wipf
+2019, arXiv:1903.05789; for BEGAN, sicongzhao proposed it and did not build it). The Gaussian mixture is scikit-learn's, the
+normalizing flow zuko's; both are fitted to whitened encodings, and sampled by seed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, pi
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from warnings import catch_warnings, simplefilter
 
 import torch
@@ -22,13 +22,13 @@ from mien.errors import Mismatch, UsageError
 from mien.nn.priors import normals
 from mien.sampling.sidecar import Extra
 
-Kind = Literal["mixture", "flow"]
+DensityKind = Literal["gmm", "flow"]
 
-MOST = 1024  # numbers of an encoding: a full covariance of more is neither stored nor estimated
-LEAST = 50  # encodings
-COMPONENTS = (1, 2, 5, 10, 20)  # that are tried
-UNSEEN = 0.1  # of the encodings are held out to choose and to stop
-CHUNK = 8  # rows of a draw that are computed together, always so many: a latent depends on its seed alone
+MAX_DIMENSIONS = 1024  # of an encoding: a full covariance of more is neither stored nor estimated
+MIN_ENCODINGS = 50
+COMPONENTS = (1, 2, 5, 10, 20)  # numbers of components that are tried
+HELD_OUT = 0.1  # share of the encodings that chooses the number of components, or stops the flow
+CHUNK = 8  # rows that are computed together, always as many: a latent depends on its seed alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Whitening:
 
     @staticmethod
     def of(flat: Tensor) -> Whitening:
-        """Fitted to rows `[n, d]`. A little is added to the diagonal, so that silent dimensions stay harmless."""
+        """Fitted to rows `[n, d]`. The diagonal gets a small ridge, so that constant dimensions cause no division by zero."""
         covariance = torch.cov(flat.T).reshape(flat.shape[1], flat.shape[1])
         ridge = 1e-4 * covariance.diagonal().mean() + 1e-12
         return Whitening(flat.mean(0), torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(flat)))
@@ -55,15 +55,16 @@ class Whitening:
 
 @dataclass(frozen=True, eq=False)
 class Density(ABC):
-    """Where encodings lie."""
+    """A probability density of encodings."""
 
     whitening: Whitening
     shape: tuple[int, ...]  # of an encoding
-    told: JSON  # how it was fitted: count, held_out and gaussian (nats a dimension on unseen encodings), and the kind's own
+    facts: JSON  # how it was fitted: count, held_out and gaussian (nats a dimension on held-out encodings), and the kind's own
+    kind: ClassVar[DensityKind]
 
     @property
     def mean(self) -> Tensor:
-        """`[*shape]`, toward which truncation goes."""
+        """`[*shape]`, the mean, toward which truncation moves latents."""
         return self.whitening.mean.float().reshape(self.shape)
 
     def draw(self, seeds: Sequence[int]) -> Tensor:
@@ -72,31 +73,33 @@ class Density(ABC):
         noise = torch.from_numpy(normals(seeds, width + 1))
         pieces = []
         for start in range(0, count, CHUNK):
-            some = noise[start : start + CHUNK]
-            padded = torch.cat([some, some[-1:].expand(CHUNK - len(some), -1)])
+            chunk = noise[start : start + CHUNK]
+            padded = torch.cat([chunk, chunk[-1:].expand(CHUNK - len(chunk), -1)])
             with torch.no_grad():
-                white = self.shaped(padded[:, :width], torch.special.ndtr(padded[:, width]))
-            pieces.append(self.whitening.coloured(white)[: len(some)])
+                white = self.transform(padded[:, :width], torch.special.ndtr(padded[:, width]))
+            pieces.append(self.whitening.coloured(white)[: len(chunk)])
         return torch.cat(pieces or [noise[:, :width]]).float().reshape(count, *self.shape)
 
     @abstractmethod
-    def shaped(self, noise: Tensor, share: Tensor) -> Tensor:
-        """Normal numbers `[n, d]` and uniform ones `[n]`, float64 -> whitened encodings `[n, d]`."""
+    def transform(self, noise: Tensor, share: Tensor) -> Tensor:
+        """Standard normal `noise` `[n, d]` and uniform `share` `[n]`, float64 -> whitened encodings `[n, d]`."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored, beside the whitening."""
+        """The tensors to store, beside the whitening."""
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture(Density):
-    """A mixture of normal distributions with full covariances."""
+class GaussianMixture(Density):
+    """A Gaussian mixture with full covariances."""
+
+    kind = "gmm"
 
     weights: Tensor  # [k], float64, sums to 1
     means: Tensor  # [k, d]
     factors: Tensor  # [k, d, d], lower triangular
 
-    def shaped(self, noise: Tensor, share: Tensor) -> Tensor:
+    def transform(self, noise: Tensor, share: Tensor) -> Tensor:
         chosen = torch.bucketize(share, self.weights.cumsum(0)).clamp(max=len(self.weights) - 1)
         return self.means[chosen] + torch.einsum("nij,nj->ni", self.factors[chosen], noise)
 
@@ -105,43 +108,46 @@ class Mixture(Density):
 
 
 @dataclass(frozen=True, eq=False)
-class Flow(Density):
-    """An invertible network: coupling layers, affine in half of the numbers at a time."""
+class NormalizingFlow(Density):
+    """A normalizing flow of affine coupling layers."""
+
+    kind = "flow"
 
     network: Any  # a zuko.flows.Flow
 
-    def shaped(self, noise: Tensor, share: Tensor) -> Tensor:
+    def transform(self, noise: Tensor, share: Tensor) -> Tensor:
         return self.network().transform.inv(noise.float()).double()  # type: ignore[no-any-return]
 
     def tensors(self) -> dict[str, Tensor]:
         return {f"network.{name}": tensor for name, tensor in self.network.state_dict().items() if tensor is not None}
 
 
-def fit(encodings: Tensor, kind: Kind, told: Callable[[str], None] = lambda _: None) -> Density:
-    """A density of encodings `[n, *shape]`. Raises UsageError without its library, or for encodings that are too few or too wide.
+def fit(encodings: Tensor, kind: DensityKind, progress: Callable[[str], None] = lambda _: None) -> Density:
+    """A density of encodings `[n, *shape]`. Raises UsageError without its library, or for too few or too wide encodings.
 
-    Held-out nats a dimension are of whitened encodings: a single normal distribution has about -1.419.
+    `progress` receives a line after each attempt. Held-out nats a dimension are of whitened encodings: one normal distribution has
+    about -1.419.
     """
     flat = encodings.flatten(1).double()
-    if flat.shape[1] > MOST:
+    if flat.shape[1] > MAX_DIMENSIONS:
         raise UsageError(
-            f"An encoding of this model has {flat.shape[1]:,} numbers.",
-            f"A density is fitted to {MOST:,} at most; a flow's latents are as many as its pixels.",
-            "Draw from the prior.",
+            f"An encoding of this model has {flat.shape[1]:,} dimensions.",
+            f"A density is fitted to {MAX_DIMENSIONS:,} at most; a flow has as many dimensions as an image has numbers.",
+            "Leave out --prior fitted.",
         )
-    if len(flat) < LEAST:
+    if len(flat) < MIN_ENCODINGS:
         raise UsageError(
             f"{len(flat)} encodings are too few.",
             "A density is fitted to thousands.",
-            f"Give a pack of {LEAST} faces or more.",
+            f"Give a pack of {MIN_ENCODINGS} images or more.",
         )
-    unseen = torch.arange(len(flat)) % round(1 / UNSEEN) == 0
-    whitening = Whitening.of(flat[~unseen])
-    white, held_out = whitening.white(flat[~unseen]), whitening.white(flat[unseen])
+    is_held_out = torch.arange(len(flat)) % round(1 / HELD_OUT) == 0
+    whitening = Whitening.of(flat[~is_held_out])
+    white, held_out = whitening.white(flat[~is_held_out]), whitening.white(flat[is_held_out])
     shape, facts = tuple(encodings.shape[1:]), {"count": len(flat)}
-    if kind == "mixture":
-        return fit_mixture(white, held_out, whitening, shape, facts, told)
-    return fit_flow(white, held_out, whitening, shape, facts, told)
+    if kind == "gmm":
+        return fit_mixture(white, held_out, whitening, shape, facts, progress)
+    return fit_flow(white, held_out, whitening, shape, facts, progress)
 
 
 def fit_mixture(
@@ -150,23 +156,23 @@ def fit_mixture(
     whitening: Whitening,
     shape: tuple[int, ...],
     facts: JSON,
-    told: Callable[[str], None],
-) -> Mixture:
-    """The number of components that explains unseen encodings best."""
+    progress: Callable[[str], None],
+) -> GaussianMixture:
+    """A mixture with the number of components that has the highest held-out likelihood."""
     try:
-        from sklearn.mixture import GaussianMixture
+        from sklearn import mixture
     except ImportError as error:
         raise missing("scikit-learn", error) from error
     width, scores, best = white.shape[1], {}, None
     for count in COMPONENTS:
         if count > 1 and len(white) < 2 * count * width:
             break
-        model = GaussianMixture(count, reg_covar=1e-3, max_iter=100, tol=1e-4 * width, random_state=0)
+        model = mixture.GaussianMixture(count, reg_covar=1e-3, max_iter=100, tol=1e-4 * width, random_state=0)
         with catch_warnings():
-            simplefilter("ignore")  # that 100 rounds were not enough: unseen encodings judge what they gave
+            simplefilter("ignore")  # 100 iterations may not converge: the held-out likelihood decides
             model.fit(white.numpy())
         scores[count] = float(model.score(held_out.numpy())) / width
-        told(f"{count} components: {scores[count]:.4f} nats a dimension")
+        progress(f"{count} components: {scores[count]:.4f} nats a dimension")
         if best is None or scores[count] > scores[best.n_components]:
             best = model
         elif len(scores) > 2:
@@ -178,15 +184,16 @@ def fit_mixture(
         "held_out": round(scores[best.n_components], 5),
         "gaussian": round(scores[1], 5),
     }
-    return Mixture(whitening, shape, facts, torch.from_numpy(best.weights_), torch.from_numpy(best.means_), factors)
+    weights, means = torch.from_numpy(best.weights_), torch.from_numpy(best.means_)
+    return GaussianMixture(whitening, shape, facts, weights, means, factors)
 
 
-STEPS, BATCH, RATE, PATIENCE = 2000, 256, 1e-3, 6  # of the flow: steps at most, Adam's rate, looks without progress
-LOOK = 50  # steps between two looks at the unseen encodings
+STEPS, BATCH, LR, PATIENCE = 2000, 256, 1e-3, 6  # of the flow: maximum steps, Adam's rate, evaluations without progress
+EVALUATE_EVERY = 50  # steps between evaluations of the held-out likelihood
 
 
 def network_of(width: int) -> Any:
-    """Six affine coupling layers (arXiv:1605.08803), each of a permutation of its own."""
+    """Six affine coupling layers (arXiv:1605.08803), each with its own permutation."""
     try:
         import zuko
     except ImportError as error:
@@ -203,35 +210,39 @@ def fit_flow(
     whitening: Whitening,
     shape: tuple[int, ...],
     facts: JSON,
-    told: Callable[[str], None],
-) -> Flow:
-    """By maximum likelihood; the weights that explain unseen encodings best are kept."""
+    progress: Callable[[str], None],
+) -> NormalizingFlow:
+    """A flow fitted by maximum likelihood, with the weights of the highest held-out likelihood."""
     width = white.shape[1]
     network, generator = network_of(width), torch.Generator().manual_seed(0)
-    rows, unseen = white.float(), held_out.float()
-    optimizer = torch.optim.Adam(network.parameters(), RATE)
-    best, kept, stale = -torch.inf, {name: t.clone() for name, t in network.state_dict().items() if t is not None}, 0
+    rows, held_out = white.float(), held_out.float()
+    optimizer = torch.optim.Adam(network.parameters(), LR)
+    best, stale, weights = -torch.inf, 0, copied(network)
     with torch.enable_grad():
         for step in range(STEPS + 1):
-            if step % LOOK == 0:
+            if step % EVALUATE_EVERY == 0:
                 with torch.no_grad():
-                    score = float(network().log_prob(unseen).mean()) / width
-                told(f"step {step}: {score:.4f} nats a dimension")
+                    score = float(network().log_prob(held_out).mean()) / width
+                progress(f"step {step}: {score:.4f} nats a dimension")
                 if score > best:
-                    best, stale = score, 0
-                    kept = {name: t.clone() for name, t in network.state_dict().items() if t is not None}
+                    best, stale, weights = score, 0, copied(network)
                 else:
                     stale += 1
                 if stale >= PATIENCE:
                     break
-            some = rows[torch.randint(len(rows), (BATCH,), generator=generator)]
+            batch = rows[torch.randint(len(rows), (BATCH,), generator=generator)]
             optimizer.zero_grad()
-            (-network().log_prob(some).mean() / width).backward()
+            (-network().log_prob(batch).mean() / width).backward()
             optimizer.step()
-    network.load_state_dict(kept)
-    gaussian = float(-0.5 * (unseen.square() + log(2 * pi)).mean())
+    network.load_state_dict(weights)
+    gaussian = float(-0.5 * (held_out.square() + log(2 * pi)).mean())
     facts |= {"steps": step, "held_out": round(best, 5), "gaussian": round(gaussian, 5)}
-    return Flow(whitening, shape, facts, network.eval().requires_grad_(False))
+    return NormalizingFlow(whitening, shape, facts, network.eval().requires_grad_(False))
+
+
+def copied(network: Any) -> dict[str, Tensor]:
+    """A copy of a network's tensors."""
+    return {name: tensor.clone() for name, tensor in network.state_dict().items() if tensor is not None}
 
 
 def missing(package: str, error: ImportError) -> UsageError:
@@ -239,16 +250,16 @@ def missing(package: str, error: ImportError) -> UsageError:
     return UsageError(
         f"This density needs {package}.",
         f"{error}.",
-        "pip install 'mien[latent]', or draw from the prior: --latents prior.",
+        "pip install 'mien[latent]', or leave out --prior fitted.",
     )
 
 
 def tensors_of(density: Density) -> dict[str, Tensor]:
-    """What an extra stores."""
+    """The tensors of a density's file."""
     return {"mean": density.whitening.mean, "factor": density.whitening.factor, **density.tensors()}
 
 
-def density_of(extra: Extra, kind: Kind) -> Density:
+def density_of(extra: Extra, kind: DensityKind) -> Density:
     """A stored density. Raises Mismatch for tensors that are not one, UsageError without its library."""
     try:
         tensors: Mapping[str, Tensor] = extra.tensors
@@ -258,15 +269,15 @@ def density_of(extra: Extra, kind: Kind) -> Density:
         width = torch.Size(shape).numel()
         if tuple(whitening.mean.shape) != (width,) or tuple(whitening.factor.shape) != (width, width):
             raise ValueError(f"the shape {shape} does not fit its tensors")
-        if kind == "mixture":
+        if kind == "gmm":
             weights, means, factors = (tensors[name].double() for name in ("weights", "means", "factors"))
             if tuple(means.shape) != (len(weights), width) or tuple(factors.shape) != (len(weights), width, width):
                 raise ValueError("its components do not fit")
-            return Mixture(whitening, shape, facts, weights, means, factors)
+            return GaussianMixture(whitening, shape, facts, weights, means, factors)
         network = network_of(width)
         named = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
         network.load_state_dict(named)
-        return Flow(whitening, shape, facts, network.eval().requires_grad_(False))
+        return NormalizingFlow(whitening, shape, facts, network.eval().requires_grad_(False))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         raise Mismatch(
             f"The fitted {kind} of this model cannot be used.",

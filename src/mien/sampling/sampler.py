@@ -1,13 +1,11 @@
-"""Faces from a trained model: everything the command line, the metrics and the explorer ask for goes through here."""
+"""Images from a trained model: the command line, the metrics and the explorer all draw through this class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite, nan
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,43 +13,33 @@ from torch import Tensor
 from mien import presets
 from mien.core.contracts import JSON, ImageSpec, Model
 from mien.core.device import DeviceContext, mix
-from mien.core.families import FlowModel, Invertible, ResolutionFreeModel, StyleModel, VariationalModel
+from mien.core.families import FlowModel, Invertible, VariationalModel
 from mien.core.run import Device, Precision
 from mien.downloads import hub
-from mien.errors import Mismatch, UsageError, did_you_mean
-from mien.nn.ode import Solution
+from mien.errors import Mismatch, UsageError
 from mien.nn.priors import check_walk, positions
+from mien.sampling import labels as label_rows
 from mien.sampling import sidecar
 from mien.sampling.address import Address, latent, resolve
-from mien.sampling.density import Density, Kind, density_of
+from mien.sampling.chunks import Network, in_chunks
+from mien.sampling.density import Density, DensityKind, density_of
 from mien.sampling.directions import Directions, Space
 from mien.sampling.inversion import Distance, Inversion, Step, absolute, descend
-from mien.sampling.styles import Style
+from mien.sampling.options import DrawOptions
 from mien.storage import checkpoint
 
-#: A model computes this many faces at a time, the last chunk padded, so that a face never depends on its neighbours: the
-#: kernels of a library may round differently for another batch.
-CHUNK = 8
-LARGEST = 4096  # pixels a side that a scalable model is asked for
 
-Network = Callable[[Tensor, Tensor | None], Tensor]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sampler:
-    """A model that is ready to draw."""
+    """A model that is ready to draw. Two samplers are equal only if they are the same object."""
 
     model: Model
-    header: JSON  # config, faces, labels, preset, data: what the model says of itself
-    engine: DeviceContext
-    model_hash: str  # SHA-256 of the file, or "" for a model that is still learning
-    size: int | None = None  # pixels a side, for a model that scales; None = those it learned at
-    solution: Solution | None = None  # how a flow is followed; None = as its config says
-    guidance: float | None = None  # how far a flow leans toward its labels; None = as its config says
-    home: Path | None = None  # the folder of its extras; None = it has none
-    density: Density | None = None  # what latents are drawn from; None = the model's prior
-    truncation: float = 1.0  # how much of the way from the mean face is gone
-    style: Style | None = None  # styles of another face that every face gets
+    header: JSON  # config, image spec, labels, preset, data: the description that a model file carries
+    device_context: DeviceContext
+    model_hash: str  # SHA-256 of the file, or "" for a model in training
+    options: DrawOptions = DrawOptions()
+    extras_folder: Path | None = None  # where directions and fitted priors of this model are; None = nowhere
+    density: Density | None = None  # a fitted prior that latents are drawn from; None = the model's own prior
 
     @staticmethod
     def load(
@@ -59,12 +47,12 @@ class Sampler:
     ) -> Sampler:
         """The model of a run directory, a checkpoint, a `.safetensors` file or `hf://OWNER/NAME`.
 
-        `code` is the file of a model of your own.
+        `code` is the Python file that defines a model of your own.
 
         Raises DataError for a path that holds no model, Untrusted for a damaged file, Mismatch for one that does not fit.
         """
-        here = hub.fetch(path) if isinstance(path, str) and path.startswith(hub.SCHEME) else Path(path)
-        file = checkpoint.find_model(here)
+        local = hub.fetch(path) if isinstance(path, str) and path.startswith(hub.SCHEME) else Path(path)
+        file = checkpoint.find_model(local)
         tensors, header = checkpoint.read_model(file)
         kinds = presets.kinds_for(header.get("code"), code)
         model = presets.build_model(header, kinds, {name: tensor.shape for name, tensor in tensors.items()})
@@ -76,246 +64,159 @@ class Sampler:
                 str(error).splitlines()[0],
                 "Sample with the version that wrote it.",
             ) from error
-        engine = DeviceContext.choose(device, precision)
-        engine.place(model)
-        hashed = checkpoint.file_hash(file)
-        return Sampler(model.eval().requires_grad_(False), header, engine, hashed, home=sidecar.folder_of(file))
+        context = DeviceContext.choose(device, precision)
+        context.place(model)
+        model_hash, extras = checkpoint.file_hash(file), sidecar.folder_of(file)
+        return Sampler(model.eval().requires_grad_(False), header, context, model_hash, extras_folder=extras)
+
+    def __repr__(self) -> str:
+        spec, count = self.image_spec, sum(p.numel() for p in self.model.parameters())
+        parts = [
+            str(self.header.get("preset") or type(self.model).__name__),
+            f"{spec.side}x{spec.side} px",
+            f"{count / 1e6:.2g}M parameters" if count >= 1e5 else f"{count:,} parameters",
+            f"latent {'x'.join(map(str, self.model.latent_shape))}",
+            f"{self.device_context.device.type} {self.device_context.precision}",
+            *(f"{name}={value}" for name, value in self.options.metadata.items() if name != "size"),
+            *([f"sha256 {self.model_hash[:12]}"] if self.model_hash else []),
+        ]
+        return f"Sampler({', '.join(parts)})"
 
     @property
-    def faces(self) -> ImageSpec:
-        """Side, channels and label width of what is drawn."""
-        faces = ImageSpec(**self.header["faces"])
-        return replace(faces, side=self.size) if self.size else faces
-
-    def at(self, size: int | None) -> Sampler:
-        """The same model drawing at another size. Raises UsageError for one that does not scale, or a size past drawing."""
-        if size is None:
-            return self
-        if not isinstance(self.model, ResolutionFreeModel):
-            raise UsageError(
-                f"This model draws at {self.faces.side} px alone.",
-                "--size is for models that paint a plane, such as a CPPN.",
-                "Leave out --size; `mien walk --zoom 4` enlarges pixels.",
-            )
-        if not 2 <= size <= LARGEST:
-            raise UsageError(f"--size {size} is not possible.", "It is in pixels.", f"Choose from 2 to {LARGEST}.")
-        return replace(self, size=size)
-
-    def by(self, solver: str | None, guidance: float | None) -> Sampler:
-        """The same flow followed in another way: `euler:8`, and guidance of 1 or more. Raises UsageError for other models."""
-        if solver is None and guidance is None:
-            return self
-        if not isinstance(self.model, FlowModel):
-            raise UsageError(
-                "This model follows no field.", "--solver and --guidance are for flows.", "Leave them out."
-            )
-        if guidance is not None and not 0.0 <= guidance <= 100.0:
-            raise UsageError(
-                f"A guidance of {guidance} is not possible.",
-                "1 is none; 2 leans well toward the labels.",
-                "Give 0 to 100.",
-            )
-        return replace(self, solution=Solution.of(solver) if solver else None, guidance=guidance)
+    def image_spec(self) -> ImageSpec:
+        """Side, channels and label width of the images drawn."""
+        spec = ImageSpec(**self.header["faces"])
+        return replace(spec, side=self.options.size) if self.options.size else spec
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels that a face can be asked for by."""
+        """The labels that the model is conditioned on."""
         return tuple(self.header.get("labels", ()))
 
-    def truncated(self, truncation: float) -> Sampler:
-        """The same model with every face moved toward the mean one: 0.7 goes 0.7 of the way from there, 1 is the face itself.
+    def with_options(self, options: DrawOptions) -> Sampler:
+        """The same model with other drawing options. Raises UsageError for an option that the model does not have."""
+        options.check(self.model, self.header["faces"]["side"])
+        return replace(self, options=options)
 
-        The mean is the model's own (`Model.decode_truncated`), or that of a fitted density. Raises UsageError for no number.
+    def with_fitted_prior(self, kind: DensityKind = "gmm") -> Sampler:
+        """The same model with latents from the density that was fitted to its encodings of real faces.
+
+        Raises UsageError if none was fitted, Mismatch for one of another model.
         """
-        if not isfinite(truncation):
+        folder = self.extras_folder
+        extra = sidecar.read(folder, kind, kind, self.model_hash) if folder and self.model_hash else None
+        if extra is None:
             raise UsageError(
-                f"A truncation of {truncation} is not possible.",
-                "It is a share of the way from the mean face.",
-                "Give 1, or a little less.",
+                f"No {kind} is fitted to this model's encodings.",
+                "It is fitted once, to the faces of a pack.",
+                f"mien sample MODEL --prior fitted --density {kind} --data PACK",
             )
-        return replace(self, truncation=truncation)
-
-    def styled(self, style: Style | None) -> Sampler:
-        """The same model with some styles of another face. Raises UsageError for a model without, or a stage that it lacks."""
-        if style is None:
-            return self
-        if not isinstance(self.model, StyleModel):
-            raise UsageError(
-                "This model has no styles to mix.",
-                "Its stages are not steered one by one.",
-                "Mix whole faces: mien walk MODEL --seeds 3 42.",
-            )
-        style.columns(self.model.style_count)
-        return replace(self, style=style)
+        return replace(self, density=density_of(extra, kind))
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
-        """One latent a seed, `[n, *shape]`, on the CPU; those of a fitted density are truncated here, toward its mean."""
+        """One latent a seed, `[n, *shape]`, on the CPU; those of a fitted prior are truncated here, toward its mean."""
         if self.density is not None:
-            return torch.lerp(self.density.mean, self.density.draw(seeds), self.truncation)
+            return torch.lerp(self.density.mean, self.density.draw(seeds), self.options.truncation)
         return self.model.prior.draw(seeds, self.model.latent_shape)
 
     @property
     def space(self) -> Space:
-        """Where `latents` are: a density is of encodings, which may have a decoder of their own."""
+        """The space of `latents`: a fitted prior is of encodings, which may have a decoder of their own."""
         return "latent" if self.density is None else self.encoding_space
-
-    def fitted(self, kind: Kind = "mixture") -> Sampler:
-        """The same model drawing from the density of real faces' encodings that was fitted to it.
-
-        Raises UsageError where none was, Mismatch for one of another model.
-        """
-        extra = sidecar.read(self.home, kind, kind, self.model_hash) if self.home and self.model_hash else None
-        if extra is None:
-            raise UsageError(
-                f"No {kind} is fitted to this model's encodings.",
-                "It is fitted once, to a pack's faces.",
-                f"mien sample MODEL --latents fitted --density {kind} --data PACK",
-            )
-        return replace(self, density=density_of(extra, kind))
 
     @property
     def label_rows(self) -> Tensor:
         """Label rows of the training data `[k, label_dim]`, k > 0. Raises Mismatch for a header without them."""
-        rows: Any = self.header.get("label_rows")
-        try:
-            known = [[nan if value is None else value for value in row] for row in rows]
-            stored = torch.tensor(known, dtype=torch.float32)
-            if not stored.numel() or stored.shape[1:] != (self.model.label_dim,):
-                raise ValueError(f"label rows of shape {tuple(stored.shape)}")
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise Mismatch(
-                "This model is told labels, and its file has no rows of them.",
-                str(error),
-                "Use a file written by mien.",
-            ) from error
-        return stored
+        return label_rows.stored_rows(self.header, self.model.label_dim)
 
-    def labels(self, seeds: Sequence[int], asked: Mapping[str, float] | None = None) -> Tensor | None:
-        """Label rows `[n, label_dim]`: rows of the training data by seed, overwritten where a label is asked for."""
+    def label_column(self, name: str) -> int:
+        """The column of a label. Raises UsageError with the labels that exist."""
+        return label_rows.column_of(name, self.label_names)
+
+    def labels(self, seeds: Sequence[int], values: Mapping[str, float] | None = None) -> Tensor | None:
+        """Label rows `[n, label_dim]`: rows of the training data, chosen by seed, with the named labels set to `values`."""
         if not self.model.label_dim:
-            if asked:
+            if values:
                 raise UsageError("This model has no labels.", "It was trained without.", "Leave out --label.")
             return None
         stored = self.label_rows
-        return self._told(stored[[mix(seed) % len(stored) for seed in seeds]], asked)
+        return label_rows.with_values(stored[[mix(seed) % len(stored) for seed in seeds]], values, self.label_names)
 
-    def _told(self, stored: Tensor, asked: Mapping[str, float] | None) -> Tensor:
-        """A copy of label rows `[n, label_dim]`, overwritten where a label is asked for."""
-        rows = stored.clone()
-        for name, value in (asked or {}).items():
-            rows[:, self.column(name)] = value
-        return rows
-
-    def place(
+    def latent_at(
         self,
         address: Address,
-        asked: Mapping[str, float] | None = None,
-        amounts: Mapping[str, float] | None = None,
+        labels: Mapping[str, float] | None = None,
+        directions: Mapping[str, float] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """What a face is drawn from: the latent `[1, *latent_shape]` and the label row `[1, label_dim]` at an address.
+        """The latent `[1, *latent_shape]` and the label row `[1, label_dim]` at an address.
 
-        The latent is moved by `amounts` along named directions.
+        The latent is moved by amounts along named `directions`.
         """
         z = latent(address, self.model.prior, self.model.latent_shape)
-        if amounts:
-            z = self.edit(z, amounts)
+        if directions:
+            z = self.edit(z, directions)
         if not self.model.label_dim:
-            return z, self.labels([], asked)
-        middle = self._told(self.label_rows.nanmean(0, keepdim=True), asked)  # a latent of no seed has no row
+            return z, self.labels([], labels)
+        mean = label_rows.with_values(self.label_rows.nanmean(0, keepdim=True), labels, self.label_names)
 
-        def of_seeds(seeds: Sequence[int]) -> Tensor:
-            rows = self.labels(seeds, asked)
+        def rows_of(seeds: Sequence[int]) -> Tensor:
+            rows = self.labels(seeds, labels)
             assert rows is not None
             return rows
 
-        return z, resolve(address, of_seeds, lambda _: middle, torch.lerp)
+        return z, resolve(address, rows_of, lambda _: mean, torch.lerp)  # a latent that is no seed's has the mean row
 
     @torch.inference_mode()
     def preview(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """As `decode`, but only what is asked for is computed: quicker for a face or two, equal within 2/255."""
-        return torch.cat(list(self._compute(self.network("latent"), z, labels, padded=False))).clamp(-1.0, 1.0)
-
-    def column(self, name: str) -> int:
-        """Which of the labels has this name. Raises UsageError with those that there are."""
-        if name not in self.label_names:
-            raise UsageError(
-                f"There is no label `{name}`.",
-                f"The model knows {', '.join(self.label_names) or 'none'}.",
-                did_you_mean(name, self.label_names),
-            )
-        return self.label_names.index(name)
+        """As `decode`, without padding to a chunk: faster for one or two images, equal within 2/255."""
+        return torch.cat(list(self._compute(self._network("latent"), z, labels, padded=False))).clamp(-1.0, 1.0)
 
     @torch.inference_mode()
     def decode(self, z: Tensor, labels: Tensor | None = None, space: Space = "latent") -> Tensor:
         """Latents `[n, *latent_shape]` -> images `[n, C, H, W]`, float32 in [-1, 1] on the CPU, equal for equal latents."""
-        pieces = [images.clamp(-1.0, 1.0) for images in self._compute(self.network(space), z, labels)]
-        return torch.cat(pieces) if pieces else torch.empty(0, self.faces.channels, self.faces.side, self.faces.side)
+        pieces = [images.clamp(-1.0, 1.0) for images in self._compute(self._network(space), z, labels)]
+        spec = self.image_spec
+        return torch.cat(pieces) if pieces else torch.empty(0, spec.channels, spec.side, spec.side)
 
-    def network(self, space: Space = "latent") -> Network:
-        """What draws: latents and label rows to images, as this sampler is set."""
+    def _network(self, space: Space) -> Network:
+        """The function from latents and label rows to images."""
         if space == "encoding":
             return self.invertible.decode_encoding
-        truncation = self.truncation if self.density is None else 1.0  # a density's latents are truncated already
-        return lambda z, labels: self.drawn(z, truncation, labels)
-
-    def drawn(self, z: Tensor, truncation: float | Tensor, labels: Tensor | None) -> Tensor:
-        """Images of latents `[n, *latent_shape]` as this sampler is set, but for its truncation."""
-        model = self.model
-        whole = not isinstance(truncation, Tensor) and truncation == 1.0
-        if self.size and isinstance(model, ResolutionFreeModel):
-            return model.decode_at(z if whole else z * truncation, self.size, labels)
-        if isinstance(model, FlowModel) and (self.solution or self.guidance is not None):
-            how, guidance = self.solution or model.solution, model.guidance if self.guidance is None else self.guidance
-            return model.decode_by(z if whole else z * truncation, how, guidance, labels)
-        if self.style is not None and isinstance(model, StyleModel):
-            other = model.prior.draw([self.style.seed], model.latent_shape).to(z).expand_as(z)
-            shares = torch.zeros(len(z), model.style_count, device=z.device)
-            shares[:, self.style.columns(model.style_count)] = 1.0
-            return model.decode_mixed(z, other, shares, truncation, labels)
-        return model.decode(z, labels) if whole else model.decode_truncated(z, truncation, labels)
+        truncation = self.options.truncation if self.density is None else 1.0  # `latents` has truncated a density's
+        return lambda z, labels: self.options.draw(self.model, z, labels, truncation)
 
     @torch.inference_mode()
-    def stages(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """How a flow comes to its faces: `[n, steps + 1, C, H, W]` in [-1, 1], noise first, what `decode` gives last.
+    def trajectory(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """A flow's solution over time: `[n, steps + 1, C, H, W]` in [-1, 1], noise first, what `decode` gives last.
 
-        Adaptively, rows step each for itself: they are looked at at 13 times, and the last agrees within the tolerance.
-        Raises UsageError for a model that follows no field.
+        An adaptive solver takes its own steps for each row: 13 equidistant times are shown, and the last agrees within the
+        tolerance. Raises UsageError for a model that is not a flow.
         """
-        model = self.model
+        model, options = self.model, self.options
         if not isinstance(model, FlowModel):
             raise UsageError(
-                "This model follows no field.", "It draws a face in one go.", "Ask a flow for the path to a face."
+                "This model is not a flow.", "It draws an image in one evaluation.", "Use a flow for a trajectory."
             )
-        how, guidance = self.solution or model.solution, model.guidance if self.guidance is None else self.guidance
 
-        def path(rows: Tensor, told: Tensor | None) -> Tensor:
-            noise = rows if self.truncation == 1.0 else rows * self.truncation
-            return torch.stack(list(model.stages(noise, how, guidance, told)), 1)
+        def solve(rows: Tensor, row_labels: Tensor | None) -> Tensor:
+            noise = rows if options.truncation == 1.0 else rows * options.truncation
+            return torch.stack(
+                list(model.stages(noise, options.solution(model), options.guidance_of(model), row_labels)), 1
+            )
 
-        return torch.cat(list(self._compute(path, z, labels))).clamp(-1.0, 1.0)
+        return torch.cat(list(self._compute(solve, z, labels))).clamp(-1.0, 1.0)
 
     def _compute(self, network: Network, rows: Tensor, labels: Tensor | None, padded: bool = True) -> Iterator[Tensor]:
-        """What a network makes of rows, float32 on the CPU, in chunks of one size, unless they need not be `padded` to it."""
-        dtype = torch.float64 if self.engine.precision == "fp64" else torch.float32
-        for start in range(0, len(rows), CHUNK):
-            some = rows[start : start + CHUNK]
-            missing = CHUNK - len(some) if padded else 0
-            chunk = torch.cat([some, some[-1:].expand(missing, *some.shape[1:])]) if missing else some
-            asked = None if labels is None else labels[start : start + CHUNK]
-            if asked is not None and missing:
-                asked = torch.cat([asked, asked[-1:].expand(missing, -1)])
-            here = chunk.to(self.engine.device, dtype)
-            told = None if asked is None else asked.to(self.engine.device, dtype)
-            with self.engine.autocast():
-                made = network(here, told)
-            yield made[: len(some)].float().cpu().contiguous()
+        return in_chunks(network, self.device_context, rows, labels, padded)
 
     def sample(
-        self, seeds: Sequence[int], labels: Mapping[str, float] | Tensor | None = None, truncation: float = 1.0
+        self, seeds: Sequence[int], labels: Mapping[str, float] | Tensor | None = None, truncation: float | None = None
     ) -> Tensor:
-        """The faces of seeds, `[n, C, H, W]` in [-1, 1]. Seed 42 is the same face in any batch."""
+        """The images of seeds, `[n, C, H, W]` in [-1, 1]. Seed 42 is the same image in any batch."""
         rows = labels if isinstance(labels, Tensor) else self.labels(seeds, labels)
-        sampler = self if truncation == 1.0 else self.truncated(truncation)
+        sampler = self
+        if truncation is not None:
+            sampler = self.with_options(replace(self.options, truncation=truncation))
         return sampler.decode(sampler.latents(seeds), rows, self.space)
 
     def walk(
@@ -325,23 +226,21 @@ class Sampler:
         labels: Mapping[str, float] | None = None,
         loop: bool = False,
     ) -> Iterator[Tensor]:
-        """`frames` images `[C, H, W]` along the prior's own path through seeds; every seed is met exactly, the ends included."""
+        """`frames` images `[C, H, W]` along the prior's path through seeds; every seed is met exactly, the ends included."""
         check_walk(len(seeds), frames)
         return self.interpolate(self.latents(seeds), frames, self.labels(seeds, labels), loop, self.space)
 
     def interpolate(
         self, points: Tensor, frames: int, labels: Tensor | None = None, loop: bool = False, space: Space = "latent"
     ) -> Iterator[Tensor]:
-        """`frames` images `[C, H, W]` along the prior's own path through points `[k, *shape]`, each of which is met exactly.
+        """`frames` images `[C, H, W]` along the prior's path through points `[k, *shape]`, each of which is met exactly.
 
         Raises UsageError for fewer than two points, or fewer frames than points.
         """
         check_walk(len(points), frames)
         if loop:
-            points, labels = (
-                torch.cat([points, points[:1]]),
-                labels if labels is None else torch.cat([labels, labels[:1]]),
-            )
+            points = torch.cat([points, points[:1]])
+            labels = None if labels is None else torch.cat([labels, labels[:1]])
         for t in positions(len(points), frames, loop):
             leg = min(int(t), len(points) - 2)
             share = t - leg
@@ -355,35 +254,35 @@ class Sampler:
         if not isinstance(self.model, Invertible):
             raise UsageError(
                 "This model has no encoder.",
-                f"`{self.header.get('preset', 'it')}` only draws.",
+                f"`{self.header.get('preset', 'it')}` is a generator only.",
                 "Find latents by descent: mien project MODEL PHOTO, or Sampler.invert.",
             )
         return self.model
 
     @property
     def encoding_space(self) -> Space:
-        """Where encodings live: among the latents that `decode` takes, or in a space with a decoder of its own (BEGAN)."""
+        """The space of encodings: the latents that `decode` takes, or a space with a decoder of its own (BEGAN)."""
         return "latent" if type(self.invertible).decode_encoding is Invertible.decode_encoding else "encoding"
 
     @torch.inference_mode()
     def encode(self, images: Tensor, labels: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] -> their encodings `[n, *shape]` on the CPU, in `encoding_space`.
 
-        With standard normal `noise` of that shape, draws of the posterior of a model that has one, in place of its mean.
+        With standard normal `noise` of that shape, samples of the posterior where the model has one, instead of its mean.
         """
         model = self.invertible
         if noise is None or not isinstance(model, VariationalModel):
             return torch.cat(list(self._compute(model.encode, images, labels)))
 
-        def both(some: Tensor, told: Tensor | None) -> Tensor:
-            found = model.posterior(some, told)
-            return torch.stack([found.mean, found.log_variance], 1)
+        def mean_and_log_variance(rows: Tensor, row_labels: Tensor | None) -> Tensor:
+            posterior = model.posterior(rows, row_labels)
+            return torch.stack([posterior.mean, posterior.log_variance], 1)
 
-        mean, log_variance = torch.cat(list(self._compute(both, images, labels))).unbind(1)
+        mean, log_variance = torch.cat(list(self._compute(mean_and_log_variance, images, labels))).unbind(1)
         return model.latents_of(mean + torch.exp(0.5 * log_variance) * noise)
 
     def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What the model makes of images `[n, C, H, W]` in [-1, 1] by its encoder and the decoder of its encodings."""
+        """Images `[n, C, H, W]` in [-1, 1], encoded and decoded."""
         return self.decode(self.encode(images, labels), labels, self.encoding_space)
 
     def invert(
@@ -400,12 +299,16 @@ class Sampler:
         on_step: Callable[[Step], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> Inversion:
-        """Latents of `decode` whose faces come close to `images` `[n, C, H, W]` in [-1, 1], by descent; equal for equal arguments.
+        """Latents whose images come close to `images` `[n, C, H, W]` in [-1, 1], by gradient descent; deterministic.
 
-        It begins at the latents of seeds `seed` to `seed + restarts - 1`, or at `start` `[n, *latent_shape]` alone.
+        It starts at the latents of seeds `seed` to `seed + restarts - 1`, or at `start` `[n, *latent_shape]`.
         """
         if steps < 1 or restarts < 1:
-            raise UsageError("A descent without steps or starts is not possible.", "They count.", "Give 1 or more.")
+            raise UsageError(
+                f"steps and restarts must be positive integers, not {steps} and {restarts}.",
+                "Each start takes that many steps of gradient descent.",
+                "Give 1 or more of each.",
+            )
         count = len(images)
         if start is None:
             start = self.model.prior.draw(range(seed, seed + restarts), self.model.latent_shape)[None].expand(
@@ -413,15 +316,16 @@ class Sampler:
             )
         else:
             start = start[:, None]
-        told = labels if labels is not None else self.labels([seed] * count)
+        condition = labels if labels is not None else self.labels([seed] * count)
+        context = self.device_context
 
         def decode(rows: Tensor) -> Tensor:
-            row_labels = None if told is None else told.repeat_interleave(len(rows) // count, 0).to(rows)
-            with self.engine.autocast():
+            row_labels = None if condition is None else condition.repeat_interleave(len(rows) // count, 0).to(rows)
+            with context.autocast():
                 return self.model.decode(rows, row_labels)
 
-        dtype = torch.float64 if self.engine.precision == "fp64" else torch.float32
-        faces, starts = images.to(self.engine.device), start.to(self.engine.device, dtype)
+        dtype = torch.float64 if context.precision == "fp64" else torch.float32
+        faces, starts = images.to(context.device), start.to(context.device, dtype)
         return descend(
             decode, self.model.prior, faces, starts,
             steps=steps, lr=lr, distance=distance, on_step=on_step, cancel=cancel,
@@ -429,22 +333,18 @@ class Sampler:
 
     @cached_property
     def directions(self) -> Directions:
-        """The named directions found for this model; none before `mien directions`. Raises Mismatch for another model's."""
-        if self.home is None or not self.model_hash:
+        """The named directions of this model; none before `mien directions`. Raises Mismatch for another model's."""
+        if self.extras_folder is None or not self.model_hash:
             return Directions()
-        extra = sidecar.read(self.home, "directions", "directions", self.model_hash)
+        extra = sidecar.read(self.extras_folder, "directions", "directions", self.model_hash)
         return Directions.of(extra, {"latent": self.model.latent_shape})
 
     def edit(self, z: Tensor, amounts: Mapping[str, float], space: Space = "latent") -> Tensor:
         """Latents `[n, *shape]` moved along named directions, in standard deviations. Raises UsageError for an unknown name."""
         return self.directions.move(z, amounts, space)
 
-    def recipe(self, **asked: object) -> JSON:
-        """What a picture must carry to be drawn again."""
-        how: JSON = {"size": self.size} if self.size else {}
-        how |= {"solver": str(self.solution)} if self.solution else {}
-        how |= {"guidance": self.guidance} if self.guidance is not None else {}
-        how |= {"latents": type(self.density).__name__.lower()} if self.density else {}
-        how |= {"truncation": self.truncation} if self.truncation != 1.0 else {}
-        how |= {"style": str(self.style)} if self.style else {}
-        return {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True, **how, **asked}
+    def metadata(self, **more: object) -> JSON:
+        """What an image must carry so that it can be drawn again."""
+        prior: JSON = {"prior": self.density.kind} if self.density else {}
+        model: JSON = {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True}
+        return {**model, **self.options.metadata, **prior, **more}

@@ -18,7 +18,7 @@ from mien.core.device import DeviceContext, mix
 from mien.core.distributed import World
 from mien.core.run import Run, differences, fingerprint, override, scale_run, to_json
 from mien.data.loader import Loader
-from mien.errors import DataError, MienError
+from mien.errors import DataError, Interrupted, MienError
 from mien.metrics.features import Extractor
 from mien.metrics.online import EvaluateDuring, name_best, prepare
 from mien.metrics.quick_checks import RealFaces
@@ -45,17 +45,17 @@ def train(
     data: str | Path | None = None,
     out: str | Path | None = None,
     resume: str = "auto",
-    dial: float = 1.0,
+    scale: float = 1.0,
     **changes: Any,
 ) -> Path:
     """Train a generator and return the directory of the run.
 
-    `dial` multiplies the compute per image of the preset's networks. `changes` set other fields by name:
+    `scale` multiplies the compute per image of the preset's networks: widths follow. `changes` set other fields by name:
     `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
     The same call again resumes, as on the command line.
     """
     run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
-    sized = run if dial == 1.0 else scale_run(run, dial)
+    sized = run if scale == 1.0 else scale_run(run, scale)
     return execute(override(sized, changes), code, data, out, resume)
 
 
@@ -101,7 +101,7 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
 
         try:
             loop.train(run, home, state, batches, observers, plan.header, start, evaluator)
-        except MienError as error:
+        except (MienError, Interrupted) as error:
             if world.first:
                 home.update_status(reason=error.what, exit_code=error.exit_code)
             raise

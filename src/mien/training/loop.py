@@ -16,7 +16,7 @@ from mien.core import distributed
 from mien.core.contracts import JSON, Batch, Evaluator, Model, Observer, Progress
 from mien.core.device import preserve_rng
 from mien.core.run import Run
-from mien.errors import DeviceError, Diverged, Interrupted, MienError, Preempted, StorageError
+from mien.errors import DeviceError, Diverged, Interrupted, Preempted, StorageError
 from mien.storage import checkpoint
 from mien.storage.control import PAUSE, SAVE, STOP, Control
 from mien.storage.run_directory import RunDirectory
@@ -338,7 +338,7 @@ class _Loop:
             self.directory.log(line)
             self.directory.cut_metrics(self.state.seen)
 
-    def stopped(self, code: int) -> MienError:
+    def stopped(self, code: int) -> Interrupted | Preempted:
         """The error that ends a run after a signal or a stop request, once the state is saved."""
         kind = Interrupted if code == Interrupted.exit_code else Preempted
         return kind(

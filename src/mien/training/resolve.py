@@ -19,7 +19,7 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack, is_pack
 from mien.errors import DataError, DeviceError, UsageError
 from mien.presets import Code
-from mien.presets.defaults import RunContext, ruled, rulings
+from mien.presets.defaults import RunContext, apply_defaults, defaults_of
 from mien.training.ema import EMA
 from mien.training.profile import measure
 from mien.training.train_state import TrainState
@@ -139,7 +139,7 @@ def resolve_run(run: Run, code: Code | None, data: str | Path | None, world: Wor
         for line in scarce(pack):
             print(f"mien: {line}", file=sys.stderr)
     plan = ResolvedRun(run, pack, context, code, str(data) if data else "drawn")
-    return replace(plan, run=ruled(run, plan.run_context))
+    return replace(plan, run=apply_defaults(run, plan.run_context))
 
 
 def scarce(pack: Pack) -> list[str]:
@@ -169,7 +169,7 @@ def describe(plan: ResolvedRun) -> JSON:
         "run": run,
         "parameters": networks,
         "data": {"count": len(plan.pack), "fingerprint": plan.pack.fingerprint},
-        "rules": [ruling.told for ruling in rulings(plan.run, plan.run_context)],
+        "rules": [default.as_json for default in defaults_of(plan.run, plan.run_context)],
         "estimate": estimated(plan),
     }
 

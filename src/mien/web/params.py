@@ -13,6 +13,7 @@ from mien.core.contracts import JSON
 from mien.errors import UsageError
 from mien.nn.ode import Solution
 from mien.sampling.address import Address, Place, parse
+from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.sampling.styles import Style
 
@@ -38,7 +39,11 @@ class Manner:
 
     def of(self, sampler: Sampler) -> Sampler:
         """A sampler that draws so. Raises UsageError for a model that cannot."""
-        return sampler.at(self.size).by(self.solver, self.guidance).truncated(self.truncation).styled(self.style)
+        style = str(self.style) if self.style else None
+        options = DrawOptions(
+            truncation=self.truncation, style=style, solver=self.solver, guidance=self.guidance, size=self.size
+        )
+        return sampler.with_options(options)
 
 
 @dataclass(frozen=True, kw_only=True)

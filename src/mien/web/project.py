@@ -75,7 +75,7 @@ def middle_of(sampler: Sampler) -> Tensor | None:
 
 def shades(sampler: Sampler, image: Tensor) -> Tensor:
     """A photograph with the model's own number of channels."""
-    return image.mean(1, keepdim=True) if sampler.faces.channels == 1 else image
+    return image.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else image
 
 
 def found(sampler: Sampler, z: Tensor, face: Tensor, made: Tensor) -> JSON:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mien.sampling.sampler import CHUNK
+from mien.sampling.chunks import CHUNK
 from mien.web.params import Manner
 
 ROOM = 512  # rows that wait, at most

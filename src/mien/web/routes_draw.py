@@ -62,7 +62,7 @@ class Drawing:
         content, recipe = self.desk.kept.get(key), {}
         if content is None or twin(request):
             images = await self.desk.faces(request, [address], look, drag)
-            recipe = look.manner.of(await self.desk.sampler(request)).recipe(at=str(address), **look.recipe)
+            recipe = look.manner.of(await self.desk.sampler(request)).metadata(at=str(address), **look.recipe)
             content = await asyncio.to_thread(png, images[0], recipe)
             if drag is None:
                 self.desk.kept.put(key, content)
@@ -80,7 +80,7 @@ class Drawing:
         key = f"{request.path_params['id']} sheet {' '.join(map(str, places))} {columns} {look}"
         told = {"at": [str(place) for place in given]} if given else {"seeds": [first, first + count - 1]}
         sampler = look.manner.of(await self.desk.sampler(request))
-        recipe = sampler.recipe(**told, columns=columns, **look.recipe)
+        recipe = sampler.metadata(**told, columns=columns, **look.recipe)
         content = self.desk.kept.get(key)
         if content is None:
             images = await self.desk.faces(request, places, look)
@@ -100,7 +100,7 @@ class Drawing:
         ]
         images = await self.desk.faces(request, litter, look)
         sampler = look.manner.of(await self.desk.sampler(request))
-        recipe = sampler.recipe(at=[str(child) for child in litter], **look.recipe)
+        recipe = sampler.metadata(at=[str(child) for child in litter], **look.recipe)
         return shown(request, await asyncio.to_thread(lambda: png(tiled(images, 3), recipe)), "image/png", recipe)
 
     async def path(self, request: Request) -> Response:
@@ -110,7 +110,7 @@ class Drawing:
         params.end()
         (stages,) = await self.desk.faces(request, [address], look, stages=True)
         sampler = look.manner.of(await self.desk.sampler(request))
-        recipe = sampler.recipe(at=str(address), stages=len(stages), columns=columns, **look.recipe)
+        recipe = sampler.metadata(at=str(address), stages=len(stages), columns=columns, **look.recipe)
         return shown(request, await asyncio.to_thread(lambda: png(tiled(stages, columns), recipe)), "image/png", recipe)
 
     async def walk(self, request: Request) -> Response:
@@ -126,7 +126,7 @@ class Drawing:
                 "A walk needs two faces, and a frame for each.", "It has too few.", "Give `at` twice or more."
             )
         sampler = look.manner.of(await self.desk.sampler(request))
-        side = sampler.faces.side * zoom
+        side = sampler.image_spec.side * zoom
         if side > request_params.LARGEST:
             raise UsageError(
                 f"{side} px is too large for a film here.", "", f"Up to {request_params.LARGEST} px; use `mien walk`."
@@ -146,7 +146,7 @@ class Drawing:
             content = await asyncio.to_thread(write)
         finally:
             self.films -= 1
-        return shown(request, content, FILMS[kind], sampler.recipe(walk=[str(stop) for stop in stops], **look.recipe))
+        return shown(request, content, FILMS[kind], sampler.metadata(walk=[str(stop) for stop in stops], **look.recipe))
 
 
 def film_installed() -> bool:

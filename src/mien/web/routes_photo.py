@@ -51,7 +51,7 @@ class Likeness:
         params.end()
         sampler = await self.desk.sampler(request)
         given = await photo.decode(
-            await body(request), sampler.faces.side, photo.framing_of(sampler) if align else None
+            await body(request), sampler.image_spec.side, photo.framing_of(sampler) if align else None
         )
         if steps:
             if self.descents >= DESCENTS:

@@ -30,7 +30,7 @@ class Desk:
         """What the queue runs in its thread."""
         sampler = kind.manner.of(self.registry.sampler(str(kind.model)))
         if kind.stages:
-            return sampler.stages(z, labels)
+            return sampler.trajectory(z, labels)
         return sampler.decode(z, labels) if kind.exact else sampler.preview(z, labels)
 
     async def warm(self) -> None:
@@ -40,7 +40,7 @@ class Desk:
             id = self.registry.first()
             if id is not None:
                 sampler = self.registry.sampler(id)
-                z, labels = sampler.place(Address(Place(0)))
+                z, labels = sampler.latent_at(Address(Place(0)))
                 sampler.decode(z, labels)
                 sampler.preview(z, labels)
 
@@ -63,7 +63,7 @@ class Desk:
     ) -> Tensor:
         """Images `[n, C, H, W]` at some addresses, or how a flow comes to them, `[n, steps + 1, C, H, W]`."""
         sampler = look.manner.of(await self.sampler(request))
-        placed = [sampler.place(address, look.labels, look.directions) for address in addresses]
+        placed = [sampler.latent_at(address, look.labels, look.directions) for address in addresses]
         rows = [labels for _, labels in placed if labels is not None]
         kind = Kind(request.path_params["id"], look.manner, exact=drag is None, stages=stages)
         return await self.queue.faces(kind, torch.cat([z for z, _ in placed]), torch.cat(rows) if rows else None, drag)

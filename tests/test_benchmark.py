@@ -1,4 +1,4 @@
-"""`mien bench-off`: equal time for every preset, a leaderboard, and going on where it stopped."""
+"""`mien benchmark`: equal time for every preset, a leaderboard, and going on where it stopped."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def words(presets: str, minutes: float, *more: str) -> list[str]:
     eye = ("--extractor", "eye.py:pixels", "--metrics", "kid", "--samples", "32")
-    return ["bench-off", "faces.pack", "--minutes", str(minutes), "--presets", presets, "--out", "off", *eye, *more]
+    return ["benchmark", "faces.pack", "--minutes", str(minutes), "--presets", presets, "--out", "off", *eye, *more]
 
 
 def status(name: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def test_every_preset_has_its_row_and_what_is_done_is_left_alone(here: Path, mon
     assert less.code == 0, "a run of half a second more than asked for is within reason"
 
 
-def test_a_stopped_bench_off_saves_and_goes_on(here: Path) -> None:
+def test_a_stopped_benchmark_saves_and_goes_on(here: Path) -> None:
     command = [sys.executable, "-m", "mien", *words("own.py:tiny,own.py:slow", 20)]
     parent = subprocess.Popen(
         command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True
@@ -141,8 +141,8 @@ def test_seeds_come_in_turns(here: Path) -> None:
         (words("own.py:tiny", 0), 2, "--minutes"),
         (words("own.py:tiny", 1, "--repeats", "0"), 2, "--repeats"),
         (words("own.py:tiny", 1, "--threads", "-1"), 2, "--threads"),
-        (["bench-off", "nowhere", "--minutes", "1", "--presets", "quick"], 3, "nowhere"),
-        (["bench-off", "faces.pack", "--presets", "quick"], 2, "--help"),
+        (["benchmark", "nowhere", "--minutes", "1", "--presets", "quick"], 3, "nowhere"),
+        (["benchmark", "faces.pack", "--presets", "quick"], 2, "--help"),
     ],
 )
 def test_mistakes_are_three_lines(here: Path, given: list[str], code: int, said: str) -> None:
