@@ -39,11 +39,11 @@ PRESETS = (
             "Sources: the post and skaae/torch-gan. Batch 128 there is 64 reals and 64 fakes for the critic, "
             "and 128 latents for the generator.",
             "adaptive-l2: the post's prose wants the generator's loss in 0.9 to 1.2, its snippet tests 0.9 and 1.3. "
-            "This preset takes the snippet's 1.3, because code is what drew the published curves; "
+            "This preset takes the snippet's 1.3, because code drew the published curves; "
             "--recipe.l2-target 0.9 1.2 is the prose.",
-            "Deviation: reals come without replacement, from mien's order of data; the original drew them with replacement.",
+            "Deviation: reals are drawn without replacement; the original drew them with replacement.",
             "The output is linear, as there; pictures are clipped to [-1, 1].",
-            "13,000 images are one epoch of LFW there: the rate falls by 1% each.",
+            "13,000 images are one epoch of LFW there: the rate falls by 1% in each.",
         ),
     ),
 )
