@@ -105,6 +105,7 @@ class Recipe(nn.Module, ABC):
         self.optimizers = {}
         self.shared_noise = torch.Generator()  # seeded by the trainer before each step, equally on all ranks
         self.rank, self.world = 0, 1  # set by the trainer: which rows of a shared draw are ours
+        self.measured: dict[str, Tensor] = {}  # in this step, whether or not an update follows; emptied by the trainer
 
     @abstractmethod
     def step(self, batches: Iterator[Batch]) -> Iterator[Update | tuple[Update, ...]]:
@@ -112,6 +113,10 @@ class Recipe(nn.Module, ABC):
 
     def schedule(self, seen: int) -> None:
         """Set what depends on the number of real images seen. Default: nothing."""
+
+    def measure(self, stats: Mapping[str, Tensor]) -> None:
+        """Log scalars of this step, also where no update does: a network that pauses has a loss all the same."""
+        self.measured.update({name: value.detach() for name, value in stats.items()})
 
     def labels_of(self, batch: Batch) -> Tensor | None:
         """The labels of a batch `[n, label_dim]`, for a model that is told them."""
