@@ -59,6 +59,8 @@ class Run:
     side: int = 64  # pixels; the pack's side wins over a preset's
     batch: int = 64  # real images in one pull, over all processes
     flip: bool = True  # mirror images at random
+    random_crop: float = 1.0  # enlarge images by this factor, and learn from random parts of the side; 1 = whole images
+    channels: Literal[1, 3] = 3  # 3 for colour, 1 for grey
     conditional: bool = False  # whether the model is told the labels of the pack
     average: EMAConfig | None = None  # what is sampled and exported: the average, or the model as trained
     seed: int = 0  # of weights, order, latents: everything random
@@ -96,6 +98,12 @@ class Run:
                 raise UsageError(f"{flag} {number} is not possible.", "It is no finite number.", "Give one.")
             if isinstance(number, int) and number < 0:
                 raise UsageError(f"{flag} {number} is not possible.", "It counts.", "Give 0 or more.")
+        if not 1.0 <= self.random_crop <= 4.0:
+            raise UsageError(
+                f"--random-crop {self.random_crop} is not possible.",
+                "It is the factor by which images are enlarged before a part is cut out.",
+                "Choose from 1, whole images, to 4.",
+            )
         if self.seed > MAX_SEED:
             raise UsageError(f"--seed {self.seed} is not possible.", "It is too large.", f"Give 0 to {MAX_SEED}.")
         if self.evaluate_samples < 2:
@@ -123,6 +131,9 @@ NOT_IDENTITY = frozenset(
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
     }
 )
+
+#: Fields of the identity that older runs lack, and the value at which they do what was done before.
+LATER: JSON = {"random_crop": 1.0, "channels": 3}
 
 Config = TypeVar("Config", bound=object)
 
@@ -186,8 +197,12 @@ def numbers(config: Any, prefix: str = "--") -> Iterator[tuple[str, int | float]
 
 
 def identity(run: Run) -> JSON:
-    """What makes a run this run: everything but places, periods and lengths."""
-    return {name: value for name, value in to_json(run).items() if name not in NOT_IDENTITY}
+    """What makes a run this run: everything but places, periods and lengths.
+
+    A field that came later is left out at its default, so that older runs go on.
+    """
+    told = to_json(run)
+    return {name: v for name, v in told.items() if name not in NOT_IDENTITY and LATER.get(name) != v}
 
 
 def fingerprint(config: Any) -> str:
