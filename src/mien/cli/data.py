@@ -39,6 +39,7 @@ def data_prepare(
     crop: str | None = None,
     box: str | None = None,
     resampler: str | None = None,
+    blur: float = 0.0,
     background: str = "white",
     matte: str | None = None,
     eye_distance: float = 0.26,
@@ -69,11 +70,15 @@ def data_prepare(
     size
         Height and width of the finished images, in pixels. Default: 64, or the pack's own.
     crop
-        How the square is cut: center, squash, face, celeba-148, celeba-128-vae, lfw-150. Default: the layout's own.
+        How the square is cut: center, resize-center, squash, face, celeba-148, celeba-128-vae, lfw-150. Default: the layout's
+        own.
     box
         LEFT,TOP,RIGHT,BOTTOM in pixels of every picture, instead of a named crop.
     resampler
-        lanczos, bicubic, bilinear or nearest. Default: the crop's own, mostly lanczos.
+        lanczos, bicubic, bilinear, area or nearest; bicubic-no-antialias or bilinear-no-antialias look at a pixel's nearest
+        neighbours alone. Default: the crop's own, mostly lanczos.
+    blur
+        A Gaussian's deviation in pixels of the cut, which is blurred before it is resized. Default: none.
     background
         The colour that transparent pictures are laid on.
     matte
@@ -104,6 +109,7 @@ def data_prepare(
         crop=crop,
         box=parse_box(box) if box else None,
         resampler=resampler,
+        blur=blur,
         background=background,
         matte=matte,
         eye_distance=eye_distance,
