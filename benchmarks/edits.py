@@ -1,4 +1,4 @@
-"""Do directions change what they are named after, and little else? Judged by a classifier that has seen only real faces.
+"""Do directions change what they are named after, and little else? MetricInputs by a classifier that has seen only real faces.
 
     python benchmarks/edits.py RUN PACK --out results/edits
     python benchmarks/edits.py RUN PACK --out results/edits --of seeds --purity plain joint

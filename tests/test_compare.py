@@ -99,7 +99,7 @@ def test_a_score_of_another_model_or_protocol_does_not_count(fitted: list[Path],
     (line,) = file.read_text().splitlines()
     for part, other in (("model_sha256", "0" * 64), ("precision", "bf16"), ("samples", 47)):
         score = json.loads(line)
-        score["passport"][part] = other
+        score["protocol"][part] = other
         file.write_text(json.dumps(score) + "\n")
         protocol.measure(fitted[0])
         assert len(read_record(fitted[0]).scores) == 2, part

@@ -28,7 +28,7 @@ from mien.data.pack import Pack
 from mien.errors import Diverged
 from mien.metrics import health, quick_checks
 from mien.metrics.health import Symptom, Window, diagnose
-from mien.metrics.quick_checks import Passage, RealFaces
+from mien.metrics.quick_checks import LatentUse, RealFaces
 from mien.metrics.suggestions import remedy
 from mien.report.health_observer import HealthCheck
 from mien.report.page import write_report
@@ -85,7 +85,7 @@ def test_how_far_apart_faces_are() -> None:
 
 
 def test_real_faces_are_many(reals: RealFaces) -> None:
-    assert 15 < reals.different < quick_checks.SHOWN and 0 < reals.copy_bound < 1
+    assert 15 < reals.different < quick_checks.GRID and 0 < reals.copy_bound < 1
     for modes in (1, 2, 3):
         made = quick_checks.different(quick_checks.small(reals.some[torch.arange(64) % modes], quick_checks.FINE))
         assert modes - 0.3 < made < modes + 0.1
@@ -112,26 +112,26 @@ def test_a_pack_of_one_face_is_no_error(tmp_path: Path) -> None:
     assert 0.0 <= alone.copies(alone.some) <= 1.0
 
 
-class Ignorant(mien.core.contracts.Variational):
+class Ignorant(mien.core.families.VariationalModel):
     """Encodes by the mean colours, or not at all."""
 
     def __init__(self, deaf: bool) -> None:
         super().__init__()
         self.deaf, self.latent_shape, self.weight = deaf, (48,), torch.nn.Parameter(torch.ones(()))
 
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> mien.core.contracts.Gaussian:
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> mien.core.families.Gaussian:
         mean = quick_checks.small(images, 4) * (0.0 if self.deaf else 1.0)
-        return mien.core.contracts.Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
+        return mien.core.families.Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return torch.nn.functional.interpolate(z.unflatten(1, (3, 4, 4)), scale_factor=4)
 
 
 def test_what_passes_through_a_latent(reals: RealFaces) -> None:
-    hears = quick_checks.passage(Ignorant(deaf=False), reals.some)
+    hears = quick_checks.latent_use(Ignorant(deaf=False), reals.some)
     assert hears.kept > 0.5 and hears.active == 48 and hears.nats > 10
-    deaf = quick_checks.passage(Ignorant(deaf=True), reals.some)
-    assert deaf == Passage(kept=0.0, nats=0.0, active=0, dimensions=48)
+    deaf = quick_checks.latent_use(Ignorant(deaf=True), reals.some)
+    assert deaf == LatentUse(kept=0.0, nats=0.0, active=0, dimensions=48)
 
 
 # Verdicts
@@ -164,8 +164,8 @@ LATE = health.SETTLING
         (health.collapse(1.0, 30.0, 40.0, 40.0, LATE - 1), False),
         (health.memorisation(2 / 64, LATE), True),
         (health.memorisation(1 / 64, LATE), False),
-        (health.posterior_collapse(Passage(0.001, 0.01, 0, 32), LATE), True),
-        (health.posterior_collapse(Passage(0.0, 9.0, 20, 32), LATE), False),
+        (health.posterior_collapse(LatentUse(0.001, 0.01, 0, 32), LATE), True),
+        (health.posterior_collapse(LatentUse(0.0, 9.0, 20, 32), LATE), False),
         (health.critic_too_strong(window({"generator_loss": 12.0})), True),
         (health.critic_too_strong(window({"generator_loss": 1.2})), False),
         (health.critic_too_strong(window(*[{"critic_fake": 0.01}] * 40)), True),

@@ -32,7 +32,7 @@ from mien.training.baseline import fit_baseline
 from tests.report_example import face, write, write_run
 
 
-def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **passport: Any) -> RunRecord:
+def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **protocol: Any) -> RunRecord:
     """A run with one score of each metric, its interval `spread` of the value on either side."""
     write_run(run_dir, lines=20, grids=1, scores=False)
     lines = [
@@ -43,7 +43,7 @@ def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **pass
             "low": value * (1 - spread),
             "high": value * (1 + spread),
             "seen": 12_800,
-            "passport": {"extractor": "inception-2015", "samples": 10_000, **passport},
+            "protocol": {"extractor": "inception-2015", "samples": 10_000, **protocol},
         }
         for metric, value in values.items()
     ]
@@ -82,11 +82,11 @@ def test_equal_runs_agree(tmp_path: Path) -> None:
     assert "Not comparable" not in page_of(*records, out=tmp_path / "l.html")
 
 
-@pytest.mark.parametrize("what", ["data", "passport", "side", "seeds", "state", "threads", "old"])
+@pytest.mark.parametrize("what", ["data", "protocol", "side", "seeds", "state", "threads", "old"])
 def test_every_difference_that_matters_is_said_aloud(tmp_path: Path, what: str) -> None:
     scored(tmp_path / "a", {"fid": 30.0})
     other = tmp_path / "b"
-    scored(other, {"fid": 30.0}, **({"resizer": "bilinear"} if what == "passport" else {}))
+    scored(other, {"fid": 30.0}, **({"resizer": "bilinear"} if what == "protocol" else {}))
     if what == "data":
         (other / "data.json").write_text('{"fingerprint": "another"}')
     elif what == "side":
@@ -103,7 +103,7 @@ def test_every_difference_that_matters_is_said_aloud(tmp_path: Path, what: str) 
     lines = disagreements([read_record(tmp_path / "a"), read_record(other)])
     words = {
         "data": "another",
-        "passport": "resizer",
+        "protocol": "resizer",
         "side": "32, 128",
         "seeds": "[64, 127]",
         "state": "Not finished: b",

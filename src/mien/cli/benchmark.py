@@ -26,7 +26,7 @@ from mien.core.run import Device, Run, override
 from mien.data import open_data
 from mien.data.pack import Pack
 from mien.errors import DataError, Diverged, Interrupted, Locked, Mismatch, Preempted, StorageError, UsageError
-from mien.metrics.evaluate import MOST_SAMPLES
+from mien.metrics.evaluate import MAX_SAMPLES
 from mien.metrics.features import BLOCK, Extractor
 from mien.report.comparison import Board, Entry, compared
 from mien.report.formatting import duration
@@ -306,7 +306,7 @@ def plan(contenders: Sequence[Contender], protocol: Protocol, data: Pack, minute
         training += left
         judged += not contender.failure
         lines.append((contender.path.name, state))
-    count = protocol.samples or min(len(data.rows("train")), MOST_SAMPLES)
+    count = protocol.samples or min(len(data.rows("train")), MAX_SAMPLES)
     judging = seconds_an_image(protocol.extractor, data.side) * count * judged
     width = max(len(name) for name, _ in lines)
     text = "\n".join(f"{name:<{width}}  {state}" for name, state in lines)

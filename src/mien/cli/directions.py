@@ -135,7 +135,13 @@ def changes(sampler: Sampler, count: int) -> list[Direction]:
     faces = int(min(max(affordable, FACES[0]), FACES[-1]))
     with tqdm(total=faces, desc="components", unit=" faces", leave=False, disable=None) as bar:
         return components(
-            decode, model.prior, model.latent_shape, count, like=like, faces=faces, told=lambda n: void(bar.update(n))
+            decode,
+            model.prior,
+            model.latent_shape,
+            count,
+            like=like,
+            faces=faces,
+            told=lambda n: void(bar.update(n)),
         )
 
 

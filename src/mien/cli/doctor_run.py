@@ -56,7 +56,7 @@ def of_model(
         return [], ["no checkpoint is valid (yet): nothing that is drawn can be judged"]
     try:
         sampler = Sampler.load(newest, device=device, code=code)
-        faces = sampler.sample(range(quick_checks.SHOWN))
+        faces = sampler.sample(range(quick_checks.GRID))
     except MienError as error:
         return [], [f"what is drawn cannot be judged: {error.what} {error.remedy}"]
     if not bool(faces.isfinite().all()):

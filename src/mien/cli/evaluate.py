@@ -1,4 +1,4 @@
-"""`mien evaluate`: scores of a model, or of two folders made by anything, each with its passport."""
+"""`mien evaluate`: scores of a model, or of two folders made by anything, each with its protocol."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mien.core import distributed
 from mien.core.device import DeviceContext
 from mien.core.run import Device
 from mien.errors import StorageError, UsageError
-from mien.metrics.api import home_of, of_folders, of_model, own_data
+from mien.metrics.api import of_folders, of_model, run_of, training_data_of
 from mien.metrics.conditions import leaks
-from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extractor, measure, words_of
-from mien.metrics.inputs import Judged
+from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extractor, measure, split_names
+from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Score
 from mien.report.grid import grid, save_png
 from mien.sampling.sampler import Sampler
@@ -89,40 +89,40 @@ def evaluate(
     """
     engine = DeviceContext.choose(device, "fp32")
     with distributed.world(engine.device.type) as world:
-        words, here = known(words_of(metrics)), engine.device.type
+        words, here = known(split_names(metrics)), engine.device.type
         eye = load_extractor(extractor) if extractor else inception(legacy, precision, here, words)
         listener = Listener(quiet=not world.first)
         if model is not None and (real or fake):
-            raise UsageError("Both a model and folders were named.", "One thing is judged at a time.", "Leave one out.")
+            raise UsageError("Both a model and folders were named.", "One thing is inputs at a time.", "Leave one out.")
         if model is not None:
             sampler = Sampler.load(model, device=device, precision="fp32", code=code)
-            source = data or own_data(model)
+            source = data or training_data_of(model)
             sampler = prior.apply(sampler, source, model)
-            judged = of_model(sampler, str(model), source, split, samples, eye)
+            inputs = of_model(sampler, str(model), source, split, samples, eye)
             out = out or eval_folder(model)
         elif real and fake:
-            judged = of_folders(real, fake, samples, eye, engine.device.type)
+            inputs = of_folders(real, fake, samples, eye, engine.device.type)
         else:
             raise UsageError(
                 "There is nothing to judge.",
                 "Neither a model nor both folders were named.",
                 "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
             )
-        judged.legacy, judged.told = legacy, listener
-        scores = measure(judged, words)
+        inputs.legacy, inputs.on_progress = legacy, listener
+        scores = measure(inputs, words)
         listener.close()
         if not world.first:
             return None
-        files = save(judged, scores, out, model) if out else []
-    for warning in judged.warnings:
+        files = save(inputs, scores, out, model) if out else []
+    for warning in inputs.warnings:
         print(f"mien: {warning}", file=sys.stderr)
-    found = {"scores": [score.json() for score in scores], "warnings": judged.warnings, "files": files}
+    found = {"scores": [score.json() for score in scores], "warnings": inputs.warnings, "files": files}
     return Result("\n".join([*table(scores), *leaks(scores), *files]), found)
 
 
 def eval_folder(model: Path) -> Path | None:
     """Where a run keeps its scores."""
-    run = home_of(model)
+    run = run_of(model)
     return run / "eval" if run else None
 
 
@@ -154,7 +154,7 @@ def table(scores: Sequence[Score]) -> list[str]:
     return [f"{s.name:<{width}}  {s.value:10.4f}   [{s.low:.4f}, {s.high:.4f}]" for s in scores]
 
 
-def save(judged: Judged, scores: Sequence[Score], out: Path, model: Path | None) -> list[str]:
+def save(inputs: MetricInputs, scores: Sequence[Score], out: Path, model: Path | None) -> list[str]:
     """Append each score to `out/METRIC.jsonl`, and write the pictures. Returns the pictures' paths."""
     seen = seen_of(model)
     try:
@@ -163,7 +163,7 @@ def save(judged: Judged, scores: Sequence[Score], out: Path, model: Path | None)
             with (out / f"{score.metric}.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**({} if seen is None else {"seen": seen}), **score.json()}) + "\n")
         files = []
-        for name, pixels in judged.pictures.items():
+        for name, pixels in inputs.pictures.items():
             cells = [Image.fromarray(image) for image in pixels]
             path = out / f"{name}.png"
             save_png(

@@ -12,10 +12,10 @@ from mien.core.contracts import JSON
 from mien.core.device import DeviceContext
 from mien.core.run import Device
 from mien.errors import UsageError
-from mien.metrics.api import of_model, own_data
-from mien.metrics.evaluate import DEFAULT, inception, known, load_extractor, measure, words_of
+from mien.metrics.api import of_model, training_data_of
+from mien.metrics.evaluate import DEFAULT, inception, known, load_extractor, measure, split_names
 from mien.metrics.features import Extractor
-from mien.metrics.inputs import Judged
+from mien.metrics.inputs import MetricInputs
 from mien.report.run_reader import read_record
 from mien.sampling.sampler import Sampler
 
@@ -33,7 +33,7 @@ FIRST = {
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How runs are judged."""
+    """How runs are inputs."""
 
     extractor: Extractor
     metrics: tuple[str, ...]
@@ -46,25 +46,25 @@ class Protocol:
 
         `data` is the pack to judge against; a run knows its own.
         """
-        pack = data if data is not None else own_data(run)
+        pack = data if data is not None else training_data_of(run)
         sampler = Sampler.load(run, device=self.device, precision="fp32", code=self.code)
-        judged = of_model(sampler, str(run), pack, "train", self.samples, self.extractor)
+        inputs = of_model(sampler, str(run), pack, "train", self.samples, self.extractor)
         record = read_record(run)
-        missing = [metric for metric in self.metrics if not measured(judged, metric, record.scores)]
+        missing = [metric for metric in self.metrics if not measured(inputs, metric, record.scores)]
         if missing:
             print(f"mien: judging {run} ({', '.join(missing)})", file=sys.stderr, flush=True)
-            judged.told = listener = Listener(quiet=False)
-            scores = measure(judged, missing)
+            inputs.on_progress = listener = Listener(quiet=False)
+            scores = measure(inputs, missing)
             listener.close()
-            save(judged, scores, run / "eval", run)
-        return judged.warnings
+            save(inputs, scores, run / "eval", run)
+        return inputs.warnings
 
 
 def protocol_of(
     metrics: str, samples: int | None, extractor: str | None, device: Device, code: Path | None = None
 ) -> Protocol:
     """A protocol from a command's words. Raises UsageError for an unknown metric, and what a missing network raises."""
-    words = tuple(known(words_of(metrics)))
+    words = tuple(known(split_names(metrics)))
     if samples is not None and samples < 2:
         raise UsageError(f"--samples {samples} is not possible.", "One face has no spread.", "Give thousands.")
     here = DeviceContext.choose(device, "fp32").device.type
@@ -72,12 +72,12 @@ def protocol_of(
     return Protocol(extractor=eye, metrics=words, samples=samples, device=device, code=code)
 
 
-def measured(judged: Judged, metric: str, scores: Sequence[JSON]) -> bool:
+def measured(inputs: MetricInputs, metric: str, scores: Sequence[JSON]) -> bool:
     """Whether a metric was measured already: of this very model, by this protocol."""
-    wanted = judged.passport()
+    wanted = inputs.protocol()
     parts = OF_THE_EYE if metric in DEFAULT else OF_THE_MODEL
     first = FIRST.get(metric, metric)
     return any(
-        score["metric"] == first and all(score.get("passport", {}).get(part) == wanted.get(part) for part in parts)
+        score["metric"] == first and all(score.get("protocol", {}).get(part) == wanted.get(part) for part in parts)
         for score in scores
     )

@@ -123,7 +123,7 @@ def _evaluation(record: RunRecord) -> str:
         better = metric_meaning(score["metric"]).better
         name = plain(str(score.get("name", score["metric"])))
         rows.append(f"| {name} | {number} | {ends[0]} to {ends[1]} | {better} | {seen} |")
-    return "\n".join([*rows, "", "Each score's passport (extractor, resizer, samples, reference) is in `eval/`."])
+    return "\n".join([*rows, "", "Each score's protocol (extractor, resizer, samples, reference) is in `eval/`."])
 
 
 def _memorisation(record: RunRecord) -> str:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from mien.core.contracts import JSON
 from mien.errors import MienError
-from mien.metrics.scores import protocol
+from mien.metrics.scores import comparable
 from mien.report.grid import read_recipe
 from mien.report.metric_descriptions import METRICS, metric_meaning
 from mien.report.run_reader import RunRecord, is_number, score_name
@@ -153,8 +153,8 @@ def columns(records: Sequence[RunRecord]) -> list[Column]:
 
 def way_of(score: JSON) -> str:
     """How a score was measured, as text to compare."""
-    passport = score.get("passport")
-    return json.dumps(protocol(passport) if isinstance(passport, dict) else {}, sort_keys=True)
+    protocol = score.get("protocol")
+    return json.dumps(comparable(protocol) if isinstance(protocol, dict) else {}, sort_keys=True)
 
 
 def parts_of(protocols: Sequence[JSON]) -> list[str]:
@@ -249,7 +249,7 @@ def disagreements(records: Sequence[RunRecord]) -> list[str]:
             found.append(f"Not trained alike, so times and speeds differ for that too: {part} {', '.join(values)}.")
     old = [f"{record.name} at {seen:,} of {record.seen:,}" for record in records if (seen := judged_at(record))]
     if old:
-        found.append(f"Judged before the newest checkpoint (images seen): {'; '.join(old)}.")
+        found.append(f"MetricInputs before the newest checkpoint (images seen): {'; '.join(old)}.")
     unfinished = [record.name for record in records if record.status.get("state") != "done"]
     if unfinished:
         found.append(f"Not finished: {', '.join(unfinished)}.")

@@ -59,7 +59,7 @@ class HealthCheck:
 
     def look(self, progress: Progress, model: Model) -> list[Symptom]:
         """All symptoms that can be judged here."""
-        faces = self.faces()[: quick_checks.SHOWN]
+        faces = self.faces()[: quick_checks.GRID]
         drawn = bool(faces.isfinite().all())
         best = max((look["spread"] for look in self.looks), default=0.0)
         self.spread = quick_checks.spread(quick_checks.small(faces, quick_checks.FINE)) if drawn else 0.0
@@ -128,7 +128,7 @@ def symptoms_of_model(
         health.memorisation(reals.copies(faces), seen),
     ]
     if isinstance(model, VariationalModel):
-        found.append(health.posterior_collapse(quick_checks.passage(model, reals.some, reals.labels), seen))
+        found.append(health.posterior_collapse(quick_checks.latent_use(model, reals.some, reals.labels), seen))
     return found
 
 

@@ -218,7 +218,7 @@ def _panels(records: Sequence[RunRecord]) -> list[Panel]:
 def _protocol(column: Column) -> Markup:
     """How the scores of a column were measured."""
     if not column.protocol:
-        return tag("p", f"{column.name}: no passport", class_="soft")
+        return tag("p", f"{column.name}: no protocol", class_="soft")
     return tag("details", tag("summary", column.name), tree(column.protocol))
 
 

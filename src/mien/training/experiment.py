@@ -20,7 +20,7 @@ from mien.core.run import Run, differences, fingerprint, override, scale_run, to
 from mien.data.loader import Loader
 from mien.errors import DataError, Interrupted, MienError
 from mien.metrics.features import Extractor
-from mien.metrics.online import EvaluateDuring, name_best, prepare
+from mien.metrics.online import OnlineEvaluator, prepare, update_best
 from mien.metrics.quick_checks import RealFaces
 from mien.presets import Code
 from mien.report.health_observer import HealthCheck
@@ -90,7 +90,7 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
         observers = compose(plan, home, start) if world.first else []
         evaluator = None
         if extractor is not None:
-            evaluator = EvaluateDuring(home, plan.run, plan.pack, plan.header, plan.context, extractor)
+            evaluator = OnlineEvaluator(home, plan.run, plan.pack, plan.header, plan.context, extractor)
             observers += [evaluator] if world.first else []
 
         def batches(position: int) -> BatchSource:
@@ -164,7 +164,7 @@ def open_run(plan: ResolvedRun, home: RunDirectory, location: RunLocation, world
     home.write_json("run.json", run_json)
     seen = int(start.name) if start else 0
     home.cut_metrics(seen)
-    name_best(plan.run, home)
+    update_best(plan.run, home)
     resumes = home.status["resumes"] + (0 if location.new else 1)
     seconds = home.status["seconds"] if start else 0.0
     home.update_status(
