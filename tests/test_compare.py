@@ -46,7 +46,7 @@ def test_two_runs_as_a_table_as_json_and_as_a_page(tmp_path: Path) -> None:
     assert data["columns"][0]["name"] == "fid10k_train" and data["columns"][0]["better"] == "lower"
     assert data["rows"][0]["scores"]["fid10k_train"]["low"] < data["rows"][0]["scores"]["fid10k_train"]["value"]
     assert data["machine"]["threads"] == ["2"] and data["out"] == str(page)
-    assert "holds no model" in page.read_text(encoding="utf-8")
+    assert "contains no model" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("what", ["data", "side"])

@@ -103,7 +103,7 @@ def test_copies_are_found_and_blurred_faces_are_not(reals: RealFaces, pack: Pack
     assert reals.copies(blurred) == 0.0, "near the middle of all, and nearer to none"
     some = torch.cat([training[:6], unseen[:58]])
     assert reals.copies(some) == pytest.approx(6 / 64)
-    assert reals.nearness(training[:3])[1].tolist() == [0, 1, 2]
+    assert reals.distances_to_training(training[:3])[1].tolist() == [0, 1, 2]
 
 
 def test_a_pack_of_one_face_is_no_error(tmp_path: Path) -> None:

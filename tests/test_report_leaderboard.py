@@ -166,9 +166,9 @@ def test_the_same_seeds_are_drawn_by_every_model(tmp_path: Path, blob_pack: Pack
     fitted = fit_baseline(blob_pack, tmp_path / "eigenfaces", EigenfacesConfig(components=4))
     plain = write_run(tmp_path / "plain", lines=20, grids=0, scores=False)
     strips = [draw_sample_row(read_record(path)) for path in (fitted, plain)]
-    assert [len(strip.pictures) for strip in strips] == [2, 0] and "holds no model" in strips[1].missing
+    assert [len(strip.pictures) for strip in strips] == [2, 0] and "contains no model" in strips[1].missing
     page = leaderboard(compared([read_record(fitted), read_record(plain)]), strips, "Faces")
-    assert "eigenfaces: faces of seeds 8 to 15" in page and "holds no model" in page and "fitted" in page
+    assert "eigenfaces: faces of seeds 8 to 15" in page and "contains no model" in page and "fitted" in page
 
 
 def test_parameters_are_counted_in_the_newest_whole_model(tmp_path: Path) -> None:

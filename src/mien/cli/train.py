@@ -29,7 +29,17 @@ FIRST = ("preset", "data", "minutes", "images", "out", "scale", "seed", "device"
 
 #: Then the other fields of the run by what they are about, and the parts of the recipe and the model.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Training": ("side", "batch", "flip", "conditional", "precision", "threads", "loader_threads"),
+    "Training": (
+        "side",
+        "channels",
+        "batch",
+        "flip",
+        "random_crop",
+        "conditional",
+        "precision",
+        "threads",
+        "loader_threads",
+    ),
     "Saving and logging": ("save_every", "keep", "sample_every", "log_every"),
     "Evaluation": (
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
