@@ -30,7 +30,7 @@ def sampler(blob_pack: Pack) -> Sampler:
     plan = ResolvedRun(
         tiny(presets.PRESETS["quick"]), blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs"
     )
-    return Sampler(plan.learner(World()).served.eval(), plan.header, plan.engine, "")
+    return Sampler(plan.initial_state(World()).inference_model.eval(), plan.header, plan.context, "")
 
 
 def test_dir_lists_the_public_names() -> None:
