@@ -83,7 +83,7 @@ def faulty(preset: str, honest: ModelConfig, fault: Fault) -> Run:
     return replace(KNOWN[preset], preset=fault, model=FaultyConfig(honest=honest, fault=fault))
 
 
-SMALL = ResidualGeneratorConfig(latent=32, width=16, widest=32, blocks=1, fold=2)
+SMALL = ResidualGeneratorConfig(latent=32, width=16, max_width=32, blocks=1, patch=2)
 DCGAN = DCGANGeneratorConfig(latent=32, width=16, uniform=False)
 PRESETS = {
     name: faulty(preset, honest, fault)

@@ -26,7 +26,7 @@ from mien.core.contracts import Batch, ImageSpec
 from mien.core.device import DeviceContext, has_bf16_units
 from mien.core.distributed import World
 from mien.core.run import EMAConfig, Run, override
-from mien.recipes.losses import judged_fake, judged_real
+from mien.recipes.losses import bce_fake, bce_real
 from mien.storage import checkpoint
 from mien.training.ema import EMA
 from mien.training.train_state import TrainState
@@ -82,10 +82,10 @@ def by_hand(learner: TrainState, stream: Stream) -> Callable[[], None]:
         fakes = generator(torch.randn(len(reals), *generator.latent_shape))
         for parameter in critic.parameters():
             parameter.requires_grad_(True)
-        descend(move_c, judged_real(critic(reals)) + judged_fake(critic(fakes.detach())))
+        descend(move_c, bce_real(critic(reals)) + bce_fake(critic(fakes.detach())))
         for parameter in critic.parameters():
             parameter.requires_grad_(False)
-        descend(move_g, judged_real(critic(fakes)))
+        descend(move_g, bce_real(critic(fakes)))
         seen += len(reals)
         average.update(generator, len(reals), seen)
 

@@ -64,11 +64,19 @@ def tiny(run: Run) -> Run:
             return config
         changes: dict[str, Any] = {f.name: shrink(getattr(config, f.name)) for f in dataclasses.fields(config)}
         if isinstance(config, ModelConfig | NetworkConfig):
-            small = {"width": 4, "widest": 8, "latent": 8, "hidden": 16, "encoder_width": 4, "layers": 2, "fine": 4}
+            small = {
+                "width": 4,
+                "max_width": 8,
+                "latent": 8,
+                "hidden": 16,
+                "encoder_width": 4,
+                "layers": 2,
+                "full_res_width": 4,
+            }
             small |= {"couplings": 2, "coupling_width": 8}
             changes |= {name: value for name, value in small.items() if name in changes}
         elif isinstance(config, RecipeConfig):  # what repeats on one batch, fewer times
-            changes |= {name: 2 for name in ("vae_steps", "joint_steps", "critic_turns") if name in changes}
+            changes |= {name: 2 for name in ("vae_steps", "joint_steps", "critic_repeats") if name in changes}
         return dataclasses.replace(config, **changes)
 
     average = run.average and dataclasses.replace(run.average, ramp=min(run.average.ramp, 16))

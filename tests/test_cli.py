@@ -193,7 +193,7 @@ def test_drawing_flags_are_the_same_in_every_verb() -> None:
         ("train quick --seed 99999999999999999999 --dry-run", 2, ""),
         ("train quick --precision fp8 --dry-run", 2, "--help"),
         ("train nowhere.py:x", 3, "spelling"),
-        ("train quick --recipe.penalty-every 0 --dry-run", 2, "1 or more"),
+        ("train quick --recipe.reg-interval 0 --dry-run", 2, "1 or more"),
         ("train torch-gan-2015 --recipe.critic-steps 0 --dry-run", 2, "1 or more"),
         ("sample", 2, "--help"),
         ("sample nowhere", 3, "spelling"),
@@ -401,7 +401,7 @@ def test_a_side_that_cannot_be_made_names_the_nearest(here: Path, tmp_path: Path
     assert said.code == 2 and "24 px" in said.err and "--side 16 or 32" in said.err
 
 
-@pytest.mark.parametrize("field", ["model.width", "recipe.critic.width", "recipe.critic.widest"])
+@pytest.mark.parametrize("field", ["model.width", "recipe.critic.width", "recipe.critic.max_width"])
 def test_networks_of_no_width_are_refused(here: Path, blob_pack: Pack, field: str) -> None:
     said = call("train", "quick", "--data", blob_pack.path, "--dry-run", f"--{field}", "-1")
     assert said.code == 2 and PRINTED.search(said.err), said.err

@@ -114,7 +114,7 @@ def test_projection_is_a_sum_over_labels() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_labels_are_withheld_from_a_share_of_faces_and_from_both_players_alike(share: float) -> None:
-    recipe = learner_of(override(told("cgan", {}), {"recipe.withheld": share})).recipe
+    recipe = learner_of(override(told("cgan", {}), {"recipe.label_dropout": share})).recipe
     heard: dict[str, list[Tensor]] = {"generator": [], "critic": []}
     decode = recipe.model.decode
 
@@ -143,9 +143,9 @@ def test_labels_begin_more_quietly_than_the_latent_beside_them() -> None:
     assert torch.equal(whole[:, :64], z) and float(whole[:, 64:].std()) == pytest.approx(0.3, abs=0.05)
 
 
-WIDER = {"model.width": 8, "model.widest": 16, "recipe.lr_end": 5e-3, "recipe.lr": 5e-3}
+WIDER = {"model.width": 8, "model.max_width": 16, "recipe.lr_end": 5e-3, "recipe.lr": 5e-3}
 PLAIN = {"recipe.likelihood": "calibrated"}  # the coarsest of the bands learns slowest, and tones are all there is
-LIVELY = {"recipe.critic.width": 8, "recipe.critic.widest": 16, "recipe.gamma": 0.01, "recipe.gamma_end": 0.01}
+LIVELY = {"recipe.critic.width": 8, "recipe.critic.max_width": 16, "recipe.gamma": 0.01, "recipe.gamma_end": 0.01}
 
 
 @pytest.mark.parametrize(("name", "knobs"), [("cgan", WIDER | LIVELY), ("vae", WIDER | PLAIN)])
@@ -162,7 +162,7 @@ def test_a_label_is_learned(name: str, knobs: dict[str, float]) -> None:
     assert float(bright - dark) > 0.3
 
 
-# Asking
+# CriticConditioning
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +289,7 @@ def test_an_autoencoder_in_a_game_is_told_too() -> None:
     seen: list[Tensor | None] = []
     model = learner.recipe.model
     assert isinstance(model, VariationalModel)
-    render = model.render  # of copies, and on the way of inventions
+    render = model.render  # of reconstructions, and on the way of fakes
     model.render = lambda codes, labels=None: (seen.append(labels), render(codes, labels))[1]  # type: ignore
     stats = learner.step(source())
     assert all(torch.isfinite(value) for value in stats.values())

@@ -71,14 +71,15 @@ RUNS: dict[str, Run] = one_of_each_shape({name: tiny(run) for name, run in prese
     "vaegan-2016, none": override(tiny(presets.PRESETS["vaegan-2016"]), {"recipe.balance": "none"}),
     "began-2017, figure": override(
         tiny(presets.PRESETS["began-2017"]),
-        {"model.layout": "figure", "recipe.latents": "shared", "recipe.stall_steps": 2},
+        {"model.layout": "figure", "recipe.latents": "shared", "recipe.plateau_steps": 2},
     ),
     "quick, adaptive augmentation": override(
         tiny(presets.PRESETS["quick"]),
         {"recipe.augment.mode": "adaptive", "recipe.augment.target": -1.0, "recipe.augment.images": 400},
     ),
     "dcgan-2015, averaged": override(
-        tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average, "recipe.fresh_latents": True}
+        tiny(presets.PRESETS["dcgan-2015"]),
+        {"average": presets.PRESETS["quick"].average, "recipe.resample_fakes": True},
     ),
 }
 every_run = pytest.mark.parametrize("name", RUNS)
@@ -258,7 +259,6 @@ def memory(snapshot: Snapshot) -> tuple[dict[str, Tensor], JSON]:
 
 #: Parts that rightly make no difference when they are dropped, each for its reason.
 INERT = {
-    "recipe.decay.coefficient": "it moves under adaptive-l2 alone, and is zero elsewhere",
     "recipe.augment.p": "a ramp sets it anew from the images seen; adaptive augmentation remembers it",
 }
 
@@ -326,7 +326,7 @@ def test_the_memory_names_every_buffer(bench: Bench) -> None:
     after = attributes(learner)
     changed = {name for name in after if before.get(name) != after[name]}
     # schedules set these from `seen` before each step
-    assert changed <= {"Adversarial.lr", "Relativistic.gamma", "VariationalBayes.price"}
+    assert changed <= {"TorchGAN.lr", "RelativisticGAN.gamma", "VAE.beta"}
 
 
 def attributes(learner: TrainState) -> dict[str, Any]:
@@ -372,7 +372,7 @@ class Rude:
 def test_nothing_observed_and_no_thread_changes_what_is_learned(bench: Bench, tmp_path: Path) -> None:
     ends = set()
     recipe = to_json(bench.run.recipe)
-    pulled = bench.run.batch * int(recipe.get("critic_steps", 1 + recipe.get("fresh_reals", False)))  # images a step
+    pulled = bench.run.batch * int(recipe.get("critic_steps", 1 + recipe.get("resample_reals", False)))  # images a step
 
     def draw(model: Model) -> Tensor:
         return Sampler(model, bench.plan.header, bench.plan.context, "").sample(range(4))

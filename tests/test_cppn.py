@@ -18,11 +18,11 @@ from mien.core.families import ResolutionFreeModel, VariationalModel
 from mien.core.run import override
 from mien.errors import UsageError
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
-from mien.recipes.cppn import NamedFaces, RepeatedSteps, compatible
+from mien.recipes.cppn import CPPNVAEGAN, CPPNClassGAN, compatible
 from mien.recipes.losses import pixel_cross_entropy
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
-from mien.training.train_state import move
+from mien.training.train_state import apply_updates
 from tests.conftest import blobs, tiny, write_pack
 from tests.test_models import count
 
@@ -92,7 +92,7 @@ def build(name: str, labels: int = 0, **changes: Any) -> Any:
     torch.manual_seed(0)
     whole = presets.PRESETS[name]
     repeats = {
-        key: value for key, value in vars(whole.recipe).items() if key in ("vae_steps", "joint_steps", "critic_turns")
+        key: value for key, value in vars(whole.recipe).items() if key in ("vae_steps", "joint_steps", "critic_repeats")
     }
     run = override(tiny(whole), {f"recipe.{key}": value for key, value in {**repeats, **changes}.items()})
     faces = ImageSpec(side=16, label_dim=labels)
@@ -112,7 +112,7 @@ def step(recipe: Recipe, labels: Tensor | None = None) -> list[tuple[str, float,
     for update in recipe.step(source()):
         assert isinstance(update, Update)
         moves.append((names[id(update.optimizer)], update.optimizer.param_groups[0]["lr"], update))
-        move((update,))
+        apply_updates((update,))
     return moves
 
 
@@ -121,7 +121,7 @@ def step(recipe: Recipe, labels: Tensor | None = None) -> list[tuple[str, float,
     [(0.0, 4), (100.0, 1)],  # never, at once
 )
 def test_part_one_repeats_until_the_critic_is_deceived(below: float, expected: int) -> None:
-    recipe = build("cppn-2016", deceived_below=below, critic_moves_above=-1.0, critic_moves_below=100.0)
+    recipe = build("cppn-2016", joint_stop_below=below, critic_moves_above=-1.0, critic_moves_below=100.0)
     moves = [(who, rate) for who, rate, _ in step(recipe)]
     assert moves == [("autoencoder", 1e-3)] * 4 + [("autoencoder", 5e-3)] * expected + [("critic", 1e-3)]
 
@@ -144,37 +144,54 @@ def test_part_one_losses() -> None:
 
 
 def test_part_two_counts_its_steps() -> None:
-    recipe = build("cppn-residual-2016", passed_above=2.0, critic_moves_above=-1.0, caught_below=2.0, caught_enough=2.0)
+    recipe = build(
+        "cppn-residual-2016",
+        joint_stop_above=2.0,
+        critic_moves_above=-1.0,
+        fake_accuracy_below=2.0,
+        fake_accuracy_enough=2.0,
+    )
     assert [who for who, _, _ in step(recipe)] == ["autoencoder"] * 16 + ["critic"] * 8
     recipe = build(
-        "cppn-residual-2016", passed_above=-1.0, critic_moves_above=-1.0, caught_below=2.0, caught_enough=-1.0
+        "cppn-residual-2016",
+        joint_stop_above=-1.0,
+        critic_moves_above=-1.0,
+        fake_accuracy_below=2.0,
+        fake_accuracy_enough=-1.0,
     )
     assert [who for who, _, _ in step(recipe)] == ["autoencoder", "critic"]
     assert all(update.clip == 5.0 for _, _, update in step(recipe))
 
 
 def test_part_two_teaches_reals_alone_when_fakes_do_not_slip() -> None:
-    recipe = build("cppn-residual-2016", joint_steps=1, critic_moves_above=2.0, named_below=2.0, named_enough=2.0)
+    recipe = build(
+        "cppn-residual-2016", joint_steps=1, critic_moves_above=2.0, real_accuracy_below=2.0, real_accuracy_enough=2.0
+    )
     moves = step(recipe)
     assert [who for who, _, _ in moves] == ["autoencoder"] + ["critic"] * 8
     update = moves[-1][2]
     assert 0.0 <= float(update.stats["real_accuracy"]) <= 1.0
-    rest = build("cppn-residual-2016", joint_steps=1, critic_moves_above=2.0, named_below=-1.0)
+    rest = build("cppn-residual-2016", joint_steps=1, critic_moves_above=2.0, real_accuracy_below=-1.0)
     assert [who for who, _, _ in step(rest)] == ["autoencoder"]
 
 
 def test_part_two_weighs_reals_by_their_classes() -> None:
     """(K real + fake) / (K + 1): with ten digits the original's (10 real + fake) / 11."""
-    recipe = build("cppn-residual-2016", labels=2, critic_moves_above=-1.0, caught_below=2.0, caught_enough=2.0)
+    recipe = build(
+        "cppn-residual-2016", labels=2, critic_moves_above=-1.0, fake_accuracy_below=2.0, fake_accuracy_enough=2.0
+    )
     assert recipe.classes == 4
     right = compatible(torch.zeros(8, 2), 8, 4)
     ((real, fake),) = {
-        (float(recipe.naming(logits, right).detach()), float(recipe.naming(logits, torch.zeros_like(right)).detach()))
+        (
+            float(recipe.class_loss(logits, right).detach()),
+            float(recipe.class_loss(logits, torch.zeros_like(right)).detach()),
+        )
         for logits in (torch.tensor([[2.0, 0.0, 0.0, 0.0, 1.0]]).expand(8, 5),)
     }
     total = torch.tensor([2.0, 0.0, 0.0, 0.0, 1.0]).logsumexp(0)
     assert real == pytest.approx(float(total) - 2.0, rel=1e-5) and fake == pytest.approx(float(total) - 1.0, rel=1e-5)
-    recipe.naming = lambda logits, right: logits.sum() * 0 + (1.0 if right.any() else 6.0)
+    recipe.class_loss = lambda logits, right: logits.sum() * 0 + (1.0 if right.any() else 6.0)
     update = next(iter(recipe.critic_steps(IMAGES, right, 1.0)))
     assert float(update.loss.detach()) == pytest.approx((4 * 1.0 + 6.0) / 5)
 
@@ -224,7 +241,7 @@ def test_unfit_knobs_and_models_are_refused(name: str) -> None:
 def test_kinds() -> None:
     model = build("cppn-2016").model
     assert isinstance(model, ResolutionFreeModel) and isinstance(model, VariationalModel)
-    assert isinstance(build("cppn-2016"), RepeatedSteps) and isinstance(build("cppn-residual-2016"), NamedFaces)
+    assert isinstance(build("cppn-2016"), CPPNVAEGAN) and isinstance(build("cppn-residual-2016"), CPPNClassGAN)
 
 
 def test_sizes_on_the_command_line(tmp_path: Path, mien: Callable[..., Any]) -> None:
@@ -245,12 +262,12 @@ def test_only_scalable_models_take_a_size() -> None:
     model = tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16))
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
     sampler = Sampler(model, header, DeviceContext(torch.device("cpu"), "fp32"), "")
-    with pytest.raises(UsageError, match="16 px alone"):
+    with pytest.raises(UsageError, match="16 px only"):
         sampler.with_options(DrawOptions(size=64))
     painter = CPPNConfig(width=4, hidden=4).build(ImageSpec(side=16)).eval()
     large = Sampler(painter, header, DeviceContext(torch.device("cpu"), "fp32"), "").with_options(DrawOptions(size=31))
     assert (
-        large.faces.side == 31
+        large.image_spec.side == 31
         and large.sample([1, 2]).shape == (2, 3, 31, 31)
         and large.sample([]).shape == (0, 3, 31, 31)
     )

@@ -97,7 +97,7 @@ def test_a_wild_field_is_refused_and_so_are_wrong_settings() -> None:
 def test_an_encoded_face_decodes_to_itself() -> None:
     """There and back with a field of random weights, as finely as asked: latent and face return to 1e-3."""
     torch.manual_seed(0)
-    model = FlowConfig(width=8, widest=16, method="adaptive", tolerance=1e-5).build(ImageSpec(side=16))
+    model = FlowConfig(width=8, max_width=16, method="adaptive", tolerance=1e-5).build(ImageSpec(side=16))
     shuffled_weights(model, 0.03)
     z = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
@@ -138,7 +138,7 @@ class Known(FlowModel):
 
 def test_the_loss_is_zero_at_the_true_field_and_only_there() -> None:
     model = Known(0.25)
-    recipe = FlowMatchingConfig(withhold=0.5).build(model, ImageSpec(side=8))
+    recipe = FlowMatchingConfig(label_dropout=0.5).build(model, ImageSpec(side=8))
     labels = torch.ones(256, 2)
     batch = Batch(torch.full((256, 3, 8, 8), 0.25), labels)
     (update,) = recipe.step(iter([batch]))
@@ -154,7 +154,7 @@ def test_the_loss_is_zero_at_the_true_field_and_only_there() -> None:
 @pytest.mark.parametrize("word", ["euler:3", "heun:4", "rk4:2", "multistep:4", "adaptive:1e-3"])
 def test_the_path_begins_with_noise_and_ends_with_the_face(word: str) -> None:
     torch.manual_seed(0)
-    model = FlowConfig(width=8, widest=16).build(ImageSpec(side=16, label_dim=2))
+    model = FlowConfig(width=8, max_width=16).build(ImageSpec(side=16, label_dim=2))
     shuffled_weights(model, 0.05)
     z, how, labels = torch.randn(2, 3, 16, 16), Solution.of(word), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     with torch.no_grad():
@@ -173,22 +173,24 @@ def test_the_path_begins_with_noise_and_ends_with_the_face(word: str) -> None:
 def test_guidance_in_closed_form(guidance: float) -> None:
     """v + g (v(labels) - v), with v the field without labels (arXiv:2207.12598, equation 6 with w = g - 1)."""
     torch.manual_seed(0)
-    model = FlowConfig(width=8, widest=16).build(ImageSpec(side=16, label_dim=2)).double()
+    model = FlowConfig(width=8, max_width=16).build(ImageSpec(side=16, label_dim=2)).double()
     shuffled_weights(model, 0.1)
     x, t = torch.randn(3, 3, 16, 16).double(), torch.tensor([0.1, 0.5, 0.9]).double()
     asked = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, torch.nan]]).double()
     with torch.no_grad():
         without, with_labels = model.velocity(x, t, None), model.velocity(x, t, asked)
-        found = model.led(guidance, asked)(x, t)
+        found = model.guided_field(guidance, asked)(x, t)
         assert (with_labels - without).abs().max() > 1e-3
         assert torch.allclose(found, without + guidance * (with_labels - without), atol=1e-9)
-        assert torch.allclose(model.led(guidance, None)(x, t), without, atol=1e-9)  # nothing is asked: no guidance
+        assert torch.allclose(
+            model.guided_field(guidance, None)(x, t), without, atol=1e-9
+        )  # nothing is asked: no guidance
 
 
 def test_guidance_leans_toward_what_is_asked() -> None:
     torch.manual_seed(0)
     faces = ImageSpec(side=16, label_dim=2)
-    plain, guided = (FlowConfig(width=8, widest=16, guidance=g, steps=4).build(faces) for g in (1.0, 3.0))
+    plain, guided = (FlowConfig(width=8, max_width=16, guidance=g, steps=4).build(faces) for g in (1.0, 3.0))
     shuffled_weights(plain, 0.1)
     guided.load_state_dict(plain.state_dict())
     z, asked = torch.randn(2, 3, 16, 16), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -237,7 +239,7 @@ def test_a_sampler_follows_as_it_is_told() -> None:
     from mien.sampling.sampler import Sampler
 
     torch.manual_seed(0)
-    model = FlowConfig(width=8, widest=16, steps=4).build(ImageSpec(side=16))
+    model = FlowConfig(width=8, max_width=16, steps=4).build(ImageSpec(side=16))
     shuffled_weights(model, 0.05)
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
     sampler = Sampler(model.eval(), header, DeviceContext(torch.device("cpu"), "fp32"), "")

@@ -44,28 +44,33 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "ramp": {"recipe.augment.mode": "ramp"},
         "adaptive": {"recipe.augment.mode": "adaptive", "recipe.augment.target": -1.0, "recipe.augment.images": 400},
-        "every 2nd, on all rows": {"recipe.penalty_every": 2, "recipe.penalty_part": 1},
+        "every 2nd, on all rows": {"recipe.reg_interval": 2, "recipe.reg_fraction": 1.0},
     },
-    "cgan": {"mixing": {"recipe.style_mixing": 0.5, "recipe.withheld": 0.3}},
+    "cgan": {"mixing": {"recipe.style_mixing": 0.5, "recipe.label_dropout": 0.3}},
     "torch-gan-2015": {
         "wide margin": {"recipe.margin": (0.6, 0.8)},
         "adaptive-l2": {"recipe.balance": "adaptive-l2", "recipe.l2_target": (0.1, 0.2), "recipe.l2_step": 1e-3},
         "constant decay": {"recipe.balance": "none", "recipe.l1": 1e-3, "recipe.l2": 1e-2, "recipe.critic_steps": 2},
     },
-    "dcgan-2015": {"noise": {"recipe.generator_noise": 0.1, "recipe.critic_noise": 0.2, "recipe.generator_steps": 2}},
+    "dcgan-2015": {"new fakes": {"recipe.resample_fakes": True, "recipe.critic_steps": 2}},
+    "homogan-07": {"noise": {"recipe.generator_noise": 0.1, "recipe.critic_noise": 0.2, "recipe.generator_steps": 2}},
     "began-2017": {
-        "figure": {"model.layout": "figure", "recipe.latents": "shared", "recipe.stall_steps": 2, "recipe.norm": "l2"}
+        "figure": {"model.layout": "figure", "recipe.latents": "shared", "recipe.plateau_steps": 2, "recipe.norm": "l2"}
     },
     "vae": {
         "calibrated": {"recipe.likelihood": "calibrated", "model.couplings": 0, "recipe.free_nats": 0.05},
         "warm-up": {"recipe.warmup_images": 100_000, "recipe.kl_weight": 2.0},
     },
     "vaegan-2016": {
-        "no balance": {"recipe.balance": "none", "recipe.likeness_weight": 0.01, "recipe.real_weight": 0.3},
-        "copies judged": {"recipe.balance": "none", "recipe.judge_copies": True, "recipe.kl_weight": 2.0},
+        "no balance": {"recipe.balance": "none", "recipe.similarity_weight": 0.01, "recipe.real_weight": 0.3},
+        "reconstructions as fakes": {
+            "recipe.balance": "none",
+            "recipe.reconstructions_as_fakes": True,
+            "recipe.kl_weight": 2.0,
+        },
     },
     "cppn-residual-2016": {"conditional": {"conditional": True}},
-    "flow": {"conditional": {"conditional": True, "recipe.withhold": 0.3, "recipe.warmup_images": 100_000}},
+    "flow": {"conditional": {"conditional": True, "recipe.label_dropout": 0.3, "recipe.warmup_images": 100_000}},
 }
 
 

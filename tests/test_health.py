@@ -368,7 +368,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 def plant(name: str, **changes: Any) -> Run:
     """A small run of benchmarks/faults.py."""
     code = presets.load_code(FAULTS)
-    widths = {"recipe.critic.width": 4, **({"recipe.critic.widest": 8} if "dcgan" not in name else {})}
+    widths = {"recipe.critic.width": 4, **({"recipe.critic.max_width": 8} if "dcgan" not in name else {})}
     return override(small(code.presets[name]), {**widths, **changes})
 
 

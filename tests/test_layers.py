@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"core", "nn"},
     "recipes": {"core", "nn"},
     "presets": {"core", "models", "recipes"},  # the only place where models and recipes meet
-    "foreign": {"core", "models", "presets"},
+    "foreign": {"core", "models", "presets", "storage"},
     "downloads": {"foreign", "storage"},
     "data": {"core", "downloads", "storage"},
     "sampling": {"core", "downloads", "nn", "presets", "storage"},

@@ -44,7 +44,7 @@ RUNS: dict[str, Run] = {
     "normed": override(tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average}),
     "penalised": tiny(presets.PRESETS["quick"]),
     "mapped": override(tiny(presets.PRESETS["quick"]), {"model.mapping": 2, "recipe.style_mixing": 0.5}),
-    "self-judged": override(tiny(presets.PRESETS["began-2017"]), {"recipe.stall_steps": 3}),
+    "self-judged": override(tiny(presets.PRESETS["began-2017"]), {"recipe.plateau_steps": 3}),
     "encoded": override(tiny(presets.PRESETS["vae"]), {"recipe.free_nats": 0.05}),
     "beyond pixels": override(tiny(presets.PRESETS["vaegan-2016"]), {"recipe.balance": "none"}),
 }

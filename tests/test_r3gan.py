@@ -15,7 +15,7 @@ from mien.errors import UsageError
 from mien.models.r3gan import R3GANCriticConfig, R3GANGeneratorConfig
 from mien.nn.resample import halve, twice
 from mien.presets import PRESETS
-from mien.recipes.losses import relativistic, zero_centred_penalty
+from mien.recipes.losses import gradient_penalty, relativistic_loss
 from mien.training.ema import EMA
 
 
@@ -79,7 +79,7 @@ def test_penalties_against_finite_differences() -> None:
     for parameter in critic.parameters():
         nn.init.normal_(parameter, 0, 0.3)
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64, requires_grad=True)
-    penalty = float(zero_centred_penalty(critic(images), images).detach())
+    penalty = float(gradient_penalty(critic(images), images).detach())
     step, total = 1e-5, 0.0
     flat = images.detach().flatten(1)
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_the_loss_pairs_rows() -> None:
     """Softplus of the difference, sample i against sample i (equation 1 of the paper, with f = -softplus(-t))."""
     real, fake = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 4.0])
     wanted = (F.softplus(torch.tensor(-0.5)) + F.softplus(torch.tensor(2.0))) / 2
-    assert relativistic(real, fake) == pytest.approx(float(wanted))
+    assert relativistic_loss(real, fake) == pytest.approx(float(wanted))
 
 
 def test_the_label_reaches_both_players() -> None:

@@ -270,13 +270,13 @@ def test_a_knob_that_came_later_orphans_no_run(train: Callable[..., SimpleNamesp
     train(images=48)
     file = here / "run" / "run.json"
     text = json.loads(file.read_text())
-    for knob in ("penalty_every", "penalty_part"):  # whose values in the preset are the defaults
+    for knob in ("reg_interval", "reg_fraction"):  # whose values in the preset are the defaults
         del text["identity"]["recipe"][knob]
     del text["identity"]["flip"]
     file.write_text(json.dumps({**text, "fingerprint": "of an older version"}))
     assert train(images=96).code == 0 and status(here / "run")["started_from"] == 48
-    other = train("--recipe.penalty-every", 2, images=144)
-    assert other.code == 9 and "recipe.penalty_every: 4 -> 2" in other.err
+    other = train("--recipe.reg-interval", 2, images=144)
+    assert other.code == 9 and "recipe.reg_interval: 4 -> 2" in other.err
 
 
 def test_a_knob_that_is_gone_makes_another_run(train: Callable[..., SimpleNamespace], here: Path) -> None:

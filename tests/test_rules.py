@@ -25,7 +25,7 @@ from tests.conftest import tiny
 from tests.test_cli import call
 
 QUICK = replace(presets.PRESETS["quick"], by_rule=())
-LEFT = replace(QUICK, by_rule=("batch", "average.half_life", "recipe.penalty_part", "recipe.augment.mode"))
+LEFT = replace(QUICK, by_rule=("batch", "average.half_life", "recipe.reg_fraction", "recipe.augment.mode"))
 LAPTOP = RunContext(count=10_000, side=64, device="cpu")
 
 
@@ -45,7 +45,7 @@ def test_later_rules_look_at_what_earlier_ones_decided() -> None:
     run = apply_defaults(LEFT, RunContext(10_000, 64, "cuda"))
     assert run.batch == 256 and run.average is not None and run.average.half_life == 80_000
     assert {r.field: r.value for r in defaults_of(LEFT, RunContext(10_000, 64, "cuda"))} == {
-        "batch": 256, "average.half_life": 80_000, "recipe.penalty_every": 4, "recipe.penalty_part": 1,
+        "batch": 256, "average.half_life": 80_000, "recipe.reg_interval": 4, "recipe.reg_fraction": 1,
         "recipe.augment.mode": "none",
     }  # fmt: skip
 
@@ -65,7 +65,7 @@ def test_few_images_are_augmented_however_long_they_are_learned(count: int, mode
 def test_what_is_spelled_out_wins() -> None:
     assert apply_defaults(QUICK, RunContext(100, 64, "cuda")) == QUICK
     overridden = override(LEFT, {"batch": 48, "recipe.augment.mode": "ramp"})
-    assert overridden.by_rule == ("average.half_life", "recipe.penalty_part")
+    assert overridden.by_rule == ("average.half_life", "recipe.reg_fraction")
     run = apply_defaults(overridden, replace(LAPTOP, count=100))
     assert run.batch == 48 and run.recipe.augment.mode == "ramp"  # type: ignore[attr-defined]
     assert run.average is not None and run.average.half_life == 15_000
@@ -77,7 +77,7 @@ def test_what_is_spelled_out_wins() -> None:
 def test_whoever_turns_a_part_turns_all_of_it() -> None:
     overridden = override(LEFT, {"average": None})
     assert (
-        overridden.by_rule == ("batch", "recipe.penalty_part", "recipe.augment.mode")
+        overridden.by_rule == ("batch", "recipe.reg_fraction", "recipe.augment.mode")
         and apply_defaults(overridden, LAPTOP).average is None
     )
 
@@ -87,7 +87,7 @@ def test_our_own_game_follows_the_machine(name: str) -> None:
     run = presets.PRESETS[name]
     assert apply_defaults(run, LAPTOP) == run  # what the file says holds on a CPU
     there = apply_defaults(run, replace(LAPTOP, device="cuda"))
-    assert (there.batch, there.recipe.penalty_part) == (256, 1)  # type: ignore[attr-defined]
+    assert (there.batch, there.recipe.reg_fraction) == (256, 1.0)  # type: ignore[attr-defined]
     assert apply_defaults(override(run, {"batch": 24}), LAPTOP).batch == 24
 
 
@@ -158,8 +158,9 @@ def test_a_batch_that_takes_too_long_is_not_tried(blob_pack: Pack, monkeypatch: 
 
 def test_dry_run_begins_with_the_answer(blob_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    line = ("train", "quick", "--data", blob_pack.path, "--model.width", "4", "--model.widest", "8", "--recipe.critic.width", "4",
-            "--recipe.critic.widest", "8", "--batch", "8", "--dry-run", "--device", "cpu")  # fmt: skip
+    line = ("train", "quick", "--data", blob_pack.path, "--model.width", "4", "--model.max-width", "8",
+            "--recipe.critic.width", "4", "--recipe.critic.max-width", "8",
+            "--batch", "8", "--dry-run", "--device", "cpu")  # fmt: skip
     told = json.loads(call(*line, "--images", "960", "--json").out)
     assert [rule["field"] for rule in told["rules"]] == [rule.field for rule in RULES]
     assert told["rules"][0]["decided_by"] == "preset" and told["rules"][0]["rule"] == 8

@@ -34,6 +34,12 @@ def test_a_run_survives_json(name: str) -> None:
     assert from_json(Run, json.loads(json.dumps(to_json(run))), presets.KINDS) == run
 
 
+def test_no_two_configs_share_a_name() -> None:
+    """A file names a config's class: a model's and a recipe's must differ."""
+    classes = {cls for run in presets.PRESETS.values() for cls in presets.configs_in(run)}
+    assert len({cls.__name__ for cls in classes}) == len(classes)
+
+
 @pytest.mark.parametrize("name", DATED)
 def test_dated_presets_are_frozen(name: str) -> None:
     """Compare with the golden file; a dated preset never changes, whatever improves around it."""
@@ -116,9 +122,15 @@ def test_averaging_half_life() -> None:
 
 @pytest.mark.parametrize(
     "flag, value",
-    [("recipe.critic.fold", -1), ("recipe.critic.fold", 3), ("model.fold", 0), ("model.fold", 64), ("model.fold", -2)],
+    [
+        ("recipe.critic.patch", -1),
+        ("recipe.critic.patch", 3),
+        ("model.patch", 0),
+        ("model.patch", 64),
+        ("model.patch", -2),
+    ],
 )
-def test_folds_that_no_network_has_are_refused(flag: str, value: int) -> None:
+def test_patches_that_no_network_has_are_refused(flag: str, value: int) -> None:
     with pytest.raises(UsageError):
         run = override(presets.PRESETS["quick"], {flag: value})
         run.recipe.build(run.model.build(ImageSpec(side=64)), ImageSpec(side=64))

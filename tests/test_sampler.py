@@ -251,7 +251,7 @@ def test_numbers_that_are_not_finite_are_untrusted(tmp_path: Path) -> None:
         {"config": {**HEADER["config"], "width": None}},
         {"config": {**HEADER["config"], "width": -4}},
         {"config": {**HEADER["config"], "latent": 1.5}},
-        {"config": {"kind": "AdversarialConfig"}},
+        {"config": {"kind": "TorchGANConfig"}},
         {"config": []},
         {"config": "x"},
         {"faces": {"side": 16, "pixels": 3}},
@@ -429,7 +429,7 @@ def test_a_header_of_a_huge_model_takes_no_memory(tmp_path: Path, name: str) -> 
         weights = presets.build_model(header, presets.KINDS).state_dict()
     path = write(tmp_path / "model.safetensors", header, weights)
     assert Sampler.load(path, device="cpu").sample([1]).shape[0] == 1
-    huge = {key: 10**6 for key in ("width", "widest") if key in header["config"]}
+    huge = {key: 10**6 for key in ("width", "max_width") if key in header["config"]}
     write(path, {**header, "config": {**header["config"], **huge}}, weights)
     with pytest.raises(Mismatch, match="does not fit its own description") as caught:
         Sampler.load(path, device="cpu")

@@ -16,12 +16,12 @@ from mien.core.distributed import World
 from mien.core.run import EMAConfig, override
 from mien.core.schedules import cosine, linear
 from mien.data.pack import Pack
-from mien.recipes.adversarial import AdversarialConfig
-from mien.recipes.began import BoundaryEquilibriumConfig
+from mien.recipes.began import BEGANConfig
 from mien.recipes.flow import FlowMatchingConfig
-from mien.recipes.relativistic import RelativisticConfig
-from mien.recipes.vae import VariationalBayesConfig
-from mien.recipes.vaegan import AutoencodingBeyondPixelsConfig
+from mien.recipes.relativistic_gan import RelativisticGANConfig
+from mien.recipes.torch_gan import TorchGANConfig
+from mien.recipes.vae import VAEConfig
+from mien.recipes.vaegan import VAEGANConfig
 from mien.training.ema import EMA
 from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny, write_pack
@@ -47,8 +47,8 @@ def straight(start: float, end: float, share: float) -> float:
     return start + (end - start) * min(share, 1.0)
 
 
-def relativistic(c: RelativisticConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
-    share = seen / c.anneal_images
+def relativistic(c: RelativisticGANConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
+    share = seen / c.decay_images
     pixels = (16 / c.gamma_side) ** 2 if c.gamma_side else 1.0
     (group,) = recipe.optimizers["critic"].param_groups
     found = {
@@ -63,42 +63,42 @@ def relativistic(c: RelativisticConfig, recipe: Any, seen: int) -> dict[str, tup
 
 
 def flow(c: FlowMatchingConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
-    rate = half_wave(c.lr, c.lr_end, seen / c.anneal_images) * min(1.0, seen / c.warmup_images)
+    rate = half_wave(c.lr, c.lr_end, seen / c.decay_images) * min(1.0, seen / c.warmup_images)
     return {"rate": (recipe.optimizers["field"].param_groups[0]["lr"], rate)}
 
 
-def variational(c: VariationalBayesConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
-    share = seen / c.lr_images if c.lr_images else 0.0
+def variational(c: VAEConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
+    share = seen / c.decay_images if c.decay_images else 0.0
     weight = straight(0.0, c.kl_weight, seen / c.warmup_images) if c.warmup_images else c.kl_weight
     rate = recipe.optimizers["autoencoder"].param_groups[0]["lr"]
-    return {"rate": (rate, half_wave(c.lr, c.lr_end, share)), "weight of KL": (recipe.price, weight)}
+    return {"rate": (rate, half_wave(c.lr, c.lr_end, share)), "weight of KL": (recipe.beta, weight)}
 
 
-def beyond_pixels(c: AutoencodingBeyondPixelsConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
-    left = max(0.0, 1.0 - seen / c.anneal_images) if c.anneal_images else 1.0
-    wanted = c.lr * left**c.anneal_power + c.lr_end * (1.0 - left**c.anneal_power)
+def beyond_pixels(c: VAEGANConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
+    left = max(0.0, 1.0 - seen / c.decay_images) if c.decay_images else 1.0
+    wanted = c.lr * left**c.decay_power + c.lr_end * (1.0 - left**c.decay_power)
     return {name: (o.param_groups[0]["lr"], wanted) for name, o in recipe.optimizers.items()}
 
 
-def adversarial(c: AdversarialConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
+def torch_gan(c: TorchGANConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
     wanted = c.lr
     for _ in range(seen // c.lr_decay_images if c.lr_decay < 1.0 else 0):
         wanted = max(wanted * c.lr_decay, c.lr_floor)
     return {"rate": (recipe.lr, wanted)}
 
 
-def equilibrium(c: BoundaryEquilibriumConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
+def equilibrium(c: BEGANConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
     left = straight(1.0, 0.0, seen / c.carry_images) if c.carry_images else 0.0
     return {"carry": (float(recipe.model.carry), left)}
 
 
 CLOSED: dict[type, Callable[[Any, Any, int], dict[str, tuple[float, float]]]] = {
-    RelativisticConfig: relativistic,
+    RelativisticGANConfig: relativistic,
     FlowMatchingConfig: flow,
-    VariationalBayesConfig: variational,
-    AutoencodingBeyondPixelsConfig: beyond_pixels,
-    AdversarialConfig: adversarial,
-    BoundaryEquilibriumConfig: equilibrium,
+    VAEConfig: variational,
+    VAEGANConfig: beyond_pixels,
+    TorchGANConfig: torch_gan,
+    BEGANConfig: equilibrium,
 }
 
 
@@ -111,9 +111,9 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Pack]:
 @pytest.mark.parametrize("name", RUNS)
 def test_schedules_of_every_preset(name: str, packs: dict[bool, Pack]) -> None:
     run = RUNS[name]
-    learner = ResolvedRun(run, packs[run.conditional], DeviceContext(torch.device("cpu"), "fp32"), None, "").learner(
-        World()
-    )
+    learner = ResolvedRun(
+        run, packs[run.conditional], DeviceContext(torch.device("cpu"), "fp32"), None, ""
+    ).initial_state(World())
     recipe, closed = learner.recipe, CLOSED.get(type(run.recipe))
     before = {n: [dict(group, params=0) for group in o.param_groups] for n, o in recipe.optimizers.items()}
     for seen in SEEN:

@@ -44,7 +44,7 @@ def drawn_by(run: Run) -> Sampler:
 
 def mapped(**changes: Any) -> ResidualGenerator:
     torch.manual_seed(2)
-    config = ResidualGeneratorConfig(**{"latent": 8, "width": 8, "widest": 16, "mapping": 2} | changes)
+    config = ResidualGeneratorConfig(**{"latent": 8, "width": 8, "max_width": 16, "mapping": 2} | changes)
     model = config.build(ImageSpec(side=32))
     for name, parameter in model.named_parameters():
         if name.startswith("style"):

@@ -11,8 +11,9 @@ from cyclopts import Parameter, validators
 
 from mien.cli.result import Result
 from mien.data import Preparation, find_source, prepare
+from mien.data.archives import printable
 from mien.data.assembly import REFUSED_SHARE
-from mien.data.check import Examination, check
+from mien.data.check import check
 from mien.data.crops import Box
 from mien.data.labels import strongest
 from mien.data.pack import Pack, is_pack
@@ -21,6 +22,8 @@ from mien.data.stylegan import check_absent, write_zip
 from mien.errors import Mismatch, UsageError
 
 SHOWN = 10  # refused files that are named on the screen; all of them stand in pack.json
+
+SHEETS = (".png", ".jpg", ".jpeg", ".webp")
 
 Out = Annotated[Path | None, Parameter(name=("--out", "-o"))]
 Switch = Parameter(negative=())
@@ -84,9 +87,9 @@ def data_prepare(
     where
         Only images that fit: Male=1,Wearing_Hat=0 or Age=20..30.
     balance
-        Equally many images of every combination of these labels: A,B.
+        Equally many images of every combination of these labels, drawn at random: A,B.
     limit
-        Images at most: the first that fit.
+        Images at most: a random sample of those that fit, the same every time.
     holdout
         Share of the images held out for evaluation, by identity where it is known; or official, the source's own split.
     dedupe
@@ -118,11 +121,11 @@ def data_prepare(
         check_absent(pack)
     if to_archive and is_pack(source) and preparation == Preparation():  # as it is
         write_zip(Pack.open(source), pack)
-        return Result(f"{pack}: {len(Pack.open(source)):,} images", {"path": str(pack)})
+        return Result(f"{printable(str(pack))}: {len(Pack.open(source)):,} images", {"path": str(pack)})
     target = pack.with_name(f".{pack.name}.pack") if to_archive else pack
     made = prepare(find_source(source), target, preparation, workers=workers, force=force, rank=rank, world=world)
     if made is None:
-        return Result(f"rank {rank} of {world} did its share of {pack}", {"rank": rank, "world": world})
+        return Result(f"rank {rank} of {world} did its share of {printable(str(pack))}", {"rank": rank, "world": world})
     answer = Result(summary(made, pack), described(made, pack))
     if to_archive:
         write_zip(made, pack)
@@ -156,7 +159,7 @@ def data_info(pack: Path, /, *, out: Out = None) -> Result:
         pairs = strongest(opened.label_names, opened.labels)
         told["together"] = [{"labels": [one, other], "correlation": round(value, 4)} for one, other, value in pairs]
         lines += [f"  {value:>+11.2f}  correlation of {one} and {other}" for one, other, value in pairs]
-    return Result("\n".join([*lines, f"  wrote        {sheet}, {page}"]), told)
+    return Result("\n".join([*lines, f"  wrote        {printable(f'{sheet}, {page}')}"]), told)
 
 
 def data_check(
@@ -181,7 +184,7 @@ def data_check(
     source
         What `mien data prepare` takes.
     out
-        The contact sheet. Default: NAME-check.png here.
+        The contact sheet, a .png, .jpg or .webp, or a folder for it. Default: NAME-check.png here.
     crop
         As `mien data prepare` takes it.
     size
@@ -193,15 +196,26 @@ def data_check(
     """
     from mien.report.pack_page import contact_sheet
 
-    seen = check(find_source(source), Preparation(side=size, crop=crop), workers)
-    report = seen.report
-    sheet = out or Path(f"{source.resolve().stem}-check.png")
-    if len(seen.samples):
+    sheet = sheet_path(out, f"{source.resolve().stem}-check.png")
+    examination = check(find_source(source), Preparation(side=size, crop=crop), workers)
+    report = examination.report
+    if len(examination.samples):
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(seen.samples).save(sheet)
+        contact_sheet(examination.samples).save(sheet)
         report["contact_sheet"] = str(sheet)
     allowed = 0 if strict else REFUSED_SHARE * report["counts"]["selected"]
-    return Result(examined(seen, report), report, exit_code=3 if report["counts"]["refused"] > allowed else 0)
+    return Result(examined(report), report, exit_code=3 if report["counts"]["refused"] > allowed else 0)
+
+
+def sheet_path(out: Path | None, name: str) -> Path:
+    """Where a contact sheet is written: a picture, or a folder, which is every name without an ending."""
+    if out is None or out.is_dir():
+        return (out or Path()) / name
+    if not out.suffix:
+        return out / name
+    if out.suffix.lower() not in SHEETS:
+        raise UsageError(f"--out {out} is not a picture.", f"Its ending is one of {', '.join(SHEETS)}.", "Use .png.")
+    return out
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -255,7 +269,7 @@ def summary(pack: Pack, path: Path) -> str:
         )
     counts, recipe, source = meta["counts"], meta["recipe"], meta["source"]
     lines = [
-        f"{path}: {len(pack):,} images of {pack.side}x{pack.side}, {len(pack.label_names)} labels",
+        f"{printable(str(path))}: {len(pack):,} images of {pack.side}x{pack.side}, {len(pack.label_names)} labels",
         f"  source       {source['name']} ({source['layout']}), crop {recipe['crop']}, {recipe['resampler']}",
         f"  fingerprint  {pack.fingerprint[:16]}",
         f"  counts       {', '.join(steps(counts))}",
@@ -273,6 +287,8 @@ def summary(pack: Pack, path: Path) -> str:
             found = readable - missed - given
             share = found / (readable - given)
             lines.append(f"  faces        detected in {found:,} of {readable - given:,} ({share:.1%})")
+    if meta.get("others"):
+        lines.append(f"  left aside   {', '.join(f'{count:,} {suffix}' for suffix, count in meta['others'].items())}")
     lines += label_lines(counts["labels"])
     lines += remark_lines(meta["remarks"], meta["notes"])
     return "\n".join(lines + refused_lines(meta["refused"], "pack.json"))
@@ -284,14 +300,16 @@ def steps(counts: dict[str, Any]) -> list[str]:
     if "where" in counts:
         told.append(f"{counts['where']:,} fit --where")
     if "balance" in counts:
-        told.append(f"{counts['balance']['of_each']:,} of each kind")
+        told.append(f"{counts['balance']['of_each']:,} of each kind at random")
+    if "sampled" in counts:
+        told.append(f"{counts['sampled']:,} sampled at random by --limit")
     told.append(f"{counts['refused']:,} refused")
     if "duplicates" in counts:
         told.append(f"{counts['duplicates']:,} duplicates and {counts['near_duplicates']:,} near ones left out")
     return [*told, f"{counts['kept']:,} kept"]
 
 
-def examined(seen: Examination, report: dict[str, Any]) -> str:
+def examined(report: dict[str, Any]) -> str:
     """An examination for a reader."""
     counts, source = report["counts"], report["source"]
     lines = [
@@ -312,16 +330,26 @@ def examined(seen: Examination, report: dict[str, Any]) -> str:
     lines += label_lines(report["labels"])
     lines += remark_lines(report["remarks"], report["notes"])
     lines += refused_lines(report["refused"], "--json")
-    return "\n".join(lines + ([f"  wrote        {report['contact_sheet']}"] if "contact_sheet" in report else []))
+    return "\n".join(
+        lines + ([f"  wrote        {printable(report['contact_sheet'])}"] if "contact_sheet" in report else [])
+    )
 
 
-def label_lines(counted: dict[str, dict[str, int]]) -> list[str]:
-    """How often each label is yes, no and not known."""
+def label_lines(counted: dict[str, dict[str, Any]]) -> list[str]:
+    """How often each label is yes, no and not known; of numbers the range and the mean."""
     if not counted:
         return []
     width = max(5, *map(len, counted))
     lines = [f"  {'label':<{width}} {'yes':>9} {'no':>9} {'unknown':>9}"]
-    return lines + [f"  {n:<{width}} {c['yes']:>9,} {c['no']:>9,} {c['unknown']:>9,}" for n, c in counted.items()]
+    for name, count in counted.items():
+        if "range" in count:
+            low, high = count["range"]
+            lines.append(
+                f"  {name:<{width}} {f'{low:,g} to {high:,g}':>19} {count['unknown']:>9,}  mean {count['mean']:,g}"
+            )
+        else:
+            lines.append(f"  {name:<{width}} {count['yes']:>9,} {count['no']:>9,} {count['unknown']:>9,}")
+    return lines
 
 
 def remark_lines(remarks: list[str], notes: dict[str, int]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mien.metrics.health import Symptom, Window
 from mien.report.health_observer import bytes_on_disk, in_order, symptoms_of_model, symptoms_of_window
 from mien.report.run_reader import RunRecord, read_record
 from mien.sampling.sampler import Sampler
-from mien.storage import checkpoint
+from mien.storage import bounded_json, checkpoint
 
 LAST, FEWEST = 10, 5  # the curves are judged by the last one in so many of their lines, and by no fewer
 OPEN_ENDED = ("running", "preempted", "interrupted", "failed")  # states of a run that still needs room on the disk
@@ -93,8 +92,7 @@ def of_logs(record: RunRecord, newest: Path | None, looks: Sequence[JSON]) -> li
 
 def read_counters(newest: Path | None) -> JSON:
     """state.json of a checkpoint."""
-    found: JSON = json.loads((newest / "state.json").read_bytes()) if newest else {}
-    return found
+    return bounded_json.read_object(newest / "state.json") if newest else {}
 
 
 def ill_at(look: JSON) -> list[str]:

@@ -132,7 +132,7 @@ class Assembly:
         if todo.preparation.labels:
             kept = labels.choose(kept, todo.preparation.labels)
         self._describe(kept, places)
-        counts |= {"kept": len(places), "labels": labels.count_labels(kept.label_names, kept.labels)}
+        counts |= {"kept": len(places), "labels": labels.count_labels(kept.label_names, kept.labels, kept.scales)}
         notes = dict(sorted(outcome.notes.items()))
         found = {"counts": counts, "notes": notes, "refused": outcome.refused, "duplicates": left_out}
         return self._writer.commit(describe(todo, kept, found))

@@ -51,7 +51,7 @@ class Examination:
             "groups": len(set(listing.groups) - {""}) if listing.groups else None,
             "duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if exact],
             "near_duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if not exact],
-            "labels": count_labels(listing.label_names, labels),
+            "labels": count_labels(listing.label_names, labels, listing.scales),
             "others": dict(listing.other_files),
             "remarks": list(listing.remarks),
         }

@@ -15,9 +15,11 @@ from mien.data.crops import RESAMPLERS, Box, find_crop
 from mien.data.pack import FORMAT, chunks
 from mien.data.preprocess import PreprocessConfig
 from mien.data.source import Listing, Source, stamp_of
+from mien.data.unread_formats import remedy_for
 from mien.errors import DataError, UsageError, did_you_mean
 
 DEFAULT_SIDE = 64
+SAMPLING = "sha256"  # how --limit and --balance draw: an older pack of the first names is another one
 SHARD_BYTES = 4_000_000  # of finished pixels; the outcome never depends on it
 SHARD_IMAGES = 256  # at most
 
@@ -37,7 +39,7 @@ class Preparation:
     labels: Sequence[str] = ()  # none = every label of the source
     where: Mapping[str, str] = field(default_factory=dict)
     balance: Sequence[str] = ()
-    limit: int | None = None  # images at most
+    limit: int | None = None  # images at most, drawn at random
     holdout: float | Literal["official"] = (
         0.0  # share held out for evaluation, or what the source itself does not train on
     )
@@ -98,9 +100,7 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
         others = (
             ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.other_files.items())) or "nothing at all"
         )
-        raise DataError(
-            "The source holds no images.", f"It holds {others}.", "Give the folder or archive with the images."
-        )
+        raise DataError("The source holds no images.", f"It holds {others}.", remedy_for(found.other_files))
     crop_name = preparation.crop or found.crop
     crop = find_crop(crop_name, preparation.box)
     check_face(preparation, crop.finds_face)
@@ -119,13 +119,13 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
     if preparation.holdout == "official" and not any(found.splits or ()):
         raise UsageError(
             "The source has no split of its own.",
-            "CelebA's is list_eval_partition.txt, a table's a column titled split.",
+            "It is folders such as train and test, CelebA's list_eval_partition.txt, or a table's column titled split.",
             "Put it beside the pictures, or draw one with --holdout 0.1.",
         )
     listing, counts = select(found, preparation)
     if preparation.labels:
         labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name is told before anything is decoded
-    decides = [FORMAT, asdict(cutting), asdict(preparation), source.description, found.stamp]
+    decides = [FORMAT, SAMPLING, asdict(cutting), asdict(preparation), source.description, found.stamp]
     return PreparationPlan(source, listing, cutting, preparation, counts, stamp_of(decides))
 
 
@@ -157,7 +157,8 @@ def select(found: Listing, preparation: Preparation) -> tuple[Listing, dict[str,
     if preparation.balance:
         rows, counts["balance"] = labels.balance(listing, preparation.balance, preparation.limit)
         listing = listing.take(rows)
-    elif preparation.limit is not None:
-        listing = listing.take(np.arange(min(preparation.limit, len(listing.names))))
+    elif preparation.limit is not None and preparation.limit < len(listing.names):
+        listing = listing.take(labels.sample(listing, preparation.limit))
+        counts["sampled"] = preparation.limit
     counts["selected"] = len(listing.names)
     return listing, counts

@@ -23,6 +23,7 @@ from mien.data.archives import (
     printable,
     suffix_of,
 )
+from mien.data.arrays import ArraySource
 from mien.data.arrow import image_columns, import_pyarrow
 from mien.data.file_lists import names_in_list, names_in_table
 from mien.data.layouts import LAYOUTS, Layout, recognise
@@ -31,6 +32,7 @@ from mien.data.parquet import ParquetSource
 from mien.data.source import Listing, Source
 from mien.data.stylegan import to_png
 from mien.data.synthetic import SyntheticFaces
+from mien.data.unread_formats import CONVERT
 from mien.errors import DataError, did_you_mean
 
 CONTAINERS: dict[str, tuple[Callable[[Path], Container], Sequence[Layout]]] = {
@@ -41,21 +43,9 @@ CONTAINERS: dict[str, tuple[Callable[[Path], Container], Sequence[Layout]]] = {
     "table": (lambda path: FileList(path, names_in_table), ()),
 }
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-UNPACK = "Unpack it, and give the folder: it is a {} archive."
-ARRAYS = "It is not read: save its images as an array of shape [n, height, width, 3], uint8, in an .npz or .npy file."
-CONVERT = {
-    ".7z": UNPACK.format("7z"),
-    ".rar": UNPACK.format("RAR"),
-    **dict.fromkeys((".zst", ".lz4", ".lzma", ".z", ".cab", ".001"), UNPACK.format("compressed or divided")),
-    **dict.fromkeys((".mat", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".idx", ".ubyte", ".gz"), ARRAYS),
-    **dict.fromkeys((".tfrecord", ".tfrecords", ".rec", ".lmdb", ".mdb", ".beton", ".msgpack"), ARRAYS),
-    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "It is a spreadsheet: save it as CSV beside the pictures."),
-    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "It is a film: save its frames as pictures."),
-    **dict.fromkeys(IMAGE_SUFFIXES, "It is one picture: a data set is a folder of them."),
-    ".json": "JSON is not read: save it as JSON Lines (.jsonl) or CSV beside the pictures.",
-    ".pdf": "It is a document: save its pictures.",
-}
 SUFFIXES = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".tab"), "table"),
+    **dict.fromkeys((".npy", ".npz", ".h5", ".hdf5", ".hdf"), "arrays"),
     ".jsonl": "table",
     ".ndjson": "table",
     ".tab": "table",
@@ -141,6 +131,8 @@ def open_source(specification: dict[str, Any]) -> Source:
     path = Path(arguments["path"])
     if kind == "pack":
         return PackSource(path)
+    if kind == "arrays":
+        return ArraySource(path)
     if kind in ("parquet", "datasets"):
         return ParquetSource(kind, path)
     return ContainerSource(kind, path)

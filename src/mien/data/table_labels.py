@@ -16,7 +16,10 @@ from mien.data.tables import is_number, to_float
 MOST_CLASSES = 64  # a column of words with more different ones is not a label
 GROUP_TITLES = ("identity", "identity_id", "person", "person_id", "subject", "subject_id", "celebrity", "group")
 SPLIT_TITLES = ("split", "partition", "part", "subset", "usage", "set")
-CLASS_TITLES = ("label", "class", "target", "category", "class_id", "label_id", "y", "emotion", "expression")
+CLASS_TITLES = (
+    *("label", "labels", "class", "classes", "target", "targets", "category", "class_id", "label_id", "y", "arr_1"),
+    *("emotion", "expression"),
+)
 COUNTER_TITLES = ("", "index", "idx", "id", "row", "no", "nr", "number")
 UNKNOWN = frozenset(
     {"", "nan", "none", "null", "na", "n/a", "n.a.", "<na>", "#n/a", "?", "-", "--", "unknown", "missing", "undefined"}
@@ -134,14 +137,14 @@ def split_of(word: str) -> str:
 
 
 def counts_rows(title: str, cells: Sequence[str]) -> bool:
-    """Whether a column is the index that pandas writes: 0, 1, 2 and so on under a title that says nothing."""
+    """Whether a column is an index, as pandas writes it: a title that says nothing over 0, 1, 2 or other numbers in a row."""
     plain = title.lower()
     if not (plain in COUNTER_TITLES or plain.startswith(("unnamed", "column_"))) or len(cells) < 2:
         return False
     if not all(cell.isdecimal() and len(cell) < 18 for cell in cells):
         return False
-    numbers = [int(cell) for cell in cells]
-    return len(set(numbers)) == len(numbers)
+    numbers = {int(cell) for cell in cells}
+    return len(numbers) == len(cells) and (plain in COUNTER_TITLES or max(numbers) - min(numbers) == len(cells) - 1)
 
 
 def clean(name: str) -> str:

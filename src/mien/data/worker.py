@@ -21,6 +21,7 @@ from mien.data.preprocess import PreprocessConfig, Preprocessor
 from mien.data.readers import FileReader, Reader, TarReader, UnreadableFile, ZipReader
 from mien.data.shard import Shard
 from mien.errors import MienError
+from mien.storage import bounded_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -99,7 +100,7 @@ def work(lines: Any) -> None:
     opened: dict[str, Any] | None = None
     reader: Reader | None = None
     for line in lines:
-        job = json.loads(line)
+        job = bounded_json.loads_object(line)
         if reader is None or job["source"] != opened:
             opened, reader = job["source"], open_reader(job["source"])
             cutting: dict[str, Any] = {

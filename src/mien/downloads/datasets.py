@@ -7,7 +7,6 @@ committed; they are sent to Kaggle alone.
 from __future__ import annotations
 
 import base64
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from mien.downloads.download import Patience, transfer
 from mien.downloads.weights import cache_folder
 from mien.errors import DataError, UsageError, did_you_mean
+from mien.storage import bounded_json
 
 KAGGLE = "https://www.kaggle.com/api/v1/datasets/download/"
 
@@ -159,7 +159,7 @@ def kaggle_credentials() -> dict[str, str]:
             "Keep it in .kaggle in your home, or set KAGGLE_USERNAME and KAGGLE_KEY.",
         )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = bounded_json.read_object(file, 1 << 16, username=str, key=str)
         return _basic(str(content["username"]), str(content["key"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from mien import __version__
 from mien.errors import DataError, Locked, MienError, StorageError, Untrusted
+from mien.storage import bounded_json
 from mien.storage.atomic import fsync, rename
 
 BLOCK = 1 << 20  # bytes
@@ -373,10 +374,10 @@ def _note(part: Path) -> Path:
 def _read_note(part: Path, address: str) -> dict[str, str]:
     """What is known of the version that `part` is a piece of, or nothing: then it cannot be continued."""
     try:
-        note = json.loads(_note(part).read_text(encoding="utf-8"))
+        note = bounded_json.read_object(_note(part), 1 << 20)
     except (OSError, ValueError):
         return {}
-    known = isinstance(note, dict) and note.get("address") == _digest(address) and isinstance(note.get("mark"), str)
+    known = note.get("address") == _digest(address) and isinstance(note.get("mark"), str)
     return note if known else {}
 
 

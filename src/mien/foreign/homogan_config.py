@@ -15,6 +15,7 @@ from typing import Any
 from mien.core.run import Run, override
 from mien.errors import DataError, MienError, Mismatch, Untrusted
 from mien.presets import PRESETS
+from mien.storage import bounded_json
 
 LARGEST = 1 << 20  # bytes of a configuration
 CREDENTIAL = re.compile(r"kaggle.*(user|pass|key|name)|^user(name)?$|password|secret|token", re.I)
@@ -58,10 +59,8 @@ def homogan_config(path: Path) -> tuple[Run, list[str]]:
         return dict(pairs)
 
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
+        content = bounded_json.loads(bounded_json.read_bytes(path, LARGEST), pairs=once)
+    except (OSError, ValueError) as error:
         raise Untrusted(f"{path} is not a configuration.", f"{error}.", "Name homogan's config.json.") from error
     leaves = dict(flat(content)) if isinstance(content, dict) else {}
     if not {key.lower() for key in leaves} & {"model", "celeba_features", "train_g", "latent_dim"}:
@@ -197,9 +196,9 @@ def epochs(reading: Reading, key: str, value: Any) -> None:
 
 
 def train_g(reading: Reading, key: str, value: Any) -> None:
-    reading.knob(key, value, recipe__generator_steps=number(value), recipe__generator_rhythm="every")
+    reading.knob(key, value, recipe__generator_steps=number(value), recipe__generator_schedule="interval")
     reading.remarks.append(
-        "  as its code does: one move in so many batches. Its description says so many moves a batch: times"
+        "  as its code does: one move in so many batches. Its description says so many moves a batch: per-step"
     )
 
 

@@ -24,7 +24,7 @@ from mien.downloads import weights
 from mien.errors import DataError
 from mien.metrics.features import Features, planes
 from mien.metrics.images import Pixels
-from mien.storage import atomic
+from mien.storage import atomic, bounded_json
 
 VERSION = 1  # of everything below: a kept network of another version is not used
 LARGEST = 64  # pixels a side that it looks at; larger faces are averaged down
@@ -111,7 +111,7 @@ def read(file: Path, network: AttributeNetwork) -> dict[str, dict[str, float]] |
     """Fill `network` from a kept file; what the file says of it, or None where there is none that can be used."""
     try:
         with safe_open(file, framework="pt") as opened:
-            told: dict[str, dict[str, float]] = json.loads(opened.metadata()["mien"])
+            told: dict[str, dict[str, float]] = bounded_json.loads_object(opened.metadata()["mien"], accuracy=dict)
             network.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
         return None

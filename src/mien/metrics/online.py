@@ -27,7 +27,8 @@ from mien.metrics.inputs import Judged
 from mien.metrics.scores import Score
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
-from mien.storage.run_directory import RunDirectory, read_lines
+from mien.storage.bounded_json import read_lines
+from mien.storage.run_directory import RunDirectory
 
 #: What a checkpoint can be the best by: the metric that gives the score, and whether a higher one is better.
 RANKED: Mapping[str, tuple[str, bool]] = {
@@ -111,7 +112,7 @@ def ranking(run: Run) -> str:
 
 def every_line(home: RunDirectory) -> list[JSON]:
     """The scores so far."""
-    return read_lines(home.evaluations) if home.evaluations.exists() else []
+    return list(read_lines(home.evaluations, metric=str, name=str, value=float, seen=float))
 
 
 def history(home: RunDirectory, score: str) -> list[JSON]:

@@ -143,8 +143,8 @@ def passage(model: VariationalModel, images: Tensor, labels: Tensor | None = Non
     images = images.to(like)
     told = None if labels is None or not model.label_dim else labels.to(like)
     codes = model.posterior(images, told).mean
-    own, swapped = (model.render(some, told) for some in (codes, codes.roll(1, 0)))
+    own, swapped = (model.decode_code(some, told) for some in (codes, codes.roll(1, 0)))
     errors = [float((made - images).double().square().mean()) for made in (own, swapped)]
-    kl = model.carried(images, told).double().mean(0)
+    kl = model.kl_per_dimension(images, told).double().mean(0)
     kept = 1.0 - errors[0] / max(errors[1], 1e-12)
     return Passage(kept, float(kl.sum()), int((kl > ACTIVE).sum()), len(kl))

@@ -53,10 +53,10 @@ def more_variety(recipe: JSON) -> str:
 
 def level_game(recipe: JSON) -> str:
     """For a critic that is too far ahead."""
-    if "penalty_every" in recipe:
+    if "reg_interval" in recipe:
         return f"--recipe.gamma {10.0 * max(number(recipe, 'gamma'), 0.1):g}: a gentler critic."
-    if recipe.get("balance") == "none" and recipe.get("updates") != "split":  # the rule needs both losses before a move
-        return "--recipe.balance margin: the player who is ahead rests."
+    if recipe.get("balance") == "none":
+        return "--recipe.balance margin: the player that is ahead pauses."
     return half_the_rate(recipe)
 
 

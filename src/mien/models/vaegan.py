@@ -60,7 +60,7 @@ def initialise(network: nn.Module, gain: float) -> None:
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    def __init__(self, config: VAEGANConfig, faces: ImageSpec) -> None:
+    def __init__(self, config: VAEGANModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         n = config.width
         layers: list[nn.Module] = []
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`[n, latent]` -> images in [-1, 1]."""
 
-    def __init__(self, config: VAEGANConfig, faces: ImageSpec) -> None:
+    def __init__(self, config: VAEGANModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         n, base = config.width, faces.side // 8
         maps = 4 * n * base**2  # the first normalisation is by feature, not by map
@@ -94,10 +94,10 @@ class Decoder(nn.Module):
         return self.body(z)  # type: ignore[no-any-return]
 
 
-class VAEGAN(VariationalModel):
+class VAEGANModel(VariationalModel):
     """Encoder and decoder; the critic is the recipe's."""
 
-    def __init__(self, config: VAEGANConfig, faces: ImageSpec) -> None:
+    def __init__(self, config: VAEGANModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         check_side(faces.side)
         self.latent_shape = (config.latent,)
@@ -113,7 +113,7 @@ class VAEGAN(VariationalModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAEGANConfig(ModelConfig):
+class VAEGANModelConfig(ModelConfig):
     """An encoder of 18,071,360 parameters and a decoder of 4,693,155 at 64 px."""
 
     cites: ClassVar[tuple[str, ...]] = ("vaegan2016",)
@@ -123,8 +123,8 @@ class VAEGANConfig(ModelConfig):
     hidden: int = 1024  # features of the encoder's linear layer; the paper's table has 2048
     gain: float = 1.0  # of the first weights
 
-    def build(self, faces: ImageSpec) -> VAEGAN:
-        return VAEGAN(self, faces)
+    def build(self, faces: ImageSpec) -> VAEGANModel:
+        return VAEGANModel(self, faces)
 
 
 class VAEGANCritic(FeatureCritic):
@@ -143,7 +143,7 @@ class VAEGANCritic(FeatureCritic):
         self.judge = nn.Sequential(*head, nn.Linear(config.hidden, 1))
         initialise(self, config.gain)
 
-    def perceive(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.look(images)  # [n, 256, side/8, side/8], before normalisation
         return self.judge(features).squeeze(1), features
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from mien.core.contracts import JSON, ImageSpec, Model, ModelConfig, NetworkConfig, RecipeConfig
-from mien.core.run import Run, from_json
+from mien.core.module_limit import limit_modules
+from mien.core.run import Run, from_json, numbers
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.models.zhao import ZhaoGeneratorConfig
@@ -130,6 +131,22 @@ def kinds_for(code_header: JSON | None, code_file: Path | None) -> Mapping[str, 
     return {**KINDS, **kinds_of(code.presets.values())}
 
 
+#: Modules and parameters that a model may create for each tensor in its file: no model of ours creates more than 4.
+MODULES_EACH = 20
+MAX_COUNT = 1 << 20  # the largest integer that a file's config may contain: loops over it stay short
+
+
+def check_counts(config: ModelConfig, spec: ImageSpec) -> None:
+    """Raise Mismatch for a config of a file whose integers are too large to loop over."""
+    for flag, number in (*numbers(config, "model."), *numbers(spec, "faces.")):
+        if isinstance(number, int) and abs(number) > MAX_COUNT:
+            raise Mismatch(
+                "This header describes no model that can be built.",
+                f"{flag} is {number}, above the maximum of {MAX_COUNT:,}.",
+                "Use a file written by mien.",
+            )
+
+
 def shape_text(shape: torch.Size | None) -> str:
     """A shape as text."""
     return "missing" if shape is None else "x".join(map(str, shape)) or "a scalar"
@@ -152,10 +169,13 @@ def build_model(header: JSON, kinds: Mapping[str, type], shapes: Mapping[str, to
             f"It names a {type(config).__name__}.",
             "Use a file written by mien.",
         )
+    if shapes is not None:
+        check_counts(config, spec)
     try:
         own = KINDS.get(type(config).__name__) is not type(config)  # a user's model may not build without real tensors
         if shapes is not None and not own:
-            expected = {name: tensor.shape for name, tensor in config.outline(spec).state_dict().items()}
+            with limit_modules(MODULES_EACH * (len(shapes) + MODULES_EACH)):
+                expected = {name: tensor.shape for name, tensor in config.outline(spec).state_dict().items()}
             if expected != shapes:
                 name = min(name for name in {*expected, *shapes} if expected.get(name) != shapes.get(name))
                 raise Mismatch(
@@ -164,7 +184,7 @@ def build_model(header: JSON, kinds: Mapping[str, type], shapes: Mapping[str, to
                     "Sample with the version that wrote it.",
                 )
         return config.build(spec)
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise Mismatch(
             "This header describes a model that cannot be built.",
             f"{type(error).__name__}: {error}",

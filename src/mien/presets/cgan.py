@@ -12,7 +12,7 @@ PRESETS = (
         preset="cgan",
         story="faces on request: gan's game with any labels of the pack, one or many, known or not",
         model=replace(GENERATOR, conditioning="norm"),
-        recipe=replace(GAME, critic=replace(CRITIC, conditioning="projection"), withheld=0.2),
+        recipe=replace(GAME, critic=replace(CRITIC, conditioning="projection"), label_dropout=0.2),
         side=64,
         batch=16,
         conditional=True,

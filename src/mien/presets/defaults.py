@@ -64,12 +64,12 @@ def half_life(run: Run, here: RunContext) -> int:
     return (2_000 if has_conditional_critic else 10_000) * run.batch // 32
 
 
-def penalty_every(run: Run, here: RunContext) -> int:
+def reg_interval(run: Run, here: RunContext) -> int:
     return 4
 
 
-def penalty_part(run: Run, here: RunContext) -> int:
-    return 4 if here.device == "cpu" else 1
+def reg_fraction(run: Run, here: RunContext) -> float:
+    return 0.25 if here.device == "cpu" else 1.0
 
 
 def augmentation(run: Run, here: RunContext) -> str:
@@ -93,14 +93,14 @@ RULES = (
         "makes faces of one label more alike, and FID no better (docs/LOG.md).",
     ),
     DefaultRule(
-        "recipe.penalty_every",
-        penalty_every,
+        "recipe.reg_interval",
+        reg_interval,
         "A gradient penalty differentiates twice. Every fourth step, four times as strong, it costs a quarter (lazy "
         "regularization, arXiv:1912.04958, section 3.1, with every sixteenth step).",
     ),
     DefaultRule(
-        "recipe.penalty_part",
-        penalty_part,
+        "recipe.reg_fraction",
+        reg_fraction,
         "On a CPU the cost of a penalty grows with its images, and a quarter of the batch estimates it well enough; a quarter of a "
         "batch leaves a GPU idle.",
     ),

@@ -10,7 +10,7 @@ PRESETS = (
     Run(
         preset="flow",
         story="a field that carries noise to faces, and faces back to noise",
-        model=FlowConfig(width=64, widest=192, blocks=1, fold=2, method="multistep", steps=12),
+        model=FlowConfig(width=64, max_width=192, blocks=1, patch=2, method="multistep", steps=12),
         recipe=FlowMatchingConfig(),
         side=64,
         batch=32,

@@ -5,30 +5,30 @@ from __future__ import annotations
 from mien.core.run import EMAConfig, Run
 from mien.models.r3gan import R3GANCriticConfig, R3GANGeneratorConfig
 from mien.recipes.augmentation import Augmentation
-from mien.recipes.relativistic import RelativisticConfig
+from mien.recipes.relativistic_gan import RelativisticGANConfig
 
 PRESETS = (
     Run(
         preset="r3gan-2024",
         story="a modern baseline: a plain residual GAN that converges because its loss does",
         model=R3GANGeneratorConfig(latent=64, width=768, group=16),
-        recipe=RelativisticConfig(
+        recipe=RelativisticGANConfig(
             critic=R3GANCriticConfig(width=768, group=16),
             lr=2e-4,
             lr_end=5e-5,
             gamma=2.0,
             gamma_end=0.2,
             gamma_side=0,
-            anneal_images=40_000_000,
+            decay_images=40_000_000,
             beta1=0.0,
             beta2=0.9,
             beta2_end=0.99,
-            penalty_every=1,
-            penalty_part=1,
+            reg_interval=1,
+            reg_fraction=1.0,
             style_mixing=0.0,
-            withheld=0.0,
-            fresh_reals=True,
-            fresh_fakes=True,
+            label_dropout=0.0,
+            resample_reals=True,
+            resample_fakes=True,
             augment=Augmentation(
                 mode="ramp", p=0.3, images=40_000_000, target=0.6, geometry=1.0, colour=0.5, cutout=1.0
             ),

@@ -4,43 +4,24 @@ from __future__ import annotations
 
 from mien.core.run import Run
 from mien.models.torch2015 import TorchDiscriminatorConfig, TorchGeneratorConfig
-from mien.recipes.adversarial import AdversarialConfig
+from mien.recipes.torch_gan import TorchGANConfig
 
 PRESETS = (
     Run(
         preset="torch-gan-2015",
         story='the GAN of "Generating Faces with Torch", balanced by its margin rule',
         model=TorchGeneratorConfig(latent=512, width=128, dropout=0.0),
-        recipe=AdversarialConfig(
+        recipe=TorchGANConfig(
             critic=TorchDiscriminatorConfig(width=32, hidden=1024, batch_norm=False, map_dropout=0.2, dropout=0.5),
-            updates="alternating",
             balance="margin",
             margin=(0.3, 0.7),
             l2_target=(0.9, 1.3),
             l2_step=1e-5,
             l1=0.0,
             l2=0.0,
-            critic_rests_above=None,
-            critic_scale=1.0,
             critic_steps=1,
-            generator_steps=1,
-            generator_rhythm="times",
             generator_ratio=2,
-            fresh_latents=True,
-            joint=True,
-            shown="symmetric",
-            fake_labels="data",
-            smooth_real=0.0,
-            smooth_fake=0.0,
-            flip_targets=0.0,
-            frozen_targets=False,
-            generator_noise=0.0,
-            critic_noise=0.0,
-            spectral="none",
-            optimizer="rmsprop",
             lr=1e-3,
-            beta1=0.9,
-            beta2=0.999,
             alpha=0.9,
             lr_decay=0.99,
             lr_decay_images=13_000,

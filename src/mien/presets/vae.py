@@ -5,15 +5,15 @@ from __future__ import annotations
 from mien.core.run import EMAConfig, Run
 from mien.models.simpsons import SimpsonsConfig
 from mien.models.torchvae import TorchVAEConfig
-from mien.models.vae import VAEConfig
-from mien.recipes.vae import VariationalBayesConfig
+from mien.models.vae import VAEModelConfig
+from mien.recipes.vae import VAEConfig
 
 PRESETS = (
     Run(
         preset="vae-simpsons-2023",
         story="a large convolutional VAE that drew Simpsons, and blurred them by its price on information",
         model=SimpsonsConfig(latent=512, width=128),
-        recipe=VariationalBayesConfig(
+        recipe=VAEConfig(
             likelihood="mean",
             kl="mean",
             kl_weight=1.7,
@@ -21,7 +21,7 @@ PRESETS = (
             warmup_images=0,
             lr=8e-4,
             lr_end=8e-4,
-            lr_images=0,
+            decay_images=0,
             beta1=0.9,
             beta2=0.999,
             clip=0.1,
@@ -44,7 +44,7 @@ PRESETS = (
         preset="vae-torch-2015",
         story='the VAE of "Generating Faces with Torch", whose decoder is its generator',
         model=TorchVAEConfig(latent=512, width=128, dropout=0.0, encoder_width=32, hidden=1024),
-        recipe=VariationalBayesConfig(
+        recipe=VAEConfig(
             likelihood="unit",
             kl="sum",
             kl_weight=1.0,
@@ -52,7 +52,7 @@ PRESETS = (
             warmup_images=0,
             lr=1e-3,
             lr_end=1e-3,
-            lr_images=0,
+            decay_images=0,
             beta1=0.9,
             beta2=0.999,
             clip=None,
@@ -73,14 +73,12 @@ PRESETS = (
     Run(
         preset="vae",
         story="no adversary: a variance learned for every band of detail, and a prior learned where faces lie",
-        model=VAEConfig(latent=128, width=64, widest=256, blocks=1, fold=2, fine=16, couplings=8, coupling_width=256),
-        recipe=VariationalBayesConfig(
-            likelihood="bands",
-            kl="sum",
-            kl_weight=1.0,
-            lr=1e-3,
+        model=VAEModelConfig(
+            latent=128, width=64, max_width=256, blocks=1, patch=2, full_res_width=16, couplings=8, coupling_width=256
+        ),
+        recipe=VAEConfig(
             lr_end=1e-4,
-            lr_images=1_000_000,
+            decay_images=1_000_000,
             beta2=0.99,
             clip=1.0,
         ),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mien import __version__
 from mien.errors import DataError, Untrusted
+from mien.storage import bounded_json
 from mien.storage.atomic import replacing
 
 GAP = 2  # pixels between cells
@@ -121,7 +122,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         with Image.open(path) as image:
             text = image.info.get(RECIPE_KEY)
-        recipe = json.loads(text) if isinstance(text, str) else None
+        recipe = bounded_json.loads(text, max_bytes=1 << 20) if isinstance(text, str) else None
     except FileNotFoundError:
         raise DataError(f"{path} is not there.", "No file has this name.", "Name a PNG that mien wrote.") from None
     except (OSError, ValueError, SyntaxError) as error:

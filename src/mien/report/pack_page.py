@@ -89,6 +89,12 @@ def label_sections(pack: Pack) -> list[Markup]:
     )
     rows = []
     for name, count in pack.meta["counts"]["labels"].items():
+        if "range" in count:
+            low, high = count["range"]
+            words = f"{low:,g} to {high:,g}, mean {count['mean']:,g}"
+            cells = [tag("td", words, colspan="2"), tag("td", f"{count['unknown']:,}", class_="number"), tag("td")]
+            rows.append(tag("tr", tag("th", name, scope="row"), *cells))
+            continue
         share = count["yes"] / max(count["yes"] + count["no"], 1)
         numbers = (f"{count['yes']:,}", f"{count['no']:,}", f"{count['unknown']:,}")
         bar = tag("meter", value=f"{share:.4f}", min="0", max="1")

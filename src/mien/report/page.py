@@ -15,7 +15,7 @@ from mien.report.formatting import duration, short
 from mien.report.html import Markup, document, join, tag
 from mien.report.metric_descriptions import metric_meaning
 from mien.report.pictures import Compressed, Picture, pictures
-from mien.report.reconstruction_section import balance, carried, reconstructions
+from mien.report.reconstruction_section import balance, kl_section, reconstructions
 from mien.report.run_reader import RunRecord, is_number, read_record
 from mien.report.series import capitalised, health_panels, panels
 from mien.storage import atomic
@@ -73,7 +73,7 @@ def report(record: RunRecord, compressed: Compressed) -> str:
             ),
             reconstructions(record, compressed),
             balance(record),
-            carried(record),
+            kl_section(record),
             _scores(record),
             _health(record, proofs),
             tag("section", tag("h2", "More curves"), tag("div", *charts[BESIDE:], class_="more"))

@@ -23,7 +23,7 @@ def reconstructions(record: RunRecord, compressed: Compressed) -> Markup | None:
     return tag("section", tag("h2", "Reconstructions"), tag("p", text, class_="soft"), image, class_="beside")
 
 
-def carried(record: RunRecord) -> Markup | None:
+def kl_section(record: RunRecord) -> Markup | None:
     """What each dimension of the latent carries, the busiest first."""
     values = record.encodings.get("kl")
     if not isinstance(values, list) or not values or not all(is_number(value) for value in values):

@@ -30,7 +30,7 @@ class Look:
     """What a model makes of some real faces."""
 
     images: Tensor  # [n, C, H, W] in [-1, 1]: reconstructions
-    carried: Tensor | None  # [d] nats each dimension of a latent carries, for a model that knows its doubt
+    kl: Tensor | None  # [d] nats per latent dimension, for an encoder that returns mean and log-variance
 
 
 def look(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Look | None:
@@ -42,12 +42,12 @@ def look(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Look | None
     if not isinstance(model, Invertible) or isinstance(model, FlowModel):
         return None
     rows = None if labels is None else labels[:SHOWN]
-    return Look(sampler.reconstruct(images[:SHOWN], rows), information(sampler, images, labels))
+    return Look(sampler.reconstruct(images[:SHOWN], rows), kl_per_dimension(sampler, images, labels))
 
 
 @torch.inference_mode()
-def information(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Tensor | None:
-    """What each number of a latent tells beyond those before it, in nats, `[d]`, the mean over faces; None without a posterior."""
+def kl_per_dimension(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Tensor | None:
+    """KL of each latent dimension given the earlier ones, in nats, `[d]`, the mean over faces; None without a posterior."""
     model, engine = sampler.model, sampler.device_context
     if not isinstance(model, VariationalModel):
         return None
@@ -57,7 +57,7 @@ def information(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Tens
         rows = slice(start, start + TOGETHER)
         told = None if labels is None else labels[rows].to(engine.device, dtype)
         with engine.autocast():
-            parts.append(model.carried(images[rows].to(engine.device, dtype), told).double())
+            parts.append(model.kl_per_dimension(images[rows].to(engine.device, dtype), told).double())
     return torch.cat(parts).mean(0).cpu()
 
 
@@ -86,8 +86,8 @@ class Reconstructions:
             file = self.run_dir / FOLDER / f"{progress.seen:010d}.png"
             picture = grid(torch.cat(rows), columns=min(8, len(seen.images)))
             save_png(picture, file, {**self.recipe, "seen": progress.seen}, FROM_PHOTOGRAPH)
-            if seen.carried is not None:
-                told = {"seen": progress.seen, "kl": [round(value, 6) for value in seen.carried.tolist()]}
+            if seen.kl is not None:
+                told = {"seen": progress.seen, "kl": [round(value, 6) for value in seen.kl.tolist()]}
                 atomic.replace_text(self.run_dir / "encodings.json", json.dumps(told))
 
     def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
 from mien.core.contracts import JSON
 from mien.errors import DataError
+from mien.storage.bounded_json import read_lines
 from mien.storage.run_directory import read_json
 
 
@@ -120,24 +119,11 @@ def score_name(score: JSON) -> str:
 
 def sample_grids(run_dir: Path, folder: str = "samples") -> list[tuple[int, Path]]:
     """Images seen and path of each sample grid, in order."""
-    return sorted((int(path.stem), path) for path in run_dir.glob(f"{folder}/*.png") if path.stem.isdigit())
+    return sorted(
+        (int(path.stem), path) for path in run_dir.glob(f"{folder}/*.png") if path.stem.isdigit() and path.is_file()
+    )
 
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether `value` is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def read_lines(path: Path) -> Iterator[JSON]:
-    """The objects of a JSON Lines file. A line that does not parse, such as a torn last one, is passed over."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return
-    for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value

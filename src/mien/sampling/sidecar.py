@@ -6,7 +6,6 @@ old one says nothing of it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from mien.core.contracts import JSON
 from mien.errors import Mismatch, StorageError, Untrusted
-from mien.storage import atomic, checkpoint
+from mien.storage import atomic, bounded_json, checkpoint
+from mien.storage.regular_file import check_regular
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +98,10 @@ def read(folder: Path, name: str, kind: str, model_sha256: str) -> Extra | None:
 def parse(path: Path) -> Extra:
     """The tensors and header of a file that mien wrote. Raises Untrusted for any other."""
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["mien"])
+            header = bounded_json.loads_object((file.metadata() or {})["mien"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        if not isinstance(header, dict):
-            raise ValueError("its header is no object")
         if any(tensor.is_floating_point() and not torch.isfinite(tensor).all() for tensor in tensors.values()):
             raise ValueError("it holds numbers that are not finite")
     except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,7 +25,8 @@ from torch import Tensor
 
 from mien.core.contracts import JSON
 from mien.errors import DataError, Mismatch, Untrusted
-from mien.storage import atomic
+from mien.storage import atomic, bounded_json
+from mien.storage.regular_file import NotRegular, check_regular, open_regular
 
 FORMAT = 1
 KEEP = 3  # checkpoints that are not pruned
@@ -100,7 +100,7 @@ def seal(manifest: JSON) -> str:
 def verify(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, or None if it is valid. Reads every byte."""
     try:
-        manifest = json.loads((checkpoint / "MANIFEST.json").read_bytes())
+        manifest = bounded_json.read_object(checkpoint / "MANIFEST.json", seal=str, seen=int, format=int, files=dict)
         if manifest["seal"] != seal(manifest):
             return "its manifest fails its checksum"
         if checkpoint.name.isdigit() and int(checkpoint.name) != manifest["seen"]:
@@ -116,7 +116,7 @@ def verify(checkpoint: Path) -> str | None:
             path = checkpoint / Path(name).name
             if path.stat().st_size != expected["size"]:
                 return f"{name} is {path.stat().st_size} bytes, not {expected['size']}"
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
                     return f"{name} fails its checksum"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -177,10 +177,9 @@ def prune(directory: Path, keep: int) -> None:
 def read_best(directory: Path) -> JSON:
     """The content of BEST: `seen`, `metric`, `name` and `value` of the best score; empty if there is none."""
     try:
-        best = json.loads((directory / "BEST").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return bounded_json.read_object(directory / "BEST", 1 << 16, seen=int)
+    except (FileNotFoundError, NotRegular, ValueError):
         return {}
-    return best if isinstance(best, dict) and isinstance(best.get("seen"), int) else {}
 
 
 def write_best(directory: Path, best: JSON | None) -> None:
@@ -199,7 +198,7 @@ def follow(path: Path) -> Path:
     if path.name not in ("BEST", "LATEST") or path.is_dir():
         return path
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        text = bounded_json.read_bytes(path, 1 << 16).decode().strip()
         named = path.parent / (f"{read_best(path.parent)['seen']:010d}" if path.name == "BEST" else Path(text).name)
     except (OSError, ValueError, KeyError):
         named = path
@@ -221,19 +220,18 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], JSON]:
         raise Untrusted(
             f"{checkpoint} is damaged.", f"{fault}.", "Resume without a path: the newest valid checkpoint is used."
         )
-    return load((checkpoint / "state.safetensors").read_bytes()), json.loads((checkpoint / "state.json").read_bytes())
+    return load((checkpoint / "state.safetensors").read_bytes()), bounded_json.read_object(checkpoint / "state.json")
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
     """The tensors and the header of a `model.safetensors`. Raises Untrusted for any other file."""
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            header: Any = json.loads(metadata["mien"])
+            header = bounded_json.loads_object(metadata["mien"], config=dict, faces=dict)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        if not isinstance(header, dict) or "config" not in header:
-            raise KeyError("config")
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise Untrusted(
             f"{path} is not a model file of mien.",
             f"Its tensors or header cannot be read ({type(error).__name__}: {error}).",
@@ -249,7 +247,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
 
 def file_hash(path: Path) -> str:
     """The SHA-256 of a file, as hexadecimal. Extras and metrics identify a model by it."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

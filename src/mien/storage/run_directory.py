@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from mien import __version__
 from mien.core.contracts import JSON
 from mien.errors import Locked, StorageError
 from mien.storage import atomic
+from mien.storage.bounded_json import InvalidJSON, read_lines, read_object
+
+#: What status.json says before the first step, and where it says nothing that can be used.
+NEW: JSON = {"state": "new", "seen": 0, "seconds": 0.0, "resumes": 0}
 
 
 class RunDirectory:
@@ -41,7 +46,8 @@ class RunDirectory:
     @property
     def status(self) -> JSON:
         """The content of status.json: `state`, `seen`, `seconds`, `resumes`, `reason`."""
-        return read_json(self.status_file) or {"state": "new", "seen": 0, "seconds": 0.0, "resumes": 0}
+        found = read_json(self.status_file) or {}
+        return {**found, **{name: value for name, value in NEW.items() if not is_like(found.get(name), value)}}
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file of the run atomically."""
@@ -66,7 +72,7 @@ class RunDirectory:
         """Delete lines and scores beyond `seen`, which a resumed run writes again, and lines that do not parse."""
         for file in (self.metrics, self.evaluations):
             if file.exists():
-                kept = [json.dumps(line) for line in read_lines(file) if line["seen"] <= seen]
+                kept = [json.dumps(line) for line in read_lines(file, seen=float) if line["seen"] <= seen]
                 atomic.replace_text(file, "".join(f"{line}\n" for line in kept))
 
     def clean(self) -> None:
@@ -99,23 +105,18 @@ class RunDirectory:
 
 
 def read_json(path: Path) -> JSON | None:
-    """A JSON object, or None if there is no such file or it does not parse."""
+    """A JSON object, or None where there is no such file or it holds something else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(path)
+    except (OSError, InvalidJSON):
         return None
-    return value if isinstance(value, dict) else None
 
 
-def read_lines(path: Path) -> list[JSON]:
-    """The objects of a .jsonl file, without a torn last line."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
+def is_like(value: object, example: object) -> bool:
+    """Whether `value` is text where `example` is, or a finite number where it is one."""
+    if isinstance(example, str):
+        return isinstance(value, str)
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def create(path: Path) -> RunDirectory:

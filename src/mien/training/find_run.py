@@ -100,7 +100,7 @@ def existing_run(plan: ResolvedRun, home: RunDirectory) -> RunLocation:
             else "This is another run"
         )
         raise Mismatch(
-            f"{what}: {home.path} contains `{stored['preset']}`.",
+            f"{what}: {home.path} contains `{stored.get('preset', 'no run of mien')}`.",
             "; ".join(lines[:6]) or "the versions differ",
             "Use the same command and data to resume, or another --out to start a new run.",
         )
@@ -112,12 +112,14 @@ def known_identity(run_json: JSON, plan: ResolvedRun) -> JSON:
 
     Without this, every new field would make older runs unresumable. An identity that cannot be read so is returned as stored.
     """
-    stored: JSON = run_json["identity"]
+    stored = run_json.get("identity")
+    if not isinstance(stored, dict):  # not a run of ours
+        return {}
     kinds = {**presets.KINDS, **(presets.kinds_of(plan.code.presets.values()) if plan.code else {})}
     fields = {name: value for name, value in stored.items() if name != "data"}
     try:
         return {**identity(from_json(Run, fields, kinds)), "data": stored["data"]}
-    except (Mismatch, UsageError, LookupError, TypeError):
+    except (AttributeError, LookupError, Mismatch, TypeError, UsageError):
         return stored
 
 

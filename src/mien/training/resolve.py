@@ -16,7 +16,7 @@ from mien.core.distributed import World
 from mien.core.run import Run, fingerprint, identity, override, to_json
 from mien.data import open_data
 from mien.data.loader import Loader
-from mien.data.pack import Pack
+from mien.data.pack import Pack, is_pack
 from mien.errors import DataError, DeviceError, UsageError
 from mien.presets import Code
 from mien.presets.defaults import RunContext, apply_defaults, defaults_of
@@ -126,6 +126,9 @@ def resolve_run(run: Run, code: Code | None, data: str | Path | None, world: Wor
                 file=sys.stderr,
             )
         run = override(run, {"side": pack.side})
+    if world.first and data is not None and not is_pack(Path(data)):
+        for remark in pack.meta.get("remarks", ()):
+            print(f"mien: {remark}", file=sys.stderr)
     if run.conditional and not pack.label_names:
         raise DataError(
             f"{data or 'The data'} has no labels.",

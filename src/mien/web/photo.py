@@ -53,7 +53,7 @@ async def decode(content: bytes, side: int, framing: Mapping[str, Any] | None = 
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
-            str(Path(__file__).with_name("photo_child.py")),
+            str(Path(__file__).with_name("decode_worker.py")),
             *words,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

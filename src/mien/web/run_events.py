@@ -10,8 +10,10 @@ from pathlib import Path
 
 from mien.core.contracts import JSON
 from mien.report.metric_descriptions import metric_meaning, stat_meaning
-from mien.report.run_reader import is_number, read_lines, sample_grids
+from mien.report.run_reader import is_number, sample_grids
 from mien.storage import control
+from mien.storage.bounded_json import parse_lines, read_lines
+from mien.storage.regular_file import open_regular
 from mien.storage.run_directory import read_json
 from mien.web.registry import Registry, ShownRun
 
@@ -63,22 +65,14 @@ def state_of(run: ShownRun) -> JSON:
 def tail(path: Path, most: int = 1 << 18) -> list[JSON]:
     """The last lines of a .jsonl file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(0, 2)
             start = max(0, file.tell() - most)
             file.seek(start)
-            text = file.read().decode("utf-8", "replace")
+            lines = file.read(most).splitlines()[1 if start else 0 :]
     except OSError:
         return []
-    found = []
-    for line in text.splitlines()[1 if start else 0 :]:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and is_number(value.get("seen")):
-            found.append(value)
-    return found
+    return [line for line in parse_lines(lines) if is_number(line.get("seen"))]
 
 
 def curves(run: ShownRun) -> JSON:
