@@ -21,7 +21,7 @@ from tests.test_cli import PRINTED, call
 OWN = """
 import dataclasses
 from mien import Update
-from mien.run import turn
+from mien.core.run import override
 
 
 class Broken(Reconstruct):
@@ -37,7 +37,7 @@ class BrokenConfig(ReconstructConfig):
 
 
 tiny = PRESETS["tiny"]
-PRESETS["slow"] = dataclasses.replace(turn(tiny, {"recipe.lr": 1e-5}), preset="slow")
+PRESETS["slow"] = dataclasses.replace(override(tiny, {"recipe.lr": 1e-5}), preset="slow")
 PRESETS["broken"] = dataclasses.replace(tiny, preset="broken", recipe=BrokenConfig())
 """
 
