@@ -196,9 +196,9 @@ def test_drawing_flags_are_the_same_in_every_verb() -> None:
         ("train quick --recipe.reg-interval 0 --dry-run", 2, "1 or more"),
         ("train torch-gan-2015 --recipe.critic-steps 0 --dry-run", 2, "1 or more"),
         ("sample", 2, "--help"),
-        ("sample nowhere", 3, "spelling"),
+        ("sample nowhere", 3, "Check the path"),
         ("sample . ", 3, "run"),
-        ("walk nowhere", 3, "spelling"),
+        ("walk nowhere", 3, "Check the path"),
         ("compare", 2, "two run directories"),
         ("compare nowhere also-nowhere", 3, "mien train"),
         ("benchmark nowhere --minutes 1 --presets quick", 3, ""),
@@ -281,7 +281,7 @@ def test_a_missing_device_is_named(model: Path, here: Path) -> None:
     if torch.backends.mps.is_available():
         pytest.skip("this machine has every device")
     said = call("sample", model, "--device", "mps")
-    assert said.code == 4 and "There is no mps device here" in said.err and PRINTED.fullmatch(said.err)
+    assert said.code == 4 and "mps is not available" in said.err and PRINTED.fullmatch(said.err)
 
 
 def test_errors_are_json_too(here: Path) -> None:
