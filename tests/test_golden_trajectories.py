@@ -107,7 +107,9 @@ def trajectory(run: Run, pack: Pack, precision: str) -> JSON:
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
     served = [p.detach().clone() for p in learner.inference_model.parameters()]
     learner.seen = SEEN
-    loader = Loader(pack, batch=run.batch, seed=run.seed, flip=run.flip, position=SEEN, threads=0)
+    loader = Loader(
+        pack, batch=run.batch, seed=run.seed, flip=run.flip, random_crop=run.random_crop, position=SEEN, threads=0
+    )
     places = {id(optimizer): place for place, optimizer in enumerate(recipe.optimizers.values())}
     steps: list[JSON] = []
     apply_updates = learning.apply_updates

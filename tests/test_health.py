@@ -23,6 +23,7 @@ import mien
 from mien import presets
 from mien.__main__ import main
 from mien.core.contracts import ImageSpec, Model, Progress
+from mien.core.families import Gaussian, VariationalModel
 from mien.core.run import Run, config_fields, override, to_json
 from mien.data.pack import Pack
 from mien.errors import Diverged
@@ -112,16 +113,16 @@ def test_a_pack_of_one_face_is_no_error(tmp_path: Path) -> None:
     assert 0.0 <= alone.copies(alone.some) <= 1.0
 
 
-class Ignorant(mien.core.contracts.Variational):
+class Ignorant(VariationalModel):
     """Encodes by the mean colours, or not at all."""
 
     def __init__(self, deaf: bool) -> None:
         super().__init__()
         self.deaf, self.latent_shape, self.weight = deaf, (48,), torch.nn.Parameter(torch.ones(()))
 
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> mien.core.contracts.Gaussian:
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
         mean = quick_checks.small(images, 4) * (0.0 if self.deaf else 1.0)
-        return mien.core.contracts.Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
+        return Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return torch.nn.functional.interpolate(z.unflatten(1, (3, 4, 4)), scale_factor=4)

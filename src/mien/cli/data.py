@@ -39,6 +39,7 @@ def data_prepare(
     crop: str | None = None,
     box: str | None = None,
     resampler: str | None = None,
+    blur: float = 0.0,
     background: str = "white",
     matte: str | None = None,
     eye_distance: float = 0.26,
@@ -69,11 +70,15 @@ def data_prepare(
     size
         Height and width of the images in pixels; by default 64, or that of a pack.
     crop
-        Crop: center, squash, face, celeba-148, celeba-128-vae, lfw-150; by default that of the recognised layout.
+        Crop: center, resize-center, squash, face, celeba-148, celeba-128-vae, lfw-150; by default that of the recognised
+        layout.
     box
         LEFT,TOP,RIGHT,BOTTOM in pixels of every image, instead of a named crop.
     resampler
-        Resampling filter: lanczos, bicubic, bilinear or nearest; by default that of the crop, mostly lanczos.
+        Resampling filter: lanczos, bicubic, bilinear, area or nearest; bicubic-no-antialias or bilinear-no-antialias use only the
+        nearest neighbours of a pixel. By default that of the crop, mostly lanczos.
+    blur
+        Standard deviation in pixels of a Gaussian blur of the crop before it is resized; by default none.
     background
         Colour behind transparent images.
     matte
@@ -104,6 +109,7 @@ def data_prepare(
         crop=crop,
         box=parse_box(box) if box else None,
         resampler=resampler,
+        blur=blur,
         background=background,
         matte=matte,
         eye_distance=eye_distance,

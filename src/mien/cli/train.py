@@ -29,7 +29,17 @@ FIRST = ("preset", "data", "minutes", "images", "out", "scale", "seed", "device"
 
 #: Then the other fields of the run by what they are about, and the parts of the recipe and the model.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Training": ("side", "batch", "flip", "conditional", "precision", "threads", "loader_threads"),
+    "Training": (
+        "side",
+        "batch",
+        "flip",
+        "random_crop",
+        "channels",
+        "conditional",
+        "precision",
+        "threads",
+        "loader_threads",
+    ),
     "Saving and logging": ("save_every", "keep", "sample_every", "log_every"),
     "Evaluation": (
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
@@ -48,7 +58,7 @@ def group_of(name: str) -> Group:
     if name in FIRST:
         return MAIN
     part = name.partition(".")[0]
-    return TITLED[next(title for title, names in GROUPS.items() if part in names)]
+    return TITLED[next((title for title, names in GROUPS.items() if part in names), "Training")]
 
 
 def command(arguments: list[str]) -> tuple[Callable[..., Result | None], list[str]]:

@@ -63,10 +63,10 @@ class Run:
     side: int = 64  # height and width of images in pixels; the pack's side replaces the preset's
     batch: int = 64  # real images in a batch, over all processes
     flip: bool = True  # flip images horizontally at random
+    random_crop: float = 1.0  # random crops: images are enlarged by this factor first; 1 = off
+    channels: Literal[1, 3] = 3  # 3 = colour, 1 = grey
     conditional: bool = False  # condition the model on the labels of the pack
-    average: EMAConfig | None = (
-        None  # moving average of the weights, which is sampled and exported; None = the weights themselves
-    )
+    average: EMAConfig | None = None  # moving average of the weights, which is sampled and exported; None = off
     seed: int = 0  # random seed of weights, data order, latents and everything else
     precision: Precision = "auto"  # auto = bf16 if the device computes it in hardware, else fp32
     device: Device = "auto"  # auto = a GPU if there is one
@@ -102,6 +102,12 @@ class Run:
                 raise UsageError(f"{name} must be a finite number.", f"{number} is not.", f"Give {flag} a number.")
             if isinstance(number, int) and number < 0:
                 raise UsageError(f"{name} must not be negative.", f"{number} is.", f"Give {flag} 0 or more.")
+        if not 1.0 <= self.random_crop <= 4.0:
+            raise UsageError(
+                f"random_crop must be from 1 to 4, not {self.random_crop}.",
+                "It is the factor by which images are enlarged before they are cropped.",
+                "Give --random-crop 1 for no random crops.",
+            )
         if self.seed > MAX_SEED:
             raise UsageError(
                 f"seed must be an integer from 0 to {MAX_SEED}.",

@@ -96,7 +96,8 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
         def batches(position: int) -> BatchSource:
             return Loader(
                 plan.pack, batch=run.batch, seed=run.seed, rank=world.rank, world=world.size,
-                flip=run.flip, position=position, threads=run.loader_threads,
+                flip=run.flip, random_crop=run.random_crop, channels=run.channels,
+                position=position, threads=run.loader_threads,
             )  # fmt: skip
 
         try:
