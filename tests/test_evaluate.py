@@ -212,11 +212,11 @@ def test_wrong_words_are_refused(tmp_path: Path, blob_pack: Pack, eye: str) -> N
         ({"metrics": "fidd"}, "no metric `fidd`"),
         ({"metrics": " , "}, "nothing to measure"),
         ({"metrics": "reconstruction"}, "reconstructs nothing"),
-        ({"fake": tmp_path}, "Both a model and folders"),
+        ({"fake": tmp_path}, "A model and folders"),
     ):
         with pytest.raises(UsageError, match=words):
             evaluate(model, **{"data": pack, "extractor": eye, **arguments})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="nothing to judge"):
+    with pytest.raises(UsageError, match="nothing to evaluate"):
         evaluate(extractor=eye)
     with pytest.raises(UsageError, match="does not say"):
         evaluate(model, extractor=eye)

@@ -23,6 +23,7 @@ import mien
 from mien import presets
 from mien.__main__ import main
 from mien.core.contracts import ImageSpec, Model, Progress
+from mien.core.families import Gaussian, VariationalModel
 from mien.core.run import Run, config_fields, override, to_json
 from mien.data.pack import Pack
 from mien.errors import Diverged
@@ -112,16 +113,16 @@ def test_a_pack_of_one_face_is_no_error(tmp_path: Path) -> None:
     assert 0.0 <= alone.copies(alone.some) <= 1.0
 
 
-class Ignorant(mien.core.families.VariationalModel):
+class Ignorant(VariationalModel):
     """Encodes by the mean colours, or not at all."""
 
     def __init__(self, deaf: bool) -> None:
         super().__init__()
         self.deaf, self.latent_shape, self.weight = deaf, (48,), torch.nn.Parameter(torch.ones(()))
 
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> mien.core.families.Gaussian:
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
         mean = quick_checks.small(images, 4) * (0.0 if self.deaf else 1.0)
-        return mien.core.families.Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
+        return Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return torch.nn.functional.interpolate(z.unflatten(1, (3, 4, 4)), scale_factor=4)
@@ -457,7 +458,7 @@ def test_doctor_without_the_pack_judges_the_rest(healthy: Path, pack: Pack, tmp_
     data = json.loads((healthy / "data.json").read_text())
     (healthy / "data.json").write_text(json.dumps({**data, "name": str(tmp_path / "gone.pack")}))
     said = call("doctor", healthy)
-    assert said.code == 0 and "Name the pack with --data." in said.out and "stands as it was judged" in said.out
+    assert said.code == 0 and "Name the pack with --data." in said.out and "the verdict is that of training" in said.out
     again = call("doctor", healthy, "--data", pack.path)
     assert again.code == 0 and "note" not in again.out
     other = write_pack(tmp_path / "other.pack", count=80, seed=4)
@@ -491,7 +492,7 @@ def test_doctor_tells_of_alarms_that_went_away(healthy: Path) -> None:
     said = call("doctor", healthy, "--strict")
     assert (
         said.code == 0
-        and f"mode collapse: alarm from {lines[1]['seen']} to {lines[2]['seen']} images, then gone" in said.out
+        and f"mode collapse: alarm from {lines[1]['seen']} to {lines[2]['seen']} images, then it ended" in said.out
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs judged by one protocol, so that their scores can stand in one column; what is measured already is kept."""
+"""Runs evaluated by one protocol, so that their scores are comparable; existing scores are reused."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mien.metrics.inputs import MetricInputs
 from mien.report.run_reader import read_record
 from mien.sampling.sampler import Sampler
 
-#: What each score of Inception's must share with a wanted one to count as measured; the others have eyes of their own.
+#: Protocol fields that an existing score must share to be reused; metrics with their own networks share fewer.
 OF_THE_MODEL = ("model_sha256", "prior", "reference", "legacy")
-OF_THE_EYE = (*OF_THE_MODEL, "extractor", "extractor_sha256", "resizer", "precision", "samples")
-#: The first score of the metrics that give several or call them otherwise.
+OF_THE_EXTRACTOR = (*OF_THE_MODEL, "extractor", "extractor_sha256", "resizer", "precision", "samples")
+#: The first score of the metrics that give several, or under another name.
 FIRST = {
     "prdc": "precision",
     "identity": "memorisation_identity",
@@ -33,7 +33,7 @@ FIRST = {
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How runs are inputs."""
+    """How runs are evaluated."""
 
     extractor: Extractor
     metrics: tuple[str, ...]
@@ -42,9 +42,9 @@ class Protocol:
     code: Path | None = None  # the file of a model of the user's
 
     def measure(self, run: Path, data: str | None = None) -> list[str]:
-        """Measure what the newest model of a run lacks, into its eval/. Returns the warnings.
+        """Measure the scores that the newest model of a run lacks, into its eval/. Returns the warnings.
 
-        `data` is the pack to judge against; a run knows its own.
+        `data` is the pack to evaluate against; by default, the run's own.
         """
         pack = data if data is not None else training_data_of(run)
         sampler = Sampler.load(run, device=self.device, precision="fp32", code=self.code)
@@ -52,7 +52,7 @@ class Protocol:
         record = read_record(run)
         missing = [metric for metric in self.metrics if not measured(inputs, metric, record.scores)]
         if missing:
-            print(f"mien: judging {run} ({', '.join(missing)})", file=sys.stderr, flush=True)
+            print(f"mien: evaluating {run} ({', '.join(missing)})", file=sys.stderr, flush=True)
             inputs.on_progress = listener = Listener(quiet=False)
             scores = measure(inputs, missing)
             listener.close()
@@ -63,19 +63,23 @@ class Protocol:
 def protocol_of(
     metrics: str, samples: int | None, extractor: str | None, device: Device, code: Path | None = None
 ) -> Protocol:
-    """A protocol from a command's words. Raises UsageError for an unknown metric, and what a missing network raises."""
+    """A protocol from flags. Raises UsageError for an unknown metric, and the error of a network that is missing."""
     words = tuple(known(split_names(metrics)))
     if samples is not None and samples < 2:
-        raise UsageError(f"--samples {samples} is not possible.", "One face has no spread.", "Give thousands.")
+        raise UsageError(
+            f"samples must be an integer of 2 or more, not {samples}.",
+            "One image has no variance.",
+            "Give --samples 2000.",
+        )
     here = DeviceContext.choose(device, "fp32").device.type
     eye = load_extractor(extractor) if extractor else inception(device=here, metrics=words)
     return Protocol(extractor=eye, metrics=words, samples=samples, device=device, code=code)
 
 
 def measured(inputs: MetricInputs, metric: str, scores: Sequence[JSON]) -> bool:
-    """Whether a metric was measured already: of this very model, by this protocol."""
+    """Whether a metric was measured already, of this model and by this protocol."""
     wanted = inputs.protocol()
-    parts = OF_THE_EYE if metric in DEFAULT else OF_THE_MODEL
+    parts = OF_THE_EXTRACTOR if metric in DEFAULT else OF_THE_MODEL
     first = FIRST.get(metric, metric)
     return any(
         score["metric"] == first and all(score.get("protocol", {}).get(part) == wanted.get(part) for part in parts)

@@ -31,10 +31,10 @@ FIRST = ("preset", "data", "minutes", "images", "out", "scale", "seed", "device"
 GROUPS: dict[str, tuple[str, ...]] = {
     "Training": (
         "side",
-        "channels",
         "batch",
         "flip",
         "random_crop",
+        "channels",
         "conditional",
         "precision",
         "threads",
@@ -58,7 +58,7 @@ def group_of(name: str) -> Group:
     if name in FIRST:
         return MAIN
     part = name.partition(".")[0]
-    return TITLED[next(title for title, names in GROUPS.items() if part in names)]
+    return TITLED[next((title for title, names in GROUPS.items() if part in names), "Training")]
 
 
 def command(arguments: list[str]) -> tuple[Callable[..., Result | None], list[str]]:

@@ -66,9 +66,7 @@ class Run:
     random_crop: float = 1.0  # random crops: images are enlarged by this factor first; 1 = off
     channels: Literal[1, 3] = 3  # 3 = colour, 1 = grey
     conditional: bool = False  # condition the model on the labels of the pack
-    average: EMAConfig | None = (
-        None  # moving average of the weights, which is sampled and exported; None = the weights themselves
-    )
+    average: EMAConfig | None = None  # moving average of the weights, which is sampled and exported; None = off
     seed: int = 0  # random seed of weights, data order, latents and everything else
     precision: Precision = "auto"  # auto = bf16 if the device computes it in hardware, else fp32
     device: Device = "auto"  # auto = a GPU if there is one
