@@ -10,13 +10,14 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mien.errors import MienError
-from mien.web.queue import Full, Stale
+from mien.web.limits import Full
+from mien.web.queue import Stale
 from mien.web.registry import Registry
-from mien.web.responses import UNKEPT, Door, failed
+from mien.web.responses import UNKEPT, Door, JSONResponse, failed
 from mien.web.routes_draw import Drawing
 from mien.web.routes_photo import Likeness
 from mien.web.routes_runs import Watching

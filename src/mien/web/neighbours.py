@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from mien.downloads.weights import cache_folder
 from mien.errors import DataError, MienError
 from mien.metrics.prdc import NEAR, nearest
 from mien.storage.run_directory import read_json
+from mien.web.limits import Shared
 from mien.web.registry import ShownRun
 
 SIDE = 16  # px at which images are compared
@@ -45,17 +47,31 @@ class Neighbours:
 
     def __init__(self) -> None:
         self.known: OrderedDict[str, Known] = OrderedDict()
+        self.shared: Shared[Known] = Shared()
+        self.one_by_one = asyncio.Lock()  # distances to 50,000 points take 300 MB
+
+    async def search(self, run: ShownRun, image: Tensor) -> JSON:
+        """`of`, with one reading of a pack for all who wait for it."""
+        path = await asyncio.to_thread(pack_of, run)
+        if path is not None and str(path) not in self.known:
+            await self.shared.of(str(path), lambda: asyncio.to_thread(self.points, path))
+        async with self.one_by_one:
+            return await asyncio.to_thread(self.of, run, image)
+
+    def points(self, path: Path) -> Known:
+        """A pack as points, read once."""
+        if str(path) not in self.known:
+            self.known[str(path)] = look_through(Pack.open(path))
+            while len(self.known) > 1 and sum(known.points.nbytes for known in self.known.values()) > KEPT_BYTES:
+                self.known.popitem(last=False)
+        return self.known[str(path)]
 
     def of(self, run: ShownRun, image: Tensor) -> JSON:
         """The nearest training images of an image `[C, H, W]` in [-1, 1], with what their distance says."""
         path = pack_of(run)
         if path is None:
             raise DataError("The training images are not at hand.", "Their pack has moved or changed.", "Put it back.")
-        if str(path) not in self.known:
-            self.known[str(path)] = look_through(Pack.open(path))
-            while len(self.known) > 1 and sum(known.points.nbytes for known in self.known.values()) > KEPT_BYTES:
-                self.known.popitem(last=False)
-        known = self.known[str(path)]
+        known = self.points(path)
         distances, places = nearest(points_of(image[None]), known.points, min(SHOWN, len(known.points)))
         rank = float(np.searchsorted(known.apart, distances[0, 0]) / len(known.apart))
         found = [

@@ -7,7 +7,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from torch import Tensor
 
@@ -32,7 +32,7 @@ def encoded(sampler: Sampler, image: Tensor) -> JSON:
     return found(sampler, z, face, sampler.decode(z, middle_of(sampler)))
 
 
-async def descended(sampler: Sampler, image: Tensor, steps: int, more: JSON) -> AsyncIterator[bytes]:
+async def descended(sampler: Sampler, image: Tensor, steps: int, more: JSON) -> AsyncGenerator[bytes, None]:
     """Server-sent events: `step` with a picture now and then, and `found` at the end, with `more`. Closing it ends the descent."""
     loop, news, stop = asyncio.get_running_loop(), asyncio.Queue[tuple[str, JSON]](), threading.Event()
     face, last = shades(sampler, image), 0.0
@@ -53,6 +53,11 @@ async def descended(sampler: Sampler, image: Tensor, steps: int, more: JSON) -> 
             event, told = "found", {**told, **more}
         except MienError as error:
             told, event = {"message": error.what, "why": error.why, "hint": error.remedy}, "failed"
+        except Exception as error:  # whoever waits gets an answer
+            told, event = (
+                {"message": "The descent failed.", "why": type(error).__name__, "hint": "Report it."},
+                "failed",
+            )
         loop.call_soon_threadsafe(news.put_nowait, (event, told))
 
     thread = threading.Thread(target=work, name="descent", daemon=True)

@@ -14,16 +14,13 @@ import torch
 from torch import Tensor
 
 from mien.sampling.chunks import CHUNK
+from mien.web.limits import Full
 from mien.web.params import Manner
 
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most
 
 Result = TypeVar("Result")
-
-
-class Full(Exception):
-    """There is no room, or no answer in time: ask again later."""
 
 
 class Stale(Exception):

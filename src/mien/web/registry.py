@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -14,7 +16,7 @@ import torch
 from mien.core.contracts import JSON, Model
 from mien.core.families import FlowModel, Invertible, ResolutionFreeModel, StyleModel
 from mien.core.run import Device, Precision
-from mien.errors import DataError, MienError, Mismatch
+from mien.errors import DataError, MienError, Mismatch, Untrusted
 from mien.nn.priors import Normal, Uniform
 from mien.report.run_reader import sample_grids
 from mien.sampling.directions import Direction
@@ -67,14 +69,22 @@ class Registry:
     precision: Precision = "fp32"
     runs: dict[str, ShownRun] = field(default_factory=dict)
     models: dict[str, ShownModel] = field(default_factory=dict)
+    refused: dict[Path, MienError] = field(default_factory=dict)  # what was named and holds no model, and why
+    _checked: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _looked: float = float("-inf")
     _loaded: OrderedDict[str, Sampler] = field(default_factory=OrderedDict)
     _hashes: dict[tuple[Path, int, int], str] = field(default_factory=dict)
 
     def refresh(self, now: bool = False) -> None:
         """Look at the disk, if the last look was a while ago."""
-        if not now and time.monotonic() - self._looked < FRESH:
-            return
+        asked = time.monotonic()
+        with self._lock:  # one look at the disk for all who wait for it
+            if self._looked < (asked if now else asked - FRESH):
+                self._look()
+
+    def _look(self) -> None:
+        self.refused.clear()
         runs: dict[str, ShownRun] = {}
         models: dict[str, ShownModel] = {}
         for path in self._places():
@@ -86,7 +96,11 @@ class Registry:
             else:
                 try:
                     file = checkpoint.find_model(path)
-                except DataError:
+                    if self._hash(file) not in self._checked:
+                        checkpoint.read_header(file)
+                        self._checked.add(self._hash(file))
+                except (DataError, Untrusted) as error:
+                    self.refused[path] = error
                     continue
                 models.setdefault(self._hash(file)[:16], ShownModel(self._hash(file)[:16], file))
         self.runs, self.models = runs, models
@@ -102,7 +116,7 @@ class Registry:
                 yield from sorted(inner, key=lambda place: place.name, reverse=True)
 
     def _run(self, path: Path) -> ShownRun:
-        name = hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()
+        name = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=6).hexdigest()
         models = []
         for place in checkpoint.all_of(path / "checkpoints"):
             file = place / "model.safetensors"

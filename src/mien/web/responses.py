@@ -9,16 +9,27 @@ from dataclasses import dataclass
 from typing import Literal
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse as StarletteJSON
+from starlette.responses import Response
 
 from mien.core.contracts import JSON
 from mien.errors import MienError, UsageError
+from mien.storage.bounded_json import InvalidJSON, loads
+from mien.web.limits import Full
 from mien.web.params import Given
-from mien.web.queue import Full, Stale
+from mien.web.queue import Stale
 from mien.web.security import Refused, token_missing
 
 UNKEPT = {"cache-control": "no-store"}
 STATUS = {2: 400, 3: 404, 4: 503, 6: 500, 7: 409, 8: 422, 9: 409}  # by the exit code of an error
+
+
+class JSONResponse(StarletteJSON):
+    """JSON in ASCII: a name on the disk that is no UTF-8 can be said, too."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -53,8 +64,8 @@ async def parameters(request: Request) -> Given:
         return Given.query(request.query_params)
     Given.query(request.query_params).end()
     try:
-        said = json.loads(await body(request))
-    except (ValueError, RecursionError) as error:
+        said = loads(await body(request), file_names=False)
+    except InvalidJSON as error:
         raise UsageError("The body is not JSON.", str(error)[:100], "Send a JSON object.") from error
     pairs = []
     for name, value in (said if isinstance(said, dict) else {"": None}).items():

@@ -18,8 +18,8 @@ from mien.report.film import film
 from mien.report.grid import picture
 from mien.sampling.address import Address, Move, Place
 from mien.web import params as request_params
+from mien.web.limits import Limit
 from mien.web.pictures import png
-from mien.web.queue import Full
 from mien.web.responses import Door, parameters, shown, twin
 from mien.web.service import Desk
 
@@ -32,7 +32,7 @@ class Drawing:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self.films = 0  # being made
+        self.films = Limit(FILMS_AT_ONCE)
 
     def doors(self) -> list[Door]:
         """Each by GET and by POST, each with a twin in JSON."""
@@ -131,10 +131,7 @@ class Drawing:
             raise UsageError(
                 f"{side} px is too large for a film here.", "", f"Up to {request_params.LARGEST} px; use `mien walk`."
             )
-        if self.films >= FILMS_AT_ONCE:
-            raise Full
-        self.films += 1
-        try:
+        with self.films.held():
             images = await self.desk.faces(request, along(stops, frames, loop), look)
 
             def write() -> bytes:
@@ -144,8 +141,6 @@ class Drawing:
                     return path.read_bytes()
 
             content = await asyncio.to_thread(write)
-        finally:
-            self.films -= 1
         return shown(request, content, FILMS[kind], sampler.metadata(walk=[str(stop) for stop in stops], **look.recipe))
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 from torch import Tensor
 
 from mien.errors import DataError
 from mien.sampling.sampler import Sampler
 from mien.web import params as request_params
 from mien.web import photo, project
+from mien.web.limits import Limit, LimitedStream
 from mien.web.neighbours import Neighbours
 from mien.web.params import Given
-from mien.web.queue import Full
-from mien.web.responses import UNKEPT, Door, body, parameters
+from mien.web.responses import UNKEPT, Door, JSONResponse, body, parameters
 from mien.web.service import Desk
 
 DESCENTS = 1  # at a time
+PHOTOGRAPHS = 8  # that are received or decoded at a time: 10 MB each
 
 
 class Likeness:
@@ -28,7 +29,7 @@ class Likeness:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.neighbours = Neighbours()
-        self.descents = 0  # that are going on
+        self.descents, self.photographs = Limit(DESCENTS), Limit(PHOTOGRAPHS)
 
     def doors(self) -> list[Door]:
         """Photographs come as the body itself."""
@@ -49,15 +50,18 @@ class Likeness:
             params.word("align", ("0", "1"), "0") == "1",
         )
         params.end()
-        sampler = await self.desk.sampler(request)
-        given = await photo.decode(
-            await body(request), sampler.image_spec.side, photo.framing_of(sampler) if align else None
-        )
-        if steps:
-            if self.descents >= DESCENTS:
-                raise Full
-            stream = self.descend(request, sampler, given.image, steps, given.cut)
-            return StreamingResponse(stream, media_type="text/event-stream", headers=UNKEPT)
+        end_descent = self.descents.take() if steps else lambda: None
+        try:
+            with self.photographs.held():
+                sampler = await self.desk.sampler(request)
+                framing = photo.framing_of(sampler) if align else None
+                given = await photo.decode(await body(request), sampler.image_spec.side, framing)
+            if steps:
+                stream = self.descend(request, sampler, given.image, steps, given.cut)
+                return LimitedStream(stream, end_descent, media_type="text/event-stream", headers=UNKEPT)
+        except BaseException:
+            end_descent()
+            raise
         found = await self.desk.queue.alone(lambda: project.encoded(sampler, given.image))
         return JSONResponse({**found, "cut": given.cut}, headers=UNKEPT)
 
@@ -65,14 +69,11 @@ class Likeness:
         self, request: Request, sampler: Sampler, image: Tensor, steps: int, cut: photo.Cut
     ) -> AsyncIterator[bytes]:
         """The events of a descent, which ends when nobody listens any more."""
-        self.descents += 1
-        try:
-            async for event in project.descended(sampler, image, steps, {"cut": cut}):
+        async with aclosing(project.descended(sampler, image, steps, {"cut": cut})) as events:
+            async for event in events:
                 if await request.is_disconnected():
                     break
                 yield event
-        finally:
-            self.descents -= 1
 
     async def nearest(self, request: Request) -> Response:
         """The training images that are most like a face."""
@@ -84,4 +85,4 @@ class Likeness:
             raise DataError("What this model learned from is not known.", "It is a single file.", "Name its run.")
         run = self.desk.registry.run(shown_model.run)
         images = await self.desk.faces(request, [address], look)
-        return JSONResponse(await asyncio.to_thread(self.neighbours.of, run, images[0]), headers=UNKEPT)
+        return JSONResponse(await self.neighbours.search(run, images[0]), headers=UNKEPT)

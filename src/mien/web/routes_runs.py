@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 
 from mien.errors import DataError
 from mien.report.film import training_film
 from mien.report.run_reader import sample_grids
 from mien.storage import control
 from mien.web import run_events
+from mien.web.limits import Limit, LimitedStream
 from mien.web.neighbours import pack_of
 from mien.web.params import Given
 from mien.web.photo import can_level
-from mien.web.queue import Full
 from mien.web.registry import abilities, overview
-from mien.web.responses import UNKEPT, Door, parameters, trusted
+from mien.web.responses import UNKEPT, Door, JSONResponse, parameters, trusted
 from mien.web.routes_draw import FILMS, film_installed
 from mien.web.service import Desk
 from mien.web.training import Training
@@ -35,9 +34,8 @@ class Watching:
     def __init__(self, desk: Desk) -> None:
         self.desk, self.registry = desk, desk.registry
         self.closing = asyncio.Event()  # set when the server is to stop: streams end then
-        self.training = Training()
-        self.streams = 0
-        self.filming = False
+        self.training = Training(self.registry)
+        self.streams, self.films = Limit(STREAMS), Limit(1)
 
     def doors(self) -> list[Door]:
         """Nothing here is kept by a browser, but grids of samples."""
@@ -105,37 +103,23 @@ class Watching:
         """The samples over training as a film: mp4, or webp where that cannot be written."""
         Given.query(request.query_params).end()
         run = self.registry.run(request.path_params["id"])
-        if self.filming:
-            raise Full
-        self.filming = True
         kind = "mp4" if film_installed() else "webp"
 
         def write() -> bytes:
             with tempfile.TemporaryDirectory(prefix="mien-") as folder:
                 return training_film(run.path, Path(folder) / f"training.{kind}").read_bytes()
 
-        try:
+        with self.films.held():
             content = await asyncio.to_thread(write)
-        finally:
-            self.filming = False
         return Response(content, media_type=FILMS[kind], headers=UNKEPT)
 
     async def events(self, request: Request) -> Response:
         """Where a run stands, sent whenever it changes."""
         Given.query(request.query_params).end()
         run = self.registry.run(request.path_params["id"])
-        if self.streams >= STREAMS:
-            raise Full
-
-        async def stream() -> AsyncIterator[bytes]:
-            self.streams += 1
-            try:
-                async for event in run_events.events(self.registry, run.id, self.closing):
-                    yield event
-            finally:
-                self.streams -= 1
-
-        return StreamingResponse(stream(), media_type="text/event-stream", headers=UNKEPT)
+        end = self.streams.take()
+        events = run_events.events(self.registry, run.id, self.closing)
+        return LimitedStream(events, end, media_type="text/event-stream", headers=UNKEPT)
 
     async def control(self, request: Request) -> Response:
         """Ask a run to save, pause, resume or stop."""
@@ -144,7 +128,7 @@ class Watching:
         wish = said.word("wish", control.REQUESTS, "")
         said.end()
         if wish == "resume" and control.owner(run.home) is None:
-            self.training.resume(run)
+            await asyncio.to_thread(self.training.resume, run)
         else:
             control.send(run.home, wish)
         return JSONResponse({"asked": wish}, status_code=202, headers=UNKEPT)

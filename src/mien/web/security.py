@@ -93,13 +93,16 @@ class Guard:
                 started = True
                 given = {name.lower() for name, _ in message["headers"]}
                 extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in given]
+                if reader.unread:  # a server would go on reading what nobody wants
+                    extra.append((b"connection", b"close"))
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
+        limit = PHOTO_BYTES if scope["path"].endswith("/project") else BODY_BYTES
+        reader = BodyReader(scope, receive, limit)
         try:
             self.check(scope)
-            limit = PHOTO_BYTES if scope["path"].endswith("/project") else BODY_BYTES
-            await self.app(scope, _counted(scope, receive, limit), dressed)
+            await self.app(scope, reader.receive, dressed)
         except Refused as error:
             if not started:
                 await respond(dressed, error)
@@ -150,33 +153,38 @@ def token_missing() -> Refused:
     )  # fmt: skip
 
 
-def _counted(scope: Scope, receive: Receive, limit: int) -> Receive:
-    """`receive`, refusing at once what is larger than `limit` bytes or takes longer than BODY_SECONDS."""
-    received, deadline = 0, time.monotonic() + BODY_SECONDS
-    announced = int(dict(scope["headers"]).get(b"content-length", b"0"))
-    ended = False
-    too_large = Refused(413, "That is too large.", f"{limit:,} bytes are the most.", "Send a smaller one.")
+class BodyReader:
+    """Receives a body, refusing at once what is larger than `limit` bytes or takes longer than BODY_SECONDS."""
 
-    async def count() -> Message:
-        nonlocal received, ended
-        if announced > limit:
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        self.source, self.limit = receive, limit
+        self.received, self.deadline = 0, time.monotonic() + BODY_SECONDS
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        self.announced = int(length) if length.isdigit() and len(length) < 20 else 0
+        self.unread = self.announced > 0 or b"transfer-encoding" in headers
+        self.ended = False
+
+    async def receive(self) -> Message:
+        """The next message. Raises Refused."""
+        too_large = Refused(413, "That is too large.", f"{self.limit:,} bytes are the most.", "Send a smaller one.")
+        if self.announced > self.limit:
             raise too_large
-        if ended:  # what comes now is only the end of the connection, and that may take its time
-            return await receive()
+        if self.ended:  # what comes now is only the end of the connection, and that may take its time
+            return await self.source()
         try:
-            message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+            message = await asyncio.wait_for(self.source(), max(0.0, self.deadline - time.monotonic()))
         except TimeoutError:
             raise Refused(
                 408, "The body takes too long.", f"{BODY_SECONDS:.0f} s are the most.", "Try again."
             ) from None
         if message["type"] == "http.request":
-            received += len(message.get("body", b""))
-            ended = not message.get("more_body", False)
-            if received > limit:
+            self.received += len(message.get("body", b""))
+            self.ended = not message.get("more_body", False)
+            self.unread = not self.ended
+            if self.received > self.limit:
                 raise too_large
         return message
-
-    return count
 
 
 async def respond(send: Send, error: Refused) -> None:

@@ -9,13 +9,16 @@ import torch
 from starlette.requests import Request
 from torch import Tensor
 
-from mien.errors import MienError
+from mien.errors import MienError, UsageError
 from mien.sampling.address import Address, Place
 from mien.sampling.sampler import Sampler
+from mien.web.limits import Limit
 from mien.web.params import Look
 from mien.web.pictures import Kept
 from mien.web.queue import Kind, Queue
 from mien.web.registry import Registry
+
+MAX_PIXELS = 1 << 25  # of the faces of one answer: 400 MB while they are drawn
 
 
 class Desk:
@@ -25,6 +28,7 @@ class Desk:
         self.registry = registry
         self.kept = Kept()
         self.queue = Queue(self.draw)
+        self.pixels = Limit(4 * MAX_PIXELS)
 
     def draw(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
         """What the queue runs in its thread."""
@@ -66,4 +70,15 @@ class Desk:
         placed = [sampler.latent_at(address, look.labels, look.directions) for address in addresses]
         rows = [labels for _, labels in placed if labels is not None]
         kind = Kind(request.path_params["id"], look.manner, exact=drag is None, stages=stages)
-        return await self.queue.faces(kind, torch.cat([z for z, _ in placed]), torch.cat(rows) if rows else None, drag)
+        side = sampler.image_spec.side
+        pixels = len(placed) * side * side
+        if pixels > MAX_PIXELS:
+            raise UsageError(
+                f"{len(placed)} faces of {side} px are too many.",
+                f"One answer has up to {MAX_PIXELS:,} pixels.",
+                "Ask for fewer, or for smaller ones.",
+            )
+        with self.pixels.held(pixels):
+            return await self.queue.faces(
+                kind, torch.cat([z for z, _ in placed]), torch.cat(rows) if rows else None, drag
+            )
