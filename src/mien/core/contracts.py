@@ -105,6 +105,7 @@ class Recipe(nn.Module, ABC):
         self.optimizers = {}
         self.shared_noise = torch.Generator()  # seeded by the loop before each step, equal on all ranks
         self.rank, self.world = 0, 1  # set by the loop: the rows of a shared draw that belong to this rank
+        self.measured: dict[str, Tensor] = {}  # stats of this step that belong to no update; cleared by the loop
 
     @abstractmethod
     def step(self, batches: Iterator[Batch]) -> Iterator[Update | tuple[Update, ...]]:
@@ -116,6 +117,10 @@ class Recipe(nn.Module, ABC):
 
     def schedule(self, seen: int) -> None:
         """Set what depends on the number of real images seen so far. Default: nothing."""
+
+    def measure(self, stats: Mapping[str, Tensor]) -> None:
+        """Log scalars of this step, also where no update does: a network that pauses has a loss all the same."""
+        self.measured.update({name: value.detach() for name, value in stats.items()})
 
     def labels_of(self, batch: Batch) -> Tensor | None:
         """The labels of a batch `[n, label_dim]` if the model is label-conditional, else None."""

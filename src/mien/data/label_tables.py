@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import islice
 
 import numpy as np
 
 from mien.data.archives import IMAGE_SUFFIXES, Member, base_name, suffix_of
+from mien.data.arrow import parquet_table
 from mien.data.contents import Contents
 from mien.data.name_index import NONE, SEVERAL, NameIndex
 from mien.data.pack import Labels
 from mien.data.readers import UnreadableFile
 from mien.data.source import Listing, stamp_of
 from mien.data.table_labels import TableLabels, describe, split_of
-from mien.data.tables import LIST_SUFFIXES, TEXT_SUFFIXES, Row, Table, UnusableTable, open_table, without_titles
+from mien.data.tables import (
+    LIST_SUFFIXES,
+    TEXT_SUFFIXES,
+    Row,
+    Table,
+    UnusableTable,
+    is_number,
+    open_table,
+    without_titles,
+)
 
 FILE_TITLES = (
     *("file", "filename", "file_name", "image", "image_id", "image_name", "imagename", "img", "img_name", "img_id"),
@@ -89,14 +98,14 @@ def read_member(contents: Contents, member: Member) -> NamedRows | None:
     suffix = suffix_of(member.name)
     if suffix in CONVERT:
         raise UnusableTable(CONVERT[suffix])
-    if suffix not in (*TEXT_SUFFIXES, *LIST_SUFFIXES):
+    if suffix not in (*TEXT_SUFFIXES, *LIST_SUFFIXES, ".parquet"):
         return None
     prose = suffix in LIST_SUFFIXES  # of which only a table is worth a word
     folder, _, base = member.name.rpartition("/")
+    opener = parquet_table if suffix == ".parquet" else open_table
     try:
-        return match(
-            open_table(member.name, contents.read(member)), contents.index, folder, split_of(base.partition(".")[0])
-        )
+        table = opener(member.name, contents.read(member))
+        return match(table, contents.index, folder, split_of(base.partition(".")[0]))
     except (UnusableTable, UnreadableFile):
         if prose:
             return None
@@ -105,10 +114,7 @@ def read_member(contents: Contents, member: Member) -> NamedRows | None:
 
 def match(table: Table, index: NameIndex, folder: str = "", split: str = "") -> NamedRows:
     """The table's rows by picture. Raises UnusableTable where it names too few of them."""
-    find = lru_cache(maxsize=1 << 16)(lambda value: index.find(value, folder, split))
-    if any(
-        suffix_of(title) in IMAGE_SUFFIXES or find(title) >= 0 for title in table.titles if title not in FILE_TITLES
-    ):
+    if any(names_picture(title, index, folder, split) for title in table.titles if title.lower() not in FILE_TITLES):
         table = without_titles(table)
     best = NamedRows(table, 0, {}, 0, 0, 0, split)
     for column in candidates(table):
@@ -138,9 +144,22 @@ def candidates(table: Table) -> Iterator[int]:
     sample = list(islice(table.rows(), SAMPLE))
     for place in range(len(table.titles)):
         cells = [row[place] for row in sample]
-        named = sum(suffix_of(cell) in IMAGE_SUFFIXES for cell in cells)
-        if place not in titled and cells and (2 * named > len(cells) or 2 * len(set(cells)) > len(cells)):
+        names = [cell for cell in cells if suffix_of(cell) in IMAGE_SUFFIXES]
+        others = {cell for cell in cells if not is_plain_number(cell)}  # an age is no name, 000020 may be one
+        if place not in titled and cells and (2 * len(names) > len(cells) or 2 * len(others) > len(cells)):
             yield place
+
+
+def names_picture(title: str, index: NameIndex, folder: str, split: str) -> bool:
+    """Whether a title is a picture's name, so that the table has no titles."""
+    if suffix_of(title) in IMAGE_SUFFIXES:
+        return True
+    return not is_plain_number(title) and index.find(title, folder, split) >= 0
+
+
+def is_plain_number(text: str) -> bool:
+    """Whether a text is a number, without zeros in front."""
+    return is_number(text) and not (len(text) > 1 and text[0] == "0" and text.isdecimal())
 
 
 def match_column(table: Table, column: int, index: NameIndex, folder: str, split: str) -> NamedRows:

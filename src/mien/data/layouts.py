@@ -51,9 +51,10 @@ def complete(listing: Listing) -> Listing:
     if listing.splits is not None and any(listing.splits):
         counts = Counter(split or "unnamed" for split in listing.splits)
         words = ", ".join(f"{count:,} {split}" for split, count in sorted(counts.items()))
-        remarks.append(
-            f"The source has its own split: {words}. `--holdout official` keeps it; else all are for training."
+        use = (
+            "holdout is held out" if "holdout" in counts else "`--holdout official` uses it, else all are for training"
         )
+        remarks.append(f"The source has its own split: {words}. {use[0].upper()}{use[1:]}.")
     return replace(listing, remarks=remarks)
 
 

@@ -44,6 +44,8 @@ CONTAINERS: dict[str, tuple[Callable[[Path], Container], Sequence[Layout]]] = {
 }
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".tab"), "table"),
+    **dict.fromkeys((".npy", ".npz", ".h5", ".hdf5", ".hdf"), "arrays"),
     ".jsonl": "table",
     ".ndjson": "table",
     ".tab": "table",

@@ -137,14 +137,14 @@ def split_of(word: str) -> str:
 
 
 def counts_rows(title: str, cells: Sequence[str]) -> bool:
-    """Whether a column is the index that pandas writes: 0, 1, 2 and so on under a title that says nothing."""
+    """Whether a column is an index, as pandas writes it: a title that says nothing over 0, 1, 2 or other numbers in a row."""
     plain = title.lower()
     if not (plain in COUNTER_TITLES or plain.startswith(("unnamed", "column_"))) or len(cells) < 2:
         return False
     if not all(cell.isdecimal() and len(cell) < 18 for cell in cells):
         return False
-    numbers = [int(cell) for cell in cells]
-    return len(set(numbers)) == len(numbers)
+    numbers = {int(cell) for cell in cells}
+    return len(numbers) == len(cells) and (plain in COUNTER_TITLES or max(numbers) - min(numbers) == len(cells) - 1)
 
 
 def clean(name: str) -> str:

@@ -105,14 +105,15 @@ def delimited(name: str, text: Text) -> Table:
     header = lines[first + 1] if sep_line and len(lines) > first + 1 else lines[first]
     delimiter = lines[first].strip()[4] if sep_line else find_delimiter(header, name)
     skip = first + sep_line
+    quoting = csv.QUOTE_MINIMAL
     try:
-        quoting, (ragged, line) = csv.QUOTE_MINIMAL, count_ragged(text, skip, delimiter, csv.QUOTE_MINIMAL)
-        if ragged:  # a single quotation mark swallows every line after it
-            without = count_ragged(text, skip, delimiter, csv.QUOTE_NONE)
-            if without < (ragged, line):
-                quoting, (ragged, line) = csv.QUOTE_NONE, without
-    except csv.Error as error:
-        raise UnusableTable(f"It does not parse: {error}. Save it again as CSV.") from error
+        ragged, line = count_ragged(text, skip, delimiter, quoting)
+    except csv.Error:  # a quotation mark that none closes would swallow every line after it
+        quoting = csv.QUOTE_NONE
+        try:
+            ragged, line = count_ragged(text, skip, delimiter, quoting)
+        except csv.Error as error:
+            raise UnusableTable(f"It does not parse: {error}. Save it again as CSV.") from error
     rows = reader(text, skip, delimiter, quoting)
     titles = unique_titles(next(rows))
     if len(titles) > MOST_COLUMNS:
@@ -150,7 +151,9 @@ def reader(text: Text, skip: int, delimiter: str | None, quoting: int) -> Iterat
         for _ in islice(lines, skip):
             pass
         rows: Iterable[Row] = (
-            map(str.split, lines) if delimiter is None else csv.reader(lines, delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]
+            map(str.split, lines)
+            if delimiter is None
+            else csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
         )
         for row in rows:
             cells = [cell.strip() for cell in row]

@@ -86,12 +86,18 @@ def flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def preset_of(leaves: Mapping[str, Any]) -> Run:
-    """The experiment that `model` names; the last one, homogan-15, without."""
+    """The experiment whose networks `model` names; the last one, homogan-15, without.
+
+    The repository's `src/models/model_14.py` is no experiment: its networks are those of 11, with noise of .5 in the generator
+    and without the spectral norm of experiment 14.
+    """
     name = next((str(value) for key, value in leaves.items() if key.lower() == "model"), "model_15")
     number = re.search(r"(\d{1,2})", name)
     preset = "homogan-16" if "noisy" in name else f"homogan-{int(number[1]):02d}" if number else ""
     if preset not in PRESETS:
         raise Mismatch(f"There is no model `{name[:40]}`.", "homogan has sixteen.", "Write model_01 to model_16.")
+    if re.search(r"models?[./]model_?14$", name):
+        return override(PRESETS["homogan-11"], {"recipe.generator_noise": 0.5})
     return PRESETS[preset]
 
 
@@ -121,7 +127,12 @@ def number(value: Any) -> int:
 
 
 def model(reading: Reading, key: str, value: Any) -> None:
-    reading.note(key, value, f"the preset {reading.run.preset}")
+    run = reading.run
+    noise = getattr(run.recipe, "generator_noise", 0.0)
+    noisy = f" with --recipe.generator-noise {noise}" if run.recipe != PRESETS[run.preset].recipe and noise else ""
+    reading.note(key, value, f"the preset {run.preset}{noisy}")
+    if noisy:
+        reading.remarks.append("  its file has no spectral norm; experiment 14 of the README is the preset homogan-14")
 
 
 def multilabelling(reading: Reading, key: str, value: Any) -> None:
@@ -206,7 +217,7 @@ def train_d(reading: Reading, key: str, value: Any) -> None:
     if number(value) == 1:
         reading.note(key, value, "the critic moves in every batch, as it does here")
     else:
-        reading.note(key, value, "not honoured: a critic that moves in every so many batches is not known here")
+        reading.knob(key, value, recipe__critic_interval=number(value))
 
 
 def photo_noise(reading: Reading, key: str, value: Any) -> None:

@@ -15,6 +15,7 @@ from mien.storage import atomic
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00")  # Okabe and Ito: told apart by every kind of eye
 INK, SOFT, RULE = "#22222a", "#5d5c66", "#e4e1dc"
 POINTS = 600
+FEW = 4  # points of a curve below which each is marked
 WIDTH, HEIGHT = 7.2, 3.4  # inches of one panel
 
 
@@ -55,7 +56,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     names = []
     for series, colour in zip(panel.series, COLOURS, strict=False):
         axes.fill_between(series.seen, series.low, series.high, color=colour, alpha=0.16, linewidth=0)
-        axes.plot(series.seen, series.value, color=colour, linewidth=1.8, solid_capstyle="round")
+        marker = "o" if len(series.seen) < FEW else ""  # a short run's curve is a point or two
+        axes.plot(series.seen, series.value, color=colour, linewidth=1.8, solid_capstyle="round", marker=marker)
         names.append((float(series.value[-1]), series.label, colour, "bold"))
     for bound in panel.bounds:
         axes.axhline(bound.value, color=SOFT, linewidth=0.9, linestyle=(0, (2, 3)))

@@ -50,6 +50,7 @@ class TrainState:
         self.recipe.shared_noise.manual_seed(mix(self.seed, self.seen, SHARED, self.retry))
         self.recipe.schedule(self.seen)
         self.pulled = 0
+        self.recipe.measured.clear()
         stats: dict[str, Tensor] = {}
         updates = self.recipe.step(self._counted(batches))
         while True:
@@ -64,7 +65,7 @@ class TrainState:
         self.seen += self.pulled
         if self.ema:
             self.ema.update(self.recipe.model, self.pulled, self.seen)
-        return stats
+        return {**self.recipe.measured, **stats}
 
     def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
