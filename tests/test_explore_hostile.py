@@ -28,7 +28,7 @@ from mien.errors import MienError
 from mien.storage.run_directory import RunDirectory
 from mien.web import neighbours, routes_runs
 from mien.web.limits import Full, Limit, Shared
-from mien.web.registry import Registry, ShownRun
+from mien.web.registry import Registry, RunEntry
 from mien.web.training import Training, resume_command
 from tests.conftest import write_pack
 from tests.test_explore import photograph
@@ -131,7 +131,7 @@ def test_nothing_of_a_runs_directory_is_executed(
         "mien.web.training.subprocess.Popen", lambda words, **more: commands.append([*words, str(more)])
     )
     try:
-        Training(Registry([home.path])).resume(ShownRun("id", home.path, ()))
+        Training(Registry([home.path])).resume(RunEntry("id", home.path, ()))
     except MienError as error:
         assert not resumed, error
         assert not commands
@@ -154,7 +154,7 @@ def test_code_of_ones_own_is_the_servers(tmp_path: Path, place: Path) -> None:
     described = json.loads((place / "runs" / "00000-quick" / "run.json").read_text())
     home.write_json("run.json", {**described, "preset": "mine"})
     home.write_json("data.json", {"name": "drawn"})
-    run = ShownRun("id", home.path, ())
+    run = RunEntry("id", home.path, ())
     assert resume_command(run, Registry([home.path], code))[1] == f"{code}:mine"
     with pytest.raises(MienError, match="no code is taken from a run"):
         resume_command(run, Registry([home.path]))
@@ -174,7 +174,7 @@ def test_the_built_command_resumes_the_run(place: Path, monkeypatch: pytest.Monk
     """The words that are built are the run's own: `mien train` recognises it."""
     monkeypatch.chdir(place)
     home = place / "runs" / "00000-quick"
-    words = resume_command(ShownRun("id", home, ()), Registry([home]))
+    words = resume_command(RunEntry("id", home, ()), Registry([home]))
     done = subprocess.run([sys.executable, "-m", "mien", *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
@@ -226,7 +226,7 @@ def test_120_event_streams_at_once_do_not_pass_the_limit(served: Served, ids: tu
     for client in clients:
         client.close()
     assert answers[b"HTTP/1.1 200 OK"] == routes_runs.STREAMS and len(answers) == 2, answers
-    streams, started = served.explorer.watching.streams, time.monotonic()
+    streams, started = served.explorer.runs.streams, time.monotonic()
     while streams.taken and time.monotonic() - started < 10:
         time.sleep(0.05)
     assert streams.taken == 0
@@ -245,15 +245,15 @@ def test_descents_at_once_do_not_pass_the_limit(served: Served, ids: tuple[str, 
         counts = Counter(pool.map(one, range(12)))
     assert counts.keys() == {200, 503} and max(running) <= 1, (counts, running)
     started = time.monotonic()
-    while served.explorer.likeness.descents.taken and time.monotonic() - started < 10:
+    while served.explorer.photo.descents.taken and time.monotonic() - started < 10:
         time.sleep(0.05)
-    assert served.explorer.likeness.descents.taken == 0
+    assert served.explorer.photo.descents.taken == 0
 
 
 def test_24_first_questions_for_neighbours_read_the_pack_once(
     served: Served, ids: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count, look = 0, neighbours.look_through
+    count, look = 0, neighbours.index_pack
 
     def counted(pack: Pack) -> Any:
         nonlocal count
@@ -261,8 +261,8 @@ def test_24_first_questions_for_neighbours_read_the_pack_once(
         time.sleep(0.3)
         return look(pack)
 
-    monkeypatch.setattr(neighbours, "look_through", counted)
-    served.explorer.likeness.neighbours.known.clear()
+    monkeypatch.setattr(neighbours, "index_pack", counted)
+    served.explorer.photo.neighbours.known.clear()
     with ThreadPoolExecutor(24) as pool:
         found = list(pool.map(lambda n: served.ask(f"/api/model/{ids[1]}/neighbours?at={n % 3}")[0], range(24)))
     assert found == [200] * 24 and count == 1
@@ -279,15 +279,15 @@ def test_pixels_of_an_answer_are_bounded(served: Served, ids: tuple[str, str], m
 
 def test_half_a_surrogate_is_refused_on_every_route(served: Served, ids: tuple[str, str]) -> None:
     wrong = []
-    for door in served.explorer.table():
-        path = re.sub(r"\{seen:int\}", "1", door.path).replace(
-            "{id:str}", ids[0] if door.path.startswith("/api/run") else ids[1]
+    for route in served.explorer.table():
+        path = re.sub(r"\{seen:int\}", "1", route.path).replace(
+            "{id:str}", ids[0] if route.path.startswith("/api/run") else ids[1]
         )
         if path.endswith(("/events", "/film")):
             continue
         headers = {"Origin": served.own, "Authorization": "Bearer the-token-of-the-test"}
-        for name in (*door.parameters, "\ud800"):
-            if door.method == "POST":
+        for name in (*route.parameters, "\ud800"):
+            if route.method == "POST":
                 for value in ("\ud800", ["\udfff"], "x:\ud800"):
                     status, _, _ = served.ask(path, "POST", json.dumps({name: value}).encode(), headers)
                     wrong += [] if 400 <= status < 500 else [(path, name, status)]
@@ -340,7 +340,7 @@ def test_a_descent_that_fails_says_so(served: Served, ids: tuple[str, str], monk
     def fail(*_: object) -> None:
         raise IndexError
 
-    monkeypatch.setattr("mien.web.project.found", fail)
+    monkeypatch.setattr("mien.web.project.result_of", fail)
     status, body, _ = served.ask(f"/api/model/{ids[1]}/project?steps=2", "POST", photograph(), {"Origin": served.own})
     assert status == 200 and b"event: failed" in body and b"IndexError" in body
 
@@ -355,7 +355,7 @@ def test_a_file_that_is_no_model_starts_no_server(tmp_path: Path, place: Path) -
 
 
 def test_unknown_names_are_asked_of_the_disk_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = served.explorer.desk.registry
+    registry = served.explorer.service.registry
     count, look = 0, registry._look
 
     def counted() -> None:

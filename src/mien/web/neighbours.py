@@ -24,17 +24,17 @@ from mien.errors import DataError, MienError
 from mien.metrics.prdc import NEAR, nearest
 from mien.storage.run_directory import read_json
 from mien.web.limits import Shared
-from mien.web.registry import ShownRun
+from mien.web.registry import RunEntry
 
 SIDE = 16  # px at which images are compared
 MOST = 50_000  # training images that are looked through
 SHOWN = 6
-KEPT_BYTES = 400 << 20  # of packs that were looked through, at most, beside the one in use
+CACHE_BYTES = 400 << 20  # of packs that were looked through, at most, beside the one in use
 PROBES = 1000  # training images whose own nearest neighbours say what is near
 
 
 @dataclass(frozen=True)
-class Known:
+class IndexedPack:
     """A pack as points, and how near its own images are to each other."""
 
     pack: Pack
@@ -46,11 +46,11 @@ class Neighbours:
     """Packs that were looked through, the last ones kept; bounded in bytes."""
 
     def __init__(self) -> None:
-        self.known: OrderedDict[str, Known] = OrderedDict()
-        self.shared: Shared[Known] = Shared()
+        self.known: OrderedDict[str, IndexedPack] = OrderedDict()
+        self.shared: Shared[IndexedPack] = Shared()
         self.one_by_one = asyncio.Lock()  # distances to 50,000 points take 300 MB
 
-    async def search(self, run: ShownRun, image: Tensor) -> JSON:
+    async def search(self, run: RunEntry, image: Tensor) -> JSON:
         """`of`, with one reading of a pack for all who wait for it."""
         path = await asyncio.to_thread(pack_of, run)
         if path is not None and str(path) not in self.known:
@@ -58,15 +58,15 @@ class Neighbours:
         async with self.one_by_one:
             return await asyncio.to_thread(self.of, run, image)
 
-    def points(self, path: Path) -> Known:
+    def points(self, path: Path) -> IndexedPack:
         """A pack as points, read once."""
         if str(path) not in self.known:
-            self.known[str(path)] = look_through(Pack.open(path))
-            while len(self.known) > 1 and sum(known.points.nbytes for known in self.known.values()) > KEPT_BYTES:
+            self.known[str(path)] = index_pack(Pack.open(path))
+            while len(self.known) > 1 and sum(known.points.nbytes for known in self.known.values()) > CACHE_BYTES:
                 self.known.popitem(last=False)
         return self.known[str(path)]
 
-    def of(self, run: ShownRun, image: Tensor) -> JSON:
+    def of(self, run: RunEntry, image: Tensor) -> JSON:
         """The nearest training images of an image `[C, H, W]` in [-1, 1], with what their distance says."""
         path = pack_of(run)
         if path is None:
@@ -86,11 +86,11 @@ class Neighbours:
             "neighbours": found,
             "nearer_than_training": round(1 - rank, 4),
             "memorised": rank < NEAR,
-            "looked_at": len(known.points),
+            "compared": len(known.points),
         }
 
 
-def pack_of(run: ShownRun) -> Path | None:
+def pack_of(run: RunEntry) -> Path | None:
     """Where the data of a run lies, if it is at hand."""
     described = read_json(run.path / "data.json") or {}
     name, side = str(described.get("name", "")), described.get("side")
@@ -101,7 +101,7 @@ def pack_of(run: ShownRun) -> Path | None:
         return None
 
 
-def look_through(pack: Pack) -> Known:
+def index_pack(pack: Pack) -> IndexedPack:
     """A pack's images as points."""
     rows = pack.rows("train")[:MOST]
     points = np.concatenate(
@@ -109,7 +109,7 @@ def look_through(pack: Pack) -> Known:
     )
     probes = points[:: max(1, len(points) // PROBES)][:PROBES]
     apart = nearest(probes, points, 2)[0][:, 1]  # the first is the image itself
-    return Known(pack, points, np.sort(apart))
+    return IndexedPack(pack, points, np.sort(apart))
 
 
 def tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:

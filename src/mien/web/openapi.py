@@ -10,7 +10,7 @@ from mien import __version__
 from mien.core.contracts import JSON
 
 if TYPE_CHECKING:
-    from mien.web.responses import Door
+    from mien.web.responses import ApiRoute
 
 MEANINGS = {
     "id": ("string", "of a model or a run, from /api/models"),
@@ -38,45 +38,48 @@ MEANINGS = {
         "string",
         "of a flow: multistep, midpoint, euler, heun, rk4 or adaptive, a colon, and the steps or the tolerance",
     ),
-    "guidance": ("number", "of a flow with labels: over 1, faces show more of what is asked for"),
+    "guidance": (
+        "number",
+        "of a flow with labels: classifier-free guidance scale; above 1, faces follow the labels more closely",
+    ),
     "align": ("integer", "1 levels the face first, where that can be done"),
     "steps": ("integer", "of descent; without any, the model's encoder answers at once"),
-    "wish": ("string", "save, pause, resume or stop"),
+    "request": ("string", "save, pause, resume or stop"),
     "minutes": ("number", "of training"),
 }
 
 
-def describe(table: Sequence[Door]) -> JSON:
+def describe(table: Sequence[ApiRoute]) -> JSON:
     """The OpenAPI document of a table of routes."""
     paths: JSON = {}
-    for door in table:
-        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", door.path)
+    for route in table:
+        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
         inside = re.findall(r"\{(\w+)\}", path)
         parameters = [parameter(name, "path") for name in inside]
         operation: JSON = {
-            "summary": door.summary,
+            "summary": route.summary,
             "parameters": parameters,
             "responses": {
-                "200": {"description": door.summary, "content": {door.gives: {}}},
+                "200": {"description": route.summary, "content": {route.media_type: {}}},
                 "default": {
                     "description": "an error in three parts",
                     "content": {"application/json": {"schema": ERROR}},
                 },
             },
         }
-        if door.path.endswith("/project"):
+        if route.path.endswith("/project"):
             operation["requestBody"] = {"content": {kind: {} for kind in ("image/jpeg", "image/png", "image/webp")}}
-            parameters += [parameter(name, "query") for name in door.parameters]
-        elif door.method == "POST" and door.parameters:
-            fields = {name: {"type": MEANINGS[name][0], "description": MEANINGS[name][1]} for name in door.parameters}
+            parameters += [parameter(name, "query") for name in route.parameters]
+        elif route.method == "POST" and route.parameters:
+            fields = {name: {"type": MEANINGS[name][0], "description": MEANINGS[name][1]} for name in route.parameters}
             operation["requestBody"] = {
                 "content": {"application/json": {"schema": {"type": "object", "properties": fields}}}
             }
         else:
-            parameters += [parameter(name, "query") for name in door.parameters]
-        if door.token:
+            parameters += [parameter(name, "query") for name in route.parameters]
+        if route.needs_token:
             operation["security"] = [{"token": []}]
-        paths.setdefault(path, {})[door.method.lower()] = operation
+        paths.setdefault(path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "mien's explorer", "version": __version__},

@@ -14,7 +14,7 @@ from torch import Tensor
 from mien import __version__
 from mien.report.grid import RECIPE_KEY, SYNTHETIC, picture
 
-KEPT_BYTES = 48 << 20
+CACHE_BYTES = 48 << 20
 
 
 def png(image: Image.Image | Tensor, recipe: Mapping[str, Any], level: int = 1) -> bytes:
@@ -29,10 +29,10 @@ def png(image: Image.Image | Tensor, recipe: Mapping[str, Any], level: int = 1) 
     return buffer.getvalue()
 
 
-class Kept:
+class ResponseCache:
     """Answers by question, the least used forgotten first; bounded in bytes."""
 
-    def __init__(self, most: int = KEPT_BYTES) -> None:
+    def __init__(self, most: int = CACHE_BYTES) -> None:
         self.most, self.bytes = most, 0
         self.answers: OrderedDict[str, bytes] = OrderedDict()
 

@@ -31,7 +31,7 @@ DEFAULTS = (Path("runs"), Path("demo/run"))
 
 
 @dataclass(frozen=True)
-class ShownModel:
+class ModelEntry:
     """A file that faces can be drawn from."""
 
     id: str  # the beginning of its SHA-256
@@ -41,12 +41,12 @@ class ShownModel:
 
 
 @dataclass(frozen=True)
-class ShownRun:
+class RunEntry:
     """A run's directory."""
 
     id: str
     path: Path
-    models: tuple[ShownModel, ...]  # newest first
+    models: tuple[ModelEntry, ...]  # newest first
 
     @property
     def name(self) -> str:
@@ -67,8 +67,8 @@ class Registry:
     code: Path | None = None
     device: Device = "auto"
     precision: Precision = "fp32"
-    runs: dict[str, ShownRun] = field(default_factory=dict)
-    models: dict[str, ShownModel] = field(default_factory=dict)
+    runs: dict[str, RunEntry] = field(default_factory=dict)
+    models: dict[str, ModelEntry] = field(default_factory=dict)
     refused: dict[Path, MienError] = field(default_factory=dict)  # what was named and holds no model, and why
     _checked: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -85,8 +85,8 @@ class Registry:
 
     def _look(self) -> None:
         self.refused.clear()
-        runs: dict[str, ShownRun] = {}
-        models: dict[str, ShownModel] = {}
+        runs: dict[str, RunEntry] = {}
+        models: dict[str, ModelEntry] = {}
         for path in self._places():
             if (path / "run.json").is_file():
                 run = self._run(path)
@@ -102,7 +102,7 @@ class Registry:
                 except (DataError, Untrusted) as error:
                     self.refused[path] = error
                     continue
-                models.setdefault(self._hash(file)[:16], ShownModel(self._hash(file)[:16], file))
+                models.setdefault(self._hash(file)[:16], ModelEntry(self._hash(file)[:16], file))
         self.runs, self.models = runs, models
         self._looked = time.monotonic()
 
@@ -115,7 +115,7 @@ class Registry:
                 inner = [place for place in path.iterdir() if (place / "run.json").is_file()]
                 yield from sorted(inner, key=lambda place: place.name, reverse=True)
 
-    def _run(self, path: Path) -> ShownRun:
+    def _run(self, path: Path) -> RunEntry:
         name = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=6).hexdigest()
         models = []
         for place in checkpoint.all_of(path / "checkpoints"):
@@ -124,10 +124,10 @@ class Registry:
                 manifest = read_json(place / "MANIFEST.json") or {}
                 sha256 = str(manifest["files"]["model.safetensors"]["sha256"])
                 if file.is_file():
-                    models.append(ShownModel(sha256[:16], file, int(place.name), name))
+                    models.append(ModelEntry(sha256[:16], file, int(place.name), name))
             except (KeyError, TypeError, OSError):  # half removed, or damaged: the run's own checks will say so
                 continue
-        return ShownRun(name, path, tuple(models))
+        return RunEntry(name, path, tuple(models))
 
     def _hash(self, file: Path) -> str:
         status = file.stat()
@@ -136,7 +136,7 @@ class Registry:
             self._hashes[key] = checkpoint.file_hash(file)
         return self._hashes[key]
 
-    def model(self, id: str) -> ShownModel:
+    def model(self, id: str) -> ModelEntry:
         """The model of an id. Raises DataError for an unknown one."""
         self.refresh(now=id not in self.models)
         if id not in self.models:
@@ -147,7 +147,7 @@ class Registry:
             )
         return self.models[id]
 
-    def run(self, id: str) -> ShownRun:
+    def run(self, id: str) -> RunEntry:
         """The run of an id. Raises DataError for an unknown one."""
         self.refresh()
         if id not in self.runs:
@@ -155,7 +155,7 @@ class Registry:
         return self.runs[id]
 
     def first(self) -> str | None:
-        """The model that a page shows when it is told no other."""
+        """The model that a page shows by default."""
         self.refresh()
         of_runs = [model.id for run in self.runs.values() for model in run.models]
         return next(iter([*of_runs, *self.models]), None)
@@ -210,7 +210,7 @@ def overview(registry: Registry) -> JSON:
     return {"runs": runs, "models": alone}
 
 
-def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON:
+def capabilities(shown: ModelEntry, sampler: Sampler, run: RunEntry | None) -> JSON:
     """What a model is, and what it can be asked for."""
     model, header = sampler.model, sampler.header
     directions = steps_of(sampler)
@@ -263,8 +263,8 @@ def products(directions: Sequence[Direction]) -> list[list[float]]:
     return [[round(value, 6) for value in row] for row in (flat @ flat.T).tolist()]
 
 
-def note(told: JSON) -> str:
+def note(header: JSON) -> str:
     """How a direction was found, in words."""
-    if told.get("found") == "labels":
-        return f"Found on {told.get('with')} faces with the label and {told.get('without')} without."
-    return f"Found without labels; {100 * float(told.get('share', 0)):.0f} % of how much pictures change."
+    if header.get("found") == "labels":
+        return f"Found on {header.get('with')} faces with the label and {header.get('without')} without."
+    return f"Found without labels; {100 * float(header.get('share', 0)):.0f} % of how much pictures change."

@@ -45,7 +45,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doors:
+class Access:
     """Under which names this server answers, and to whom."""
 
     names: frozenset[str]  # host:port, in lower case
@@ -53,13 +53,13 @@ class Doors:
     open: bool  # on loopback: looking needs no token
 
     @staticmethod
-    def at(host: str, port: int, token: str) -> Doors:
-        """The doors of a server bound to `host`."""
+    def at(host: str, port: int, token: str) -> Access:
+        """The access rules of a server bound to `host`."""
         loopback = host in ("127.0.0.1", "localhost", "::1")
         own = {"127.0.0.1", "localhost", "[::1]"} | ({f"[{host}]" if ":" in host else host.lower()} - {"0.0.0.0"})
-        return Doors(names=frozenset(f"{name}:{port}" for name in own), token=token, open=loopback)
+        return Access(names=frozenset(f"{name}:{port}" for name in own), token=token, open=loopback)
 
-    def holds(self, given: str) -> bool:
+    def is_token(self, given: str) -> bool:
         """Whether a token is ours."""
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
@@ -75,8 +75,8 @@ class Refused(Exception):
 class Guard:
     """ASGI middleware. Within the routes, `scope["trusted"]` says whether the request carried the token."""
 
-    def __init__(self, app: App, doors: Doors) -> None:
-        self.app, self.doors = app, doors
+    def __init__(self, app: App, access: Access) -> None:
+        self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -117,13 +117,13 @@ class Guard:
             if key in headers and key in ("host", "origin", "authorization", "content-length"):
                 raise Refused(400, f"There are two {key} headers.", "Only one can be meant.", "Send one.")
             headers[key] = value.decode("latin-1")
-        if headers.get("host", "").lower() not in self.doors.names:
+        if headers.get("host", "").lower() not in self.access.names:
             raise Refused(
                 421, "This server has another name.", "The Host header is not one of its addresses.",
                 "Open the address that `mien explore` printed.",
             )  # fmt: skip
         origin = headers.get("origin")
-        if origin is not None and origin.lower() not in {f"http://{name}" for name in self.doors.names}:
+        if origin is not None and origin.lower() not in {f"http://{name}" for name in self.access.names}:
             raise Refused(
                 403, "Another page may not ask here.", "The Origin header is not this server's.",
                 "Open the address that `mien explore` printed.",
@@ -133,8 +133,8 @@ class Guard:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > ADDRESS_BYTES:
             raise Refused(414, "The address is too long.", f"{ADDRESS_BYTES:,} bytes are the most.", "Send it as POST.")
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        scope["trusted"] = scheme == "Bearer" and self.doors.holds(token)
-        if not self.doors.open and not scope["trusted"] and scope["path"].startswith("/api"):
+        scope["trusted"] = scheme == "Bearer" and self.access.is_token(token)
+        if not self.access.open and not scope["trusted"] and scope["path"].startswith("/api"):
             raise token_missing()
         if scope["method"] not in READING and origin is None and not scope["trusted"]:
             raise Refused(

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mien.errors import UsageError
 from mien.web.app import Explorer, application
 from mien.web.registry import Registry
-from mien.web.security import Doors, Guard
+from mien.web.security import Access, Guard
 
 HEAD_SECONDS = 5.0  # from the connection, or the last answer, to a whole head
 ANSWER_SECONDS = 30.0  # for a client to take the next piece of its answer
@@ -94,9 +94,9 @@ def bind(host: str, port: int | None) -> socket.socket:
 
 def build(listener: socket.socket, registry: Registry, host: str, token: str) -> tuple[Server, Explorer]:
     """A server around a listening socket."""
-    doors = Doors.at(host, listener.getsockname()[1], token)
+    access = Access.at(host, listener.getsockname()[1], token)
     guard: Guard
-    guard, explorer = application(registry, doors)
+    guard, explorer = application(registry, access)
     config = uvicorn.Config(
         guard,
         http=Deadlines,

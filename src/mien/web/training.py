@@ -24,7 +24,7 @@ from mien.data.pack import Pack
 from mien.downloads.weights import cache_folder
 from mien.errors import DataError, Locked, MienError
 from mien.storage.run_directory import read_json
-from mien.web.registry import DEFAULTS, Registry, ShownRun
+from mien.web.registry import DEFAULTS, Registry, RunEntry
 
 MAX_PACKS = 1000  # that are looked at for the one of a run
 WORDS = re.compile(r"[a-z0-9_,:.]{0,100}")  # names of metrics
@@ -44,7 +44,7 @@ class Training:
         """Train the quick preset on the built-in synthetic faces."""
         self._spawn(["train", "quick", "--minutes", f"{minutes:g}", "--resume", "never"])
 
-    def resume(self, run: ShownRun) -> None:
+    def resume(self, run: RunEntry) -> None:
         """Go on with a run that was stopped. Raises DataError for one whose command cannot be built."""
         self._spawn(resume_command(run, self.registry))
 
@@ -62,7 +62,7 @@ class Training:
         )
 
 
-def resume_command(run: ShownRun, registry: Registry) -> list[str]:
+def resume_command(run: RunEntry, registry: Registry) -> list[str]:
     """The words after `mien` that go on with a run: preset, changed values, data and directory, each checked."""
     described, data = run.home.run_json or {}, read_json(run.path / "data.json") or {}
     word, preset = find_preset(described.get("preset"), registry.code)
