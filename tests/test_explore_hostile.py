@@ -356,7 +356,7 @@ def test_a_file_that_is_no_model_starts_no_server(tmp_path: Path, place: Path) -
 
 def test_unknown_names_are_asked_of_the_disk_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = served.explorer.service.registry
-    count, look = 0, registry._look
+    count, look = 0, registry._read_disk
 
     def counted() -> None:
         nonlocal count
@@ -364,7 +364,7 @@ def test_unknown_names_are_asked_of_the_disk_once(served: Served, monkeypatch: p
         time.sleep(0.2)
         look()
 
-    monkeypatch.setattr(registry, "_look", counted)
+    monkeypatch.setattr(registry, "_read_disk", counted)
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda n: served.ask(f"/api/model/{quote(f'x{n}')}")[0], range(16)))
     assert found == [404] * 16 and count <= 16

@@ -1,4 +1,4 @@
-"""The training images that are most like a face, by pixels at 16 px: a copy is found so, a likeness need not be."""
+"""Nearest training images of a face, by pixels at 16 px: this finds copies, not every resemblance."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from mien.web.limits import Shared
 from mien.web.registry import RunEntry
 
 SIDE = 16  # px at which images are compared
-MOST = 50_000  # training images that are looked through
-SHOWN = 6
-CACHE_BYTES = 400 << 20  # of packs that were looked through, at most, beside the one in use
+MOST = 50_000  # training images that are searched
+COUNT_FOUND = 6  # neighbours in an answer
+CACHE_BYTES = 400 << 20  # of indexed packs, at most, beside the one in use
 PROBES = 1000  # training images whose own nearest neighbours say what is near
 
 
@@ -43,7 +43,7 @@ class IndexedPack:
 
 
 class Neighbours:
-    """Packs that were looked through, the last ones kept; bounded in bytes."""
+    """Searches training images; the packs indexed last stay in memory, bounded in bytes."""
 
     def __init__(self) -> None:
         self.known: OrderedDict[str, IndexedPack] = OrderedDict()
@@ -72,7 +72,7 @@ class Neighbours:
         if path is None:
             raise DataError("The training images are not at hand.", "Their pack has moved or changed.", "Put it back.")
         known = self.points(path)
-        distances, places = nearest(points_of(image[None]), known.points, min(SHOWN, len(known.points)))
+        distances, places = nearest(points_of(image[None]), known.points, min(COUNT_FOUND, len(known.points)))
         rank = float(np.searchsorted(known.apart, distances[0, 0]) / len(known.apart))
         found = [
             {

@@ -93,4 +93,4 @@ def result_of(sampler: Sampler, z: Tensor, face: Tensor, made: Tensor) -> JSON:
 
 def uri(image: Tensor) -> str:
     """A picture inside an address."""
-    return "data:image/png;base64," + base64.b64encode(png(image, {"shown": "a photograph's face"})).decode()
+    return "data:image/png;base64," + base64.b64encode(png(image, {"source": "a photograph's face"})).decode()

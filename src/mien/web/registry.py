@@ -24,7 +24,7 @@ from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory, read_json
 
-FRESH = 1.0  # seconds between two looks at the disk
+FRESH = 1.0  # seconds between two readings of the disk
 LOADED = 6  # models in memory, at most
 LOADED_BYTES = 2 << 30  # of their weights, at most, beside the one in use
 DEFAULTS = (Path("runs"), Path("demo/run"))
@@ -61,7 +61,7 @@ class RunEntry:
 
 @dataclass
 class Registry:
-    """What there is, looked up anew at most once a second, so that a training run's new checkpoints appear."""
+    """The models and runs on the disk, read again at most once a second, so that new checkpoints appear."""
 
     paths: Sequence[Path]  # runs, checkpoints, files, or folders of runs; none = the usual places
     code: Path | None = None
@@ -72,18 +72,18 @@ class Registry:
     refused: dict[Path, MienError] = field(default_factory=dict)  # what was named and holds no model, and why
     _checked: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _looked: float = float("-inf")
+    _read_at: float = float("-inf")
     _loaded: OrderedDict[str, Sampler] = field(default_factory=OrderedDict)
     _hashes: dict[tuple[Path, int, int], str] = field(default_factory=dict)
 
     def refresh(self, now: bool = False) -> None:
-        """Look at the disk, if the last look was a while ago."""
-        asked = time.monotonic()
-        with self._lock:  # one look at the disk for all who wait for it
-            if self._looked < (asked if now else asked - FRESH):
-                self._look()
+        """Read the disk again, if the last reading is older than a second, or older than this call where it is `now`."""
+        called = time.monotonic()
+        with self._lock:  # one reading for all who wait for it
+            if self._read_at < (called if now else called - FRESH):
+                self._read_disk()
 
-    def _look(self) -> None:
+    def _read_disk(self) -> None:
         self.refused.clear()
         runs: dict[str, RunEntry] = {}
         models: dict[str, ModelEntry] = {}
@@ -104,7 +104,7 @@ class Registry:
                     continue
                 models.setdefault(self._hash(file)[:16], ModelEntry(self._hash(file)[:16], file))
         self.runs, self.models = runs, models
-        self._looked = time.monotonic()
+        self._read_at = time.monotonic()
 
     def _places(self) -> Iterator[Path]:
         """Every run and file that was named, folders of runs opened; newest first where nothing was named."""
@@ -169,8 +169,8 @@ class Registry:
         if id in self._loaded:
             self._loaded.move_to_end(id)
             return self._loaded[id]
-        shown = self.model(id)
-        sampler = Sampler.load(shown.file, device=self.device, precision=self.precision, code=self.code)
+        entry = self.model(id)
+        sampler = Sampler.load(entry.file, device=self.device, precision=self.precision, code=self.code)
         if not sampler.model_hash.startswith(id):
             raise Mismatch(
                 "This model has changed on the disk.", "Its checksum is another.", "Reload the list of models."
@@ -210,17 +210,17 @@ def overview(registry: Registry) -> JSON:
     return {"runs": runs, "models": alone}
 
 
-def capabilities(shown: ModelEntry, sampler: Sampler, run: RunEntry | None) -> JSON:
-    """What a model is, and what it can be asked for."""
+def capabilities(entry: ModelEntry, sampler: Sampler, run: RunEntry | None) -> JSON:
+    """What a model is, and what it supports."""
     model, header = sampler.model, sampler.header
-    directions = steps_of(sampler)
+    directions = latent_directions(sampler)
     kind = {Normal: "normal", Uniform: "uniform"}.get(type(model.prior), "other")
     return {
-        "id": shown.id,
+        "id": entry.id,
         "sha256": sampler.model_hash,
-        "name": run.name if run else shown.file.stem,
-        "run": shown.run,
-        "seen": shown.seen,
+        "name": run.name if run else entry.file.stem,
+        "run": entry.run,
+        "seen": entry.seen,
         "preset": header.get("preset", ""),
         "side": sampler.image_spec.side,
         "channels": sampler.image_spec.channels,
@@ -228,7 +228,7 @@ def capabilities(shown: ModelEntry, sampler: Sampler, run: RunEntry | None) -> J
         "prior": kind,
         "labels": list(sampler.label_names) if model.label_dim else [],
         "directions": [{"name": d.name, "note": note(d.told)} for d in directions],
-        "gram": products(directions),
+        "gram": gram_matrix(directions),
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
         "scalable": isinstance(model, ResolutionFreeModel),
@@ -240,14 +240,14 @@ def capabilities(shown: ModelEntry, sampler: Sampler, run: RunEntry | None) -> J
 
 
 def flow_of(model: Model) -> JSON | None:
-    """How a flow is followed when nothing else is said; None for any other model."""
+    """The solver settings of a flow; None for any other model."""
     if not isinstance(model, FlowModel):
         return None
     how = model.solution
     return {"method": how.method, "steps": how.steps, "tolerance": how.tolerance, "guidance": model.guidance}
 
 
-def steps_of(sampler: Sampler) -> list[Direction]:
+def latent_directions(sampler: Sampler) -> list[Direction]:
     """The named steps that this model's latents can take; none where those on the disk are another model's."""
     try:
         return [d for d in sampler.directions.all if d.space == "latent"]
@@ -255,7 +255,7 @@ def steps_of(sampler: Sampler) -> list[Direction]:
         return []
 
 
-def products(directions: Sequence[Direction]) -> list[list[float]]:
+def gram_matrix(directions: Sequence[Direction]) -> list[list[float]]:
     """The dot products of directions with each other, by which a page keeps some of them still."""
     if not directions:
         return []

@@ -25,7 +25,7 @@ STATUS = {2: 400, 3: 404, 4: 503, 6: 500, 7: 409, 8: 422, 9: 409}  # by the exit
 
 
 class JSONResponse(StarletteJSON):
-    """JSON in ASCII: a name on the disk that is no UTF-8 can be said, too."""
+    """JSON in ASCII, so that a file name that is not UTF-8 does not fail."""
 
     def render(self, content: object) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
@@ -79,7 +79,7 @@ async def parameters(request: Request) -> RequestParams:
 
 
 def wants_json(request: Request) -> bool:
-    """Whether a picture is asked for as JSON."""
+    """Whether the path asks for a picture as JSON."""
     return request.url.path.endswith(".json")
 
 

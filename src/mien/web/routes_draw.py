@@ -28,14 +28,14 @@ FILMS_AT_ONCE = 2
 
 
 class DrawRoutes:
-    """Questions whose answer is a picture."""
+    """Routes that answer with a picture."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.films = Limit(FILMS_AT_ONCE)
 
     def routes(self) -> list[ApiRoute]:
-        """Each by GET and by POST, each with a twin in JSON."""
+        """Each by GET and by POST, each also as JSON."""
         face = ("label", "direction", "truncation", "style", "size", "solver", "guidance")
         rows: tuple[tuple[str, Handler, str, tuple[str, ...], str], ...] = (
             ("image", self.image, "a face", ("at", "drag"), "image/png"),

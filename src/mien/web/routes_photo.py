@@ -1,4 +1,4 @@
-"""The routes that look for a face: a photograph's own in the model, and those of the training data most like one."""
+"""Routes that search: the latent of a photograph, and the nearest training images of a face."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PHOTOGRAPHS = 8  # that are received or decoded at a time: 10 MB each
 
 
 class PhotoRoutes:
-    """Questions that begin with a face, and end with another."""
+    """Projection of photographs, and nearest neighbours."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -80,9 +80,9 @@ class PhotoRoutes:
         params = await parameters(request)
         address, face = params.address(), params.face()
         params.end()
-        shown_model = self.service.registry.model(request.path_params["id"])
-        if shown_model.run is None:
+        entry = self.service.registry.model(request.path_params["id"])
+        if entry.run is None:
             raise DataError("What this model learned from is not known.", "It is a single file.", "Name its run.")
-        run = self.service.registry.run(shown_model.run)
+        run = self.service.registry.run(entry.run)
         images = await self.service.faces(request, [address], face)
         return JSONResponse(await self.neighbours.search(run, images[0]), headers=NO_STORE)

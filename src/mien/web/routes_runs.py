@@ -29,7 +29,7 @@ STREAMS = 40  # live pages at a time
 
 
 class RunRoutes:
-    """Questions about models and runs; what changes a run needs the token."""
+    """Routes about models and runs; those that change a run need the token."""
 
     def __init__(self, service: Service) -> None:
         self.service, self.registry = service, service.registry
@@ -38,7 +38,7 @@ class RunRoutes:
         self.streams, self.films = Limit(STREAMS), Limit(1)
 
     def routes(self) -> list[ApiRoute]:
-        """Nothing here is kept by a browser, but grids of samples."""
+        """A browser stores nothing of these but grids of samples."""
         run = "/api/run/{id:str}"
         return [
             ApiRoute("/api/models", self.models, "runs and models"),

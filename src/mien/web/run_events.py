@@ -1,4 +1,4 @@
-"""A run as it happens, from its files alone: so that either side may restart."""
+"""A run as it happens, read from its files alone, so that either side may restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mien.storage.regular_file import open_regular
 from mien.storage.run_directory import read_json
 from mien.web.registry import Registry, RunEntry
 
-EVERY = 1.0  # seconds between two looks
+EVERY = 1.0  # seconds between two readings
 HEARTBEAT = 15.0  # seconds without news
 CURVE_POINTS = 240
 SHOWN = ("fid", "kid")  # scores that stand beside a checkpoint
@@ -79,11 +79,11 @@ def curves(run: RunEntry) -> JSON:
     """Every number of metrics.jsonl over images seen, thinned."""
     lines = [line for line in read_lines(run.home.metrics) if is_number(line.get("seen"))]
     step = max(1, -(-len(lines) // CURVE_POINTS))
-    kept = lines[::-1][::step][::-1]
-    names = sorted({name for line in kept for name, value in line.items() if is_number(value)} - {"seen", "seconds"})
-    columns = {name: [line[name] if is_number(line.get(name)) else None for line in kept] for name in names}
+    thinned = lines[::-1][::step][::-1]
+    names = sorted({name for line in thinned for name, value in line.items() if is_number(value)} - {"seen", "seconds"})
+    columns = {name: [line[name] if is_number(line.get(name)) else None for line in thinned] for name in names}
     meanings = {name: stat_meaning(name) for name in names}
-    return {"seen": [line["seen"] for line in kept], "curves": columns, "meanings": meanings}
+    return {"seen": [line["seen"] for line in thinned], "curves": columns, "meanings": meanings}
 
 
 def scores_of(run: RunEntry) -> dict[int | None, list[JSON]]:

@@ -1,4 +1,4 @@
-"""The gate in front of every route: who may ask, how much, and what a browser may do with the answer.
+"""ASGI middleware in front of every route: Host, Origin, token, sizes, and security headers.
 
 A server on loopback is reachable from every page that the same browser has open. So the Host must be ours (no rebinding), an
 Origin must be ours (no other page, not `null`), what changes something needs an Origin or the token, controls need the token,
@@ -59,9 +59,9 @@ class Access:
         own = {"127.0.0.1", "localhost", "[::1]"} | ({f"[{host}]" if ":" in host else host.lower()} - {"0.0.0.0"})
         return Access(names=frozenset(f"{name}:{port}" for name in own), token=token, open=loopback)
 
-    def is_token(self, given: str) -> bool:
+    def is_token(self, text: str) -> bool:
         """Whether a token is ours."""
-        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
+        return hmac.compare_digest(text.encode("utf-8", "replace"), self.token.encode())
 
 
 class Refused(Exception):
@@ -91,8 +91,8 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                given = {name.lower() for name, _ in message["headers"]}
-                extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in given]
+                present = {name.lower() for name, _ in message["headers"]}
+                extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in present]
                 if reader.unread:  # a server would go on reading what nobody wants
                     extra.append((b"connection", b"close"))
                 message["headers"] = [*message["headers"], *extra]
@@ -125,11 +125,13 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in {f"http://{name}" for name in self.access.names}:
             raise Refused(
-                403, "Another page may not ask here.", "The Origin header is not this server's.",
+                403, "Requests from other pages are refused.", "The Origin header is not this server's.",
                 "Open the address that `mien explore` printed.",
             )  # fmt: skip
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and scope["path"] != "/":
-            raise Refused(403, "Another page may not ask here.", "The browser says so.", "Open the page itself.")
+            raise Refused(
+                403, "Requests from other pages are refused.", "The browser says so.", "Open the page itself."
+            )
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > ADDRESS_BYTES:
             raise Refused(414, "The address is too long.", f"{ADDRESS_BYTES:,} bytes are the most.", "Send it as POST.")
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -138,7 +140,10 @@ class Guard:
             raise token_missing()
         if scope["method"] not in READING and origin is None and not scope["trusted"]:
             raise Refused(
-                403, "Nobody knows who asks.", "There is neither an Origin nor the token.", "Send the token as Bearer."
+                403,
+                "The request has no origin.",
+                "There is neither an Origin nor the token.",
+                "Send the token as Bearer.",
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal():
@@ -148,7 +153,7 @@ class Guard:
 def token_missing() -> Refused:
     """The refusal of what needs the token."""
     return Refused(
-        401, "This needs the token.", "Only who started the server may do it.",
+        401, "This request needs the token.", "Only who started the server may do it.",
         "Open the whole address that `mien explore` printed, with what stands after #.",
     )  # fmt: skip
 

@@ -102,7 +102,7 @@ def build(listener: socket.socket, registry: Registry, host: str, token: str) ->
         http=Deadlines,
         ws="none",
         log_level="warning",
-        access_log=False,  # what people look at is theirs
+        access_log=False,  # privacy: what people look at is not logged
         server_header=False,
         date_header=False,
         limit_concurrency=CONNECTIONS,
@@ -119,8 +119,8 @@ def serve(registry: Registry, host: str, port: int | None, browser: bool) -> str
     """Serve until a signal says stop. Returns the address."""
     listener, token = bind(host, port), secrets.token_urlsafe(18)
     server, _ = build(listener, registry, host, token)
-    shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-    address = f"http://{shown}:{listener.getsockname()[1]}/"
+    name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+    address = f"http://{name}:{listener.getsockname()[1]}/"
     print(f"{address}#token={token}", flush=True)
     print(
         "mien: the explorer is at this address; what stands after # lets it control runs. Ctrl-C ends it.",

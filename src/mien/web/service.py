@@ -38,7 +38,7 @@ class Service:
         return sampler.decode(z, labels) if kind.exact else sampler.preview(z, labels)
 
     async def warm(self) -> None:
-        """Load the model that will be asked for first, and draw a face: the first of all takes longest."""
+        """Load the first model of the list and draw a face: the first face takes longest."""
 
         def draw() -> None:
             id = self.registry.first()
