@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from mien.cli.result import Result
 from mien.core.run import Device, Precision
-from mien.errors import DataError, UsageError
+from mien.errors import DataError, Untrusted, UsageError
 
 
 def explore(
@@ -67,6 +67,10 @@ def explore(
 
     registry = Registry(runs, code, device, precision)
     registry.refresh()
+    for path in runs:
+        error = registry.refused.get(path)
+        if isinstance(error, Untrusted) or (error and not registry.models and not registry.runs):
+            raise error
     if runs and not registry.models and not registry.runs:
         raise DataError(
             f"{', '.join(map(str, runs))} holds no model.",

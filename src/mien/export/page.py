@@ -17,7 +17,7 @@ from mien.export.card import card_of
 from mien.nn.priors import Normal, Uniform
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic
-from mien.web.registry import ShownModel, abilities
+from mien.web.registry import ModelEntry, capabilities
 from mien.web.static_files import page_files
 
 RUNTIME = {  # of onnxruntime-web: the name in the folder, and that of the weights file
@@ -101,7 +101,7 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
 def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
     """model.json: what the model can do, and what the page needs to find a seed's latent and labels."""
     id = sampler.model_hash[:16]
-    told = abilities(ShownModel(id, Path(name)), sampler, None)
+    told = capabilities(ModelEntry(id, Path(name)), sampler, None)
     return {
         **told,
         "name": name,

@@ -10,7 +10,7 @@ import { PRIORS } from "./prior.js";
 import { START } from "./state.js";
 
 /** @typedef {import("./types.js").State} State */
-/** @typedef {import("./types.js").Abilities & {label_rows: (number | null)[][], encodes: boolean}} Told */
+/** @typedef {import("./types.js").Capabilities & {label_rows: (number | null)[][], encodes: boolean}} Told */
 
 const TOGETHER = 5;  // faces drawn at a time: a single one waits no longer
 const SETTLED = 800;  // milliseconds after the first face until a graphics processor is looked for
@@ -110,7 +110,7 @@ export async function browser() {
     });
     if (found) drawer = found;
     by.said = found ? found.name : `${plain.name} (${why})`;
-    listeners.forEach((told) => told());
+    listeners.forEach((listener) => listener());
   }
   /** @type {(() => void) | null} */
   let settle = () => { settle = null; setTimeout(speedUp, SETTLED); };
@@ -138,14 +138,14 @@ export async function browser() {
     ...(Object.keys(state.labels).length ? { labels: state.labels } : {}), ...(Object.keys(state.directions).length ? { directions: state.directions } : {}),
   });
 
-  /** @param {Blob} blob @param {object} told */
-  const signed = async (blob, told) => new Blob([withRecipe(new Uint8Array(await blob.arrayBuffer()), told)], { type: "image/png" });
+  /** @param {Blob} blob @param {object} metadata */
+  const signed = async (blob, metadata) => new Blob([withRecipe(new Uint8Array(await blob.arrayBuffer()), metadata)], { type: "image/png" });
 
   return {
     kind: "browser",
     by,
     overview: async () => ({ runs: [], models: [{ id: model.id, name: model.name }], trusted: false }),
-    async abilities(id) {
+    async capabilities(id) {
       if (id !== model.id) throw new Error("This page holds another model.");
       return model;
     },
