@@ -163,8 +163,8 @@ def training_film(run_dir: Path, out: Path | None = None) -> Path:
     fps = 24 if path.suffix == ".mp4" else 8
     seconds = min(max(len(grids) / 10, 6), 18)
     moving = round(seconds * fps)
-    shown = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)
-    return film(_frames(shown), path, fps)
+    frames = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)
+    return film(_frames(frames), path, fps)
 
 
 def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
@@ -183,10 +183,10 @@ def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
     return found
 
 
-def _frames(shown: Sequence[tuple[int, Path]]) -> Iterator[Image.Image]:
+def _frames(frames: Sequence[tuple[int, Path]]) -> Iterator[Image.Image]:
     """Captioned frames, each grid opened once."""
-    goal = max(1, shown[-1][0])
-    for (seen, path), repeats in itertools.groupby(shown):
+    goal = max(1, frames[-1][0])
+    for (seen, path), repeats in itertools.groupby(frames):
         with Image.open(path) as image:
             frame = captioned(image, f"{seen:,} images seen", seen / goal)
         for _ in repeats:

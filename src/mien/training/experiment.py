@@ -26,7 +26,7 @@ from mien.presets import Code
 from mien.report.health_observer import HealthCheck
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
-from mien.report.reconstructions import MEASURED, Look, Reconstructions, look
+from mien.report.reconstructions import MEASURED, Reconstructed, Reconstructions, reconstruct
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
@@ -188,8 +188,8 @@ def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[O
 
     faces, labels = plan.known_faces(MEASURED)
 
-    def see(model: Model) -> Look | None:
-        return look(Sampler(model, plan.header, plan.context, ""), faces, labels)
+    def reconstruct_with(model: Model) -> Reconstructed | None:
+        return reconstruct(Sampler(model, plan.header, plan.context, ""), faces, labels)
 
     recipe = {"preset": plan.run.preset, "seeds": [GRID_SEEDS[0], GRID_SEEDS[-1]], "synthetic": True}
     seen = int(start.name) if start else 0
@@ -199,7 +199,7 @@ def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[O
         line,
         grids,
         HealthCheck(home.path, lambda: grids.faces, RealFaces(plan.pack), to_json(plan.run), seen, line.say),
-        Reconstructions(home.path, faces, see=see, recipe={"preset": plan.run.preset, "synthetic": False}),
+        Reconstructions(home.path, faces, reconstruct_with, recipe={"preset": plan.run.preset, "synthetic": False}),
         TensorBoard(home.path, purge_step=seen),
         ExitStatus(home),
         Report(home.path),
