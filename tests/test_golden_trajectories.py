@@ -44,6 +44,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "ramp": {"recipe.augment.mode": "ramp"},
         "adaptive": {"recipe.augment.mode": "adaptive", "recipe.augment.target": -1.0, "recipe.augment.images": 400},
+        "adaptive, at rest": {
+            "recipe.augment.mode": "adaptive",
+            "recipe.augment.target": 0.0,
+            "recipe.augment.images": 400,
+        },
         "every 2nd, on all rows": {"recipe.penalty_every": 2, "recipe.penalty_part": 1},
     },
     "cgan": {"mixing": {"recipe.style_mixing": 0.5, "recipe.withheld": 0.3}},
@@ -56,6 +61,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "began-2017": {
         "figure": {"model.layout": "figure", "recipe.latents": "shared", "recipe.stall_steps": 2, "recipe.norm": "l2"}
     },
+    "began-zhao-2020": {"stalls": {"recipe.stall_steps": 1, "recipe.stall_tolerance": 0.0}},
     "vae": {
         "calibrated": {"recipe.likelihood": "calibrated", "model.couplings": 0, "recipe.free_nats": 0.05},
         "warm-up": {"recipe.warmup_images": 100_000, "recipe.kl_weight": 2.0},
@@ -64,7 +70,14 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "no balance": {"recipe.balance": "none", "recipe.likeness_weight": 0.01, "recipe.real_weight": 0.3},
         "copies judged": {"recipe.balance": "none", "recipe.judge_copies": True, "recipe.kl_weight": 2.0},
     },
-    "cppn-residual-2016": {"conditional": {"conditional": True}},
+    "cppn-residual-2016": {
+        "conditional": {
+            "conditional": True,
+            "recipe.critic_moves_above": -1.0,
+            "recipe.caught_below": 2.0,
+            "recipe.caught_enough": 2.0,
+        }
+    },
     "flow": {"conditional": {"conditional": True, "recipe.withhold": 0.3, "recipe.warmup_images": 100_000}},
 }
 
