@@ -16,7 +16,7 @@ from mien.core import distributed
 from mien.core.distributed import World
 from mien.core.run import config_fields, override, scale_run
 from mien.storage.run_directory import RunDirectory
-from mien.training.experiment import execute
+from mien.training.experiment import execute, warn
 from mien.training.resolve import describe, resolve_run
 
 #: Shorter words for knobs that are turned often.
@@ -35,7 +35,9 @@ def command(arguments: list[str]) -> tuple[Callable[..., Result | None], list[st
         resume, dry_run = given.pop("resume", "auto"), given.pop("dry_run", False)
         dial = given.pop("dial", 1.0)
         sized = run if dial == 1.0 else scale_run(run, dial)
-        changed = override(sized, {name.replace("__", "."): value for name, value in given.items()})
+        changes = {name.replace("__", "."): value for name, value in given.items()}
+        changed = override(sized, changes)
+        warn(changed, changes)
         if "images" in given and "minutes" not in given:
             changed = override(changed, {"minutes": None})  # --images alone replaces a preset's minutes
         if dry_run:

@@ -145,8 +145,16 @@ class Recipe(nn.Module, ABC):
 Built = TypeVar("Built", covariant=True)
 
 
+class Knobs:
+    """What every config can say of its own fields."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        """Fields that do nothing at the present values of the others, each with what would give it an effect. Default: none."""
+        return {}
+
+
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig(ABC):
+class NetworkConfig(Knobs, ABC):
     """The typed description of a network that a recipe needs beside the model (a critic, an encoder)."""
 
     cites: ClassVar[tuple[str, ...]] = ()  # keys of mien.presets.citations
@@ -157,7 +165,7 @@ class NetworkConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(ABC):
+class ModelConfig(Knobs, ABC):
     """The typed description of a model; frozen, so that a header can hold it and a run can be named by it."""
 
     cites: ClassVar[tuple[str, ...]] = ()
@@ -173,7 +181,7 @@ class ModelConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeConfig(ABC):
+class RecipeConfig(Knobs, ABC):
     """The typed description of a way of learning."""
 
     cites: ClassVar[tuple[str, ...]] = ()

@@ -9,16 +9,17 @@ import inspect
 import io
 import json
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from math import inf, isfinite, sqrt
 from typing import Any, Literal, TypeVar, get_type_hints
 
-from mien.core.contracts import JSON, ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.contracts import JSON, Knobs, ModelConfig, NetworkConfig, RecipeConfig
 from mien.errors import Mismatch, UsageError, did_you_mean
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32", "fp64"]
+CONVERGENCE = "convergence"  # BEGAN's M: a checkpoint can be the best by it without an evaluation
 MAX_SEED = 2**53 - 1  # as of faces: what a JavaScript number holds exactly
 
 
@@ -76,8 +77,9 @@ class Run:
     evaluate_metrics: str = "fid,kid"  # what an evaluation measures, in the words of `mien evaluate --metrics`
     evaluate_samples: int = 2000  # faces that an evaluation draws; part of its scores' names: fid2k_train
     evaluate_extractor: str = ""  # FILE.py:NAME, an extractor of your own in place of Inception
-    keep_best: str = ""  # score whose best checkpoint is kept and named by checkpoints/BEST; by default the first
+    keep_best: str = ""  # score whose best checkpoint stays and is named by checkpoints/BEST, or convergence: BEGAN's M
     patience: int = 0  # evaluations without a better such score after which the run ends early; 0 = none
+    film: Literal["auto", "gif", "mp4", "webp"] = "auto"  # of the training, at its end; auto: mp4, or webp without PyAV
     loader_threads: int = 1  # never changes what is learned
     threads: int = 0  # of torch; 0 = all cores
     story: str = field(default="", metadata={"knob": False})  # what this preset is, for `mien presets`
@@ -112,7 +114,11 @@ class Run:
                 "A score compares two distributions, and one image has no spread.",
                 "Give hundreds, better thousands.",
             )
-        if (self.patience or self.keep_best) and not self.evaluate_every:
+        if self.patience and self.keep_best == CONVERGENCE:
+            raise UsageError(
+                "--patience does not look at BEGAN's M.", "It counts evaluations.", "Leave out --keep-best convergence."
+            )
+        if (self.patience or self.keep_best not in ("", CONVERGENCE)) and not self.evaluate_every:
             raise UsageError(
                 f"--{'patience' if self.patience else 'keep-best'} has no scores to look at.",
                 "The run is never evaluated.",
@@ -125,7 +131,7 @@ class Run:
 #: Fields that may change when a run goes on: they do not change what is learned up to any number of images seen.
 NOT_IDENTITY = frozenset(
     {
-        *("images", "minutes", "patience", "keep_best", "loader_threads", "threads"),
+        *("images", "minutes", "patience", "keep_best", "film", "loader_threads", "threads"),
         *("story", "notes", "after", "change", "prepare", "by_rule"),
         *("save_every", "sample_every", "log_every", "keep"),
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
@@ -263,6 +269,28 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
             nested.setdefault(head, {})[rest] = value
     inner = {head: override(getattr(config, head), rest) for head, rest in nested.items()}
     return dataclasses.replace(config, **here, **inner)  # type: ignore[type-var]
+
+
+def without_effect(run: Run, changed: Iterable[str]) -> list[str]:
+    """A line for each of the changed fields, by dotted name, that does nothing in this run."""
+    found: dict[str, str] = {}
+
+    def look(config: Any, prefix: str) -> None:
+        if isinstance(config, Knobs):
+            found.update({f"{prefix}{name}": why for name, why in config.without_effect().items()})
+        for part in fields(config):
+            value = getattr(config, part.name)
+            if dataclasses.is_dataclass(value):
+                look(value, f"{prefix}{part.name}.")
+
+    look(run, "")
+    if not run.evaluate_every:
+        found |= dict.fromkeys(
+            ("evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
+            "the run is never evaluated; add --evaluate-every",
+        )
+    told = ((name, name.replace("_", "-")) for name in changed)
+    return [f"--{flag} has no effect: {found[name]}" for name, flag in told if name in found]
 
 
 def scale_run(run: Run, dial: float) -> Run:

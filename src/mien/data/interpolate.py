@@ -44,7 +44,8 @@ def resizing(source: int, target: int, kernel: str) -> NDArray[np.float64]:
         edges = np.arange(target + 1) * source / target
         low, high = edges[:-1, None], edges[1:, None]
         covered = np.minimum(high, np.arange(1, source + 1)) - np.maximum(low, np.arange(source))
-        return np.maximum(0.0, covered) * target / source
+        shares: NDArray[np.float64] = np.maximum(0.0, covered) * target / source
+        return shares
     places = (np.arange(target) + 0.5) * source / target - 0.5
     first = np.floor(places).astype(int) - 1
     matrix = np.zeros((target, source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from mien.core import distributed
 from mien.core.contracts import Model, Observer
 from mien.core.device import DeviceContext, mix
 from mien.core.distributed import World
-from mien.core.run import Run, differences, fingerprint, override, scale_run, to_json
+from mien.core.run import CONVERGENCE, Run, differences, fingerprint, override, scale_run, to_json, without_effect
 from mien.data.loader import Loader
 from mien.errors import DataError, MienError
 from mien.metrics.features import Extractor
-from mien.metrics.online import EvaluateDuring, name_best, prepare
+from mien.metrics.online import BestByMeasure, EvaluateDuring, name_best, prepare
 from mien.metrics.quick_checks import RealFaces
 from mien.presets import Code
 from mien.report.health_observer import HealthCheck
@@ -56,7 +56,15 @@ def train(
     """
     run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
     sized = run if dial == 1.0 else scale_run(run, dial)
-    return execute(override(sized, changes), code, data, out, resume)
+    changed = override(sized, changes)
+    warn(changed, changes)
+    return execute(changed, code, data, out, resume)
+
+
+def warn(run: Run, changes: Iterable[str]) -> None:
+    """Name what was asked for and does nothing in this run."""
+    for line in without_effect(run, changes) if not distributed.rank() else ():
+        print(f"mien: {line}", file=sys.stderr)
 
 
 def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Path | None, resume: str) -> Path:
@@ -90,6 +98,8 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
         if extractor is not None:
             judge = EvaluateDuring(home, plan.run, plan.pack, plan.header, plan.engine, extractor)
             observers += [judge] if world.first else []
+        elif run.keep_best == CONVERGENCE and world.first:
+            observers.append(BestByMeasure(home, plan.run))
 
         def batches(position: int) -> BatchSource:
             return Loader(
@@ -196,7 +206,7 @@ def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[O
         Reconstructions(home.path, faces, see=see, recipe={"preset": plan.run.preset, "synthetic": False}),
         TensorBoard(home.path, purge_step=seen),
         Ending(home),
-        Report(home.path),
+        Report(home.path, film=plan.run.film),
     ]
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,14 @@ from torch import Tensor
 from mien.core import distributed
 from mien.core.contracts import JSON, Batch, Evaluator, Model, Observer, Progress
 from mien.core.device import preserve_rng
-from mien.core.run import Run
+from mien.core.run import CONVERGENCE, Run
 from mien.errors import DeviceError, Diverged, Interrupted, MienError, Preempted, StorageError
 from mien.storage import checkpoint
 from mien.storage.control import PAUSE, SAVE, STOP, Control
 from mien.storage.run_directory import RunDirectory
 from mien.training.train_state import NonFinite, TrainState
 
+RECENT = 100  # steps over which BEGAN's M is averaged to rank a checkpoint: sicongzhao's show_every
 ATTEMPTS = 3  # rollbacks from one checkpoint before giving up
 
 
@@ -176,6 +178,7 @@ class _Loop:
         self.logging = Period(run.log_every, least=1.0, growth=0.001)
         for period in (self.saving, self.showing, self.logging):
             period.last_time = self.seconds
+        self.recent: deque[float] = deque(maxlen=RECENT)  # of BEGAN's M, where checkpoints are ranked by it
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.judged = 0  # images seen at the last evaluation
@@ -261,6 +264,8 @@ class _Loop:
             value = value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
+            if name == CONVERGENCE == self.run.keep_best:
+                self.recent.append(float(value))
 
     def evaluate(self, judge: Evaluator, signals: Signals) -> bool:
         """Score the model where an evaluation period has ended since the last one, and at the goal. Returns whether it did."""
@@ -344,7 +349,8 @@ class _Loop:
         fingerprints = {"run": self.header["run_fingerprint"], "data": self.header["data"]["fingerprint"]}
         path = checkpoint.commit(self.directory.checkpoints, snapshot, fingerprints, self.run.keep)
         self.directory.update_status(state="running", seen=self.learner.seen, seconds=round(self.seconds, 3))
-        progress = Progress(self.learner.seen, self.goal(), self.seconds, 0.0, {})
+        measure = {CONVERGENCE: sum(self.recent) / len(self.recent)} if self.recent else {}
+        progress = Progress(self.learner.seen, self.goal(), self.seconds, 0.0, measure)
         for observer in self.observers:
             observer.after_commit(progress, path)
         return path
