@@ -113,8 +113,9 @@ class TensorBoard:
 class Report:
     """Keeps plots/ and report.html fresh; at the end also writes the film of the training and the model card."""
 
-    def __init__(self, run_dir: Path, every_seconds: float = 60) -> None:
-        self.run_dir, self.every_seconds = run_dir, every_seconds
+    def __init__(self, run_dir: Path, every_seconds: float = 60, film: str = "auto") -> None:
+        """`film` is the suffix of the training's film, or auto."""
+        self.run_dir, self.every_seconds, self.film = run_dir, every_seconds, film
         self.best_effort = BestEffort(run_dir)
         self.compressed: Compressed = {}
         self.due = 0.0
@@ -143,4 +144,5 @@ class Report:
         # Whoever takes the machine away does not wait; the film comes at the end of the resumed run.
         if outcome != "preempted" and sample_grids(self.run_dir):
             with self.best_effort("film"):
-                training_film(self.run_dir)
+                out = None if self.film == "auto" else self.run_dir / f"training.{self.film}"
+                training_film(self.run_dir, out)
