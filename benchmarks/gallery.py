@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PICTURES = DOCS / "pictures" / "gallery"
+WORDS = Path(__file__).with_suffix(".toml")  # what originals report, what is seen after so many images
 FACTS = PICTURES / "gallery.json"  # what was measured, so that the page can be written without the runs
 SAMPLES = 1000  # of a FID, against as many of the first images
 LOOK = 5.0  # seconds between looks at a training's CPU time
@@ -47,10 +49,7 @@ class Row:
     flags: tuple[str, ...] = ()
     labels: str = ""  # of the pack, for a run that is told them
     drawn: bool = False  # on the built-in drawn faces, which FID of photographs does not judge
-    reports: str = ""  # what the original's authors or pages report
     of: str = ""  # the row that this one is an ablation of: it is shown there, and not in the table
-    seen: str = ""  # what a person sees in the sheet of 64 ...
-    at: int = 0  # ... after so many images
     beside: tuple[tuple[str, str, tuple[str, ...]], ...] = ()  # more pictures: suffix, caption, flags of `mien sample`
 
 
@@ -72,8 +71,6 @@ ROWS: tuple[Row, ...] = (
         title="BEGAN (2017), gamma 0.5",
         minutes=8.0,
         flags=SMALL_BEGAN,
-        reports="The paper shows faces of 32 to 256 px of 360,000 photographs; its larger model took days on four P100. "
-        "Gamma 0.3, 0.5 and 0.7 trade sharpness for variety. No FID; a later study has 38.9 on CelebA at 64 px.",
     ),
     Row(
         name="began-2017-gamma-3",
@@ -81,7 +78,6 @@ ROWS: tuple[Row, ...] = (
         title="BEGAN (2017), gamma 0.3",
         minutes=4.0,
         flags=(*SMALL_BEGAN, "--recipe.gamma", "0.3"),
-        reports="Of its three gammas, the least various and the cleanest faces.",
     ),
     Row(
         name="began-2017-gamma-7",
@@ -89,7 +85,6 @@ ROWS: tuple[Row, ...] = (
         title="BEGAN (2017), gamma 0.7",
         minutes=4.0,
         flags=(*SMALL_BEGAN, "--recipe.gamma", "0.7"),
-        reports="Of its three gammas, the most various faces, and the noisiest.",
     ),
     Row(
         name="began-zhao-2020",
@@ -97,8 +92,6 @@ ROWS: tuple[Row, ...] = (
         title="sicongzhao's BEGAN (2020), with its faults",
         minutes=4.0,
         flags=SMALL_ZHAO,
-        reports="One sheet of 4x4 at 128 px, after 36,000 batches on a GPU: plausible portraits with nearly the same lower face "
-        "and a handful of hairstyles. No number.",
     ),
     Row(
         name="began-zhao",
@@ -106,7 +99,6 @@ ROWS: tuple[Row, ...] = (
         title="sicongzhao's BEGAN without its faults",
         minutes=5.0,
         flags=SMALL_ZHAO[:-2],
-        reports="As above; this is the corrected sibling.",
     ),
     Row(
         name="vae-torch-2015",
@@ -114,7 +106,6 @@ ROWS: tuple[Row, ...] = (
         title="VAE of the Torch blog (2015)",
         minutes=3.0,
         flags=("--model.width", "64", "--batch", "32"),
-        reports="The post shows blurred faces of LFW, and gives no number and no code.",
     ),
     Row(
         name="vae-simpsons-2023",
@@ -124,8 +115,6 @@ ROWS: tuple[Row, ...] = (
         minutes=4.0,
         flags=("--model.width", "32", "--batch", "32"),
         drawn=True,
-        reports="Yellow blobs with white eyes on smooth grounds after 50 epochs of 9,877 images, which its author calls blurry; "
-        "error 0.161, divergence (as weighted) 0.029.",
     ),
     Row(
         name="dcgan-2015",
@@ -133,12 +122,6 @@ ROWS: tuple[Row, ...] = (
         title="DCGAN (2015)",
         minutes=4.0,
         flags=("--batch", "16"),
-        reports="Sheets of faces of 64 px from a scraped set of three million, after a day of a GPU; no FID of its time (55.0 in a "
-        "later study on CelebA).",
-        seen="Faces in nearly every tile, with brows, eyes, nose and mouth in place, women and men, dark and light, each another. "
-        "Coarse: cheeks and foreheads are stained purple and yellow, about a third are torn or half in black, no tile would pass for "
-        "a photograph.",
-        at=20_352,
     ),
     Row(
         name="torch-gan-2015",
@@ -146,7 +129,6 @@ ROWS: tuple[Row, ...] = (
         title="GAN of the Torch blog (2015)",
         minutes=5.0,
         flags=("--model.width", "64", "--batch", "16"),
-        reports='"Spooky" faces after 5 epochs of LFW (half an hour of a GPU), pleasant ones after 100. No number.',
     ),
     Row(
         name="homogan-15-fixed",
@@ -155,8 +137,6 @@ ROWS: tuple[Row, ...] = (
         minutes=8.0,
         flags=(*SMALL_HOMOGAN, *ONE_MOVE, *NORM),
         labels=GENDER,
-        reports="Faces of 128 px after 100 epochs of about 9,091 images on a GPU, the authors' best; labels for glasses, beard and "
-        "baldness. No number.",
         beside=(
             (
                 "asked",
@@ -173,9 +153,6 @@ ROWS: tuple[Row, ...] = (
         minutes=1.5,
         flags=SMALL_HOMOGAN,
         labels=GENDER,
-        seen="One brown mesh in every tile, with two darker spots where eyes are; labels change nothing. 278 moves of the generator; "
-        "the critic is right about every real and every fake from its first seconds on",
-        at=13_344,
     ),
     Row(
         name="homogan-15-fixed-one-move",
@@ -201,7 +178,6 @@ ROWS: tuple[Row, ...] = (
         title="CPPN-GAN-VAE, part one (2016)",
         minutes=5.0,
         flags=("--batch", "32"),
-        reports="Digits of MNIST in grey, painted at 1,080 px from latents learned at 26 px. Faces were never tried there.",
         beside=LARGE,
     ),
     Row(
@@ -210,7 +186,6 @@ ROWS: tuple[Row, ...] = (
         title="CPPN-GAN-VAE, part two (2016)",
         minutes=5.0,
         flags=("--batch", "64"),
-        reports="Digits of MNIST in grey after 3,000 epochs, painted large and morphed. Faces were never tried there.",
         beside=LARGE,
     ),
     Row(
@@ -219,7 +194,6 @@ ROWS: tuple[Row, ...] = (
         title="VAE/GAN hybrid of the Torch blog (2015)",
         minutes=5.0,
         flags=("--model.width", "64", "--batch", "16"),
-        reports="Twenty reconstructions of LFW: eyeglasses come back, with noise. No number and no code.",
     ),
     Row(
         name="vaegan-2016",
@@ -227,8 +201,6 @@ ROWS: tuple[Row, ...] = (
         title="VAE/GAN of Larsen et al. (2016)",
         minutes=8.0,
         flags=("--model.width", "32", "--recipe.critic.width", "16", "--batch", "32"),
-        reports="Sharp samples of CelebA at 64 px, reconstructions that keep attributes, and attribute vectors, after 250 "
-        "epochs of 250 batches of 64. No FID; similarity of attributes on LFW 0.911 (VAE 0.903, GAN 0.889).",
     ),
 )
 
@@ -484,6 +456,15 @@ components of the same faces, are judged the same way: a linear model's faces, w
 """
 
 
+def said(row: Row, known: dict[str, Any] | None = None) -> tuple[str, str]:
+    """What the original reports, and what is seen; words about a younger sheet say so."""
+    words = tomllib.loads(WORDS.read_text()).get(row.name, {})
+    reports, seen = (" ".join(words.get(name, "").split()) for name in ("reports", "seen"))
+    if seen and known and words["at"] != known["images"]:
+        seen += f" (So it was after {words['at']:,} images.)"
+    return reports, seen or "Not yet described"
+
+
 def page(facts: dict[str, Any]) -> str:
     lines = [HEAD.format(samples=SAMPLES, last=SAMPLES - 1)]
     lines += ["| system | px | images | CPU minutes | FID | eigenfaces | seen |", "|---|---|---|---|---|---|---|"]
@@ -494,7 +475,7 @@ def page(facts: dict[str, Any]) -> str:
             lines.append(f"| {link} | {row.side} | | | | | not yet trained here |")
             continue
         fid = f"{known['fid']:.1f} | {known['eigenfaces']:.1f}" if "fid" in known else "not yet | "
-        first = row.seen.split(". ")[0].rstrip(".") if row.seen else "not yet described"
+        first = said(row, known)[1].split(". ")[0].rstrip(".")
         lines.append(f"| {link} | {known['side']} | {known['images']:,} | {known['minutes']:.1f} | {fid} | {first} |")
     for row in (row for row in ROWS if not row.of):
         lines += ["", *section(row, facts)]
@@ -506,7 +487,7 @@ def section(row: Row, facts: dict[str, Any]) -> Iterator[str]:
     yield f'<a id="{row.name}"></a>'
     yield f"## {row.title}"
     yield ""
-    yield f"**The original.** {row.reports}"
+    yield f"**The original.** {said(row)[0]}"
     yield ""
     if known is None:
         yield "Not yet trained here."
@@ -521,8 +502,7 @@ def section(row: Row, facts: dict[str, Any]) -> Iterator[str]:
         met = ", ".join(f"{name.removeprefix('condition_')} {value:.2f}" for name, value in told.items() if "_" in name)
         yield f"Conditions met (chance is 0.5; the judge is right about {told['classifier']:.2f} of real faces): {met}."
     yield ""
-    when = "" if row.at == known["images"] else f" (after {row.at:,} images)"
-    yield f"**Seen**{when}**.** {row.seen}" if row.seen else "Not yet described."
+    yield f"**Seen.** {said(row, known)[1]}"
     yield ""
     yield f"![Seeds 0 to 63 of {row.title}](pictures/gallery/{row.name}.webp)"
     yield ""
@@ -569,7 +549,7 @@ def ablations(row: Row, facts: dict[str, Any]) -> Iterator[str]:
     for part in tried:
         known = facts[part.name]
         fid = f"{known['fid']:.1f}" if "fid" in known else ""
-        seen = part.seen or "not yet described"
+        seen = said(part, known)[1]
         yield f"| {part.title} (`{' '.join(part.flags)}`) | {known['images']:,} | {known['minutes']:.1f} | {fid} | {seen} |"
     for part in tried:
         yield ""
