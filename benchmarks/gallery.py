@@ -220,12 +220,12 @@ def computed(pid: int) -> float | None:
 
 
 def read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def write(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".new").write_text(json.dumps(value, indent=1) + "\n")
+    path.with_suffix(".new").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".new").replace(path)
 
 
@@ -458,7 +458,7 @@ components of the same faces, are judged the same way: a linear model's faces, w
 
 def said(row: Row, known: dict[str, Any] | None = None) -> tuple[str, str]:
     """What the original reports, and what is seen; words about a younger sheet say so."""
-    words = tomllib.loads(WORDS.read_text()).get(row.name, {})
+    words = tomllib.loads(WORDS.read_text(encoding="utf-8")).get(row.name, {})
     reports, seen = (" ".join(words.get(name, "").split()) for name in ("reports", "seen"))
     if seen and known and words["at"] != known["images"]:
         seen += f" (So it was after {words['at']:,} images.)"
@@ -532,7 +532,7 @@ def tell(row: Row, found: dict[str, Any]) -> None:
         found = {**before, **found}
     facts = {**facts, row.name: found}
     write(FACTS, {known.name: facts[known.name] for known in ROWS if known.name in facts})
-    (DOCS / "gallery.md").write_text(page(facts))
+    (DOCS / "gallery.md").write_text(page(facts), encoding="utf-8")
     judged = f"FID {found['fid']:.1f}" if "fid" in found else "not judged"
     print(f"{row.name:<22} {found['images']:>9,} images {found['minutes']:6.1f} min  {judged}", flush=True)
 
@@ -580,7 +580,7 @@ def main() -> None:
     for row in rows:  # judging takes a while, and every sheet is there before
         if images_of(bench.work / row.name) and not given.train_only:
             tell(row, {**bench.trained(row), **bench.judged(row)})
-    (DOCS / "gallery.md").write_text(page(read(FACTS) or {}))
+    (DOCS / "gallery.md").write_text(page(read(FACTS) or {}), encoding="utf-8")
 
 
 if __name__ == "__main__":
