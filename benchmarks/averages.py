@@ -18,18 +18,20 @@ from pathlib import Path
 import torch
 
 from conditions import PAIRS, mien, variety
-from mien import checkpoint, parallel, presets
-from mien.average import Average
+from mien import presets
+from mien.core import distributed
+from mien.core.run import Run, from_json
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.directory import read_json
 from mien.errors import DataError
 from mien.metrics.evaluate import inception, measure
 from mien.metrics.images import DrawnImages, First, PackImages
-from mien.metrics.judged import Judged
-from mien.plan import make_plan
-from mien.run import Run, from_json
-from mien.sampler import Sampler
+from mien.metrics.inputs import Judged
+from mien.sampling.sampler import Sampler
+from mien.storage import checkpoint
+from mien.storage.run_directory import read_json
+from mien.training.ema import EMA
+from mien.training.resolve import resolve_run
 
 REQUESTS = 1000  # for each label, half on and half off
 
@@ -42,11 +44,11 @@ def go_on(run_dir: Path, pack: Path, out: Path, images: int, half_lives: list[in
     if newest is None or run.average is None:
         raise DataError(f"{run_dir} cannot be gone on from.", "It lacks a checkpoint or an average.", "Name another.")
     torch.set_num_threads(threads)
-    with parallel.world("cpu") as world:
-        plan = make_plan(run, None, pack, world)
-        learner = plan.learner(world)
+    with distributed.world("cpu") as world:
+        plan = resolve_run(run, None, pack, world)
+        learner = plan.initial_state(world)
         learner.restore(*checkpoint.read_state(newest))
-        averages = [Average(learner.recipe.model, replace(run.average, half_life=n, warmup=0.0)) for n in half_lives]
+        averages = [EMA(learner.recipe.model, replace(run.average, half_life=n, warmup=0.0)) for n in half_lives]
         end = learner.seen + images
         batches = Loader(plan.pack, batch=run.batch, seed=run.seed, flip=run.flip, position=learner.seen)
         while learner.seen < end:

@@ -29,7 +29,7 @@ from mien.data.pack import Pack
 from mien.metrics.distances import mean_pairwise
 from mien.metrics.features import PerceptualFeatures
 from mien.metrics.images import to_pixels
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
 
 SIX = ("Eyeglasses", "Male", "Smiling", "Bald", "No_Beard", "Blond_Hair")
 #: Of each run: the preset, and what `mien data prepare` takes for its data.

@@ -24,11 +24,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mien.cli.encodings import encoded
 from mien.data.pack import Pack
-from mien.latent.directions import Direction, by_labels
 from mien.metrics.features import PerceptualFeatures
-from mien.sampler import Sampler
-from mien.verbs.encodings import encoded
+from mien.sampling.directions import Direction, by_labels
+from mien.sampling.sampler import Sampler
 
 ATTRIBUTES = (
     "Smiling", "Eyeglasses", "Male", "Blond_Hair", "Bangs", "Mouth_Slightly_Open", "Black_Hair", "Heavy_Makeup", "No_Beard",

@@ -18,8 +18,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.baseline import fit_baseline
 from mien.data.pack import Pack
+from mien.training.baseline import fit_baseline
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien import Faces, Model, ModelConfig, Run
+from mien import ImageSpec, Model, ModelConfig, Run
 from mien.data.pack import Pack
 from mien.models.dcgan import DCGANGeneratorConfig
 from mien.models.residual import ResidualGeneratorConfig
@@ -30,7 +30,7 @@ class Faulty(Model):
     memory: Tensor
     stuck: Tensor
 
-    def __init__(self, config: FaultyConfig, faces: Faces) -> None:
+    def __init__(self, config: FaultyConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.honest = config.honest.build(faces)
         self.fault, self.onset = config.fault, config.onset
@@ -75,7 +75,7 @@ class FaultyConfig(ModelConfig):
     onset: int = 0  # faces drawn in learning before it shows
     pack: str = ""  # whose every tenth training image is what copies are of
 
-    def build(self, faces: Faces) -> Faulty:
+    def build(self, faces: ImageSpec) -> Faulty:
         return Faulty(self, faces)
 
 
@@ -83,7 +83,7 @@ def faulty(preset: str, honest: ModelConfig, fault: Fault) -> Run:
     return replace(KNOWN[preset], preset=fault, model=FaultyConfig(honest=honest, fault=fault))
 
 
-SMALL = ResidualGeneratorConfig(latent=32, width=16, widest=32, blocks=1, fold=2)
+SMALL = ResidualGeneratorConfig(latent=32, width=16, max_width=32, blocks=1, patch=2)
 DCGAN = DCGANGeneratorConfig(latent=32, width=16, uniform=False)
 PRESETS = {
     name: faulty(preset, honest, fault)

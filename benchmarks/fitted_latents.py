@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.cli.fitted_prior import PriorOptions
 from mien.data.pack import Pack
 from mien.metrics.evaluate import inception, measure
 from mien.metrics.features import Extractor
 from mien.metrics.images import DrawnImages, PackImages
-from mien.metrics.judged import Judged
-from mien.sampler import Sampler
-from mien.verbs.fitted import drawing
+from mien.metrics.inputs import Judged
+from mien.sampling.sampler import Sampler
 
 
 class Faces:
@@ -64,8 +64,8 @@ class Reconstructed(Faces):
 def ways(sampler: Sampler, run: Path, pack: Pack) -> Iterator[tuple[str, Faces]]:
     """What is compared, by name."""
     yield "prior", Faces(sampler)
-    for kind in ("mixture", "flow"):
-        fitted = drawing(sampler, "fitted", kind, str(pack.path), run)
+    for kind in ("gmm", "flow"):
+        fitted = PriorOptions(prior="fitted", density=kind).apply(sampler, str(pack.path), run)
         yield kind, Faces(fitted)
         apart = sampler.encoding_space == "encoding"
         if apart and fitted.density is not None and fitted.density.shape == tuple(sampler.model.latent_shape):

@@ -22,22 +22,23 @@ from typing import Any
 from unittest.mock import patch
 
 import mien
-from mien import Batch, experiment
+from mien import Batch
 from mien.data import open_data
 from mien.data.loader import Loader
 from mien.errors import Diverged
 from mien.metrics import health
+from mien.training import experiment
 
 FAULTS = Path(__file__).parent / "faults.py"
 LOOK = 1_000  # images between two looks
 LONG, SHORT = 4_100, 3_200  # images of a healthy run, and of one with a fault
 GUARDED = (health.COLLAPSE, health.MEMORY, health.POSTERIOR, health.BALANCE)  # not judged before SETTLING
 
-QUICK = {"model.width": 16, "model.widest": 32, "recipe.critic.width": 16, "recipe.critic.widest": 32}
+QUICK = {"model.width": 16, "model.max_width": 32, "recipe.critic.width": 16, "recipe.critic.max_width": 32}
 DCGAN = {"model.width": 16, "recipe.critic.width": 16}
 TORCH = {"model.width": 32, "recipe.critic.width": 8, "recipe.critic.hidden": 128}
 BEGAN = {"model.width": 16, "model.encoder_width": 16}
-VAE = {"model.width": 16, "model.widest": 32, "model.latent": 32}
+VAE = {"model.width": 16, "model.max_width": 32, "model.latent": 32}
 TORCH_VAE = {"model.width": 32, "model.encoder_width": 8, "model.hidden": 128, "model.latent": 64}
 VAEGAN = {"model.width": 16, "model.hidden": 128, "recipe.critic.width": 8, "recipe.critic.hidden": 64}
 

@@ -30,7 +30,7 @@ from mien import presets
 from mien.data.pack import Entry, PackWriter
 
 #: Every width cut down: what is saved and restored is the same.
-WIDTHS = {"width": 4, "widest": 8, "latent": 8, "hidden": 16, "encoder_width": 4}
+WIDTHS = {"width": 4, "max_width": 8, "latent": 8, "hidden": 16, "encoder_width": 4}
 OFTEN = (
     *("--batch", "8", "--precision", "fp32", "--threads", "1"),
     *("--save-every", "8", "--log-every", "8", "--sample-every", "96"),

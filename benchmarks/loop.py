@@ -21,14 +21,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from mien import checkpoint, presets
-from mien.average import Average
-from mien.core import Batch, Faces
-from mien.engine import Engine, has_bf16_units
-from mien.learner import Learner
-from mien.losses import judged_fake, judged_real
-from mien.parallel import World
-from mien.run import Averaging, Run, turn
+from mien import presets
+from mien.core.contracts import Batch, ImageSpec
+from mien.core.device import DeviceContext, has_bf16_units
+from mien.core.distributed import World
+from mien.core.run import EMAConfig, Run, override
+from mien.recipes.losses import bce_fake, bce_real
+from mien.storage import checkpoint
+from mien.training.ema import EMA
+from mien.training.train_state import TrainState
 
 HEADER = {"config": {}, "run_fingerprint": "", "data": {"fingerprint": ""}}
 
@@ -46,23 +47,23 @@ class Stream:
         return self.batch
 
 
-def learner_of(run: Run, precision: str, channels_last: bool = True) -> Learner:
+def learner_of(run: Run, precision: str, channels_last: bool = True) -> TrainState:
     torch.manual_seed(0)
-    faces = Faces(side=run.side)
+    faces = ImageSpec(side=run.side)
     model = run.model.build(faces)
     recipe = run.recipe.build(model, faces)
-    engine = Engine(torch.device("cpu"), precision)
+    engine = DeviceContext(torch.device("cpu"), precision)
     if channels_last:
         engine.place(recipe)
     recipe.train()
-    return Learner(recipe, Average(model, run.average) if run.average else None, engine, World(), 0)
+    return TrainState(recipe, EMA(model, run.average) if run.average else None, engine, World(), 0)
 
 
-def by_hand(learner: Learner, stream: Stream) -> Callable[[], None]:
+def by_hand(learner: TrainState, stream: Stream) -> Callable[[], None]:
     """dcgan-2015 as one would write it in a notebook: same networks, optimizers, averaging and finite check."""
     generator, critic = learner.recipe.model, learner.recipe.critic
     move_g, move_c = learner.recipe.optimizers["generator"], learner.recipe.optimizers["critic"]
-    average = learner.average
+    average = learner.ema
     assert average is not None
     seen = 0
 
@@ -81,10 +82,10 @@ def by_hand(learner: Learner, stream: Stream) -> Callable[[], None]:
         fakes = generator(torch.randn(len(reals), *generator.latent_shape))
         for parameter in critic.parameters():
             parameter.requires_grad_(True)
-        descend(move_c, judged_real(critic(reals)) + judged_fake(critic(fakes.detach())))
+        descend(move_c, bce_real(critic(reals)) + bce_fake(critic(fakes.detach())))
         for parameter in critic.parameters():
             parameter.requires_grad_(False)
-        descend(move_g, judged_real(critic(fakes)))
+        descend(move_g, bce_real(critic(fakes)))
         seen += len(reals)
         average.update(generator, len(reals), seen)
 
@@ -115,9 +116,9 @@ def ratio_of(times: dict[str, list[float]], above: str, below: str) -> float:
 
 
 def loop() -> bool:
-    run = turn(
+    run = override(
         presets.PRESETS["dcgan-2015"],
-        {"side": 32, "model.width": 32, "recipe.critic.width": 32, "batch": 32, "average": Averaging()},
+        {"side": 32, "model.width": 32, "recipe.critic.width": 32, "batch": 32, "average": EMAConfig()},
     )
     stream = Stream(run.batch, run.side)
     ours, theirs = learner_of(run, "fp32"), learner_of(run, "fp32")
@@ -164,13 +165,13 @@ def precision() -> bool:
     if not has_bf16_units("cpu"):
         print("bf16: this CPU has no bf16 units; nothing to compare")
         return True
-    run = turn(presets.PRESETS["torch-gan-2015"], {"recipe.balance": "none"})
+    run = override(presets.PRESETS["torch-gan-2015"], {"recipe.balance": "none"})
     stream = Stream(8, run.side)
     sides = {}
     for name, precision_, layout in (("bf16", "bf16", True), ("fp32", "fp32", True), ("plain", "fp32", False)):
         learner = learner_of(run, precision_, layout)
         if not layout:
-            learner.engine = PlainEngine(torch.device("cpu"), "fp32")
+            learner.context = PlainEngine(torch.device("cpu"), "fp32")
         sides[name] = lambda learner=learner: learner.step(iter(stream))
     times = interleaved(sides, rounds=5, steps=2)
     ratio = ratio_of(times, "plain", "bf16")
@@ -183,7 +184,7 @@ def precision() -> bool:
     return good
 
 
-class PlainEngine(Engine):
+class PlainEngine(DeviceContext):
     """NCHW, as a plain script would have it."""
 
     def batch(self, batch: Batch) -> Batch:

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mien.data import weights
+from mien.downloads import weights
 from mien.metrics.evaluate import inception, measure
 from mien.metrics.features import BLOCK, blocks
 from mien.metrics.images import Images, open_images
-from mien.metrics.judged import Judged
+from mien.metrics.inputs import Judged
 
 
 def tensorflow_resize(x: Tensor, size: int) -> Tensor:

@@ -20,7 +20,7 @@ from mien.data.pack import Pack
 from mien.metrics.distances import frechet, kernel_distance
 from mien.metrics.features import InceptionFeatures, extract
 from mien.metrics.images import Images, PackImages, Pixels
-from mien.metrics.neighbours import manifolds, memorisation
+from mien.metrics.prdc import manifolds, memorisation
 
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 

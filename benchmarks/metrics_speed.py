@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import torch
 
-from mien.data import weights
 from mien.data.pack import Pack
+from mien.downloads import weights
 from mien.metrics.distances import frechet
 from mien.metrics.features import BLOCK, InceptionFeatures, extract
 from mien.metrics.images import First, Images, PackImages, Pixels

@@ -27,11 +27,11 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from mien.data.geometry import Box, find_crop
+from mien.data.crops import Box, find_crop
 from mien.data.pack import Pack
 from mien.data.planning import Preparation, plan
 from mien.data.preparation import cores
-from mien.data.sources import find_source
+from mien.data.source_kinds import find_source
 
 
 def command(source: Path, pack: Path) -> list[str]:

@@ -5,7 +5,7 @@
     python benchmarks/quality.py CELEBA WORK_DIR --part field            seven presets at 64 px for 10 minutes each
     python benchmarks/quality.py CELEBA WORK_DIR --part final            the best of either side for 20 minutes, two seeds
     python benchmarks/quality.py CELEBA WORK_DIR --part small            1,000 images at 32 px, with augmentation and without
-    python benchmarks/quality.py CELEBA WORK_DIR --part gpu --dial 8     gan at 64 px for 12 minutes of a GPU, in three pieces
+    python benchmarks/quality.py CELEBA WORK_DIR --part gpu --scale 8     gan at 64 px for 12 minutes of a GPU, in three pieces
     python benchmarks/quality.py CELEBA WORK_DIR --minutes 0.02 --samples 100     a minute of everything, to see that it runs
 
 CELEBA is a folder or ZIP of aligned faces. Minutes are those of 2 cores; `--cores 1` gives every run one core and twice the
@@ -185,10 +185,10 @@ def learner(bench: Bench, name: str, minutes: float) -> float:
     return float(fid)
 
 
-def gpu(bench: Bench, dial: float) -> None:
+def gpu(bench: Bench, scale: float) -> None:
     """gan, larger, in pieces that a machine lent for minutes at a time can train."""
     for minutes in PIECES:
-        run = bench.train("gpu", "gan", bench.pack(64), minutes, "--dial", dial, "--batch", 64)
+        run = bench.train("gpu", "gan", bench.pack(64), minutes, "--scale", scale, "--batch", 64)
         picture = bench.work / f"gpu-{minutes:g}.png"
         mien("sample", run, "--seeds", "0-63", "-o", picture)
         print(
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, choices=(1, 2), default=2)
     parser.add_argument("--minutes", type=float, default=1.0, help="multiplies every training")
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--dial", type=float, default=8.0, help="of the part for a GPU")
+    parser.add_argument("--scale", type=float, default=8.0, help="of the part for a GPU")
     given = parser.parse_args()
     bench = Bench(given.celeba, given.work, given.cores, given.minutes, given.samples)
     if "mark" in given.part:
@@ -218,7 +218,7 @@ def main() -> None:
     if "small" in given.part:
         small(bench, [name for name in given.only if name in FEW])
     if "gpu" in given.part:
-        gpu(bench, given.dial)
+        gpu(bench, given.scale)
 
 
 if __name__ == "__main__":

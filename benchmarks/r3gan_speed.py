@@ -31,13 +31,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mien import presets
-from mien.average import Average
-from mien.core import Batch, Faces
-from mien.engine import Engine
-from mien.learner import Learner
+from mien.core.contracts import Batch, ImageSpec
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import Run, override
 from mien.models.r3gan import widths_of
-from mien.parallel import World
-from mien.run import Run, turn
+from mien.training.ema import EMA
+from mien.training.train_state import TrainState
 
 Step = Callable[[], None]
 FINE_STAGES = 4  # that the original computes in bf16
@@ -101,14 +101,14 @@ def kernels(device: torch.device) -> str:
 
 def ours(run: Run, device: torch.device, images: torch.Tensor, precision: str) -> Step:
     """A step of `mien train r3gan-2024`."""
-    faces = Faces(side=run.side)
+    faces = ImageSpec(side=run.side)
     torch.manual_seed(0)
     model = run.model.build(faces)
     recipe = run.recipe.build(model, faces)
-    engine = Engine(device, precision)
+    engine = DeviceContext(device, precision)
     engine.place(recipe)
     recipe.train()
-    learner = Learner(recipe, Average(model, run.average) if run.average else None, engine, World(), 0)
+    learner = TrainState(recipe, EMA(model, run.average) if run.average else None, engine, World(), 0)
     batch = engine.batch(Batch(images))
     return lambda: void(learner.step(repeat(batch)))
 
@@ -157,7 +157,7 @@ def main() -> int:
     device = torch.device(given.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     knobs = {"side": given.side, "batch": given.batch, "model.width": given.width, "recipe.critic.width": given.width}
-    run = turn(presets.PRESETS["r3gan-2024"], {**knobs, "recipe.augment.mode": "none"})
+    run = override(presets.PRESETS["r3gan-2024"], {**knobs, "recipe.augment.mode": "none"})
     images = torch.rand(given.batch, 3, given.side, given.side, device=device) * 2 - 1
     theirs, how = original(given.checkout, run, device, images)
     sides = {"original": theirs, "mien": ours(run, device, images, "bf16")}

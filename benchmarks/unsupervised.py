@@ -11,11 +11,11 @@ import time
 import torch
 
 from mien import presets
-from mien.core import JSON, Faces
-from mien.engine import Engine
-from mien.run import to_json
-from mien.sampler import Sampler
-from mien.verbs.directions import changes
+from mien.cli.directions import changes
+from mien.core.contracts import JSON, ImageSpec
+from mien.core.device import DeviceContext
+from mien.core.run import to_json
+from mien.sampling.sampler import Sampler
 
 FAMILIES = (
     *("quick", "cgan", "r3gan-2024", "flow", "vae", "vae-torch-2015", "vaegan-2016", "began-2017", "began-zhao"),
@@ -25,12 +25,12 @@ FAMILIES = (
 
 def seconds(name: str) -> float:
     """Of processor time, for ten directions."""
-    faces = Faces(side=64)
+    faces = ImageSpec(side=64)
     torch.manual_seed(0)
     model = presets.PRESETS[name].model.build(faces)
     for parameter in model.parameters():  # layers that start at zero pass no gradient on
         parameter.data.add_(torch.randn(parameter.shape) * 0.01)
-    engine = Engine.choose("cpu", "auto")
+    engine = DeviceContext.choose("cpu", "auto")
     engine.place(model)
     header: JSON = {"faces": to_json(faces)}
     sampler = Sampler(model.eval().requires_grad_(False), header, engine, "")

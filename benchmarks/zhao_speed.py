@@ -31,12 +31,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from mien import presets
-from mien.average import Average
-from mien.core import Batch, Faces
-from mien.engine import Engine, has_bf16_units
-from mien.learner import Learner
-from mien.parallel import World
-from mien.run import turn
+from mien.core.contracts import Batch, ImageSpec
+from mien.core.device import DeviceContext, has_bf16_units
+from mien.core.distributed import World
+from mien.core.run import override
+from mien.training.ema import EMA
+from mien.training.train_state import TrainState
 
 
 def original_classes(checkout: Path) -> ModuleType:
@@ -88,15 +88,15 @@ def original(checkout: Path, side: int, images: torch.Tensor) -> Callable[[], No
 
 def ours(side: int, images: torch.Tensor, precision: str) -> Callable[[], None]:
     """One step of `began-zhao`; `images` are in [0, 1]."""
-    run = turn(presets.PRESETS["began-zhao"], {"side": side})
-    faces = Faces(side=side)
+    run = override(presets.PRESETS["began-zhao"], {"side": side})
+    faces = ImageSpec(side=side)
     torch.manual_seed(0)
     model = run.model.build(faces)
     recipe = run.recipe.build(model, faces)
-    engine = Engine(torch.device("cpu"), precision)
+    engine = DeviceContext(torch.device("cpu"), precision)
     engine.place(recipe)
     recipe.train()
-    learner = Learner(recipe, Average(model, run.average) if run.average else None, engine, World(), 0)
+    learner = TrainState(recipe, EMA(model, run.average) if run.average else None, engine, World(), 0)
     batch = Batch(images.mul(2).sub(1).contiguous(memory_format=torch.channels_last))
 
     def step() -> None:

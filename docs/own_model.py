@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn, optim
 
-from mien import Batch, Faces, Invertible, ModelConfig, Recipe, RecipeConfig, Run, Update
-from mien.priors import Normal
+from mien import Batch, ImageSpec, Invertible, ModelConfig, Recipe, RecipeConfig, Run, Update
+from mien.nn.priors import Normal
 
 
 class LinearFaces(Invertible):
-    def __init__(self, config: "LinearConfig", faces: Faces) -> None:
+    def __init__(self, config: "LinearConfig", faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape, self.prior = (config.latent,), Normal()
         self.shape = (faces.channels, faces.side, faces.side)
@@ -31,7 +31,7 @@ class LinearFaces(Invertible):
 class LinearConfig(ModelConfig):
     latent: int = 32  # numbers that describe a face
 
-    def build(self, faces: Faces) -> LinearFaces:
+    def build(self, faces: ImageSpec) -> LinearFaces:
         return LinearFaces(self, faces)
 
 
@@ -51,7 +51,7 @@ class Reconstruct(Recipe):
 class ReconstructConfig(RecipeConfig):
     lr: float = 3e-4  # Adam's learning rate
 
-    def build(self, model: LinearFaces, faces: Faces) -> Reconstruct:
+    def build(self, model: LinearFaces, faces: ImageSpec) -> Reconstruct:
         return Reconstruct(self, model)
 
 

@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from mien import presets
-from mien.core import ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.contracts import ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import Run, override
 from mien.data.pack import Entry, Pack, PackWriter
-from mien.engine import Engine
-from mien.latent import extras
-from mien.latent.directions import Direction, Directions
-from mien.parallel import World
-from mien.plan import Plan
-from mien.run import Run, turn
-from mien.sampler import Sampler
+from mien.sampling import sidecar
+from mien.sampling.directions import Direction, Directions
+from mien.sampling.sampler import Sampler
+from mien.training.resolve import ResolvedRun
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -64,11 +64,19 @@ def tiny(run: Run) -> Run:
             return config
         changes: dict[str, Any] = {f.name: shrink(getattr(config, f.name)) for f in dataclasses.fields(config)}
         if isinstance(config, ModelConfig | NetworkConfig):
-            small = {"width": 4, "widest": 8, "latent": 8, "hidden": 16, "encoder_width": 4, "layers": 2, "fine": 4}
+            small = {
+                "width": 4,
+                "max_width": 8,
+                "latent": 8,
+                "hidden": 16,
+                "encoder_width": 4,
+                "layers": 2,
+                "full_res_width": 4,
+            }
             small |= {"couplings": 2, "coupling_width": 8}
             changes |= {name: value for name, value in small.items() if name in changes}
         elif isinstance(config, RecipeConfig):  # what repeats on one batch, fewer times
-            changes |= {name: 2 for name in ("vae_steps", "joint_steps", "critic_turns") if name in changes}
+            changes |= {name: 2 for name in ("vae_steps", "joint_steps", "critic_repeats") if name in changes}
         return dataclasses.replace(config, **changes)
 
     average = run.average and dataclasses.replace(run.average, ramp=min(run.average.ramp, 16))
@@ -77,11 +85,11 @@ def tiny(run: Run) -> Run:
 
 def write_model(preset: str, folder: Path, pack: Pack, deviation: float = 0.1, **changes: Any) -> Path:
     """A tiny model of a preset that has learned nothing but differs from face to face, as a file."""
-    run = turn(tiny(presets.PRESETS[preset]), changes)
-    plan = Plan(run, pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    run = override(tiny(presets.PRESETS[preset]), changes)
+    plan = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
+    learner = plan.initial_state(World())
     generator = torch.Generator().manual_seed(0)
-    for parameter in learner.served.parameters():
+    for parameter in learner.inference_model.parameters():
         parameter.data.add_(torch.randn(parameter.shape, generator=generator) * deviation)
     file = folder / "model.safetensors"
     file.write_bytes(learner.snapshot(plan.header).model)
@@ -98,9 +106,15 @@ def steer(model: Path) -> None:
             for name in ("Smiling", "Age")
         )
     )
-    assert sampler.home is not None
-    extras.write(
-        sampler.home, "directions", "directions", sampler.model_hash, found.tensors(), "again", directions=found.told()
+    assert sampler.extras_folder is not None
+    sidecar.write(
+        sampler.extras_folder,
+        "directions",
+        "directions",
+        sampler.model_hash,
+        found.tensors(),
+        "again",
+        directions=found.told(),
     )
 
 

@@ -154,11 +154,10 @@ def write_run(
             "precision": "auto",
             "model": {"kind": "TorchGenerator", "noise": 512, "widths": [128, 256, 256, 128], "dropout": 0.0},
             "recipe": {
-                "kind": "AdversarialConfig",
+                "kind": "TorchGANConfig",
                 "critic": {"kind": "TorchCritic", "widths": [32, 64, 96], "batch_norm": False},
                 "balance": "margin",
                 "margin": [0.3, 0.7],
-                "optimizer": "rmsprop",
                 "lr": 0.001,
             },
             "average": {"half_life": 10_000, "warmup": 0.1},

@@ -1,29 +1,43 @@
-"""The two-player recipes: order and number of moves, warm-up, balance, penalties. Each knob has a test that fails without it."""
+"""GAN and TorchGAN: order and number of updates, warm-up, balance, penalties. Each field has a test that fails without it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 import torch
 
 from mien import presets
-from mien.core import Batch, Faces, Update
-from mien.engine import Engine
-from mien.learner import Learner, move
-from mien.parallel import World
-from mien.recipes.adversarial import Adversarial
-from mien.run import turn
+from mien.core.contracts import Batch, ImageSpec, Recipe, Update
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import override
+from mien.errors import UsageError
+from mien.recipes.gan import GAN
+from mien.recipes.losses import bce_fake, bce_real
+from mien.recipes.relativistic_gan import spread
+from mien.recipes.torch_gan import TorchGAN
+from mien.training.train_state import TrainState, apply_updates
 from tests.conftest import tiny
 
 
-def build(name: str = "torch-gan-2015", **changes: Any) -> Adversarial:
+def build(name: str, **changes: Any) -> Recipe:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    model = run.model.build(Faces(side=16))
-    recipe = run.recipe.build(model, Faces(side=16)).train()
-    assert isinstance(recipe, Adversarial)
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    model = run.model.build(ImageSpec(side=16))
+    return run.recipe.build(model, ImageSpec(side=16)).train()
+
+
+def torch_gan(**changes: Any) -> TorchGAN:
+    recipe = build("torch-gan-2015", **changes)
+    assert isinstance(recipe, TorchGAN)
+    return recipe
+
+
+def gan(**changes: Any) -> GAN:
+    recipe = build("dcgan-2015", **changes)
+    assert isinstance(recipe, GAN)
     return recipe
 
 
@@ -33,20 +47,20 @@ def batches(size: int = 8) -> Iterator[Batch]:
         yield Batch(torch.rand(size, 3, 16, 16) * 2 - 1)
 
 
-def movers(recipe: Adversarial, source: Iterator[Batch] | None = None) -> list[str]:
+def movers(recipe: Recipe, source: Iterator[Batch] | None = None) -> list[str]:
     """Who moves in one step, in order; every update is applied."""
     names = {id(optimizer): name for name, optimizer in recipe.optimizers.items()}
     order = []
     for update in recipe.step(source or batches()):
         assert isinstance(update, Update)
         order.append(names[id(update.optimizer)])
-        move((update,))
+        apply_updates((update,))
     return order
 
 
 def test_the_critic_moves_first() -> None:
-    assert movers(build(balance="none")) == ["critic", "generator"]
-    assert movers(build("dcgan-2015")) == ["critic", "generator"]
+    assert movers(torch_gan(balance="none")) == ["critic", "generator"]
+    assert movers(gan()) == ["critic", "generator"]
 
 
 def test_critic_steps_pull_fresh_batches() -> None:
@@ -58,7 +72,7 @@ def test_critic_steps_pull_fresh_batches() -> None:
             pulled += 1
             yield batch
 
-    assert movers(build(balance="none", critic_steps=3), source()) == ["critic"] * 3 + ["generator"]
+    assert movers(torch_gan(balance="none", critic_steps=3), source()) == ["critic"] * 3 + ["generator"]
     assert pulled == 3
 
 
@@ -72,15 +86,15 @@ def test_critic_steps_pull_fresh_batches() -> None:
     ],
 )
 def test_margin_lets_players_rest(bounds: tuple[float, float], expected: list[str]) -> None:
-    assert movers(build(balance="margin", margin=bounds)) == expected
+    assert movers(torch_gan(balance="margin", margin=bounds)) == expected
 
 
 def test_without_balance_the_margin_does_nothing() -> None:
-    assert movers(build(balance="none", margin=(50.0, 100.0))) == ["critic", "generator"]
+    assert movers(torch_gan(balance="none", margin=(50.0, 100.0))) == ["critic", "generator"]
 
 
 def test_warm_up_counts_calls_also_of_players_who_rest() -> None:
-    recipe = build(balance="margin", margin=(50.0, 100.0))  # the critic always rests
+    recipe = torch_gan(balance="margin", margin=(50.0, 100.0))  # the critic always rests
     rates = []
     source = batches()
     for _ in range(32):
@@ -95,7 +109,7 @@ def test_warm_up_counts_calls_also_of_players_who_rest() -> None:
 
 
 def test_rate_falls_by_a_percent_an_epoch() -> None:
-    recipe = build()
+    recipe = torch_gan()
     recipe.calls.fill_(100)
     for seen, rate in (
         (0, 1e-3),
@@ -105,22 +119,22 @@ def test_rate_falls_by_a_percent_an_epoch() -> None:
         (13_000 * 5000, 1e-6),
     ):
         recipe.schedule(seen)
-        recipe.warm("critic")
+        recipe.warm_up("critic")
         assert recipe.optimizers["critic"].param_groups[0]["lr"] == pytest.approx(rate)
 
 
 def test_adaptive_l2_holds_the_critic() -> None:
-    recipe = build(balance="adaptive-l2", l2_target=(0.0, 0.01))  # the generator always loses
+    recipe = torch_gan(balance="adaptive-l2", l2_target=(0.0, 0.01))  # the generator always loses
     movers(recipe)
-    assert float(recipe.decay.coefficient) == pytest.approx(1e-5)
-    recipe.decay.coefficient.fill_(0.5)
-    plain, held = build(balance="none"), recipe
+    assert float(recipe.adaptive_l2.coefficient) == pytest.approx(1e-5)
+    recipe.adaptive_l2.coefficient.fill_(0.5)
+    plain, held = torch_gan(balance="none"), recipe
     held.critic.load_state_dict(plain.critic.state_dict())
     images = next(batches()).images
     torch.manual_seed(5)
-    bare = plain.critic_update(images, images).update
+    bare = plain.critic_loss(images, images).update
     torch.manual_seed(5)
-    decayed = held.critic_update(images, images).update
+    decayed = held.critic_loss(images, images).update
     weights = sum(parameter.square().sum() for parameter in plain.critic.parameters())
     assert float((decayed.loss - bare.loss).detach()) == pytest.approx(
         0.25 * float(torch.as_tensor(weights).detach()), rel=1e-4
@@ -132,23 +146,36 @@ def test_constant_penalties(norm: str) -> None:
     images = next(batches()).images
     losses = []
     for value in (0.0, 0.1):
-        recipe = build(balance="none", **{norm: value})
+        recipe = torch_gan(balance="none", **{norm: value})
         torch.manual_seed(5)
-        losses.append(float(recipe.critic_update(images, images).update.loss.detach()))
+        losses.append(float(recipe.critic_loss(images, images).update.loss.detach()))
     assert losses[1] > losses[0]
 
 
-def test_joint_forward_averages_both_halves() -> None:
+def test_the_critics_loss_is_the_mean_over_a_joint_batch() -> None:
+    recipe = torch_gan(balance="none")
+    recipe.critic.eval()
+    calls: list[int] = []
+    recipe.critic.register_forward_hook(lambda _module, inputs, _output: calls.append(len(inputs[0])))
     images = next(batches()).images
-    joint, apart = build(joint=True), build(joint=False)
-    for recipe in (joint, apart):
-        recipe.critic.eval()
-    a, b = (float(recipe.critic_update(images, -images).update.loss.detach()) for recipe in (joint, apart))
-    assert 2 * a == pytest.approx(b, rel=1e-5)
+    loss = recipe.critic_loss(images, -images)
+    assert calls == [16]
+    apart = bce_real(recipe.critic(images)) + bce_fake(recipe.critic(-images))
+    assert float(loss.update.loss.detach()) == pytest.approx(0.5 * float(apart.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("reused", [True, False])
+def test_a_gan_reuses_the_critics_fakes_or_draws_its_own(reused: bool) -> None:
+    recipe = gan(resample_fakes=not reused, critic_steps=2)
+    judged: list[torch.Tensor] = []
+    recipe.critic.register_forward_hook(lambda _module, inputs, _output: judged.append(inputs[0]))
+    assert movers(recipe) == ["critic", "critic", "generator"]
+    assert len(judged) == 5  # reals and fakes twice, then the generator's fakes
+    assert torch.equal(judged[-1], judged[-2]) == reused
 
 
 def test_fresh_latents_double_the_generators_batch() -> None:
-    recipe = build(balance="none")
+    recipe = torch_gan(balance="none")
     seen: list[int] = []
     recipe.model.register_forward_hook(lambda *_: None)
     decode = recipe.model.decode
@@ -160,7 +187,7 @@ def test_fresh_latents_double_the_generators_batch() -> None:
     recipe.model.decode = counted  # type: ignore[method-assign]
     movers(recipe)
     assert seen == [8, 16]
-    again = build("dcgan-2015")
+    again = gan()
     seen.clear()
     decode = again.model.decode
     again.model.decode = counted  # type: ignore[method-assign]
@@ -170,22 +197,41 @@ def test_fresh_latents_double_the_generators_batch() -> None:
 
 def test_the_critic_learns_to_tell() -> None:
     """On separable data the critic's losses fall, so the signs are right."""
-    recipe = build(balance="none", warmup_calls=(), warmup_divisors=())
+    recipe = torch_gan(balance="none", warmup_calls=(), warmup_divisors=())
     reals, fakes = torch.ones(32, 3, 16, 16), -torch.ones(32, 3, 16, 16)
-    first = recipe.critic_update(reals, fakes)
+    first = recipe.critic_loss(reals, fakes)
     for _ in range(30):
-        move((recipe.critic_update(reals, fakes).update,))
-    last = recipe.critic_update(reals, fakes)
+        apply_updates((recipe.critic_loss(reals, fakes).update,))
+    last = recipe.critic_loss(reals, fakes)
     assert float(last.update.loss.detach()) < 0.5 * float(first.update.loss.detach())
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "rows"),
+    [(8, 1.0, range(8)), (8, 0.25, [0, 4]), (9, 1 / 3, [0, 3, 6]), (8, 0.75, [0, 2, 3, 4, 6, 7]), (4, 0.01, [0])],
+)
+def test_penalties_use_evenly_spaced_rows(count: int, fraction: float, rows: Iterable[int]) -> None:
+    assert spread(count, fraction) == list(rows)
+
+
+@pytest.mark.parametrize("parts", range(1, 100))
+def test_a_fraction_of_one_in_so_many_rows_is_a_stride(parts: int) -> None:
+    assert spread(600, 1 / parts) == list(range(0, 600, parts))
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.25, 1.5, 4])
+def test_fractions_of_a_batch_lie_between_none_and_all(fraction: float) -> None:
+    with pytest.raises(UsageError, match="reg-fraction"):
+        override(presets.PRESETS["quick"], {"recipe.reg_fraction": fraction})
 
 
 def test_relativistic_penalty_is_lazy() -> None:
     run = tiny(presets.PRESETS["quick"])
     torch.manual_seed(0)
-    model = run.model.build(Faces(side=16))
-    recipe = run.recipe.build(model, Faces(side=16))
-    learner = Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
+    model = run.model.build(ImageSpec(side=16))
+    recipe = run.recipe.build(model, ImageSpec(side=16))
+    learner = TrainState(recipe, None, DeviceContext(torch.device("cpu"), "fp32"), World(), 0)
     source = batches()
     present = ["penalty" in learner.step(source) for _ in range(9)]
-    every = run.recipe.penalty_every  # type: ignore[attr-defined]
+    every = run.recipe.reg_interval  # type: ignore[attr-defined]
     assert present == [index % every == 0 for index in range(9)]

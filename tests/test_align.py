@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.data import weights
+from mien.data.affine import Pixels, Points, distance_outside, invert, move, similarity, warp
 from mien.data.align import Aligned, Aligner, Template
-from mien.data.warp import Pixels, Points, distance_outside, invert, move, similarity, warp
+from mien.downloads import weights
 from mien.errors import DataError, UsageError
 
 pytest.importorskip("cv2", reason="the extra `faces` is not installed")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mien.augment import DRAWS, Augment, Augmentation, resampled
 from mien.errors import UsageError
+from mien.recipes.augmentation import DRAWS, Augment, Augmentation, resampled
 
 
 def augment(p: float, **config: float) -> Augment:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mien.balance import AdaptiveL2, absolute_norm, margin, squared_norm
+from mien.recipes.balance import AdaptiveL2, absolute_norm, margin, squared_norm
 
 
 @pytest.mark.parametrize(

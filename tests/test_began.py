@@ -12,22 +12,23 @@ import torch
 from torch import nn
 
 from mien import presets
-from mien.balance import Equilibrium, Stall
-from mien.core import Batch, Faces, Recipe, SelfJudging, Update
+from mien.core.contracts import Batch, ImageSpec, Recipe, Update
+from mien.core.families import AutoencoderCriticModel
+from mien.core.run import config_fields, override
 from mien.errors import UsageError
-from mien.learner import move
-from mien.models.began import BEGAN, BEGANConfig
+from mien.models.began import BEGANModel, BEGANModelConfig
 from mien.models.zhao import ZhaoBEGAN, ZhaoConfig
-from mien.recipes.began import BoundaryEquilibrium
-from mien.run import knobs, turn
+from mien.recipes.balance import PlateauDetector, ProportionalControl
+from mien.recipes.began import BEGAN
+from mien.training.train_state import apply_updates
 from tests.conftest import tiny
 from tests.test_models import count
 
 
-def size(config: BEGANConfig | ZhaoConfig, side: int) -> dict[str, int]:
+def size(config: BEGANModelConfig | ZhaoConfig, side: int) -> dict[str, int]:
     """Parameters without the memory for them."""
     with torch.device("meta"):
-        model = config.build(Faces(side=side))
+        model = config.build(ImageSpec(side=side))
     return {name: count(network) for name, network in model.named_children()} | {"all": count(model)}
 
 
@@ -48,7 +49,7 @@ def size(config: BEGANConfig | ZhaoConfig, side: int) -> dict[str, int]:
     ],
 )
 def test_counts_of_the_paper(layout: Any, width: int, side: int, skips: bool, expected: int) -> None:
-    assert size(BEGANConfig(layout=layout, width=width, skips=skips), side)["all"] == expected
+    assert size(BEGANModelConfig(layout=layout, width=width, skips=skips), side)["all"] == expected
 
 
 @pytest.mark.parametrize(
@@ -68,18 +69,20 @@ def test_counts_of_zhao(side: int, upsampling: Any, generator: int, linear: int,
     assert size(ZhaoConfig(upsampling=upsampling, growth="exponential"), side)["autoencoder"] == exponential
 
 
-@pytest.mark.parametrize("config", [BEGANConfig(width=4, hidden=8, latent=8), ZhaoConfig(width=4, encoder_width=4)])
-def test_sides_are_eight_times_a_power_of_two(config: BEGANConfig | ZhaoConfig) -> None:
+@pytest.mark.parametrize(
+    "config", [BEGANModelConfig(width=4, hidden=8, latent=8), ZhaoConfig(width=4, encoder_width=4)]
+)
+def test_sides_are_eight_times_a_power_of_two(config: BEGANModelConfig | ZhaoConfig) -> None:
     for side, nearest in ((8, "16"), (48, "32 or 64"), (100, "64 or 128")):
         with pytest.raises(UsageError) as caught:
-            config.build(Faces(side=side))
+            config.build(ImageSpec(side=side))
         assert nearest in caught.value.remedy
     for side, stages in ((16, 1), (128, 4)):
-        model = config.build(Faces(side=side))
+        model = config.build(ImageSpec(side=side))
         if isinstance(model, ZhaoBEGAN):
             assert len(model.generator.stages) == stages
         else:
-            assert isinstance(model, BEGAN) and len(model.generator.merge) == stages
+            assert isinstance(model, BEGANModel) and len(model.generator.merge) == stages
 
 
 def slow_decoder(decoder: Any, z: torch.Tensor) -> torch.Tensor:
@@ -94,7 +97,7 @@ def slow_decoder(decoder: Any, z: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def test_narrow_convolutions_commute_with_changes_of_resolution() -> None:
     torch.manual_seed(0)
-    model = ZhaoConfig(latent=8, width=8, encoder_width=4).build(Faces(side=64)).double()
+    model = ZhaoConfig(latent=8, width=8, encoder_width=4).build(ImageSpec(side=64)).double()
     z = torch.rand(2, 8, dtype=torch.float64)
     assert torch.allclose(model.decode(z), slow_decoder(model.generator, z), atol=1e-12)
     x = images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
@@ -112,7 +115,7 @@ def test_narrow_convolutions_commute_with_changes_of_resolution() -> None:
 @torch.no_grad()
 def test_carry_of_one_makes_blended_layers_the_identity(layout: Any) -> None:
     torch.manual_seed(0)
-    model = BEGANConfig(layout=layout, width=4, hidden=8, latent=8, deviation=0.3).build(Faces(side=32))
+    model = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, deviation=0.3).build(ImageSpec(side=32))
     images, z = torch.rand(2, 3, 32, 32), torch.rand(2, 8)
     ends: dict[float, list[torch.Tensor]] = {0.0: [], 0.5: [], 1.0: []}
     for _ in range(2):
@@ -128,7 +131,7 @@ def test_carry_of_one_makes_blended_layers_the_identity(layout: Any) -> None:
 
 @torch.no_grad()
 def test_carry_of_zero_is_the_plain_network() -> None:
-    model = BEGANConfig(width=4, hidden=8, latent=8, deviation=0.3, skips=False).build(Faces(side=16))
+    model = BEGANModelConfig(width=4, hidden=8, latent=8, deviation=0.3, skips=False).build(ImageSpec(side=16))
     x = nn.functional.interpolate(
         model.generator.merge[0](model.generator.embed(z := torch.rand(2, 8)).view(2, 4, 8, 8)), scale_factor=2.0
     )
@@ -141,8 +144,8 @@ def test_carry_of_zero_is_the_plain_network() -> None:
 def test_skips_hand_h0_to_every_level(layout: Any) -> None:
     """Without the maps of h0 in its merging layers, the decoder is the one without skips."""
     torch.manual_seed(0)
-    model = BEGANConfig(layout=layout, width=4, hidden=8, latent=8, deviation=0.3).build(Faces(side=32))
-    bare = BEGANConfig(layout=layout, width=4, hidden=8, latent=8, skips=False).build(Faces(side=32))
+    model = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, deviation=0.3).build(ImageSpec(side=32))
+    bare = BEGANModelConfig(layout=layout, width=4, hidden=8, latent=8, skips=False).build(ImageSpec(side=32))
     z, state = torch.rand(2, 8), model.state_dict()
     cut = {n: state[n][:, : p.shape[1]] if p.dim() == 4 else state[n] for n, p in bare.state_dict().items()}
     bare.load_state_dict(cut)
@@ -157,7 +160,9 @@ def test_skips_hand_h0_to_every_level(layout: Any) -> None:
     [("framework", set()), ("linear", {"Linear"}), ("all", {"Linear", "Conv2d", "ConvTranspose2d"})],
 )
 def test_zhao_initialisation_reaches_what_it_names(initialise: Any, small: set[str]) -> None:
-    model = ZhaoConfig(width=16, encoder_width=16, upsampling="transposed", initialise=initialise).build(Faces(side=16))
+    model = ZhaoConfig(width=16, encoder_width=16, upsampling="transposed", initialise=initialise).build(
+        ImageSpec(side=16)
+    )
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             deviation = float(module.weight.detach().std())
@@ -169,14 +174,16 @@ def test_the_published_initialisation_of_all_layers_does_not_train() -> None:
     torch.manual_seed(0)
     spread = {}
     for initialise in ("framework", "all"):
-        model = ZhaoConfig(initialise=initialise).build(Faces(side=32)).eval()  # type: ignore[arg-type]
+        model = ZhaoConfig(initialise=initialise).build(ImageSpec(side=32)).eval()  # type: ignore[arg-type]
         with torch.no_grad():
             spread[initialise] = float(model.decode(model.prior.draw(range(16), (64,))).std(0).mean())
     assert spread["all"] < 1e-8 < 1e-3 < spread["framework"]
 
 
 def test_encodings_have_their_own_decoder() -> None:
-    model = BEGANConfig(width=4, hidden=6, latent=8, deviation=0.3).build(Faces(side=16))  # N_h and N_z may differ
+    model = BEGANModelConfig(width=4, hidden=6, latent=8, deviation=0.3).build(
+        ImageSpec(side=16)
+    )  # N_h and N_z may differ
     images = torch.rand(3, 3, 16, 16)
     code = model.encode(images)
     assert code.shape == (3, 6) and model.latent_shape == (8,)
@@ -186,34 +193,40 @@ def test_encodings_have_their_own_decoder() -> None:
 
 def test_k_rule() -> None:
     """L(x) 0.2, L(G(z)) 0.05, gamma 0.5: k = 0.001 (0.1 - 0.05) = 5e-5 and M = 0.25; k never leaves [0, 1]."""
-    equilibrium = Equilibrium(0.5, 1e-3)
-    measure = equilibrium.update(torch.tensor(0.2), torch.tensor(0.05))
-    assert float(equilibrium.k) == pytest.approx(5e-5) and float(measure) == pytest.approx(0.25)
-    equilibrium.update(torch.tensor(0.0), torch.tensor(1e6))
-    assert float(equilibrium.k) == 0.0
-    equilibrium.update(torch.tensor(1e6), torch.tensor(0.0))
-    assert float(equilibrium.k) == 1.0
+    control = ProportionalControl(0.5, 1e-3)
+    measure = control.update(torch.tensor(0.2), torch.tensor(0.05))
+    assert float(control.k) == pytest.approx(5e-5) and float(measure) == pytest.approx(0.25)
+    control.update(torch.tensor(0.0), torch.tensor(1e6))
+    assert float(control.k) == 0.0
+    control.update(torch.tensor(1e6), torch.tensor(0.0))
+    assert float(control.k) == 1.0
 
 
-def stalls(stall: Stall, measures: list[float]) -> list[int]:
-    return [index for index, measure in enumerate(measures) if stall.update(torch.tensor(measure))]
+def plateaus(plateau: PlateauDetector, measures: list[float]) -> list[int]:
+    return [index for index, measure in enumerate(measures) if plateau.update(torch.tensor(measure))]
 
 
 def test_stall() -> None:
     falling, flat = [1.0, 1.0, 0.8, 0.8, 0.6, 0.6], [1.0] * 6
-    assert stalls(Stall(2, 0.97), falling) == [] and stalls(Stall(2, 0.97), flat) == [3, 5]
-    assert stalls(Stall(0, 0.97), flat) == []
+    assert plateaus(PlateauDetector(2, 0.97), falling) == [] and plateaus(PlateauDetector(2, 0.97), flat) == [3, 5]
+    assert plateaus(PlateauDetector(0, 0.97), flat) == []
     back = [1.0, 1.0, 0.5, 0.5, 0.9, 0.9]  # M rises again, but stays under the first mark
-    assert stalls(Stall(2, 0.97), back) == [5] and stalls(Stall(2, 0.97, lazy=True), back) == []
+    assert (
+        plateaus(PlateauDetector(2, 0.97), back) == [5]
+        and plateaus(PlateauDetector(2, 0.97, lazy_mark=True), back) == []
+    )
     late = [1.0, 1.0, 0.5, 0.5, 0.5, 0.5]  # flat at the end; the whole history's mean still falls: 1, 0.75, 0.67
-    assert stalls(Stall(2, 0.97), late) == [5] and stalls(Stall(2, 0.97, whole=True), late) == []
+    assert (
+        plateaus(PlateauDetector(2, 0.97), late) == [5]
+        and plateaus(PlateauDetector(2, 0.97, whole_history=True), late) == []
+    )
 
 
-def build(name: str, **changes: Any) -> BoundaryEquilibrium:
+def build(name: str, **changes: Any) -> BEGAN:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    recipe = run.recipe.build(run.model.build(Faces(side=16)), Faces(side=16)).train()
-    assert isinstance(recipe, BoundaryEquilibrium)
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    recipe = run.recipe.build(run.model.build(ImageSpec(side=16)), ImageSpec(side=16)).train()
+    assert isinstance(recipe, BEGAN)
     recipe.shared_noise.manual_seed(0)
     return recipe
 
@@ -229,7 +242,7 @@ def step(recipe: Recipe) -> list[tuple[Update, ...]]:
     groups = []
     for group in recipe.step(batches()):
         groups.append(group if isinstance(group, tuple) else (group,))
-        move(groups[-1])
+        apply_updates(groups[-1])
     return groups
 
 
@@ -246,19 +259,21 @@ def test_order_of_updates(updates: str, sizes: list[int]) -> None:
 def test_losses_of_a_simultaneous_step(latents: str) -> None:
     """Recomputed by hand from the state before the step."""
     recipe, twin = (build("began-2017", latents=latents, gamma=0.9) for _ in range(2))
-    recipe.equilibrium.k.fill_(0.3)
-    model: SelfJudging = twin.model
+    recipe.control.k.fill_(0.3)
+    model: AutoencoderCriticModel = twin.model
     images = next(batches()).images
     with torch.no_grad():
         first = model.decode(twin.latents(8))
         second = model.decode(twin.latents(8)) if latents == "independent" else first
-        real, fake, deceit = ((model.reconstruct(v) - v).abs().mean() for v in (images, second, first))
+        real, fake, generator_loss = ((model.reconstruct(v) - v).abs().mean() for v in (images, second, first))
     ((critic, generator),) = step(recipe)
     assert value(critic.loss) == pytest.approx(float(real - 0.3 * fake), rel=1e-5)
-    assert value(generator.loss) == pytest.approx(float(deceit), rel=1e-5)
-    expected = 0.3 + 1e-3 * (0.9 * float(real) - float(deceit))
-    assert float(recipe.equilibrium.k) == pytest.approx(expected, rel=1e-5)
-    assert value(generator.stats["convergence"]) == pytest.approx(float(real + (0.9 * real - deceit).abs()), rel=1e-5)
+    assert value(generator.loss) == pytest.approx(float(generator_loss), rel=1e-5)
+    expected = 0.3 + 1e-3 * (0.9 * float(real) - float(generator_loss))
+    assert float(recipe.control.k) == pytest.approx(expected, rel=1e-5)
+    assert value(generator.stats["convergence"]) == pytest.approx(
+        float(real + (0.9 * real - generator_loss).abs()), rel=1e-5
+    )
 
 
 def test_alternating_generator_is_judged_by_the_critic_that_has_moved() -> None:
@@ -273,7 +288,7 @@ def test_which_error_moves_k(source: str) -> None:
     recipe = build("began-zhao-2020", k_from=source, lr=1e-2)
     (critic,), (generator,) = step(recipe)
     fake = critic.stats["fake_error"] if source == "critic" else generator.loss
-    assert float(recipe.equilibrium.k) == pytest.approx(
+    assert float(recipe.control.k) == pytest.approx(
         max(0.0, 1e-3 * (0.75 * value(critic.stats["real_error"]) - value(fake))), rel=1e-5
     )
 
@@ -283,7 +298,7 @@ def test_the_critics_error_on_fakes_counts_against_it() -> None:
     ends = []
     for k in (0.0, 1.0):
         recipe = build("began-zhao-2020", k_step=0.0, lr=1e-3)
-        recipe.equilibrium.k.fill_(k)
+        recipe.control.k.fill_(k)
         for _ in range(10):
             groups = step(recipe)
         ends.append(value(groups[0][0].stats["fake_error"]))
@@ -292,16 +307,16 @@ def test_the_critics_error_on_fakes_counts_against_it() -> None:
 
 @pytest.mark.parametrize(("fault", "factor"), [(True, 0.75), (False, 0.5)])
 def test_rates_fall_by_the_factor_or_by_gamma(fault: bool, factor: float) -> None:
-    recipe = build("began-zhao-2020", stall_decays_by_gamma=fault)
-    recipe.slow()
+    recipe = build("began-zhao-2020", plateau_decays_by_gamma=fault)
+    recipe.lower_rates()
     assert [o.param_groups[0]["lr"] for o in recipe.optimizers.values()] == pytest.approx([factor * 1e-4] * 2)
     floored = build("began-zhao-2020", lr_floor=9e-5)
-    floored.slow()
+    floored.lower_rates()
     assert floored.optimizers["critic"].param_groups[0]["lr"] == pytest.approx(9e-5)
 
 
 def test_a_stalled_measure_lowers_the_rates() -> None:
-    recipe = build("began-2017", stall_steps=2, stall_tolerance=0.0)
+    recipe = build("began-2017", plateau_steps=2, plateau_tolerance=0.0)
     rates = []
     for _ in range(6):
         step(recipe)
@@ -330,13 +345,13 @@ def test_norm(norm: str) -> None:
 
 def test_gamma_is_a_ratio() -> None:
     with pytest.raises(UsageError):
-        turn(presets.PRESETS["began-zhao"], {"recipe.gamma": 1.5})
+        override(presets.PRESETS["began-zhao"], {"recipe.gamma": 1.5})
 
 
 def test_the_recipe_needs_a_model_that_judges_itself() -> None:
     run = presets.PRESETS["began-zhao"]
     with pytest.raises(UsageError):
-        run.recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+        run.recipe.build(tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16)), ImageSpec(side=16))
 
 
 #: Every parameter of the original's train.py: the knob here, and its default there.
@@ -363,13 +378,13 @@ PARAMETERS: dict[str, tuple[tuple[str, Any], ...]] = {
     "gamma": (("recipe.gamma", 0.75),),
     "sample_interval": (("sample_every", 0),),  # by time
     "show_every": (("log_every", 0), ("save_every", 0)),
-    "lr_update_step": (("recipe.stall_steps", 3000),),
-    "lr_gamma": (("recipe.stall_factor", 0.5), ("recipe.stall_decays_by_gamma", True)),
+    "lr_update_step": (("recipe.plateau_steps", 3000),),
+    "lr_gamma": (("recipe.plateau_factor", 0.5), ("recipe.plateau_decays_by_gamma", True)),
 }
 
 
 def test_every_parameter_of_the_original_has_its_knob_and_its_row() -> None:
-    known = {knob.name: knob.value for knob in knobs(presets.PRESETS["began-zhao-2020"])}
+    known = {knob.name: knob.value for knob in config_fields(presets.PRESETS["began-zhao-2020"])}
     page = (Path(__file__).parent.parent / "docs" / "presets-encode.md").read_text(encoding="utf-8")
     table = page.partition("### sicongzhao's parameters")[2].partition("\n\nKept")[0]
     rows = {cells[1]: cells[3] for line in table.splitlines() if len(cells := line.split("|")) == 5}

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from mien import checkpoint, durable
-from mien.checkpoint import Snapshot
 from mien.errors import Mismatch, Untrusted
+from mien.storage import atomic, checkpoint
+from mien.storage.checkpoint import Snapshot
 
 pytestmark = pytest.mark.usefixtures("swift")
 PRINTS = {"run": "a" * 16, "data": "b" * 64}
@@ -337,7 +337,7 @@ def test_equal_states_give_equal_bytes(tmp_path: Path, monkeypatch: pytest.Monke
     """No time, path or host inside."""
     first = contents(commit(tmp_path / "a", 8))
     monkeypatch.setattr("time.time", lambda: 1e9)
-    second = contents(commit(tmp_path / "elsewhere" / "b", 8))
+    second = contents(commit(tmp_path / "elsewhere", 8))
     assert first == second
     assert first.keys() == {"model.safetensors", "state.safetensors", "state.json", "MANIFEST.json"}
     assert str(tmp_path).encode() not in b"".join(first.values())
@@ -363,16 +363,16 @@ def test_find_model_takes_the_newest_valid_one(tmp_path: Path) -> None:
 def test_a_written_file_is_new_or_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`durable.replacing`, at every call of its own."""
     file = tmp_path / "status.json"
-    durable.replace_text(file, "old")
+    atomic.replace_text(file, "old")
     with Disk(0).mounted(monkeypatch) as disk:
-        durable.replace_text(file, "old")
+        atomic.replace_text(file, "old")
     for dead in (False, True):
         for fatal in range(1, disk.count + 1):
-            durable.replace_text(file, "old")
+            atomic.replace_text(file, "old")
             failed = False
             with Disk(fatal, errno.ENOSPC, dead).mounted(monkeypatch):
                 try:
-                    durable.replace_text(file, "new and longer")
+                    atomic.replace_text(file, "new and longer")
                 except OSError:
                     failed = True
             assert file.read_text() in (("old", "new and longer") if failed else ("new and longer",))
@@ -380,3 +380,19 @@ def test_a_written_file_is_new_or_old(tmp_path: Path, monkeypatch: pytest.Monkey
                 assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
             checkpoint.clean(tmp_path)
             assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is learned afterwards (directions, latents) is replaced as atomically as a checkpoint is."""
+    path = tmp_path / "directions.safetensors"
+    atomic.write_bytes(path, b"old")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic.write_bytes(path, b"new content")
+    assert path.read_bytes() == b"old" and [file.name for file in tmp_path.iterdir()] == [path.name]

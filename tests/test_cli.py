@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import random
@@ -23,11 +24,11 @@ from PIL import Image
 
 from mien import presets
 from mien.__main__ import VERBS, main
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
 from mien.data.pack import Pack
-from mien.engine import Engine
-from mien.parallel import World
-from mien.plan import Plan
 from mien.report.grid import GAP, read_recipe
+from mien.training.resolve import ResolvedRun
 from tests.conftest import blobs, tiny
 from tests.report_example import write_run
 
@@ -53,10 +54,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Path:
     """A small model that has learned nothing."""
-    plan = Plan(tiny(presets.PRESETS["quick"]), blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    plan = ResolvedRun(
+        tiny(presets.PRESETS["quick"]), blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs"
+    )
+    learner = plan.initial_state(World())
     generator = torch.Generator().manual_seed(0)
-    for parameter in learner.served.parameters():  # it begins with equal faces: make them differ
+    for parameter in learner.inference_model.parameters():  # it begins with equal faces: make them differ
         parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
     file = tmp_path_factory.mktemp("model") / "model.safetensors"
     file.write_bytes(learner.snapshot(plan.header).model)
@@ -100,12 +103,66 @@ def test_every_verb_explains_itself_with_an_example(name: str) -> None:
     assert re.search(rf"(?<!Usage: )mien {name}\b", text)
 
 
-def test_the_flags_of_train_are_the_knobs_of_its_preset() -> None:
+def test_the_flags_of_train_are_the_fields_of_its_preset() -> None:
     for name in ("quick", "torch-gan-2015"):
         text = call("train", name, "--help").out
         assert "--recipe.lr" in text and "--data" in text and "--resume" in text
     assert "--recipe.l2-step" in call("train", "torch-gan-2015", "--help").out
     assert "--recipe.l2-step" not in call("train", "quick", "--help").out
+
+
+def test_the_help_of_train_begins_with_the_main_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = call("train", "--help").out.splitlines()
+    assert lines[0] == "Usage: mien train [PRESET] [FLAGS]"
+    head = "\n".join(lines[:40])
+    order = (
+        "PRESET",
+        "--data",
+        "--minutes",
+        "--images",
+        "--out",
+        "--scale",
+        "--seed",
+        "--device",
+        "--dry-run",
+        "--resume",
+    )
+    places = [head.index(f"│ {flag} ") for flag in order]
+    assert places == sorted(places) and head.index("Main flags") < places[1]
+    text = re.sub(r"[│\s]+", " ", "\n".join(lines))
+    groups = ("Main flags", "Training", "Saving and logging", "Evaluation", "Moving average", "Model", "Recipe")
+    places = [text.index(f"╭─ {title}") for title in groups]
+    assert places == sorted(places)
+    assert "--no-flip" in text and "[default: fid,kid]" in text
+    for punctuation in ("None", "True", "False", "('", '[default: ""]', "[default: ]"):
+        assert punctuation not in text, punctuation
+
+
+def test_every_field_of_a_run_has_a_help_group() -> None:
+    from mien.cli.train import group_of
+    from mien.core.run import config_fields
+
+    for run in presets.PRESETS.values():
+        for field in config_fields(run):
+            assert group_of(field.name).name, field.name
+
+
+@pytest.mark.parametrize(("name", "words"), [("sample", "MODEL"), ("presets", "[NAME]"), ("explore", "[RUNS...]")])
+def test_the_usage_line_names_positional_arguments(name: str, words: str) -> None:
+    assert call(name, "--help").out.splitlines()[0] == f"Usage: mien {name} {words} [FLAGS]"
+
+
+def test_drawing_flags_are_the_same_in_every_verb() -> None:
+    from mien.cli.flags import flags_of
+
+    verbs = {}
+    for name in ("sample", "walk", "edit", "project", "export"):
+        module, function = VERBS[name].target.split(":")
+        made = getattr(importlib.import_module(module), function)
+        verbs[name] = {flag.names[0]: flag for flag in flags_of(made, name)}
+    for flag in ("--truncation", "--style", "--solver", "--guidance", "--size"):
+        assert len({flags[flag] for flags in verbs.values()}) == 1 and verbs["sample"][flag].help
 
 
 # Mistakes
@@ -123,13 +180,20 @@ def test_the_flags_of_train_are_the_knobs_of_its_preset() -> None:
         ("train quick --recipe.learning 5", 2, "--help"),
         ("train quick --images five", 2, "--help"),
         ("train quick --images 0 --dry-run", 2, "1 or more"),
+        ("train quick --batch 0 --dry-run", 2, "batch must be a positive integer"),
+        ("train quick --seed -1 --dry-run", 2, "seed must not be negative"),
+        ("train quick --minutes 0 --dry-run", 2, "minutes must be a positive number"),
+        ("train quick --scale 0 --dry-run", 2, "scale must be a positive number"),
+        ("train --dry-run gan", 2, "PRESET must come first"),
+        ("presets --diff quick", 2, "--help"),
+        ("presets --diff quick cgna", 2, "cgan"),
         ("train quick --data nowhere", 3, ""),
         ("train quick --minutes nan --dry-run", 2, ""),
         ("train quick --minutes inf --dry-run", 2, ""),
         ("train quick --seed 99999999999999999999 --dry-run", 2, ""),
         ("train quick --precision fp8 --dry-run", 2, "--help"),
         ("train nowhere.py:x", 3, "spelling"),
-        ("train quick --recipe.penalty-every 0 --dry-run", 2, "1 or more"),
+        ("train quick --recipe.reg-interval 0 --dry-run", 2, "1 or more"),
         ("train torch-gan-2015 --recipe.critic-steps 0 --dry-run", 2, "1 or more"),
         ("sample", 2, "--help"),
         ("sample nowhere", 3, "spelling"),
@@ -137,7 +201,7 @@ def test_the_flags_of_train_are_the_knobs_of_its_preset() -> None:
         ("walk nowhere", 3, "spelling"),
         ("compare", 2, "two run directories"),
         ("compare nowhere also-nowhere", 3, "mien train"),
-        ("bench-off nowhere --minutes 1 --presets quick", 3, ""),
+        ("benchmark nowhere --minutes 1 --presets quick", 3, ""),
         ("presets nothing", 2, "Known"),
         ("cite nothing", 2, "Known"),
         ("doctor --gpu", 2, "--help"),
@@ -188,6 +252,10 @@ def test_bad_arguments_of_drawing(here: Path, model: Path, verb: str, line: str,
         "sample -o faces.jpg",
         "sample --columns 0",
         "sample --columns -3",
+        "sample --size 64",
+        "sample --solver euler:8",
+        "sample --guidance 2",
+        "export --to onnx --truncation 0.7",
         "sample --seeds 0-4096 -o grid.png",
         "walk --seeds 3",
         "walk --frames 1",
@@ -231,14 +299,14 @@ def test_debug_shows_the_traceback(here: Path) -> None:
 
 
 def test_a_bug_of_ours_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien.verbs import doctor
+    from mien.cli import doctor
 
     def broken() -> None:
         raise ZeroDivisionError("several\nlines")
 
     monkeypatch.setattr(doctor, "doctor", broken)
     said = call("doctor")
-    assert said.code == 1 and "bug of mien's" in said.err and PRINTED.fullmatch(said.err)
+    assert said.code == 1 and "bug in mien" in said.err and PRINTED.fullmatch(said.err)
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
@@ -271,10 +339,32 @@ def test_a_broken_file_of_ones_own_is_named(here: Path, body: str) -> None:
 
 def test_presets_as_json() -> None:
     listed = json.loads(call("presets", "--json").out)
-    assert [entry["name"] for entry in listed] == list(presets.PRESETS)
+    assert sorted(entry["name"] for entry in listed) == sorted(presets.PRESETS)
     shown = json.loads(call("presets", "torch-gan-2015", "--json").out)
     assert shown["name"] == "torch-gan-2015" and shown["recipe"]["lr"] == 1e-3
+    assert all(entry["cost"]["parameters"] > 1000 for entry in listed)
+    assert {entry["group"] for entry in listed} == set(presets.groups())
     assert "torch-gan-2015" in call("presets").out and "skaae/torch-gan" in call("presets", "torch-gan-2015").out
+
+
+def test_presets_are_listed_by_group_with_their_cost() -> None:
+    text = call("presets").out
+    places = [text.index(f"\n{title}\n" if place else f"{title}\n") for place, title in enumerate(presets.groups())]
+    assert places == sorted(places) and text.startswith("Today's best\n  quick ")
+    assert "5 minutes of training, 1.4 M parameters" in text and "1,000,000 images of training" in text
+    assert re.search(r"Cost: .* M parameters, .* GFLOP to draw an image\.", call("presets", "vae").out)
+
+
+def test_two_presets_side_by_side() -> None:
+    said = call("presets", "--diff", "quick", "cgan")
+    header, *rows = said.out.splitlines()
+    assert header.split() == ["quick", "cgan"] and ["conditional", "no", "yes"] in [row.split() for row in rows]
+    column = header.index("cgan")
+    assert all(row[column - 2 : column] == "  " and row[column] != " " for row in rows), said.out
+    assert not any(row.startswith("model.width") for row in rows)  # equal in both
+    data = json.loads(call("presets", "--diff", "quick", "vae", "--json").out)
+    assert data["model"][0] == "ResidualGenerator" and "recipe" in data
+    assert "do not differ" in call("presets", "--diff", "quick", "quick").out
 
 
 def test_dry_run_counts_parameters(here: Path, blob_pack: Pack) -> None:
@@ -288,9 +378,9 @@ def test_dry_run_counts_parameters(here: Path, blob_pack: Pack) -> None:
 
 
 def test_dry_run_of_the_default_needs_no_data_argument(blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien import plan
+    from mien.training import resolve as resolve_module
 
-    monkeypatch.setattr(plan, "open_data", lambda data, side: blob_pack)
+    monkeypatch.setattr(resolve_module, "open_data", lambda data, side: blob_pack)
     for line in (["train"], ["train", "--minutes", "2"], ["train", "quick"]):
         assert json.loads(call(*line, "--dry-run", "--json").out)["run"]["preset"] == "quick"
 
@@ -311,9 +401,9 @@ def test_a_side_that_cannot_be_made_names_the_nearest(here: Path, tmp_path: Path
     assert said.code == 2 and "24 px" in said.err and "--side 16 or 32" in said.err
 
 
-@pytest.mark.parametrize("knob", ["model.width", "recipe.critic.width", "recipe.critic.widest"])
-def test_networks_of_no_width_are_refused(here: Path, blob_pack: Pack, knob: str) -> None:
-    said = call("train", "quick", "--data", blob_pack.path, "--dry-run", f"--{knob}", "-1")
+@pytest.mark.parametrize("field", ["model.width", "recipe.critic.width", "recipe.critic.max_width"])
+def test_networks_of_no_width_are_refused(here: Path, blob_pack: Pack, field: str) -> None:
+    said = call("train", "quick", "--data", blob_pack.path, "--dry-run", f"--{field}", "-1")
     assert said.code == 2 and PRINTED.search(said.err), said.err
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mien.baseline import fit_baseline
+from mien.cli.scoring import protocol_of
 from mien.data.pack import Pack
 from mien.models.eigenfaces import EigenfacesConfig
-from mien.report.record import read_record
-from mien.verbs.measuring import protocol_of
+from mien.report.run_reader import read_record
+from mien.training.baseline import fit_baseline
 from tests.report_example import write_run
 from tests.test_cli import PRINTED, call
 

@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from mien import presets
-from mien.core import Batch, Faces, Variational
+from mien.cli.arguments import Combinations, interpolate_labels, parse_labels
+from mien.core.contracts import Batch, ImageSpec
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.families import VariationalModel
+from mien.core.run import Run, override
 from mien.data.pack import Entry, PackWriter
-from mien.engine import Engine
 from mien.errors import UsageError
-from mien.experiment import titles
-from mien.learner import Learner
 from mien.nn.labels import LabelledLatent, LabelProjection
-from mien.parallel import World
-from mien.plan import Plan, scarce
-from mien.run import Run, turn
-from mien.sampler import Sampler
-from mien.verbs.asking import Combinations, on_the_way, parse_labels
+from mien.sampling.sampler import Sampler
+from mien.training.experiment import titles
+from mien.training.resolve import ResolvedRun, scarce
+from mien.training.train_state import TrainState
 from tests.conftest import blobs, tiny, write_pack
 
 NAN = float("nan")
@@ -43,7 +44,7 @@ every_way = pytest.mark.parametrize(("name", "knobs"), TOLD, ids=str)
 
 
 def told(name: str, knobs: dict[str, str]) -> Run:
-    return turn(tiny(presets.PRESETS[name]), {"conditional": True, **knobs})
+    return override(tiny(presets.PRESETS[name]), {"conditional": True, **knobs})
 
 
 def source(labels: Tensor | None = None) -> Iterator[Batch]:
@@ -56,11 +57,11 @@ def source(labels: Tensor | None = None) -> Iterator[Batch]:
         yield Batch(images, rows if labels is None else labels)
 
 
-def learner_of(run: Run) -> Learner:
+def learner_of(run: Run) -> TrainState:
     torch.manual_seed(0)
-    faces = Faces(side=16, label_dim=3)
+    faces = ImageSpec(side=16, label_dim=3)
     recipe = run.recipe.build(run.model.build(faces), faces).train()
-    return Learner(recipe, None, Engine(torch.device("cpu"), "fp32"), World(), 0)
+    return TrainState(recipe, None, DeviceContext(torch.device("cpu"), "fp32"), World(), 0)
 
 
 @every_way
@@ -113,7 +114,7 @@ def test_projection_is_a_sum_over_labels() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_labels_are_withheld_from_a_share_of_faces_and_from_both_players_alike(share: float) -> None:
-    recipe = learner_of(turn(told("cgan", {}), {"recipe.withheld": share})).recipe
+    recipe = learner_of(override(told("cgan", {}), {"recipe.label_dropout": share})).recipe
     heard: dict[str, list[Tensor]] = {"generator": [], "critic": []}
     decode = recipe.model.decode
 
@@ -142,15 +143,15 @@ def test_labels_begin_more_quietly_than_the_latent_beside_them() -> None:
     assert torch.equal(whole[:, :64], z) and float(whole[:, 64:].std()) == pytest.approx(0.3, abs=0.05)
 
 
-WIDER = {"model.width": 8, "model.widest": 16, "recipe.lr_end": 5e-3, "recipe.lr": 5e-3}
+WIDER = {"model.width": 8, "model.max_width": 16, "recipe.lr_end": 5e-3, "recipe.lr": 5e-3}
 PLAIN = {"recipe.likelihood": "calibrated"}  # the coarsest of the bands learns slowest, and tones are all there is
-LIVELY = {"recipe.critic.width": 8, "recipe.critic.widest": 16, "recipe.gamma": 0.01, "recipe.gamma_end": 0.01}
+LIVELY = {"recipe.critic.width": 8, "recipe.critic.max_width": 16, "recipe.gamma": 0.01, "recipe.gamma_end": 0.01}
 
 
 @pytest.mark.parametrize(("name", "knobs"), [("cgan", WIDER | LIVELY), ("vae", WIDER | PLAIN)])
 def test_a_label_is_learned(name: str, knobs: dict[str, float]) -> None:
     """Faces are bright where the first label is yes; soon so is what is asked for."""
-    learner = learner_of(turn(told(name, {}), knobs))
+    learner = learner_of(override(told(name, {}), knobs))
     batches = source()
     for _ in range(120):
         learner.step(batches)
@@ -161,7 +162,7 @@ def test_a_label_is_learned(name: str, knobs: dict[str, float]) -> None:
     assert float(bright - dark) > 0.3
 
 
-# Asking
+# CriticConditioning
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +170,12 @@ def cgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that is told three labels."""
     folder = tmp_path_factory.mktemp("cgan")
     pack = write_pack(folder / "faces.pack", labels=NAMES)
-    plan = Plan(told("cgan", {}), pack, Engine(torch.device("cpu"), "fp32"), None, "faces")
-    learner = plan.learner(World())
+    plan = ResolvedRun(told("cgan", {}), pack, DeviceContext(torch.device("cpu"), "fp32"), None, "faces")
+    learner = plan.initial_state(World())
     for parameter in learner.recipe.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.1)
     file = folder / "model.safetensors"
-    file.write_bytes(dataclasses.replace(learner, average=None).snapshot(plan.header).model)
+    file.write_bytes(dataclasses.replace(learner, ema=None).snapshot(plan.header).model)
     return file
 
 
@@ -200,24 +201,24 @@ def test_tables_that_make_no_sense(bad: str) -> None:
 def test_combinations_share_a_latent(cgan: Path) -> None:
     sampler = Sampler.load(cgan, device="cpu")
     table = Combinations.parse("Eyeglasses:Male")
-    places, rows, called = table.laid_out(sampler, [3, 9], {"Bald": 0.25})
+    places, rows, called = table.cells_of(sampler, [3, 9], {"Bald": 0.25})
     assert (table.columns, table.cells) == (2, 4)
     assert places.tolist() == [0] * 4 + [1] * 4
     assert rows.tolist() == [[a, b, 0.25] for _ in range(2) for a in (0.0, 1.0) for b in (0.0, 1.0)]
     assert called[:2] == ["no Eyeglasses, no Male", "no Eyeglasses, Male"] and len(called) == 8
 
 
-def test_on_the_way(cgan: Path) -> None:
+def test_interpolate_labels(cgan: Path) -> None:
     sampler = Sampler.load(cgan, device="cpu")
     rows = torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    led = on_the_way(sampler, rows, {"Eyeglasses": 0.0}, {"Eyeglasses": 1.0, "Bald": 0.5})
+    led = interpolate_labels(sampler, rows, {"Eyeglasses": 0.0}, {"Eyeglasses": 1.0, "Bald": 0.5})
     assert led is not None
     assert led.tolist() == [[0.0, 1.0, 0.0], [0.5, 1.0, 0.25], [1.0, 0.0, 0.5]]
-    assert on_the_way(sampler, None, {}, {}) is None
+    assert interpolate_labels(sampler, None, {}, {}) is None
     with pytest.raises(UsageError, match="no labels"):
-        on_the_way(sampler, None, {"Bald": 1.0}, {})
+        interpolate_labels(sampler, None, {"Bald": 1.0}, {})
     with pytest.raises(UsageError, match="Hat"):
-        on_the_way(sampler, rows, {"Hat": 1.0}, {})
+        interpolate_labels(sampler, rows, {"Hat": 1.0}, {})
 
 
 def test_asking_on_the_command_line(cgan: Path, mien: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
@@ -266,15 +267,15 @@ def test_scarce_labels_are_told(tmp_path: Path) -> None:
 
 def test_tiles_are_called_by_what_they_are_asked_for(tmp_path: Path) -> None:
     pack = write_pack(tmp_path / "p.pack", labels=("Hat", "Smile"))
-    engine = Engine(torch.device("cpu"), "fp32")
-    plan = Plan(told("cgan", {}), pack, engine, None, "p")
+    engine = DeviceContext(torch.device("cpu"), "fp32")
+    plan = ResolvedRun(told("cgan", {}), pack, engine, None, "p")
     called = titles(plan)
     assert called is not None and set(called) == {"-", "Hat", "Smile", "Hat, Smile"} and len(called) == 64
-    model = plan.learner(World()).served
+    model = plan.initial_state(World()).inference_model
     rows = Sampler(model, plan.header, engine, "").labels(range(64))
     assert rows is not None
     assert [("Hat" in words, "Smile" in words) for words in called] == [(bool(a), bool(b)) for a, b in rows.tolist()]
-    assert titles(Plan(tiny(presets.PRESETS["quick"]), pack, engine, None, "p")) is None
+    assert titles(ResolvedRun(tiny(presets.PRESETS["quick"]), pack, engine, None, "p")) is None
 
 
 def test_an_autoencoder_in_a_game_is_told_too() -> None:
@@ -283,12 +284,12 @@ def test_an_autoencoder_in_a_game_is_told_too() -> None:
 
     run = tiny(presets.PRESETS["vaegan-torch-2015"])
     run = dataclasses.replace(run, model=tiny(presets.PRESETS["vae"]).model, conditional=True)
-    run = turn(run, {"recipe.critic": DCGANDiscriminatorConfig(width=4)})
+    run = override(run, {"recipe.critic": DCGANDiscriminatorConfig(width=4)})
     learner = learner_of(run)
     seen: list[Tensor | None] = []
     model = learner.recipe.model
-    assert isinstance(model, Variational)
-    render = model.render  # of copies, and on the way of inventions
+    assert isinstance(model, VariationalModel)
+    render = model.render  # of reconstructions, and on the way of fakes
     model.render = lambda codes, labels=None: (seen.append(labels), render(codes, labels))[1]  # type: ignore
     stats = learner.step(source())
     assert all(torch.isfinite(value) for value in stats.values())

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from mien.core.device import DeviceContext
 from mien.data.pack import Entry, Pack, PackWriter
-from mien.engine import Engine
 from mien.errors import DataError
 from mien.metrics import attributes
 from mien.metrics.attributes import attributes_of
@@ -19,9 +19,9 @@ from mien.metrics.conditions import conditions, leaks
 from mien.metrics.evaluate import drawn, inception
 from mien.metrics.features import PixelFeatures
 from mien.metrics.images import PackImages
-from mien.metrics.judged import Judged
-from mien.priors import Normal
-from mien.sampler import Sampler
+from mien.metrics.inputs import Judged
+from mien.nn.priors import Normal
+from mien.sampling.sampler import Sampler
 
 NAMES = ("Bright", "Red", "Rare")
 
@@ -75,7 +75,7 @@ def judged(pack: Pack, leak: bool, names: tuple[str, ...] = NAMES) -> Judged:
         "label_rows": rows,
     }
     model: Any = Obedient(leak)
-    sampler = Sampler(model, header, Engine(torch.device("cpu"), "fp32"), "hash")
+    sampler = Sampler(model, header, DeviceContext(torch.device("cpu"), "fp32"), "hash")
     reference = PackImages(pack, "all")
     return Judged(fake=drawn(sampler, reference, 200), reference=reference, extractor=PixelFeatures(), sampler=sampler)
 

@@ -16,23 +16,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien import learner as learning
-from mien import presets, trainer
-from mien.checkpoint import Snapshot
-from mien.core import JSON, Faces, Model, Progress, Update
+from mien import presets
+from mien.core.contracts import JSON, ImageSpec, Model, Progress, Update
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import Run, from_json, identity, override, to_json
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
-from mien.engine import Engine
-from mien.learner import Learner
-from mien.metrics.glance import RealFaces
-from mien.parallel import World
-from mien.plan import Plan
-from mien.report.checkup import HealthCheck
+from mien.metrics.quick_checks import RealFaces
+from mien.report.health_observer import HealthCheck
 from mien.report.observers import SampleGrids
 from mien.report.progress import MetricsLog
-from mien.run import Run, from_json, identity, to_json, turn
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
+from mien.storage.checkpoint import Snapshot
+from mien.storage.run_directory import RunDirectory
+from mien.training import loop
+from mien.training import train_state as learning
+from mien.training.resolve import ResolvedRun
+from mien.training.train_state import TrainState
 from tests.conftest import tiny, write_pack
 
 
@@ -60,24 +61,25 @@ def one_of_each_shape(runs: dict[str, Run]) -> dict[str, Run]:
 WIDE = {"recipe.margin": (0.69, 0.72)}  # bounds that let both players move at this size and age
 #: Every preset that does something else than those before it, and the switches that add parts to the state.
 RUNS: dict[str, Run] = one_of_each_shape({name: tiny(run) for name, run in presets.PRESETS.items()}) | {
-    "torch-gan-2015, none": turn(tiny(presets.PRESETS["torch-gan-2015"]), {"recipe.balance": "none"}),
-    "torch-gan-2015, wide margin": turn(tiny(presets.PRESETS["torch-gan-2015"]), WIDE),
-    "torch-gan-2015, adaptive-l2, normed critic": turn(
+    "torch-gan-2015, none": override(tiny(presets.PRESETS["torch-gan-2015"]), {"recipe.balance": "none"}),
+    "torch-gan-2015, wide margin": override(tiny(presets.PRESETS["torch-gan-2015"]), WIDE),
+    "torch-gan-2015, adaptive-l2, normed critic": override(
         tiny(presets.PRESETS["torch-gan-2015"]),
         {"recipe.balance": "adaptive-l2", "recipe.l2_target": (0.1, 0.2), "recipe.critic.batch_norm": True},
     ),
-    "torch-gan-2015, K = 2": turn(tiny(presets.PRESETS["torch-gan-2015"]), {"recipe.critic_steps": 2, **WIDE}),
-    "vaegan-2016, none": turn(tiny(presets.PRESETS["vaegan-2016"]), {"recipe.balance": "none"}),
-    "began-2017, figure": turn(
+    "torch-gan-2015, K = 2": override(tiny(presets.PRESETS["torch-gan-2015"]), {"recipe.critic_steps": 2, **WIDE}),
+    "vaegan-2016, none": override(tiny(presets.PRESETS["vaegan-2016"]), {"recipe.balance": "none"}),
+    "began-2017, figure": override(
         tiny(presets.PRESETS["began-2017"]),
-        {"model.layout": "figure", "recipe.latents": "shared", "recipe.stall_steps": 2},
+        {"model.layout": "figure", "recipe.latents": "shared", "recipe.plateau_steps": 2},
     ),
-    "quick, adaptive augmentation": turn(
+    "quick, adaptive augmentation": override(
         tiny(presets.PRESETS["quick"]),
         {"recipe.augment.mode": "adaptive", "recipe.augment.target": -1.0, "recipe.augment.images": 400},
     ),
-    "dcgan-2015, averaged": turn(
-        tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average, "recipe.fresh_latents": True}
+    "dcgan-2015, averaged": override(
+        tiny(presets.PRESETS["dcgan-2015"]),
+        {"average": presets.PRESETS["quick"].average, "recipe.resample_fakes": True},
     ),
 }
 every_run = pytest.mark.parametrize("name", RUNS)
@@ -99,10 +101,10 @@ class Bench:
 
     def __init__(self, run: Run, pack: Pack, precision: str = "fp32") -> None:
         self.run, self.pack = run, pack
-        self.plan = Plan(run, pack, Engine(torch.device("cpu"), precision), None, "blobs")
+        self.plan = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), precision), None, "blobs")
 
-    def learner(self, **changes: Any) -> Learner:
-        learner = self.plan.learner(World())
+    def learner(self, **changes: Any) -> TrainState:
+        learner = self.plan.initial_state(World())
         for name, value in changes.items():
             setattr(learner, name, value)
         return learner
@@ -111,7 +113,7 @@ class Bench:
         run = self.run
         return Loader(self.pack, batch=run.batch, seed=run.seed, flip=run.flip, position=position, threads=threads)
 
-    def steps(self, learner: Learner, count: int) -> None:
+    def steps(self, learner: TrainState, count: int) -> None:
         loader = self.batches(learner.seen)
         for _ in range(count):
             learner.step(loader)
@@ -131,7 +133,7 @@ def digest(snapshot: Snapshot) -> str:
 
 @every_run
 def test_builds_and_decodes_at_its_side(bench: Bench) -> None:
-    model = bench.learner().served.eval()
+    model = bench.learner().inference_model.eval()
     z = model.prior.draw(range(3), model.latent_shape)
     labels = torch.zeros(3, model.label_dim) if model.label_dim else None
     with torch.no_grad():
@@ -143,7 +145,7 @@ def test_builds_and_decodes_at_its_side(bench: Bench) -> None:
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_builds_and_decodes_at_its_own_width(name: str) -> None:
     run = presets.PRESETS[name]
-    model = run.model.build(Faces(side=run.side))
+    model = run.model.build(ImageSpec(side=run.side))
     model.eval()
     with torch.no_grad():
         assert model.decode(model.prior.draw([0], model.latent_shape)).shape == (1, 3, run.side, run.side)
@@ -156,14 +158,14 @@ def test_presets_of_one_shape_are_few_and_alike() -> None:
     }  # as quick, but for its end
     assert {shape_of(tiny(presets.PRESETS[name])) for name in left_out} <= {shape_of(run) for run in RUNS.values()}
     one = tiny(presets.PRESETS["quick"])
-    assert shape_of(one) == shape_of(turn(one, {"recipe.lr": 0.5})) != shape_of(turn(one, {"recipe.lr": 0.0}))
+    assert shape_of(one) == shape_of(override(one, {"recipe.lr": 0.5})) != shape_of(override(one, {"recipe.lr": 0.0}))
 
 
 @every_run
 def test_updates(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are finite fp32 scalars, in the right number and order; a graph from before a move would raise here."""
     moved: list[str] = []
-    move = learning.move
+    apply_updates = learning.apply_updates
 
     def watched(group: tuple[Update, ...], rate: float = 1.0) -> None:
         for update in group:
@@ -171,9 +173,9 @@ def test_updates(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> No
             assert update.loss.requires_grad
             assert all(value.shape == () and torch.isfinite(value) for value in update.stats.values())
             moved.extend(n for n, optimizer in learner.recipe.optimizers.items() if optimizer is update.optimizer)
-        move(group, rate)
+        apply_updates(group, rate)
 
-    monkeypatch.setattr(learning, "move", watched)
+    monkeypatch.setattr(learning, "apply_updates", watched)
     learner = bench.learner()
     seen = 0
     for _ in range(12):
@@ -216,7 +218,7 @@ def held(value: Any) -> Iterator[Tensor]:
 def test_nothing_keeps_a_graph_after_a_step(bench: Bench) -> None:
     learner = bench.learner()
     bench.steps(learner, 2)
-    modules = list(learner.recipe.modules()) + (list(learner.average.model.modules()) if learner.average else [])
+    modules = list(learner.recipe.modules()) + (list(learner.ema.model.modules()) if learner.ema else [])
     for module in modules:
         for tensor in held(vars(module)):
             assert tensor.grad_fn is None and tensor.grad is None
@@ -228,7 +230,7 @@ def test_nothing_keeps_a_graph_after_a_step(bench: Bench) -> None:
 @every_run
 def test_each_parameter_has_one_optimizer(bench: Bench) -> None:
     recipe = bench.learner().recipe
-    moved = [id(p) for optimizer in recipe.optimizers.values() for p in learning.own(optimizer)]
+    moved = [id(p) for optimizer in recipe.optimizers.values() for p in learning.parameters_of(optimizer)]
     assert len(moved) == len(set(moved))
     assert set(moved) == {id(p) for p in recipe.parameters() if p.requires_grad}
 
@@ -257,12 +259,11 @@ def memory(snapshot: Snapshot) -> tuple[dict[str, Tensor], JSON]:
 
 #: Parts that rightly make no difference when they are dropped, each for its reason.
 INERT = {
-    "recipe.decay.coefficient": "it moves under adaptive-l2 alone, and is zero elsewhere",
     "recipe.augment.p": "a ramp sets it anew from the images seen; adaptive augmentation remembers it",
 }
 
 
-def parts(learner: Learner) -> list[str]:
+def parts(learner: TrainState) -> list[str]:
     """The names of the parts of a memory: networks, single buffers of the recipe, optimizers, average, counters."""
     recipe = learner.recipe
     networks = [name for name, child in recipe.named_children() if any(True for _ in child.parameters())]
@@ -271,13 +272,13 @@ def parts(learner: Learner) -> list[str]:
         *(f"recipe.{name}." for name in networks),
         *(f"recipe.{name}" for name in buffers),
         *(f"optimizer.{name}." for name in recipe.optimizers),
-        *(["average."] if learner.average else []),
+        *(["ema."] if learner.ema else []),
         "seen",
         "retry",
     ]
 
 
-def without(part: str, tensors: dict[str, Tensor], counters: JSON, fresh: Learner) -> tuple[dict[str, Tensor], JSON]:
+def without(part: str, tensors: dict[str, Tensor], counters: JSON, fresh: TrainState) -> tuple[dict[str, Tensor], JSON]:
     """A memory in which one part is as if nothing had been learned."""
     new = fresh.tensors()
     if part in ("seen", "retry"):
@@ -325,10 +326,10 @@ def test_the_memory_names_every_buffer(bench: Bench) -> None:
     after = attributes(learner)
     changed = {name for name in after if before.get(name) != after[name]}
     # schedules set these from `seen` before each step
-    assert changed <= {"Adversarial.lr", "Relativistic.gamma", "VariationalBayes.price"}
+    assert changed <= {"TorchGAN.lr", "RelativisticGAN.gamma", "VAE.beta"}
 
 
-def attributes(learner: Learner) -> dict[str, Any]:
+def attributes(learner: TrainState) -> dict[str, Any]:
     """Plain numbers, words and tuples of all modules, by class and name."""
     plain = (int, float, str, bool, tuple)
     return {
@@ -352,7 +353,7 @@ def test_the_header_is_enough_to_draw(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(learner.snapshot(bench.plan.header).model)
     loaded = Sampler.load(file, device="cpu")
-    here = Sampler(learner.served.eval(), bench.plan.header, bench.plan.engine, "")
+    here = Sampler(learner.inference_model.eval(), bench.plan.header, bench.plan.context, "")
     assert torch.equal(loaded.sample(range(5)), here.sample(range(5)))
 
 
@@ -371,13 +372,15 @@ class Rude:
 def test_nothing_observed_and_no_thread_changes_what_is_learned(bench: Bench, tmp_path: Path) -> None:
     ends = set()
     recipe = to_json(bench.run.recipe)
-    pulled = bench.run.batch * int(recipe.get("critic_steps", 1 + recipe.get("fresh_reals", False)))  # images a step
+    pulled = bench.run.batch * int(recipe.get("critic_steps", 1 + recipe.get("resample_reals", False)))  # images a step
 
     def draw(model: Model) -> Tensor:
-        return Sampler(model, bench.plan.header, bench.plan.engine, "").sample(range(4))
+        return Sampler(model, bench.plan.header, bench.plan.context, "").sample(range(4))
 
     for number, (threads, sample_every) in enumerate([(0, 1), (1, 7), (2, 1_000_000)]):
-        run = turn(bench.run, {"images": 48, "sample_every": sample_every, "log_every": sample_every, "save_every": 32})
+        run = override(
+            bench.run, {"images": 48, "sample_every": sample_every, "log_every": sample_every, "save_every": 32}
+        )
         home = RunDirectory(tmp_path / str(number))
         home.path.mkdir()
         home.update_status(state="running", seen=0, seconds=0.0)
@@ -388,7 +391,7 @@ def test_nothing_observed_and_no_thread_changes_what_is_learned(bench: Bench, tm
         )
         observers = [MetricsLog(home), grids, health, Rude()]
         learner = bench.learner()
-        trainer.train(run, home, learner, partial(bench.batches, threads=threads), observers, bench.plan.header)
+        loop.train(run, home, learner, partial(bench.batches, threads=threads), observers, bench.plan.header)
         assert len(list(home.samples.iterdir())) == (1 if sample_every > 48 else 48 // pulled)
         end = home.checkpoints / "0000000048"
         ends.add(tuple((end / file).read_bytes() for file in ("state.safetensors", "state.json", "model.safetensors")))

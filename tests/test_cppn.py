@@ -13,14 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from mien import presets
-from mien.core import Batch, Faces, Recipe, Scalable, Update, Variational
+from mien.core.contracts import Batch, ImageSpec, Recipe, Update
+from mien.core.families import ResolutionFreeModel, VariationalModel
+from mien.core.run import override
 from mien.errors import UsageError
-from mien.learner import move
-from mien.losses import pixel_cross_entropy
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
-from mien.recipes.cppn import NamedFaces, RepeatedSteps, compatible
-from mien.run import turn
-from mien.sampler import Sampler
+from mien.recipes.cppn import CPPNVAEGAN, CPPNClassGAN, compatible
+from mien.recipes.losses import pixel_cross_entropy
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+from mien.training.train_state import apply_updates
 from tests.conftest import blobs, tiny, write_pack
 from tests.test_models import count
 
@@ -29,7 +31,7 @@ WIDE, RESIDUAL = CPPNConfig(), CPPNConfig(body="residual", width=6, layers=24)
 
 @pytest.mark.parametrize(("config", "expected"), [(WIDE, 54_273), (RESIDUAL, 5_263)])
 def test_counts_of_the_grey_originals(config: CPPNConfig, expected: int) -> None:
-    assert count(config.build(Faces(side=26, channels=1)).decoder) == expected
+    assert count(config.build(ImageSpec(side=26, channels=1)).decoder) == expected
 
 
 @pytest.mark.parametrize("config", [WIDE, RESIDUAL])
@@ -37,7 +39,7 @@ def test_counts_of_the_grey_originals(config: CPPNConfig, expected: int) -> None
 def test_one_latent_at_two_sizes_agrees_where_they_meet(config: CPPNConfig) -> None:
     """26 and 51 places from end to end: every second place of the finer grid is one of the coarser."""
     torch.manual_seed(0)
-    model = config.build(Faces(side=26)).eval()
+    model = config.build(ImageSpec(side=26)).eval()
     z = model.prior.draw(range(3), model.latent_shape)
     coarse, fine = model.decode(z), model.decode_at(z, 51)
     assert coarse.shape == (3, 3, 26, 26) and fine.shape == (3, 3, 51, 51)
@@ -47,14 +49,14 @@ def test_one_latent_at_two_sizes_agrees_where_they_meet(config: CPPNConfig) -> N
 
 @torch.no_grad()
 def test_large_pictures_are_painted_in_pieces() -> None:
-    model = CPPNConfig(width=4).build(Faces(side=16))
+    model = CPPNConfig(width=4).build(ImageSpec(side=16))
     z = model.prior.draw([0], model.latent_shape)
     assert torch.allclose(model.decode_at(z, 385)[:, :, ::2, ::2], model.decode_at(z, 193), atol=1e-5)
 
 
 @torch.no_grad()
 def test_bf16_does_not_blur_places() -> None:
-    model = CPPNConfig(width=16).build(Faces(side=16))
+    model = CPPNConfig(width=16).build(ImageSpec(side=16))
     z = model.prior.draw([0], model.latent_shape)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = model.decode_at(z, 64)
@@ -64,7 +66,7 @@ def test_bf16_does_not_blur_places() -> None:
 @torch.no_grad()
 def test_residual_blocks_start_near_the_identity() -> None:
     torch.manual_seed(0)
-    model = RESIDUAL.build(Faces(side=16))
+    model = RESIDUAL.build(ImageSpec(side=16))
     x = torch.rand(100, 6)
     assert float((model.decoder.body(x) - x).abs().max()) < 0.5 < float(x.abs().max())
 
@@ -72,7 +74,7 @@ def test_residual_blocks_start_near_the_identity() -> None:
 @pytest.mark.parametrize("side", [1, 513])
 def test_places_need_two_ends(side: int) -> None:
     with pytest.raises(UsageError) as caught:
-        WIDE.build(Faces(side=side))
+        WIDE.build(ImageSpec(side=side))
     assert str(min(max(side, 2), 512)) in caught.value.remedy
 
 
@@ -90,10 +92,10 @@ def build(name: str, labels: int = 0, **changes: Any) -> Any:
     torch.manual_seed(0)
     whole = presets.PRESETS[name]
     repeats = {
-        key: value for key, value in vars(whole.recipe).items() if key in ("vae_steps", "joint_steps", "critic_turns")
+        key: value for key, value in vars(whole.recipe).items() if key in ("vae_steps", "joint_steps", "critic_repeats")
     }
-    run = turn(tiny(whole), {f"recipe.{key}": value for key, value in {**repeats, **changes}.items()})
-    faces = Faces(side=16, label_dim=labels)
+    run = override(tiny(whole), {f"recipe.{key}": value for key, value in {**repeats, **changes}.items()})
+    faces = ImageSpec(side=16, label_dim=labels)
     recipe = run.recipe.build(run.model.build(faces), faces).train()
     recipe.shared_noise.manual_seed(0)
     return recipe
@@ -110,7 +112,7 @@ def step(recipe: Recipe, labels: Tensor | None = None) -> list[tuple[str, float,
     for update in recipe.step(source()):
         assert isinstance(update, Update)
         moves.append((names[id(update.optimizer)], update.optimizer.param_groups[0]["lr"], update))
-        move((update,))
+        apply_updates((update,))
     return moves
 
 
@@ -119,7 +121,7 @@ def step(recipe: Recipe, labels: Tensor | None = None) -> list[tuple[str, float,
     [(0.0, 4), (100.0, 1)],  # never, at once
 )
 def test_part_one_repeats_until_the_critic_is_deceived(below: float, expected: int) -> None:
-    recipe = build("cppn-2016", deceived_below=below, critic_moves_above=-1.0, critic_moves_below=100.0)
+    recipe = build("cppn-2016", joint_stop_below=below, critic_moves_above=-1.0, critic_moves_below=100.0)
     moves = [(who, rate) for who, rate, _ in step(recipe)]
     assert moves == [("autoencoder", 1e-3)] * 4 + [("autoencoder", 5e-3)] * expected + [("critic", 1e-3)]
 
@@ -142,37 +144,54 @@ def test_part_one_losses() -> None:
 
 
 def test_part_two_counts_its_steps() -> None:
-    recipe = build("cppn-residual-2016", passed_above=2.0, critic_moves_above=-1.0, caught_below=2.0, caught_enough=2.0)
+    recipe = build(
+        "cppn-residual-2016",
+        joint_stop_above=2.0,
+        critic_moves_above=-1.0,
+        fake_accuracy_below=2.0,
+        fake_accuracy_enough=2.0,
+    )
     assert [who for who, _, _ in step(recipe)] == ["autoencoder"] * 16 + ["critic"] * 8
     recipe = build(
-        "cppn-residual-2016", passed_above=-1.0, critic_moves_above=-1.0, caught_below=2.0, caught_enough=-1.0
+        "cppn-residual-2016",
+        joint_stop_above=-1.0,
+        critic_moves_above=-1.0,
+        fake_accuracy_below=2.0,
+        fake_accuracy_enough=-1.0,
     )
     assert [who for who, _, _ in step(recipe)] == ["autoencoder", "critic"]
     assert all(update.clip == 5.0 for _, _, update in step(recipe))
 
 
 def test_part_two_teaches_reals_alone_when_fakes_do_not_slip() -> None:
-    recipe = build("cppn-residual-2016", joint_steps=1, critic_moves_above=2.0, named_below=2.0, named_enough=2.0)
+    recipe = build(
+        "cppn-residual-2016", joint_steps=1, critic_moves_above=2.0, real_accuracy_below=2.0, real_accuracy_enough=2.0
+    )
     moves = step(recipe)
     assert [who for who, _, _ in moves] == ["autoencoder"] + ["critic"] * 8
     update = moves[-1][2]
     assert 0.0 <= float(update.stats["real_accuracy"]) <= 1.0
-    rest = build("cppn-residual-2016", joint_steps=1, critic_moves_above=2.0, named_below=-1.0)
+    rest = build("cppn-residual-2016", joint_steps=1, critic_moves_above=2.0, real_accuracy_below=-1.0)
     assert [who for who, _, _ in step(rest)] == ["autoencoder"]
 
 
 def test_part_two_weighs_reals_by_their_classes() -> None:
     """(K real + fake) / (K + 1): with ten digits the original's (10 real + fake) / 11."""
-    recipe = build("cppn-residual-2016", labels=2, critic_moves_above=-1.0, caught_below=2.0, caught_enough=2.0)
+    recipe = build(
+        "cppn-residual-2016", labels=2, critic_moves_above=-1.0, fake_accuracy_below=2.0, fake_accuracy_enough=2.0
+    )
     assert recipe.classes == 4
     right = compatible(torch.zeros(8, 2), 8, 4)
     ((real, fake),) = {
-        (float(recipe.naming(logits, right).detach()), float(recipe.naming(logits, torch.zeros_like(right)).detach()))
+        (
+            float(recipe.class_loss(logits, right).detach()),
+            float(recipe.class_loss(logits, torch.zeros_like(right)).detach()),
+        )
         for logits in (torch.tensor([[2.0, 0.0, 0.0, 0.0, 1.0]]).expand(8, 5),)
     }
     total = torch.tensor([2.0, 0.0, 0.0, 0.0, 1.0]).logsumexp(0)
     assert real == pytest.approx(float(total) - 2.0, rel=1e-5) and fake == pytest.approx(float(total) - 1.0, rel=1e-5)
-    recipe.naming = lambda logits, right: logits.sum() * 0 + (1.0 if right.any() else 6.0)
+    recipe.class_loss = lambda logits, right: logits.sum() * 0 + (1.0 if right.any() else 6.0)
     update = next(iter(recipe.critic_steps(IMAGES, right, 1.0)))
     assert float(update.loss.detach()) == pytest.approx((4 * 1.0 + 6.0) / 5)
 
@@ -205,22 +224,24 @@ def test_part_two_learns_with_labels() -> None:
 
 def test_too_many_labels_are_refused() -> None:
     with pytest.raises(UsageError, match="classes"):
-        CPPNCriticConfig(classes=True).build(Faces(side=16, label_dim=40))
-    assert CPPNCriticConfig(classes=False).build(Faces(side=16, label_dim=40))(IMAGES).shape == (8,)
+        CPPNCriticConfig(classes=True).build(ImageSpec(side=16, label_dim=40))
+    assert CPPNCriticConfig(classes=False).build(ImageSpec(side=16, label_dim=40))(IMAGES).shape == (8,)
 
 
 @pytest.mark.parametrize("name", ["cppn-2016", "cppn-residual-2016"])
 def test_unfit_knobs_and_models_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
-        turn(presets.PRESETS[name], {"recipe.joint_steps": 0})
+        override(presets.PRESETS[name], {"recipe.joint_steps": 0})
     with pytest.raises(UsageError):
-        presets.PRESETS[name].recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+        presets.PRESETS[name].recipe.build(
+            tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16)), ImageSpec(side=16)
+        )
 
 
 def test_kinds() -> None:
     model = build("cppn-2016").model
-    assert isinstance(model, Scalable) and isinstance(model, Variational)
-    assert isinstance(build("cppn-2016"), RepeatedSteps) and isinstance(build("cppn-residual-2016"), NamedFaces)
+    assert isinstance(model, ResolutionFreeModel) and isinstance(model, VariationalModel)
+    assert isinstance(build("cppn-2016"), CPPNVAEGAN) and isinstance(build("cppn-residual-2016"), CPPNClassGAN)
 
 
 def test_sizes_on_the_command_line(tmp_path: Path, mien: Callable[..., Any]) -> None:
@@ -236,20 +257,21 @@ def test_sizes_on_the_command_line(tmp_path: Path, mien: Callable[..., Any]) -> 
 
 
 def test_only_scalable_models_take_a_size() -> None:
-    from mien.engine import Engine
+    from mien.core.device import DeviceContext
 
-    model = tiny(presets.PRESETS["quick"]).model.build(Faces(side=16))
+    model = tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16))
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
-    sampler = Sampler(model, header, Engine(torch.device("cpu"), "fp32"), "")
-    assert sampler.at(None) is sampler
-    with pytest.raises(UsageError, match="16 px alone"):
-        sampler.at(64)
-    painter = CPPNConfig(width=4, hidden=4).build(Faces(side=16)).eval()
-    large = Sampler(painter, header, Engine(torch.device("cpu"), "fp32"), "").at(31)
+    sampler = Sampler(model, header, DeviceContext(torch.device("cpu"), "fp32"), "")
+    with pytest.raises(UsageError, match="16 px only"):
+        sampler.with_options(DrawOptions(size=64))
+    painter = CPPNConfig(width=4, hidden=4).build(ImageSpec(side=16)).eval()
+    large = Sampler(painter, header, DeviceContext(torch.device("cpu"), "fp32"), "").with_options(DrawOptions(size=31))
     assert (
-        large.faces.side == 31
+        large.image_spec.side == 31
         and large.sample([1, 2]).shape == (2, 3, 31, 31)
         and large.sample([]).shape == (0, 3, 31, 31)
     )
-    assert large.recipe()["size"] == 31
-    assert torch.allclose(large.sample([1])[:, :, ::2, ::2], large.at(16).sample([1]), atol=1e-5)
+    assert large.metadata()["size"] == 31
+    assert torch.allclose(
+        large.sample([1])[:, :, ::2, ::2], large.with_options(DrawOptions(size=16)).sample([1]), atol=1e-5
+    )

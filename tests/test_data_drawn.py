@@ -9,11 +9,11 @@ import pytest
 
 from mien.data import open_data
 from mien.data.decode import decode
-from mien.data.drawn import HAIR_COLOURS, LABEL_NAMES, DrawnFaces, choose, svg
+from mien.data.synthetic import HAIR_COLOURS, LABEL_NAMES, SyntheticFaces, choose, svg
 
 
 def pixels(side: int, index: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.asarray(decode(DrawnFaces(side, 100, seed).read(f"{index}")).image)
+    return np.asarray(decode(SyntheticFaces(side, 100, seed).read(f"{index}")).image)
 
 
 def test_a_face_is_a_function_of_seed_and_index() -> None:
@@ -24,7 +24,7 @@ def test_a_face_is_a_function_of_seed_and_index() -> None:
 
 
 def test_labels_are_named_and_varied() -> None:
-    listing = DrawnFaces(32, 2000).listing()
+    listing = SyntheticFaces(32, 2000).listing()
     assert listing.label_names == LABEL_NAMES and listing.labels is not None
     assert set(np.unique(listing.labels)) == {0.0, 1.0}
     share = dict(zip(LABEL_NAMES, listing.labels.mean(axis=0), strict=True))
@@ -32,7 +32,7 @@ def test_labels_are_named_and_varied() -> None:
 
 
 def test_labels_agree_with_each_other() -> None:
-    listing = DrawnFaces(32, 3000).listing()
+    listing = SyntheticFaces(32, 3000).listing()
     assert listing.labels is not None
     of = {name: listing.labels[:, i] > 0.5 for i, name in enumerate(LABEL_NAMES)}
     colours = np.stack([of[name] for name in HAIR_COLOURS]).sum(axis=0)

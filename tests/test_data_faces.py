@@ -11,9 +11,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mien.__main__ import main
-from mien.data import Preparation, find_source, prepare, weights
-from mien.data.cutting import GIVEN, Cutter, Cutting
+from mien.data import Preparation, find_source, prepare
 from mien.data.pack import Pack
+from mien.data.preprocess import GIVEN, PreprocessConfig, Preprocessor
+from mien.downloads import weights
 from mien.errors import DataError, UsageError
 from tests.conftest import SHARED
 from tests.test_data_prepare import photographs
@@ -70,7 +71,7 @@ def test_given_landmarks_replace_the_detection(
 
 
 def test_a_line_of_zeros_is_no_landmark() -> None:
-    cutter = Cutter(Cutting(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
+    cutter = Preprocessor(PreprocessConfig(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
     for wrong in (np.zeros((5, 2)), np.full((5, 2), np.nan)):
         assert cutter.given((178, 218), wrong.astype(np.float32)) is None
 

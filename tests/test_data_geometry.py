@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.data.cutting import Cutter, Cutting
-from mien.data.geometry import CROPS, cut, find_crop
-from mien.data.reading import Refused
+from mien.data.crops import CROPS, cut, find_crop
+from mien.data.preprocess import PreprocessConfig, Preprocessor
+from mien.data.readers import UnreadableFile
 from mien.errors import UsageError
 from tests.data_torture import face, saved
 
@@ -32,14 +32,14 @@ def test_boxes(name: str, size: tuple[int, int], box: tuple[int, int, int, int])
 
 @pytest.mark.parametrize(("name", "size"), [("celeba-148", (178, 178)), ("lfw-150", (250, 200))])
 def test_a_crop_refuses_pictures_of_another_shape(name: str, size: tuple[int, int]) -> None:
-    with pytest.raises(Refused, match="this crop is for"):
+    with pytest.raises(UnreadableFile, match="this crop is for"):
         CROPS[name].box(*size)
 
 
 def test_an_explicit_box() -> None:
     crop = find_crop("anything", (10, 20, 40, 50))
     assert crop.box(60, 60) == (10, 20, 40, 50)
-    with pytest.raises(Refused, match="does not fit"):
+    with pytest.raises(UnreadableFile, match="does not fit"):
         crop.box(60, 49)
 
 
@@ -64,8 +64,10 @@ def test_only_pixels_inside_the_box_count() -> None:
 
 
 def test_a_finished_image_knows_where_it_came_from() -> None:
-    made = Cutter(Cutting(side=64, crop="celeba-148", resampler="lanczos")).make(saved(face(178, 218), "PNG"))
+    made = Preprocessor(PreprocessConfig(side=64, crop="celeba-148", resampler="lanczos")).make(
+        saved(face(178, 218), "PNG")
+    )
     assert made.image.size == (64, 64) and made.geometry == "15,40,163,188" and made.size == (178, 218)
     assert made.notes == ()
-    small = Cutter(Cutting(side=64, crop="center", resampler="lanczos")).make(saved(face(40, 30), "PNG"))
+    small = Preprocessor(PreprocessConfig(side=64, crop="center", resampler="lanczos")).make(saved(face(40, 30), "PNG"))
     assert small.notes == ("enlarged",)

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from mien.data import jpeg
 from mien.data.decode import MIN_SIDE, Decoded, decode
-from mien.data.reading import Refused
+from mien.data.readers import UnreadableFile
 from tests.data_torture import face
 
 
@@ -66,7 +66,7 @@ def test_other_modes_and_files_are_left_to_pillow() -> None:
 def outcome(data: bytes) -> tuple[bytes, tuple[str, ...]] | str:
     try:
         image, notes = decode(data)
-    except Refused as refusal:
+    except UnreadableFile as refusal:
         return str(refusal)
     return image.tobytes(), notes
 
@@ -99,7 +99,7 @@ def test_a_worker_starts_without_what_it_does_not_need() -> None:
 
 
 def test_the_command_starts_without_torch() -> None:
-    program = "import sys, mien.verbs.data, mien.verbs.flags; print('torch' in sys.modules)"
+    program = "import sys, mien.cli.data, mien.cli.flags; print('torch' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
     )

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from mien.data import prepare
-from mien.data.drawn import DrawnFaces
 from mien.data.labels import balance, choose, count_labels, strongest, together, where
 from mien.data.planning import Preparation, plan, select
 from mien.data.source import Listing
-from mien.data.sources import find_source
+from mien.data.source_kinds import find_source
 from mien.data.split import hold_out
+from mien.data.synthetic import SyntheticFaces
 from mien.errors import DataError, UsageError
 from tests.conftest import SHARED
 
@@ -58,15 +58,20 @@ def test_conditions() -> None:
 def test_balance_takes_equal_counts_of_every_combination() -> None:
     found = listing(A=[0, 0, 0, 1, 1, 1, NAN], B=[0, 0, 1, 0, 1, 1, 1])
     rows, report = balance(found, ["A", "B"])
-    assert rows.tolist() == [0, 2, 3, 4] and report["of_each"] == 1 and report["not_known"] == 1
+    assert report["of_each"] == 1 and report["not_known"] == 1
+    assert found.labels is not None
+    assert sorted(map(tuple, found.labels[rows].tolist())) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert report["left_out"] == {"A=0, B=0": 1, "A=0, B=1": 0, "A=1, B=0": 0, "A=1, B=1": 1}
     rows, report = balance(found, ["A"], limit=4)
-    assert rows.tolist() == [0, 1, 3, 4] and report["of_each"] == 2
+    assert found.labels[rows][:, 0].tolist() == [0, 0, 1, 1] and report["of_each"] == 2
 
 
 def test_counts() -> None:
-    found = listing(A=[0, 1, 1, NAN])
-    assert count_labels(found.label_names, found.labels) == {"A": {"yes": 2, "no": 1, "unknown": 1}}
+    found = listing(A=[0, 1, 1, NAN], Age=[0.2, 0.4, NAN, 0.3])
+    assert count_labels(found.label_names, found.labels, found.scales) == {
+        "A": {"yes": 2, "no": 1, "unknown": 1},
+        "Age": {"yes": 0, "no": 3, "unknown": 1, "range": [20, 40], "mean": 30},
+    }
 
 
 def test_labels_together() -> None:
@@ -80,14 +85,28 @@ def test_a_selection_that_leaves_nothing_is_a_data_error() -> None:
         select(listing(A=[0, 0]), Preparation(where={"A": "1"}))
 
 
+def test_a_limit_is_a_fixed_random_sample() -> None:
+    sorted_by_class = listing(A=[0] * 500 + [1] * 500)
+    few, counts = select(sorted_by_class, Preparation(limit=100))
+    more, _ = select(sorted_by_class, Preparation(limit=200))
+    assert few.labels is not None and 0.35 < few.labels.mean() < 0.65 and counts["sampled"] == 100
+    assert list(few.names) == list(select(sorted_by_class, Preparation(limit=100))[0].names)
+    assert set(few.names) < set(more.names) and [*few.names] == [
+        n for n in sorted_by_class.names if n in set(few.names)
+    ]
+    balanced, _ = balance(listing(A=[0] * 900 + [1] * 100), ["A"])
+    assert balanced[:100].mean() > 200  # not the first hundred of the nine
+
+
 def test_limits() -> None:
-    assert len(select(listing(A=[0, 1, 0]), Preparation(limit=2))[0].names) == 2
+    everything, counts = select(listing(A=[0, 1, 0]), Preparation(limit=3))
+    assert len(everything.names) == 3 and "sampled" not in counts
     with pytest.raises(UsageError):
         Preparation(limit=0)
 
 
 def test_a_plan_is_named_by_what_decides_the_outcome() -> None:
-    source = DrawnFaces(16, 30)
+    source = SyntheticFaces(16, 30)
     keys = [
         plan(source, asked).key
         for asked in (
@@ -136,7 +155,7 @@ def test_celeba_counts_against_an_independent_count() -> None:
 
     source = find_source(SHARED / "data" / "celeba-10k.zip")
     chosen, counts = select(source.listing(), Preparation(where={"Male": "1"}))
-    counted = count_labels(chosen.label_names, chosen.labels)
+    counted = count_labels(chosen.label_names, chosen.labels, chosen.scales)
     assert counts == {"found": 10_000, "where": 4217, "selected": 4217}
     assert {name: counted[name]["yes"] for name in expected} == expected
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mien.core import Batch
+from mien.core.contracts import Batch
 from mien.data import open_data
 from mien.data.loader import Loader, to_tensor
 from mien.data.pack import Entry, Pack, PackWriter
@@ -106,6 +106,15 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
         Pack.open(path).verify()
 
 
+@pytest.mark.parametrize("field, value", [("fingerprint", "0" * 64), ("label_names", ["Row", "Other"])])
+def test_verify_compares_the_fingerprint(tmp_path: Path, field: str, value: object) -> None:
+    path = write_pack(tmp_path / "a.pack").path
+    meta = json.loads((path / "pack.json").read_text())
+    (path / "pack.json").write_text(json.dumps({**meta, field: value}))
+    with pytest.raises(Untrusted, match="fingerprint"):
+        Pack.open(path).verify()
+
+
 def test_open_data_refuses_a_pack_that_was_edited(tmp_path: Path) -> None:
     path = write_pack(tmp_path / "a.pack").path
     assert open_data(path).fingerprint == Pack.open(path).fingerprint
@@ -161,6 +170,21 @@ def test_flips_mirror_some_images_and_never_change_them_otherwise(tmp_path: Path
     mirrored = (batch.images == plain.flip(3)).flatten(1).all(1)
     assert bool((straight ^ mirrored).all()) and 16 < int(mirrored.sum()) < 48
     assert bool((take(pack, 1, batch=64, flip=False)[0].images == plain).all())
+
+
+def test_each_epoch_mirrors_another_half(tmp_path: Path) -> None:
+    """Neither the same images again nor the same places in the order."""
+    pack = write_pack(tmp_path / "a.pack", count=64)
+    places, images = [], []
+    for position in (0, 64, 128):
+        batch = take(pack, 1, batch=64, position=position)[0]
+        assert batch.labels is not None
+        rows = (batch.labels[:, 0] * 64).round().long()
+        places.append((batch.images == to_tensor(pack.images[rows.numpy()]).flip(3)).flatten(1).all(1))
+        images.append(torch.zeros(64, dtype=torch.bool).scatter(0, rows, places[-1]))
+    for mirrored in (places, images):
+        assert all(20 <= int(one.sum()) <= 44 for one in mirrored)
+        assert not any(torch.equal(mirrored[a], mirrored[b]) for a, b in ((0, 1), (1, 2), (0, 2)))
 
 
 def test_threads_never_change_the_stream(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from mien.data import Preparation, find_source, prepare
 from mien.data.check import check
 from mien.data.decode import decode
-from mien.data.reading import Refused
+from mien.data.readers import UnreadableFile
 from mien.errors import DataError
 from tests.data_torture import ACCEPTED, face, png_header, saved, text_bomb, torture_files, write_torture
 
@@ -50,12 +50,12 @@ def test_check_classifies_every_file(torture: tuple[Path, dict[str, str]]) -> No
 def test_decoding_them_all_takes_little_memory(torture: tuple[Path, dict[str, str]]) -> None:
     program = (
         "import sys, pathlib, re\n"
-        "from mien.data.containers import Folder; from mien.data.reading import Refused; from mien.data.decode import decode\n"
+        "from mien.data.archives import Folder; from mien.data.readers import UnreadableFile; from mien.data.decode import decode\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
         "folder, before = Folder(pathlib.Path(sys.argv[1])), peak()\n"
         "for member in folder.members():\n"
         "    try: decode(folder.read(member.name))\n"
-        "    except Refused: pass\n"
+        "    except UnreadableFile: pass\n"
         "print((peak() - before) // 1024)"
     )
     command = [sys.executable, "-c", program, str(torture[0])]
@@ -78,7 +78,7 @@ def test_prepare_names_what_it_refuses_and_asks_first(torture: tuple[Path, dict[
 @pytest.mark.parametrize("data", [png_header(9000, 9000), png_header(14000, 14000), text_bomb()])
 def test_bombs_are_refused_before_they_are_decoded(data: bytes) -> None:
     started = time.perf_counter()
-    with pytest.raises(Refused):
+    with pytest.raises(UnreadableFile):
         decode(data)
     assert time.perf_counter() - started < 0.5  # decoding takes seconds
 
@@ -144,6 +144,6 @@ def test_mutated_images_neither_crash_nor_hang() -> None:
         try:
             image = decode(bytes(data)).image
             assert image.mode == "RGB"
-        except Refused as refusal:
+        except UnreadableFile as refusal:
             assert str(refusal)
         assert time.perf_counter() - started < 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien import checkpoint
 from mien.data.pack import Pack
 from mien.errors import Mismatch, UsageError
-from mien.latent import densities
-from mien.latent.densities import Kind, density_of, fit, tensors_of
-from mien.latent.extras import Extra
-from mien.sampler import CHUNK, Sampler
+from mien.sampling import density as density_module
+from mien.sampling.chunks import CHUNK
+from mien.sampling.density import DensityKind, density_of, fit, tensors_of
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+from mien.sampling.sidecar import Extra
+from mien.storage import checkpoint
 from tests.conftest import write_pack
 from tests.test_cli import PRINTED, call, pixels
 from tests.test_latent import write_model
@@ -26,13 +27,13 @@ from tests.test_latent_verbs import here  # noqa: F401 - a fixture
 pytest.importorskip("sklearn", reason="the extra latent is not installed: no density can be fitted")
 pytest.importorskip("zuko", reason="the extra latent is not installed: no density can be fitted")
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[DensityKind, ...] = get_args(DensityKind)
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flow that learns no longer than these tests need."""
-    monkeypatch.setattr(densities, "STEPS", 150)
+    monkeypatch.setattr(density_module, "STEPS", 150)
 
 
 def two_clouds(count: int = 3000) -> Tensor:
@@ -45,8 +46,8 @@ def two_clouds(count: int = 3000) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_density_finds_both_clouds(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(densities, "STEPS", 1000)
+def test_a_density_finds_both_clouds(kind: DensityKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(density_module, "STEPS", 1000)
     z = two_clouds()
     density = fit(z, kind)
     drawn = density.draw(range(2000))
@@ -56,11 +57,11 @@ def test_a_density_finds_both_clouds(kind: Kind, monkeypatch: pytest.MonkeyPatch
     assert float((first.abs() < 1).float().mean()) < 0.08  # hardly any between the clouds, where one Gaussian has most
     assert torch.allclose(drawn.mean(0), z.mean(0), atol=0.3) and torch.allclose(drawn.std(0), z.std(0), rtol=0.15)
     assert torch.allclose(density.mean, z.mean(0), atol=0.1)
-    assert density.told["held_out"] > density.told["gaussian"] + 0.1 and density.told["count"] == 3000
+    assert density.facts["held_out"] > density.facts["gaussian"] + 0.1 and density.facts["count"] == 3000
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_drawn_latent_depends_on_its_seed_alone(kind: Kind) -> None:
+def test_a_drawn_latent_depends_on_its_seed_alone(kind: DensityKind) -> None:
     density = fit(two_clouds(400), kind)
     together = density.draw(range(CHUNK + 5))
     assert torch.equal(density.draw([9, 2]), together[[9, 2]])
@@ -68,11 +69,11 @@ def test_a_drawn_latent_depends_on_its_seed_alone(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_density_is_kept_to_the_bit(kind: Kind) -> None:
+def test_a_density_is_kept_to_the_bit(kind: DensityKind) -> None:
     density = fit(two_clouds(400), kind)
-    header = {"kind": kind, "shape": [2, 2], "fit": density.told}
+    header = {"kind": kind, "shape": [2, 2], "fit": density.facts}
     again = density_of(Extra(checkpoint.load(checkpoint.pack_tensors(tensors_of(density))), header), kind)
-    assert torch.equal(again.draw(range(9)), density.draw(range(9))) and again.told == density.told
+    assert torch.equal(again.draw(range(9)), density.draw(range(9))) and again.facts == density.facts
     for wrong in (
         {**header, "shape": [3]}, {**header, "shape": "x"}, {**header, "shape": [10**30]}, {"kind": kind}, {**header, "fit": 3},
     ):  # fmt: skip
@@ -85,9 +86,9 @@ def test_a_density_is_kept_to_the_bit(kind: Kind) -> None:
 
 def test_what_cannot_be_fitted() -> None:
     with pytest.raises(UsageError, match="too few"):
-        fit(torch.zeros(10, 4), "mixture")
-    with pytest.raises(UsageError, match="2,000 numbers"):
-        fit(torch.zeros(100, 2000), "mixture")
+        fit(torch.zeros(10, 4), "gmm")
+    with pytest.raises(UsageError, match="2,000 dimensions"):
+        fit(torch.zeros(100, 2000), "gmm")
 
 
 def test_silent_dimensions_are_harmless() -> None:
@@ -107,9 +108,9 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 @pytest.mark.parametrize("preset", ["vae", "began-zhao"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_faces_of_fitted_latents(here: Path, pack: Pack, preset: str, kind: Kind) -> None:  # noqa: F811
+def test_faces_of_fitted_latents(here: Path, pack: Pack, preset: str, kind: DensityKind) -> None:  # noqa: F811
     file = write_model(preset, here, pack)
-    line = ("sample", file, "--seeds", "0-8", "--latents", "fitted", "--density", kind)
+    line = ("sample", file, "--seeds", "0-8", "--prior", "fitted", "--density", kind)
     said = call(*line)
     assert said.code == 2 and PRINTED.fullmatch(said.err) and f"--density {kind} --data PACK" in said.err
     said = call(*line, "--data", pack.path, "-o", "fitted.png")
@@ -119,14 +120,14 @@ def test_faces_of_fitted_latents(here: Path, pack: Pack, preset: str, kind: Kind
     assert again.code == 0 and again.err == "" and (pixels(here / "again.png") == pixels(here / "fitted.png")).all()
     assert call("sample", file, "--seeds", "0-8", "-o", "prior.png").code == 0
     assert (pixels(here / "prior.png") != pixels(here / "fitted.png")).any()
-    sampler = Sampler.load(file).fitted(kind)
+    sampler = Sampler.load(file).with_fitted_prior(kind)
     z = sampler.latents([3])
     assert torch.equal(sampler.sample([3]), sampler.decode(z, space=sampler.encoding_space))
-    assert torch.equal(replace(sampler, truncation=0.0).latents([3]), sampler.density.mean[None])  # type: ignore[union-attr]
-    assert sampler.recipe()["latents"] == kind
+    assert torch.equal(sampler.with_options(DrawOptions(truncation=0.0)).latents([3]), sampler.density.mean[None])  # type: ignore[union-attr]
+    assert sampler.metadata()["prior"] == kind
     assert (
         call(
-            "walk", file, "--seeds", "1", "2", "--frames", "3", "--latents", "fitted", "--density", kind, "-o", "w.png"
+            "walk", file, "--seeds", "1", "2", "--frames", "3", "--prior", "fitted", "--density", kind, "-o", "w.png"
         ).code
         == 0
     )
@@ -134,21 +135,19 @@ def test_faces_of_fitted_latents(here: Path, pack: Pack, preset: str, kind: Kind
 
 def test_a_stale_density_says_so(here: Path, pack: Pack) -> None:  # noqa: F811
     file = write_model("vae", here, pack)
-    line = ("sample", file, "--seeds", "0", "--latents", "fitted")
+    line = ("sample", file, "--seeds", "0", "--prior", "fitted")
     assert call(*line, "--data", pack.path).code == 0
     tensors, header = checkpoint.read_model(file)
     file.write_bytes(checkpoint.pack_tensors({name: tensor * 1.01 for name, tensor in tensors.items()}, header))
     said = call(*line)
-    assert (
-        said.code == 9 and PRINTED.fullmatch(said.err) and "--latents fitted --density mixture --data PACK" in said.err
-    )
+    assert said.code == 9 and PRINTED.fullmatch(said.err) and "--prior fitted --density gmm --data PACK" in said.err
     assert call(*line, "--data", pack.path).code == 0 and call(*line).code == 0
     assert len(list((here / "extras").iterdir())) == 2  # the stale one is set aside
 
 
 def test_a_model_without_an_encoder_has_none(here: Path, pack: Pack) -> None:  # noqa: F811
     file = write_model("quick", here, pack)
-    said = call("sample", file, "--latents", "fitted", "--data", pack.path)
+    said = call("sample", file, "--prior", "fitted", "--data", pack.path)
     assert said.code == 2 and "no encoder" in said.err
 
 
@@ -173,8 +172,8 @@ def test_scores_of_fitted_latents_are_named_apart(here: Path, pack: Pack) -> Non
         "eye.py:eye",
         "--json",
     )
-    plain, fitted = call(*line), call(*line, "--latents", "fitted", "--density", "mixture")
+    plain, fitted = call(*line), call(*line, "--prior", "fitted", "--density", "gmm")
     assert plain.code == fitted.code == 0, fitted.err
     (a,), (b,) = (json.loads(said.out)["scores"] for said in (plain, fitted))
-    assert b["name"] == f"{a['name']}_fitted_mixture" and a["value"] != b["value"]
-    assert b["passport"]["latents"] == "fitted_mixture" and "latents" not in a["passport"]
+    assert b["name"] == f"{a['name']}_fitted_gmm" and a["value"] != b["value"]
+    assert b["passport"]["prior"] == "fitted_gmm" and "prior" not in a["passport"]

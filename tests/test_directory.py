@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from mien import directory
-from mien.directory import RunDirectory
 from mien.errors import Locked, StorageError
+from mien.storage import run_directory
+from mien.storage.run_directory import RunDirectory
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> RunDirectory:
-    return directory.create(tmp_path / "run")
+    return run_directory.create(tmp_path / "run")
 
 
 def test_a_new_directory_has_a_status_and_no_run(home: RunDirectory) -> None:
@@ -103,28 +103,31 @@ def test_the_log_never_stops_anything(home: RunDirectory, capsys: pytest.Capture
 
 
 def test_numbers_go_up_and_are_never_used_twice(tmp_path: Path) -> None:
-    made = [directory.create_numbered(tmp_path / "runs", slug).path.name for slug in ("a", "b", "a")]
+    made = [run_directory.create_numbered(tmp_path / "runs", slug).path.name for slug in ("a", "b", "a")]
     assert made == ["00000-a", "00001-b", "00002-a"]
     (tmp_path / "runs" / "00041-by-hand").mkdir()
-    assert directory.create_numbered(tmp_path / "runs", "c").path.name == "00042-c"
-    assert [run.path.name for run in directory.all_runs(tmp_path / "runs")][:2] == ["00042-c", "00041-by-hand"]
-    assert directory.all_runs(tmp_path / "nowhere") == []
+    assert run_directory.create_numbered(tmp_path / "runs", "c").path.name == "00042-c"
+    assert [run.path.name for run in run_directory.all_runs(tmp_path / "runs")][:2] == ["00042-c", "00041-by-hand"]
+    assert run_directory.all_runs(tmp_path / "nowhere") == []
 
 
 def test_a_place_that_cannot_hold_a_run(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for call in (lambda: directory.create(tmp_path / "file"), lambda: directory.create(tmp_path / "file" / "run")):
+    for call in (
+        lambda: run_directory.create(tmp_path / "file"),
+        lambda: run_directory.create(tmp_path / "file" / "run"),
+    ):
         with pytest.raises(StorageError):
             call()
     with pytest.raises(StorageError):
-        directory.create_numbered(tmp_path / "file", "x")
+        run_directory.create_numbered(tmp_path / "file", "x")
 
 
 @pytest.mark.parametrize(
     "name", ["a b", "é", "e\u0301", "脸", "💥", "مرحبا", ".dot", "'quoted\"", "100%", "#1", "x" * 240, "dot.", "CON"]
 )
 def test_names_of_every_kind(tmp_path: Path, name: str) -> None:
-    home = directory.create(tmp_path / name)
+    home = run_directory.create(tmp_path / name)
     with home.locked():
         home.update_status(state="running")
         home.log("here")

@@ -11,37 +11,48 @@ import pytest
 
 import mien
 from mien.__main__ import VERBS
+from mien.cli.flags import Flag, flags_of, plain
+from mien.core.run import config_fields
 from mien.presets import PRESETS
-from mien.run import knobs
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [*DOCS.glob("*.md"), ROOT / "README.md"]
 
 
+#: Flags of `mien train` that stand in the tables of the presets instead.
+RUN_FIELDS = ("--model.", "--recipe.", "--average.")
+
+
+def flag_text(flag: Flag) -> str:
+    """`--size`: what it is. Default 64."""
+    names = ", ".join(f"`{name}`" for name in flag.names)
+    default = f" Default: `{flag.default}`." if flag.default else ""
+    return f"{names}: {' '.join(flag.help.split()).rstrip('.')}.{default}"
+
+
 def reference() -> str:
-    """docs/reference.md: verbs with their flags, presets with their knobs. Write it anew with MIEN_WRITE_DOCS=1."""
+    """docs/reference.md: verbs with their flags, presets with their fields. Write it anew with MIEN_WRITE_DOCS=1."""
     parts = ["# Reference", "Written from the code by `MIEN_WRITE_DOCS=1 make test`; do not edit.", "## Verbs"]
     for name, verb in VERBS.items():
-        module, function = verb.where.split(":")
+        module, function = verb.target.split(":")
         made = getattr(importlib.import_module(module), function)
-        if verb.typed_flags:
+        if verb.dynamic_flags:
             made, _ = made([])
         text = (made.__doc__ or "").partition("Parameters\n")[0].rstrip()
         lines = [line.removeprefix("    ") for line in text.splitlines()]
         parts += [f"### mien {name}", "\n".join(lines).strip()]
-        listed = (made.__doc__ or "").partition("----------\n")[2]
-        flags = re.findall(r"^    (\w+)\n        (.+(?:\n         *\S.*)*)", listed, re.M)
-        parts += ["\n".join(f"- `{flag}`: {' '.join(help.split())}" for flag, help in flags)] if flags else []
+        flags = [flag for flag in flags_of(made, name) if not flag.names[0].startswith(RUN_FIELDS)]
+        parts += ["\n".join(f"- {flag_text(flag)}" for flag in flags)] if flags else []
     parts.append("## Presets")
     for run in PRESETS.values():
         parts += [f"### {run.preset}", f"{run.story[0].upper()}{run.story[1:]}."]
         parts += ["\n".join(f"- {note}" for note in run.notes)]
-        before = {k.name: k.value for k in knobs(PRESETS[run.after])} if run.after else {}
-        parts += [f"Against {run.after}: {run.change}. The other knobs stay."] if run.after else []
+        before = {k.name: k.value for k in config_fields(PRESETS[run.after])} if run.after else {}
+        parts += [f"Against {run.after}: {run.change}. The other fields stay."] if run.after else []
         parts += ["\n".join(["```", *run.prepare, "```"])] if run.prepare else []
-        changed = [k for k in knobs(run) if k.name not in before or before[k.name] != k.value]
-        rows = [f"| `--{k.name.replace('_', '-')}` | `{k.value}` | {k.help} |" for k in changed]
+        changed = [k for k in config_fields(run) if k.name not in before or before[k.name] != k.value]
+        rows = [f"| `--{k.name.replace('_', '-')}` | `{plain(k.value)}` | {k.help} |" for k in changed]
         parts += ["| flag | default | |\n|---|---|---|\n" + "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
 
@@ -54,8 +65,8 @@ def test_the_reference_is_current() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_knob_is_explained(name: str) -> None:
-    assert [knob.name for knob in knobs(PRESETS[name]) if not knob.help] == []
+def test_every_field_is_explained(name: str) -> None:
+    assert [field.name for field in config_fields(PRESETS[name]) if not field.help] == []
 
 
 def test_links_lead_somewhere() -> None:

@@ -17,21 +17,23 @@ import torch
 from benchmarks import kills
 
 import mien
-from mien import checkpoint, experiment, presets
+from mien import presets
 from mien.__main__ import main
-from mien.core import Faces, Progress
-from mien.data import weights
+from mien.cli.evaluate import evaluate as verb
+from mien.core.contracts import ImageSpec, Progress
+from mien.core.device import DeviceContext
+from mien.core.run import Run
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
-from mien.engine import Engine
+from mien.downloads import weights
 from mien.errors import DataError, UsageError
-from mien.metrics.during import EvaluateDuring, best_of, history, name_best, out_of_patience, prepare, ranking
+from mien.metrics.api import of_model
 from mien.metrics.features import PixelFeatures
-from mien.metrics.subjects import of_model
-from mien.report.record import read_record
+from mien.metrics.online import RANKED, EvaluateDuring, best_of, history, name_best, out_of_patience, prepare, ranking
+from mien.report.run_reader import read_record
 from mien.report.series import panels
-from mien.run import Run
-from mien.verbs.evaluate import evaluate as verb
+from mien.storage import checkpoint
+from mien.storage.run_directory import RunDirectory
+from mien.training import experiment
 from tests.conftest import tiny, write_pack
 from tests.test_resume import Nothing
 
@@ -161,7 +163,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_the_run(
     assert (now["state"], now["seen"], now["exit_code"]) == ("done", 80, 0)
     assert now["reason"].startswith("stopped early at 80 images: kid20_train_planned was ")
     assert "at 32 images, and no better in 3 evaluations since" in now["reason"]
-    assert "to go on" in said.err and "--patience" in said.err
+    assert "to continue" in said.err and "--patience" in said.err
     best = checkpoint.read_best(here / "run" / "checkpoints")
     assert (best["seen"], best["metric"], best["name"]) == (32, "kid", "kid20_train_planned")
     names = [path.name for path in checkpoint.all_of(here / "run" / "checkpoints")]
@@ -232,14 +234,14 @@ def test_best_never_names_what_is_gone(tmp_path: Path) -> None:
     home.cut_metrics(0)
     name_best(run, home)
     assert not (home.checkpoints / "BEST").exists()
-    with pytest.raises(DataError, match="names no checkpoint"):
+    with pytest.raises(DataError, match="does not name a checkpoint"):
         checkpoint.find_model(home.checkpoints / "BEST")
     (home.checkpoints / "BEST").write_text('{"seen": 70}')
-    with pytest.raises(DataError, match="names no checkpoint"):
+    with pytest.raises(DataError, match="does not name a checkpoint"):
         checkpoint.find_model(home.checkpoints / "BEST")
     (home.checkpoints / "BEST").write_text("not JSON")
     assert checkpoint.read_best(home.checkpoints) == {}
-    with pytest.raises(DataError, match="names no checkpoint"):
+    with pytest.raises(DataError, match="does not name a checkpoint"):
         checkpoint.find_model(home.checkpoints / "BEST")
 
 
@@ -250,6 +252,19 @@ def test_scores_of_another_protocol_are_not_compared(tmp_path: Path) -> None:
             file.write(json.dumps({"seen": seen, "metric": "fid", "name": "fid500_train", "value": value}) + "\n")
     found = history(home, "fid")
     assert [line["value"] for line in found] == [9.0, 8.0] and best_of(found, "fid")["seen"] == 40
+
+
+HIGHER_IS_BETTER = {
+    "fid": False, "kid": False, "coverage": True, "precision": True, "recall": True, "density": True,
+    "reconstruction_lpips": False, "reconstruction_l1": False, "ppl": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("score", RANKED)
+def test_which_way_is_better(score: str) -> None:
+    values = [0.5, 0.9, 0.1, 0.9, 0.1]
+    best = best_of([{"seen": seen, "value": value} for seen, value in enumerate(values)], score)
+    assert best["seen"] == (1 if HIGHER_IS_BETTER[score] else 2)
 
 
 @pytest.mark.parametrize(
@@ -309,8 +324,8 @@ def test_a_pack_of_one_image_is_refused(train: Callable[..., SimpleNamespace], h
 def judge(home: Path, pack: Pack, run: Run) -> EvaluateDuring:
     home.mkdir(exist_ok=True)
     header = {"faces": {"side": pack.side, "channels": 3, "label_dim": 0}}
-    engine = Engine(torch.device("cpu"), "bf16")
-    extractor = prepare(run, pack, Faces(side=pack.side), "cpu")
+    engine = DeviceContext(torch.device("cpu"), "bf16")
+    extractor = prepare(run, pack, ImageSpec(side=pack.side), "cpu")
     return EvaluateDuring(RunDirectory(home), run, pack, header, engine, extractor)
 
 
@@ -321,9 +336,9 @@ def test_a_generator_of_nan_is_reported_and_training_goes_on(
         tiny(QUICK), evaluate_every=8, evaluate_samples=8, evaluate_extractor="eye.py:pixels", evaluate_metrics="kid"
     )
     judging = judge(here / "run", blob_pack, run)
-    model = run.model.build(Faces(side=16))
+    model = run.model.build(ImageSpec(side=16))
     found = judging.scores(8, model.eval(), lambda: False)
-    assert list(found) == ["kid8_train_pixels-32"] and judging.judged == 8
+    assert list(found) == ["kid8_train_pixels-32"] and judging.last_seen == 8
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(float("nan"))
@@ -331,7 +346,7 @@ def test_a_generator_of_nan_is_reported_and_training_goes_on(
     assert judging.scores(16, model, lambda: False) == {}
     said = capsys.readouterr().err
     assert "not evaluated at 16 images, training goes on: The model's face of seed 0 is not made of numbers." in said
-    assert judging.judged == 8 and "not evaluated at 16" in (here / "run" / "log.txt").read_text()
+    assert judging.last_seen == 8 and "not evaluated at 16" in (here / "run" / "log.txt").read_text()
 
 
 def test_a_signal_ends_an_evaluation(here: Path, blob_pack: Pack, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,7 +354,7 @@ def test_a_signal_ends_an_evaluation(here: Path, blob_pack: Pack, capsys: pytest
         tiny(QUICK), evaluate_every=8, evaluate_samples=8, evaluate_extractor="eye.py:pixels", evaluate_metrics="kid"
     )
     judging = judge(here / "run", blob_pack, run)
-    assert judging.scores(8, run.model.build(Faces(side=16)).eval(), lambda: True) == {}
+    assert judging.scores(8, run.model.build(ImageSpec(side=16)).eval(), lambda: True) == {}
     assert not (here / "run" / "eval").exists() and capsys.readouterr().err == ""
 
 
@@ -349,7 +364,7 @@ def test_a_disk_that_is_full_is_reported(here: Path, blob_pack: Pack, capsys: py
     )
     judging = judge(here / "run", blob_pack, run)
     (here / "run" / "eval").write_text("a file where the folder should be")
-    assert judging.scores(8, run.model.build(Faces(side=16)).eval(), lambda: False)
+    assert judging.scores(8, run.model.build(ImageSpec(side=16)).eval(), lambda: False)
     assert "during.jsonl cannot be written" in capsys.readouterr().err
     judging.after_commit(Progress(8, 8, 0.0, 0.0, {}), here)  # no history: nothing is best
     assert not (here / "run" / "checkpoints" / "BEST").exists()

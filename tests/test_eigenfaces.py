@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien.baseline import fit_baseline
-from mien.baseline import images as blocks_of
-from mien.core import Faces
+from mien.core.contracts import ImageSpec
 from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
 from mien.models.eigenfaces import Eigenfaces, EigenfacesConfig, fit
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
+from mien.training.baseline import fit_baseline
+from mien.training.baseline import images as blocks_of
 from tests.conftest import write_pack
 
 
@@ -36,7 +36,7 @@ def in_blocks(faces: Tensor) -> Iterator[Tensor]:
 
 @pytest.fixture(scope="module")
 def model(faces: Tensor) -> Eigenfaces:
-    return fit(EigenfacesConfig(components=12), Faces(side=8), lambda: in_blocks(faces))
+    return fit(EigenfacesConfig(components=12), ImageSpec(side=8), lambda: in_blocks(faces))
 
 
 def test_the_components_are_those_of_the_full_decomposition(faces: Tensor, model: Eigenfaces) -> None:
@@ -67,13 +67,13 @@ def test_an_encoding_is_the_projection(faces: Tensor, model: Eigenfaces) -> None
 
 def test_a_fit_is_the_same_twice(faces: Tensor, model: Eigenfaces) -> None:
     torch.rand(7)  # whatever the global generator has done
-    again = fit(EigenfacesConfig(components=12), Faces(side=8), lambda: in_blocks(faces))
+    again = fit(EigenfacesConfig(components=12), ImageSpec(side=8), lambda: in_blocks(faces))
     assert torch.equal(again.components, model.components)
 
 
 def test_too_few_images_are_refused(faces: Tensor) -> None:
     with pytest.raises(DataError, match="12 images"):
-        fit(EigenfacesConfig(components=12), Faces(side=8), lambda: in_blocks(faces[:12]))
+        fit(EigenfacesConfig(components=12), ImageSpec(side=8), lambda: in_blocks(faces[:12]))
     with pytest.raises(UsageError, match="not possible"):
         EigenfacesConfig(components=0)
 

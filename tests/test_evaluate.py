@@ -16,19 +16,21 @@ import torch
 from PIL import Image
 
 import mien
-from mien import checkpoint, presets
-from mien.answer import Answer
-from mien.core import Faces, Invertible
+from mien import presets
+from mien.cli.evaluate import evaluate
+from mien.cli.result import Result
+from mien.core.contracts import ImageSpec
+from mien.core.families import Invertible
+from mien.core.run import to_json
 from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
-from mien.metrics import features, perception
+from mien.metrics import features, lpips_metrics
 from mien.metrics.evaluate import measure
 from mien.metrics.features import PixelFeatures, extract, kept
 from mien.metrics.images import DrawnImages, First, FolderImages, Held, PackImages, ahead, to_pixels
-from mien.metrics.judged import Judged
+from mien.metrics.inputs import Judged
 from mien.metrics.scores import disagreements, in_thousands
-from mien.run import to_json
-from mien.verbs.evaluate import evaluate
+from mien.storage import checkpoint
 
 from .conftest import blobs, tiny, write_pack
 
@@ -49,7 +51,7 @@ def eye(tmp_path: Path) -> str:
 def write_model(path: Path, pack: Pack | None = None, side: int = 16) -> Path:
     """An untrained model."""
     run = tiny(presets.find("quick")[0])
-    faces = Faces(side=side)
+    faces = ImageSpec(side=side)
     torch.manual_seed(0)
     model = run.model.build(faces)
     data = {"fingerprint": pack.fingerprint if pack else "", "count": len(pack) if pack else 0}
@@ -58,7 +60,7 @@ def write_model(path: Path, pack: Pack | None = None, side: int = 16) -> Path:
     return path
 
 
-def scored(*arguments: Any, **named: Any) -> Answer:
+def scored(*arguments: Any, **named: Any) -> Result:
     answer = evaluate(*arguments, **named)
     assert answer is not None  # only the first of several processes answers
     return answer
@@ -369,11 +371,11 @@ def test_reconstruction_goes_through_the_decoder_of_encodings(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BEGAN's encodings have a decoder of their own, and a CPPN sees in grey."""
-    monkeypatch.setattr(perception, "PerceptualFeatures", Perceiving)
+    monkeypatch.setattr(lpips_metrics, "PerceptualFeatures", Perceiving)
     pack = write_pack(tmp_path / "faces.pack", count=20, side=64)
     run = tiny(presets.PRESETS[name])
     channels = 1 if name == "cppn-2016" else 3
-    faces = Faces(side=64, channels=channels)
+    faces = ImageSpec(side=64, channels=channels)
     torch.manual_seed(0)
     model = run.model.build(faces).eval()
     assert isinstance(model, Invertible)

@@ -31,14 +31,16 @@ from PIL import Image, PngImagePlugin
 pytest.importorskip("starlette", reason="SKIPPED EXPLORER TESTS: the extra `web` is not installed")
 pytest.importorskip("uvicorn")
 
-from mien import control, presets
+from mien import presets
+from mien.core.run import override
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
-from mien.experiment import train
 from mien.report.grid import to_bytes
-from mien.run import turn
-from mien.sampler import Sampler
-from mien.web.guard import PHOTO_BYTES
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+from mien.storage import control
+from mien.storage.run_directory import RunDirectory
+from mien.training.experiment import train
+from mien.web.security import PHOTO_BYTES
 from mien.web.serve import HEAD_SECONDS
 from tests.conftest import blobs, tiny, write_model, write_pack
 from tests.web_client import TOKEN, Served, serving, short_run
@@ -99,13 +101,13 @@ def test_a_seed_is_the_face_that_the_command_line_draws(served: Served, model: s
 
 
 def test_truncation_and_addresses_reach_the_sampler(served: Served, model: str, runs: Path) -> None:
-    from mien.address import parse
+    from mien.sampling.address import parse
 
     sampler = Sampler.load(runs / "00000-quick", device="cpu")
     at = "42,0.25,0.5~7:0.3"
     _, png, _ = served.ask(f"{model}/image?at={at}&truncation=0.5")
-    z, _ = sampler.place(parse(at))
-    assert (pixels(png) == to_bytes(sampler.truncated(0.5).decode(z))[0].numpy()).all()
+    z, _ = sampler.latent_at(parse(at))
+    assert (pixels(png) == to_bytes(sampler.with_options(DrawOptions(truncation=0.5)).decode(z))[0].numpy()).all()
     status, other = served.post(f"{model}/image", {"at": at, "truncation": 0.5})
     assert status == 200 and (pixels(other) == pixels(png)).all()
 
@@ -177,7 +179,7 @@ def test_neighbours_know_a_copy(served: Served, ids: dict[str, tuple[str, str]],
     assert distances == sorted(distances)
     run = served.explorer.desk.registry.run(ids["quick"][0])
     pack = Pack.open(runs.parent / "blobs.pack")
-    from mien.web.nearest import Neighbours, tensor
+    from mien.web.neighbours import Neighbours, tensor
 
     copy = Neighbours().of(run, tensor(pack.images[5:6])[0])
     assert copy["memorised"] is True and copy["neighbours"][0]["distance"] == 0
@@ -380,7 +382,8 @@ def test_every_answer_is_dressed(served: Served, model: str) -> None:
 def test_controls_need_the_token(served: Served, ids: dict[str, tuple[str, str]]) -> None:
     for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train"):
         assert served.post(path, {"wish": "stop"})[0] == 401
-        assert served.post(path, {"wish": "stop"}, Authorization="Bearer wrong")[0] == 401
+        for given in ("Bearer wrong", "Bearer ", "Bearer", "", f"Basic {TOKEN}", f"bearer {TOKEN}", f"Bearer {TOKEN}x"):
+            assert served.post(path, {"wish": "stop"}, Authorization=given)[0] == 401, given
     status, body = served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "stop"}, token=True)
     assert status == 404 and "not running" in body["error"]["message"]
     assert served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "dance"}, token=True)[0] == 400
@@ -573,11 +576,11 @@ async def asked_at(port: int, path: str) -> tuple[int, bytes]:
 def test_500_connections_for_30_seconds(runs: Path) -> None:
     """No wrong face, only 200 or 503, bounded memory, and well again at once; the server is a process of its own."""
     psutil = pytest.importorskip("psutil")
-    from mien.address import parse
+    from mien.sampling.address import parse
 
     sampler = Sampler.load(runs / "00000-quick", device="cpu")
     places = [f"{seed},0.5,0" for seed in range(4000)]  # so many that most of them are drawn, not remembered
-    z = torch.cat([sampler.place(parse(place))[0] for place in places])
+    z = torch.cat([sampler.latent_at(parse(place))[0] for place in places])
     expected = [hashlib.sha256(face.tobytes()).digest() for face in to_bytes(sampler.decode(z)).numpy()]
     counts: Counter[int] = Counter()
     wrong: list[str] = []
@@ -741,7 +744,7 @@ def test_hostile_names_stay_text(tmp_path: Path, runs: Path) -> None:
 
 def test_a_run_saves_pauses_resumes_and_stops(tmp_path: Path, blob_pack: Pack) -> None:
     home = RunDirectory(tmp_path / "run")
-    run = turn(tiny(presets.PRESETS["quick"]), {"images": 10_000_000, "device": "cpu"})
+    run = override(tiny(presets.PRESETS["quick"]), {"images": 10_000_000, "device": "cpu"})
     ended: list[Exception] = []
 
     def go() -> None:
@@ -759,17 +762,17 @@ def test_a_run_saves_pauses_resumes_and_stops(tmp_path: Path, blob_pack: Pack) -
     thread = threading.Thread(target=go)
     thread.start()
     until(lambda: control.owner(home) is not None and home.metrics.exists())
-    control.ask(home, "save")
+    control.send(home, "save")
     until(lambda: list(home.checkpoints.glob("0*")))
-    control.ask(home, "pause")
+    control.send(home, "pause")
     until(lambda: home.status["state"] == "paused")
     time.sleep(0.6)
     seen = home.status["seen"]
     time.sleep(0.6)
     assert home.status["seen"] == seen
-    control.ask(home, "resume")
+    control.send(home, "resume")
     until(lambda: home.status["state"] == "running")
-    control.ask(home, "stop")
+    control.send(home, "stop")
     thread.join(60)
     assert not thread.is_alive() and home.status["state"] == "preempted" and home.status["seen"] >= seen
     assert control.owner(home) is None

@@ -24,21 +24,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mien import hub, presets
-from mien.baseline import fit_baseline
-from mien.core import Invertible
-from mien.data import package, weights
+from mien import presets
+from mien.core.device import DeviceContext, mix
+from mien.core.distributed import World
+from mien.core.families import Invertible
+from mien.core.run import override
 from mien.data.pack import Pack
-from mien.engine import Engine, mix
+from mien.downloads import hub, package_file, weights
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from mien.export.graph import described
 from mien.export.page import RUNTIME
 from mien.models.eigenfaces import EigenfacesConfig
-from mien.parallel import World
-from mien.plan import Plan
 from mien.report.grid import read_recipe, to_bytes
-from mien.run import turn
-from mien.sampler import Sampler
-from mien.styles import Style
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+from mien.training.baseline import fit_baseline
+from mien.training.resolve import ResolvedRun
 from tests.conftest import steer, tiny, write_model, write_pack
 from tests.test_cli import PRINTED, call
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
@@ -87,7 +88,7 @@ def check_file(model: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
     assert said.code == 0, said.err
     files = json.loads(said.out)["files"]
     assert all(file["difference"] <= 1e-4 for file in files)
-    sampler = Sampler.load(model, device="cpu").by(*flags[1:], None) if flags else Sampler.load(model, device="cpu")
+    sampler = Sampler.load(model, device="cpu").with_options(DrawOptions(solver=flags[1] if flags else None))
     z = sampler.latents(range(5))
     labels = {} if not sampler.model.label_dim else {"labels": sampler.labels(range(5))}
     images = run_graph(out, latent=z, truncation=torch.tensor(1.0), **labels)  # type: ignore[arg-type]
@@ -103,6 +104,21 @@ def check_file(model: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "preset, prior, changes",
+    [("quick", "normal", {}), ("vae", "normal", {}), ("began-zhao", "uniform", {}), ("began-2017", "uniform", {}),
+     ("dcgan-2015", "normal", {}), ("dcgan-2015", "uniform", {"model.uniform": True})],
+)  # fmt: skip
+def test_the_graph_names_the_prior(
+    tmp_path: Path, blob_pack: Pack, preset: str, prior: str, changes: dict[str, Any]
+) -> None:
+    """Whoever draws from the graph alone must draw from the right distribution."""
+    sampler = Sampler.load(write_model(preset, tmp_path, blob_pack, **changes), device="cpu")
+    told = described(sampler)
+    assert told["prior"] == prior and told["latent"] == list(sampler.model.latent_shape)
+    assert (sampler.latents(range(64)).abs().max() <= 1.0) == (prior == "uniform")
+
+
 def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
     pack = write_pack(tmp_path / "p.pack", labels=("Hat", "Glasses"))
     model = write_model("quick", tmp_path, pack)
@@ -113,7 +129,10 @@ def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
     images = run_graph(tmp_path / "a.onnx", latent=z, truncation=torch.tensor(0.7), directions=amounts)
     for row, (smiling, age) in enumerate(amounts.tolist()):
         moved = sampler.edit(z[row : row + 1], {"Smiling": smiling, "Age": age})
-        assert np.abs(images[row] - sampler.truncated(0.7).decode(moved)[0].numpy()).max() <= 1e-4
+        assert (
+            np.abs(images[row] - sampler.with_options(DrawOptions(truncation=0.7)).decode(moved)[0].numpy()).max()
+            <= 1e-4
+        )
     import onnx
 
     told = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "a.onnx")).metadata_props}
@@ -123,15 +142,15 @@ def test_labels_truncation_and_directions_are_inputs(tmp_path: Path) -> None:
 
 
 def test_a_mapped_model_is_truncated_among_its_styles(tmp_path: Path, blob_pack: Pack) -> None:
-    plan = Plan(
-        turn(tiny(presets.PRESETS["quick"]), {"model.mapping": 2}),
+    plan = ResolvedRun(
+        override(tiny(presets.PRESETS["quick"]), {"model.mapping": 2}),
         blob_pack,
-        Engine(torch.device("cpu"), "fp32"),
+        DeviceContext(torch.device("cpu"), "fp32"),
         None,
         "b",
     )
-    learner = plan.learner(World())
-    for tensor in learner.served.state_dict().values():
+    learner = plan.initial_state(World())
+    for tensor in learner.inference_model.state_dict().values():
         tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
     model = tmp_path / "model.safetensors"
     model.write_bytes(learner.snapshot(plan.header).model)
@@ -152,7 +171,7 @@ def test_styles_are_inputs_where_they_are_mixed(tmp_path: Path, blob_pack: Pack)
     z, whole = sampler.latents([1, 2, 3]), torch.tensor(1.0)
     other, shares = sampler.latents([42] * 3), torch.tensor([[0.0, 1.0]]).repeat(3, 1)
     images = run_graph(tmp_path / "a.onnx", latent=z, truncation=whole, other=other, shares=shares)
-    assert np.abs(images - sampler.styled(Style.of("42:2")).sample([1, 2, 3]).numpy()).max() <= 1e-4
+    assert np.abs(images - sampler.with_options(DrawOptions(style="42:2")).sample([1, 2, 3]).numpy()).max() <= 1e-4
 
 
 def test_what_cannot_be_exported_says_why(tmp_path: Path, blob_pack: Pack) -> None:
@@ -250,7 +269,7 @@ def test_the_runtime_comes_from_the_registry_that_npm_is_set_up_for(
     monkeypatch.setenv("PATH", "")
     assert weights.path("page-runtime").read_bytes() == content, "the second time needs no registry"
     with pytest.raises(DataError, match="downloaded"):
-        package.download("onnxruntime-web", registry.name, tmp_path)
+        package_file.download("onnxruntime-web", registry.name, tmp_path)
 
 
 def test_a_package_with_another_file_is_refused(registry: Path) -> None:
@@ -261,7 +280,7 @@ def test_a_package_with_another_file_is_refused(registry: Path) -> None:
 
 def test_a_registry_that_has_nothing_says_so(registry: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="downloaded"):
-        package.download("nothing", "nothing-1.0.0.tgz", tmp_path)
+        package_file.download("nothing", "nothing-1.0.0.tgz", tmp_path)
 
 
 # The page
@@ -343,7 +362,7 @@ def saved(page: Any, file: Path) -> Any:
 
 
 def test_the_page_draws_the_faces_of_pytorch(page: Any, page_of: tuple[str, Sampler, Path], tmp_path: Path) -> None:
-    from mien.address import parse
+    from mien.sampling.address import parse
 
     sampler = page_of[1]
     for at, hash in (("42", ""), ("9007199254740991", ""), ("7,0.25,0.5~9:0.3", "&t=0.7&direction=Smiling:1.5")):
@@ -351,8 +370,8 @@ def test_the_page_draws_the_faces_of_pytorch(page: Any, page_of: tuple[str, Samp
         page.reload()
         page.wait_for_selector(f'#face[data-at="{at}"][aria-busy="false"]')
         found = saved(page, tmp_path / "face.png")
-        z, rows = sampler.place(parse(at), None, {"Smiling": 1.5} if hash else {})
-        drawn = sampler.truncated(0.7 if hash else 1.0).decode(z, rows)
+        z, rows = sampler.latent_at(parse(at), None, {"Smiling": 1.5} if hash else {})
+        drawn = sampler.with_options(DrawOptions(truncation=0.7 if hash else 1.0)).decode(z, rows)
         assert np.abs(found - to_bytes(drawn)[0].numpy()).max() <= 2, at
         recipe = read_recipe(tmp_path / "face.png")
         assert recipe["at"] == at and recipe["model"] == sampler.model_hash and recipe["synthetic"] is True
@@ -368,7 +387,7 @@ def test_the_page_mixes_styles(browser: Any, runtime: None, tmp_path: Path, blob
             page.goto(f"{address}/faces/#at=42&t=0.8&style={style}")
             page.reload()
             page.wait_for_selector('#face[data-at="42"][aria-busy="false"]')
-            mixed = sampler.truncated(0.8).styled(Style.of(style or None))
+            mixed = sampler.with_options(DrawOptions(truncation=0.8, style=style or None))
             found = saved(page, tmp_path / "face.png")
             assert np.abs(found - to_bytes(mixed.sample([42]))[0].numpy()).max() <= 2, style
             assert not style or page.input_value("#style-stages") == style.rpartition(":")[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,9 +27,9 @@ import numpy as np
 import pytest
 
 from mien.__main__ import main
-from mien.data import fetch as table
-from mien.data import transfer as transfers
-from mien.data.transfer import Patience, transfer
+from mien.downloads import datasets as table
+from mien.downloads import download as transfers
+from mien.downloads.download import Patience, transfer
 from mien.errors import DataError, Locked, MienError, StorageError, Untrusted, UsageError
 
 QUICK = Patience(timeout=0.5, attempts=3, pause=0.01, longest_pause=0.2, slowest=50_000, window=0.4)
@@ -339,7 +341,7 @@ def test_a_killed_download_is_continued(server: Server, tmp_path: Path) -> None:
 
     server.script = slow
     code = (
-        "import sys; from pathlib import Path; from mien.data.transfer import transfer;"
+        "import sys; from pathlib import Path; from mien.downloads.download import transfer;"
         "transfer(sys.argv[1], Path(sys.argv[2]))"
     )
     target = tmp_path / "faces.zip"
@@ -384,6 +386,23 @@ def test_credentials_stay_with_the_first_server(server: Server, tmp_path: Path) 
         other.http.server_close()
     assert server.asked[0]["Authorization"] == "Bearer key"
     assert "Authorization" not in other.asked[0]
+
+
+@pytest.mark.parametrize(
+    "from_, to, followed",
+    [("https", "https", True), ("http", "https", True), ("http", "http", True), ("https", "http", False),
+     ("http", "file", False), ("https", "ftp", False)],
+)  # fmt: skip
+def test_a_redirect_never_leaves_encryption(from_: str, to: str, followed: bool) -> None:
+    request = urllib.request.Request(f"{from_}://a.example/faces.zip")
+    handler, headers = transfers.Redirects(), http.client.HTTPMessage()
+    target = f"{to}://b.example/faces.zip"
+    if followed:
+        further = handler.redirect_request(request, io.BytesIO(), 302, "Found", headers, target)
+        assert further is not None and further.full_url == target
+    else:
+        with pytest.raises(DataError, match="elsewhere"):
+            handler.redirect_request(request, io.BytesIO(), 302, "Found", headers, target)
 
 
 def test_nothing_secret_is_written_down(server: Server, tmp_path: Path) -> None:

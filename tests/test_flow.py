@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mien.core import Batch, Faces, Flowing
+from mien.core.contracts import Batch, ImageSpec
+from mien.core.families import FlowModel
 from mien.errors import UsageError
 from mien.models.flow import FlowConfig
-from mien.ode import TABLEAUS, Method, Solution, solve, stages
-from mien.priors import Normal
+from mien.nn.ode import TABLEAUS, Method, Solution, solve, stages
+from mien.nn.priors import Normal
 from mien.recipes.flow import FlowMatchingConfig
 from tests.conftest import shuffled_weights
 
@@ -96,7 +97,7 @@ def test_a_wild_field_is_refused_and_so_are_wrong_settings() -> None:
 def test_an_encoded_face_decodes_to_itself() -> None:
     """There and back with a field of random weights, as finely as asked: latent and face return to 1e-3."""
     torch.manual_seed(0)
-    model = FlowConfig(width=8, widest=16, method="adaptive", tolerance=1e-5).build(Faces(side=16))
+    model = FlowConfig(width=8, max_width=16, method="adaptive", tolerance=1e-5).build(ImageSpec(side=16))
     shuffled_weights(model, 0.03)
     z = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
@@ -108,7 +109,7 @@ def test_an_encoded_face_decodes_to_itself() -> None:
         assert 1e-3 < (rough - face).abs().mean() < (face - z).abs().mean()
 
 
-class Known(Flowing):
+class Known(FlowModel):
     """The field of data that is one constant face: from anywhere, straight to it."""
 
     def __init__(self, face: float) -> None:
@@ -137,7 +138,7 @@ class Known(Flowing):
 
 def test_the_loss_is_zero_at_the_true_field_and_only_there() -> None:
     model = Known(0.25)
-    recipe = FlowMatchingConfig(withhold=0.5).build(model, Faces(side=8))
+    recipe = FlowMatchingConfig(label_dropout=0.5).build(model, ImageSpec(side=8))
     labels = torch.ones(256, 2)
     batch = Batch(torch.full((256, 3, 8, 8), 0.25), labels)
     (update,) = recipe.step(iter([batch]))
@@ -153,7 +154,7 @@ def test_the_loss_is_zero_at_the_true_field_and_only_there() -> None:
 @pytest.mark.parametrize("word", ["euler:3", "heun:4", "rk4:2", "multistep:4", "adaptive:1e-3"])
 def test_the_path_begins_with_noise_and_ends_with_the_face(word: str) -> None:
     torch.manual_seed(0)
-    model = FlowConfig(width=8, widest=16).build(Faces(side=16, label_dim=2))
+    model = FlowConfig(width=8, max_width=16).build(ImageSpec(side=16, label_dim=2))
     shuffled_weights(model, 0.05)
     z, how, labels = torch.randn(2, 3, 16, 16), Solution.of(word), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     with torch.no_grad():
@@ -168,10 +169,28 @@ def test_the_path_begins_with_noise_and_ends_with_the_face(word: str) -> None:
     assert min(lengths) > 0
 
 
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 2.5, -1.0])
+def test_guidance_in_closed_form(guidance: float) -> None:
+    """v + g (v(labels) - v), with v the field without labels (arXiv:2207.12598, equation 6 with w = g - 1)."""
+    torch.manual_seed(0)
+    model = FlowConfig(width=8, max_width=16).build(ImageSpec(side=16, label_dim=2)).double()
+    shuffled_weights(model, 0.1)
+    x, t = torch.randn(3, 3, 16, 16).double(), torch.tensor([0.1, 0.5, 0.9]).double()
+    asked = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, torch.nan]]).double()
+    with torch.no_grad():
+        without, with_labels = model.velocity(x, t, None), model.velocity(x, t, asked)
+        found = model.guided_field(guidance, asked)(x, t)
+        assert (with_labels - without).abs().max() > 1e-3
+        assert torch.allclose(found, without + guidance * (with_labels - without), atol=1e-9)
+        assert torch.allclose(
+            model.guided_field(guidance, None)(x, t), without, atol=1e-9
+        )  # nothing is asked: no guidance
+
+
 def test_guidance_leans_toward_what_is_asked() -> None:
     torch.manual_seed(0)
-    faces = Faces(side=16, label_dim=2)
-    plain, guided = (FlowConfig(width=8, widest=16, guidance=g, steps=4).build(faces) for g in (1.0, 3.0))
+    faces = ImageSpec(side=16, label_dim=2)
+    plain, guided = (FlowConfig(width=8, max_width=16, guidance=g, steps=4).build(faces) for g in (1.0, 3.0))
     shuffled_weights(plain, 0.1)
     guided.load_state_dict(plain.state_dict())
     z, asked = torch.randn(2, 3, 16, 16), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -190,7 +209,7 @@ def test_only_fields_can_be_matched() -> None:
     from mien.models.dcgan import DCGANGeneratorConfig
 
     with pytest.raises(UsageError, match="no velocity"):
-        FlowMatchingConfig().build(DCGANGeneratorConfig(width=4).build(Faces(side=16)), Faces(side=16))
+        FlowMatchingConfig().build(DCGANGeneratorConfig(width=4).build(ImageSpec(side=16)), ImageSpec(side=16))
 
 
 @pytest.mark.parametrize(
@@ -215,20 +234,23 @@ def test_words_that_are_no_solver(word: str) -> None:
 
 
 def test_a_sampler_follows_as_it_is_told() -> None:
-    from mien.engine import Engine
-    from mien.sampler import Sampler
+    from mien.core.device import DeviceContext
+    from mien.sampling.options import DrawOptions
+    from mien.sampling.sampler import Sampler
 
     torch.manual_seed(0)
-    model = FlowConfig(width=8, widest=16, steps=4).build(Faces(side=16))
+    model = FlowConfig(width=8, max_width=16, steps=4).build(ImageSpec(side=16))
     shuffled_weights(model, 0.05)
     header = {"faces": {"side": 16, "channels": 3, "label_dim": 0}}
-    sampler = Sampler(model.eval(), header, Engine(torch.device("cpu"), "fp32"), "")
-    coarse = sampler.by("euler:1", None)
-    assert torch.equal(sampler.by("multistep:4", None).sample([3]), sampler.sample([3]))
+    sampler = Sampler(model.eval(), header, DeviceContext(torch.device("cpu"), "fp32"), "")
+    coarse = sampler.with_options(DrawOptions(solver="euler:1"))
+    assert torch.equal(sampler.with_options(DrawOptions(solver="multistep:4")).sample([3]), sampler.sample([3]))
     assert not torch.equal(coarse.sample([3]), sampler.sample([3]))
-    assert coarse.recipe()["solver"] == "euler:1" and "solver" not in sampler.recipe()
+    assert coarse.metadata()["solver"] == "euler:1" and "solver" not in sampler.metadata()
     assert torch.allclose(
-        sampler.by("adaptive:1e-5", None).encode(coarse.sample([3])).std(), torch.tensor(1.0), atol=0.5
+        sampler.with_options(DrawOptions(solver="adaptive:1e-5")).encode(coarse.sample([3])).std(),
+        torch.tensor(1.0),
+        atol=0.5,
     )
-    with pytest.raises(UsageError, match="not possible"):
-        sampler.by(None, -1.0)
+    with pytest.raises(UsageError, match="guidance must be"):
+        sampler.with_options(DrawOptions(guidance=-1.0))

@@ -1,4 +1,4 @@
-"""Our own adversarial recipe: pixels without a period, one set of fakes for both players, and the dial."""
+"""Our own adversarial recipe: pixels without a period, one set of fakes for both players, and its scale."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from mien import presets
 from mien.__main__ import main
-from mien.core import Batch, Faces
+from mien.core.contracts import Batch, ImageSpec
+from mien.core.run import override, scale_run
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
 from mien.errors import UsageError
-from mien.losses import relativistic
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
-from mien.nn.fold import Unfolded, entry, way_out
-from mien.recipes.relativistic import Relativistic, RelativisticConfig
-from mien.run import dialled, turn
+from mien.nn.pixel_shuffle import ShuffleConv, input_layer, output_layer
+from mien.recipes.losses import relativistic_loss
+from mien.recipes.relativistic_gan import RelativisticGAN, RelativisticGANConfig
+from mien.storage.run_directory import RunDirectory
 
 
 def spread_inside(images: Tensor) -> float:
@@ -31,7 +31,7 @@ def spread_inside(images: Tensor) -> float:
 def test_smooth_doubling_has_no_period_and_shuffled_channels_have() -> None:
     torch.manual_seed(0)
     features = torch.randn(2, 12, 1, 1).expand(2, 12, 8, 8)  # the same everywhere
-    smooth, shuffled = way_out(12, 3, fold=2, fine=8), Unfolded(12, 3, fold=2)
+    smooth, shuffled = output_layer(12, 3, patch=2, full_res_width=8), ShuffleConv(12, 3, patch=2)
     torch.nn.init.normal_(shuffled.weight)  # as after training: at the start its pixels are made equal
     assert smooth(features).shape == shuffled(features).shape == (2, 3, 16, 16)
     assert spread_inside(smooth(features)) < 1e-5 < 0.1 < spread_inside(shuffled(features))
@@ -42,24 +42,24 @@ def test_smooth_doubling_has_no_period_and_shuffled_channels_have() -> None:
 def test_every_pixel_reaches_the_features(fold: int, fine: int) -> None:
     torch.manual_seed(0)
     images = torch.randn(1, 3, 16, 16, requires_grad=True)
-    features = entry(3, 8, fold, fine)(images)
+    features = input_layer(3, 8, fold, fine)(images)
     assert features.shape == (1, 8, 16 // fold, 16 // fold)
     (gradient,) = torch.autograd.grad(features.square().sum(), images)
     assert bool((gradient.abs().sum(1) > 0).all())
 
 
-def small(**changes: object) -> tuple[Relativistic, Batch]:
+def small(**changes: object) -> tuple[RelativisticGAN, Batch]:
     torch.manual_seed(0)
-    faces = Faces(side=16)
-    model = ResidualGeneratorConfig(latent=8, width=8, widest=8, fine=4).build(faces)
+    faces = ImageSpec(side=16)
+    model = ResidualGeneratorConfig(latent=8, width=8, max_width=8, full_res_width=4).build(faces)
     torch.nn.init.normal_(model.style[0].weight)
-    critic = ResidualCriticConfig(width=8, widest=8, fine=4)
-    recipe = RelativisticConfig(critic=critic, **changes).build(model, faces)  # type: ignore[arg-type]
+    critic = ResidualCriticConfig(width=8, max_width=8, full_res_width=4)
+    recipe = RelativisticGANConfig(critic=critic, **changes).build(model, faces)  # type: ignore[arg-type]
     return recipe, Batch(torch.randn(4, 3, 16, 16))
 
 
 def test_both_players_learn_from_the_same_fakes() -> None:
-    recipe, batch = small(fresh_fakes=False)
+    recipe, batch = small(resample_fakes=False)
     drawn: list[Tensor] = []
     fakes = recipe.fakes
     recipe.fakes = lambda given: drawn.append(fakes(given)) or drawn[-1]  # type: ignore[method-assign,func-returns-value]
@@ -67,8 +67,8 @@ def test_both_players_learn_from_the_same_fakes() -> None:
     assert len(drawn) == 1
     weights = list(recipe.model.parameters())
     found = torch.autograd.grad(generator.loss, weights, retain_graph=True)
-    real, fake = recipe.judge(batch, drawn[0])
-    wanted = torch.autograd.grad(relativistic(fake, real), weights)
+    real, fake = recipe.logits(batch, drawn[0])
+    wanted = torch.autograd.grad(relativistic_loss(fake, real), weights)
     for a, b in zip(found, wanted, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
     own = torch.autograd.grad(critic.loss, weights, allow_unused=True)
@@ -76,7 +76,7 @@ def test_both_players_learn_from_the_same_fakes() -> None:
 
 
 def test_fresh_fakes_are_drawn_twice() -> None:
-    recipe, batch = small(fresh_fakes=True)
+    recipe, batch = small(resample_fakes=True)
     count = 0
     fakes = recipe.fakes
 
@@ -91,22 +91,22 @@ def test_fresh_fakes_are_drawn_twice() -> None:
 
 
 def test_reals_of_another_pull_need_fakes_of_their_own() -> None:
-    with pytest.raises(UsageError, match="fresh-fakes"):
-        RelativisticConfig(critic=ResidualCriticConfig(), fresh_reals=True, fresh_fakes=False)
+    with pytest.raises(UsageError, match="resample-fakes"):
+        RelativisticGANConfig(critic=ResidualCriticConfig(), resample_reals=True, resample_fakes=False)
 
 
 def test_the_penalty_goes_with_the_pixels() -> None:
     game = presets.PRESETS["gan"].recipe
     for side, gamma in ((32, 0.1), (64, 0.4), (128, 1.6)):
-        faces = Faces(side=side)
-        recipe = game.build(ResidualGeneratorConfig(width=8, widest=8).build(faces), faces)
+        faces = ImageSpec(side=side)
+        recipe = game.build(ResidualGeneratorConfig(width=8, max_width=8).build(faces), faces)
         recipe.schedule(10_000)
         assert recipe.gamma == pytest.approx(gamma)  # type: ignore[attr-defined]
 
 
 def macs(run: presets.Run) -> float:
     """Multiplications of the generator's convolutions, counted from the shapes that pass."""
-    network = run.model.build(Faces(side=32))
+    network = run.model.build(ImageSpec(side=32))
     count = 0
 
     def add(layer: torch.nn.Conv2d, _given: object, out: Tensor) -> None:
@@ -120,39 +120,39 @@ def macs(run: presets.Run) -> float:
     return count
 
 
-@pytest.mark.parametrize("dial", [0.25, 4.0])
-def test_the_dial_is_the_cost_of_an_image(dial: float) -> None:
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+def test_scale_is_the_cost_of_an_image(scale: float) -> None:
     gan = presets.PRESETS["gan"]
-    turned = dialled(gan, dial)
-    assert macs(turned) / macs(gan) == pytest.approx(dial, rel=0.15)
-    assert turned.recipe.critic.width == turned.model.width == gan.model.width * dial**0.5  # type: ignore[attr-defined]
-    assert turned.recipe.critic.fine == turned.model.fine  # type: ignore[attr-defined]
+    turned = scale_run(gan, scale)
+    assert macs(turned) / macs(gan) == pytest.approx(scale, rel=0.15)
+    assert turned.recipe.critic.width == turned.model.width == gan.model.width * scale**0.5  # type: ignore[attr-defined]
+    assert turned.recipe.critic.full_res_width == turned.model.full_res_width  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("preset", ["quick", "cgan", "flow", "vae"])
-def test_undated_presets_have_the_dial(preset: str) -> None:
+def test_undated_presets_can_be_scaled(preset: str) -> None:
     run = presets.PRESETS[preset]
-    assert dialled(run, 1.0) == run
-    assert dialled(run, 4.0).model.width == 2 * run.model.width  # type: ignore[attr-defined]
+    assert scale_run(run, 1.0) == run
+    assert scale_run(run, 4.0).model.width == 2 * run.model.width  # type: ignore[attr-defined]
 
 
-def test_the_dial_of_a_reproduction_is_refused() -> None:
+def test_scaling_a_reproduction_is_refused() -> None:
     with pytest.raises(UsageError, match="published"):
-        dialled(presets.PRESETS["torch-gan-2015"], 2.0)
-    for dial in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(UsageError, match="--dial"):
-            dialled(presets.PRESETS["gan"], dial)
+        scale_run(presets.PRESETS["torch-gan-2015"], 2.0)
+    for scale in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="--scale"):
+            scale_run(presets.PRESETS["gan"], scale)
 
 
 def test_quick_is_the_smallest_gan() -> None:
     quick, gan = presets.PRESETS["quick"], presets.PRESETS["gan"]
-    assert turn(quick, {"minutes": None}).model == gan.model and quick.recipe == gan.recipe
+    assert override(quick, {"minutes": None}).model == gan.model and quick.recipe == gan.recipe
 
 
 def test_the_flag(mien, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    told = mien("train", "gan", "--dial", "0.25", "--dry-run", "--json")
+    told = mien("train", "gan", "--scale", "0.25", "--dry-run", "--json")
     assert '"width": 24' in told.stdout
-    refused = mien("train", "began-2017", "--dial", "2", code=2)
+    refused = mien("train", "began-2017", "--scale", "2", code=2)
     assert "published" in refused.stderr
 
 

@@ -20,18 +20,20 @@ from benchmarks.health import Throttled
 from torch import Tensor
 
 import mien
-from mien import checkpoint, experiment, presets
+from mien import presets
 from mien.__main__ import main
-from mien.core import Faces, Model, Progress
+from mien.core.contracts import ImageSpec, Model, Progress
+from mien.core.run import Run, config_fields, override, to_json
 from mien.data.pack import Pack
 from mien.errors import Diverged
-from mien.metrics import glance, health
-from mien.metrics.glance import Passage, RealFaces
+from mien.metrics import health, quick_checks
 from mien.metrics.health import Symptom, Window, diagnose
-from mien.metrics.remedies import remedy
-from mien.report.checkup import HealthCheck
+from mien.metrics.quick_checks import Passage, RealFaces
+from mien.metrics.suggestions import remedy
+from mien.report.health_observer import HealthCheck
 from mien.report.page import write_report
-from mien.run import Run, knobs, to_json, turn
+from mien.storage import checkpoint
+from mien.training import experiment
 from tests.conftest import ROOT, blobs, tiny, write_pack
 
 FAULTS = ROOT / "benchmarks" / "faults.py"
@@ -64,26 +66,28 @@ def reals(pack: Pack) -> RealFaces:
 def test_how_many_different_faces() -> None:
     """By hand: equal faces are one, two halves two, far ones nearly as many as they are; however large their difference."""
     two = torch.tensor([[0.0] * 6, [0.01] * 6])
-    assert glance.different(two[:1].repeat(64, 1)) == pytest.approx(1.0)
+    assert quick_checks.different(two[:1].repeat(64, 1)) == pytest.approx(1.0)
     close = float(np.exp(-4.0 * 63 / 64))  # K between the halves: d^2 over its mean is 2 x 63/64
     entropy = -sum(w * np.log(w) for w in ((1 + close) / 2, (1 - close) / 2))
     for scale in (1.0, 1e3):
-        assert glance.different(two.repeat(32, 1) * scale) == pytest.approx(np.exp(entropy), rel=1e-6)
-    assert 15 < glance.different(torch.eye(20)) < 20
+        assert quick_checks.different(two.repeat(32, 1) * scale) == pytest.approx(np.exp(entropy), rel=1e-6)
+    assert 15 < quick_checks.different(torch.eye(20)) < 20
     uneven = torch.cat([two[:1].repeat(58, 1), torch.rand(6, 6, generator=torch.Generator().manual_seed(0))])
-    assert glance.different(uneven) < 3
+    assert quick_checks.different(uneven) < 3
 
 
 def test_how_far_apart_faces_are() -> None:
     black_and_white = torch.tensor([[-1.0] * 9, [1.0] * 9])
-    assert glance.spread(black_and_white) == pytest.approx(255.0)
-    assert glance.spread(black_and_white[:1]) == 0.0 and glance.spread(black_and_white[:1].repeat(5, 1)) == 0.0
+    assert quick_checks.spread(black_and_white) == pytest.approx(255.0)
+    assert (
+        quick_checks.spread(black_and_white[:1]) == 0.0 and quick_checks.spread(black_and_white[:1].repeat(5, 1)) == 0.0
+    )
 
 
 def test_real_faces_are_many(reals: RealFaces) -> None:
-    assert 15 < reals.different < glance.SHOWN and 0 < reals.copy_bound < 1
+    assert 15 < reals.different < quick_checks.SHOWN and 0 < reals.copy_bound < 1
     for modes in (1, 2, 3):
-        made = glance.different(glance.small(reals.some[torch.arange(64) % modes], glance.FINE))
+        made = quick_checks.different(quick_checks.small(reals.some[torch.arange(64) % modes], quick_checks.FINE))
         assert modes - 0.3 < made < modes + 0.1
 
 
@@ -108,25 +112,25 @@ def test_a_pack_of_one_face_is_no_error(tmp_path: Path) -> None:
     assert 0.0 <= alone.copies(alone.some) <= 1.0
 
 
-class Ignorant(mien.core.Variational):
+class Ignorant(mien.core.contracts.Variational):
     """Encodes by the mean colours, or not at all."""
 
     def __init__(self, deaf: bool) -> None:
         super().__init__()
         self.deaf, self.latent_shape, self.weight = deaf, (48,), torch.nn.Parameter(torch.ones(()))
 
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> mien.core.Gaussian:
-        mean = glance.small(images, 4) * (0.0 if self.deaf else 1.0)
-        return mien.core.Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> mien.core.contracts.Gaussian:
+        mean = quick_checks.small(images, 4) * (0.0 if self.deaf else 1.0)
+        return mien.core.contracts.Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return torch.nn.functional.interpolate(z.unflatten(1, (3, 4, 4)), scale_factor=4)
 
 
 def test_what_passes_through_a_latent(reals: RealFaces) -> None:
-    hears = glance.passage(Ignorant(deaf=False), reals.some)
+    hears = quick_checks.passage(Ignorant(deaf=False), reals.some)
     assert hears.kept > 0.5 and hears.active == 48 and hears.nats > 10
-    deaf = glance.passage(Ignorant(deaf=True), reals.some)
+    deaf = quick_checks.passage(Ignorant(deaf=True), reals.some)
     assert deaf == Passage(kept=0.0, nats=0.0, active=0, dimensions=48)
 
 
@@ -199,7 +203,7 @@ def test_what_does_not_apply_is_not_judged() -> None:
 def test_every_remedy_is_one_change_that_the_run_takes(preset: str) -> None:
     """A flag that is suggested exists, is not what the run has already, and the run can be built with it."""
     run = presets.PRESETS[preset]
-    known = {knob.name: knob for knob in knobs(run)}
+    known = {knob.name: knob for knob in config_fields(run)}
     for name, value in itertools.product(health.NAMES, (0.0, 1.0)):
         text = remedy(name, to_json(run), value, 12_000)
         words = text.rstrip(".").replace(",", " ").replace(":", " ").split()
@@ -212,7 +216,7 @@ def test_every_remedy_is_one_change_that_the_run_takes(preset: str) -> None:
                 continue
             new: Any = words[index + 1]
             new = new if isinstance(knob.value, str) else type(knob.value or 0)(float(new))
-            assert turn(run, {knob.name: new}) != run, f"{text} is what the run has"
+            assert override(run, {knob.name: new}) != run, f"{text} is what the run has"
 
 
 def test_the_remedy_for_models_of_ones_own() -> None:
@@ -229,7 +233,7 @@ class Watch:
 
     def __init__(self, folder: Path, reals: RealFaces, faces: Tensor, start: int = 0) -> None:
         self.folder, self.faces, self.words = folder, faces, list[str]()
-        self.model = tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)).eval()
+        self.model = tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16)).eval()
         run = to_json(presets.PRESETS["quick"])
         self.check = HealthCheck(folder, lambda: self.faces, reals, run, start, self.words.append)
 
@@ -364,8 +368,8 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 def plant(name: str, **changes: Any) -> Run:
     """A small run of benchmarks/faults.py."""
     code = presets.load_code(FAULTS)
-    widths = {"recipe.critic.width": 4, **({"recipe.critic.widest": 8} if "dcgan" not in name else {})}
-    return turn(small(code.presets[name]), {**widths, **changes})
+    widths = {"recipe.critic.width": 4, **({"recipe.critic.max_width": 8} if "dcgan" not in name else {})}
+    return override(small(code.presets[name]), {**widths, **changes})
 
 
 def states_of(run: Path) -> list[dict[str, str]]:
@@ -389,14 +393,14 @@ def test_faults_of_what_is_drawn(name: str, fault: str, early: None, pack: Pack,
 
 
 def test_a_beta_of_a_thousand(early: None, pack: Pack, tmp_path: Path) -> None:
-    run = turn(small(tiny(presets.PRESETS["vae"])), {"recipe.kl_weight": 1e3, "recipe.lr": 1e-2, "images": 640})
+    run = override(small(tiny(presets.PRESETS["vae"])), {"recipe.kl_weight": 1e3, "recipe.lr": 1e-2, "images": 640})
     mien.train(dataclasses.replace(run, sample_every=160), data=pack.path, out=tmp_path / "run")
     assert states_of(tmp_path / "run")[-1][health.POSTERIOR] == "alarm"
 
 
 @pytest.mark.parametrize("changes", [{"recipe.gamma": 0.0}, {"recipe.gamma": 1.0, "recipe.k_step": 100.0}])
 def test_k_at_an_end(changes: dict[str, Any], early: None, pack: Pack, tmp_path: Path) -> None:
-    mien.train(turn(small(tiny(presets.PRESETS["began-zhao"])), changes), data=pack.path, out=tmp_path / "run")
+    mien.train(override(small(tiny(presets.PRESETS["began-zhao"])), changes), data=pack.path, out=tmp_path / "run")
     assert states_of(tmp_path / "run")[-1][health.BALANCE] == "alarm"
 
 
@@ -502,7 +506,7 @@ def test_doctor_refuses_in_three_lines(words: str, code: int, tmp_path: Path, mo
 
 def test_the_model_of_faults_is_honest_until_its_onset() -> None:
     config = dataclasses.replace(faults.PRESETS["constant"].model, onset=16)  # type: ignore[type-var]
-    model: Model = config.build(Faces(side=16)).train()
+    model: Model = config.build(ImageSpec(side=16)).train()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(parameter.numel()))
     z = model.prior.draw(range(8), model.latent_shape)

@@ -22,10 +22,11 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from mien import presets
-from mien.checkpoint import read_model
-from mien.foreign import weights
-from mien.sampler import Sampler
-from mien.verbs.importing import MODELS
+from mien.cli.import_model import MODELS
+from mien.errors import Untrusted
+from mien.foreign import symbolic_pickle, weights
+from mien.sampling.sampler import Sampler
+from mien.storage.checkpoint import read_model
 from tests.test_cli import PRINTED, call
 
 # The original's networks, as its description gives them: in its order of layers, under its names.
@@ -600,6 +601,30 @@ def test_torn_and_altered_files_never_crash(here: Path, generator: Generator) ->
             said = call("import", "altered.pth", "-o", f"{number}.safetensors")
             assert said.code in (0, 8, 9), said.err
             (here / f"{number}.safetensors").unlink(missing_ok=True)
+
+
+def test_a_pickle_has_a_million_instructions_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert symbolic_pickle.INSTRUCTIONS == 1_000_000
+    monkeypatch.setattr(symbolic_pickle, "INSTRUCTIONS", 5)
+    with pytest.raises(symbolic_pickle.Unreadable, match="more than 5 instructions"):
+        symbolic_pickle.read(io.BytesIO(b"N0N0N."))
+    assert symbolic_pickle.read(io.BytesIO(b"N0NN.")) is None
+
+
+def test_entries_keep_key_and_value_apart() -> None:
+    found = symbolic_pickle.read(io.BytesIO(pickle.dumps({"a": 1, "b": 2, 3: "c"}, 2)))
+    assert found.mapping() == {"a": 1, "b": 2, "3": "c"}
+
+
+@pytest.mark.parametrize("kind", ["ComplexFloatStorage", "QInt8Storage", "UntypedStorage", "system"])
+def test_storages_of_other_elements_are_refused(here: Path, kind: str) -> None:
+    store = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text("0") + text("cpu") + b"K\x04tQ"
+    (here / "odd.pth").write_bytes(zipped(tensor(store=store) + b".", ("archive/data/0", bytes(16))))
+    with pytest.raises(Untrusted):
+        weights.load(here / "odd.pth")
+    good = zipped(tensor() + b".", ("archive/data/0", bytes(16)))
+    (here / "even.pth").write_bytes(good)
+    assert [t.numel() for t in weights.load(here / "even.pth").tensors.values()] == [4]
 
 
 def test_shared_tensors_cost_nothing(here: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mien.errors import DataError, Mismatch, Untrusted
-from mien.foreign.homogan import KEYS, homogan_config
+from mien.foreign.homogan_config import KEYS, homogan_config
 
 CONFIG = """{
   "network_params": {"model": "model_15_noisy", "multilabelling": true, "features": 3, "noise_dim": 256},
@@ -33,7 +33,7 @@ def test_every_key_is_honoured_or_named(tmp_path: Path) -> None:
     run, remarks = homogan_config(written(tmp_path, CONFIG))
     assert run.preset == "homogan-16" and (run.side, run.batch, run.images) == (64, 50, 20 * 5000)
     assert run.model.latent == 128  # type: ignore[attr-defined]
-    assert (run.recipe.generator_steps, run.recipe.generator_rhythm) == (3, "every")  # type: ignore[attr-defined]
+    assert (run.recipe.generator_steps, run.recipe.generator_schedule) == (3, "interval")  # type: ignore[attr-defined]
     (command,) = run.prepare
     assert command == (
         "mien data prepare '/content/celeba dataset' homogan.pack --size 64 --crop squash --resampler nearest "

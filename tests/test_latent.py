@@ -9,27 +9,29 @@ import torch
 from benchmarks import unsupervised
 from torch import Tensor
 
-from mien import checkpoint, presets
-from mien.core import Faces
+from mien import presets
+from mien.core.contracts import ImageSpec
+from mien.core.device import DeviceContext, has_bf16_units
+from mien.core.distributed import World
 from mien.data.pack import Pack
-from mien.engine import Engine, has_bf16_units
 from mien.errors import Mismatch, Untrusted, UsageError
-from mien.latent import extras
-from mien.latent.directions import Direction, Directions, amounts_of, by_labels, components, separability
-from mien.latent.inversion import Step
-from mien.parallel import World
-from mien.plan import Plan
-from mien.priors import Normal, Uniform
-from mien.sampler import CHUNK, Sampler
+from mien.nn.priors import Normal, Uniform
+from mien.sampling import sidecar
+from mien.sampling.chunks import CHUNK
+from mien.sampling.directions import Direction, Directions, amounts_of, by_labels, components, separability
+from mien.sampling.inversion import Best, Step
+from mien.sampling.sampler import Sampler
+from mien.storage import checkpoint
+from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
 
 
 def write_model(preset: str, folder: Path, pack: Pack) -> Path:
     """A tiny model of a preset that has learned nothing but differs from face to face."""
-    plan = Plan(tiny(presets.PRESETS[preset]), pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    plan = ResolvedRun(tiny(presets.PRESETS[preset]), pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
+    learner = plan.initial_state(World())
     generator = torch.Generator().manual_seed(0)
-    for parameter in learner.served.parameters():
+    for parameter in learner.inference_model.parameters():
         parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     file = folder / "model.safetensors"
     file.write_bytes(learner.snapshot(plan.header).model)
@@ -117,6 +119,20 @@ def test_a_descent_stays_where_the_prior_draws(sampler: Sampler) -> None:
         assert found.norm(dim=1).max() <= 8**0.5 + 2.3
 
 
+def test_a_descent_keeps_the_best_of_each_face() -> None:
+    """What is worse than before is not kept, face by face, whatever comes last."""
+    best, targets = Best(torch.zeros(2, 3, 2, 2)), torch.arange(6.0)
+    for values in ([5.0, 3.0], [4.0, 9.0], [6.0, 2.0], [7.0, 8.0]):
+        number = torch.tensor(values)
+        best.look(number[:, None] * 10, number[:, None, None, None].expand(2, 3, 2, 2), number, 1)
+    assert best.values.tolist() == [4.0, 2.0] and best.latents.flatten().tolist() == [40.0, 20.0]
+    assert best.images[:, 0, 0, 0].tolist() == [4.0, 2.0]
+    rows = torch.tensor([9.0, 1.0, 5.0, 3.0, 8.0, 7.0])  # three tries for each of two faces
+    best = Best(torch.zeros(2, 3, 2, 2))
+    best.look(targets[:, None], targets[:, None, None, None].expand(6, 3, 2, 2), rows, 3)
+    assert best.values.tolist() == [1.0, 3.0] and best.latents.flatten().tolist() == [1.0, 3.0]
+
+
 def test_a_descent_tells_and_can_be_stopped(quick: Sampler) -> None:
     steps: list[Step] = []
     found = quick.invert(faces(2), 30, on_step=steps.append, cancel=lambda: len(steps) >= 7)
@@ -143,10 +159,10 @@ def test_impossible_descents(quick: Sampler, wrong: dict[str, int]) -> None:
 def test_within_keeps_what_the_prior_draws() -> None:
     for prior, shape in ((Normal(), (64,)), (Uniform(), (64,)), (Normal(), (4, 2, 2))):
         drawn = prior.draw(range(200), shape)
-        kept = prior.within(drawn)
+        kept = prior.project(drawn)
         assert (kept == drawn).flatten(1).all(1).float().mean() > 0.99
-        assert prior.within(drawn * 9).abs().max() <= drawn.abs().max() * 3
-    assert torch.equal(Normal().within(torch.zeros(1, 4)), torch.zeros(1, 4))
+        assert prior.project(drawn * 9).abs().max() <= drawn.abs().max() * 3
+    assert torch.equal(Normal().project(torch.zeros(1, 4)), torch.zeros(1, 4))
 
 
 # Directions
@@ -262,10 +278,10 @@ def test_amounts() -> None:
 
 
 def keep(sampler: Sampler, *directions: Direction, model: str | None = None) -> Path:
-    assert sampler.home is not None
+    assert sampler.extras_folder is not None
     kept = Directions(directions)
-    return extras.write(
-        sampler.home, "directions", "directions", model or sampler.model_hash, kept.tensors(),
+    return sidecar.write(
+        sampler.extras_folder, "directions", "directions", model or sampler.model_hash, kept.tensors(),
         "mien directions MODEL --unsupervised 1", directions=kept.told(),
     )  # fmt: skip
 
@@ -309,13 +325,13 @@ def test_extras_lie_in_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints" / "0000000010").mkdir(parents=True)
     (run / "run.json").write_text("{}")
-    assert extras.folder_of(run / "checkpoints" / "0000000010" / "model.safetensors") == run / "extras"
-    assert extras.folder_of(tmp_path / "deep" / "x" / "model.safetensors") == tmp_path / "deep" / "x" / "extras"
+    assert sidecar.folder_of(run / "checkpoints" / "0000000010" / "model.safetensors") == run / "extras"
+    assert sidecar.folder_of(tmp_path / "deep" / "x" / "model.safetensors") == tmp_path / "deep" / "x" / "extras"
 
 
 def test_hostile_extras_are_refused(tmp_path: Path, blob_pack: Pack) -> None:
     sampler = Sampler.load(write_model("vae", tmp_path, blob_pack))
-    assert sampler.home is not None
+    assert sampler.extras_folder is not None
     path = keep(sampler, Direction("up", torch.ones(8), "latent", {}))
     good = path.read_bytes()
 
@@ -333,16 +349,16 @@ def test_hostile_extras_are_refused(tmp_path: Path, blob_pack: Pack) -> None:
     }
     wrong = [
         b"", b"x" * 100, good[:-5], good[:40], told(directions=3), told(directions=[3]), told(directions=[{"name": "up"}] * 2),
-        told(kind="mixture"), told(model_sha256=None), checkpoint.pack_tensors({}, {}), checkpoint.pack_tensors({}, None),
+        told(kind="gmm"), told(model_sha256=None), checkpoint.pack_tensors({}, {}), checkpoint.pack_tensors({}, None),
         checkpoint.pack_tensors(long, header), checkpoint.pack_tensors(nan, header),
     ]  # fmt: skip
     for content in wrong:
         path.write_bytes(content)
         with pytest.raises((Untrusted, Mismatch)):
-            extra = extras.read(sampler.home, "directions", "directions", sampler.model_hash)
+            extra = sidecar.read(sampler.extras_folder, "directions", "directions", sampler.model_hash)
             Directions.of(extra, {"latent": (8,)})
 
 
 def test_a_model_that_is_still_learning_has_no_extras(vae: Sampler) -> None:
-    learning = Sampler(vae.model, vae.header, vae.engine, "")
-    assert len(learning.directions) == 0 and Faces(**learning.header["faces"]).side == 16
+    learning = Sampler(vae.model, vae.header, vae.device_context, "")
+    assert len(learning.directions) == 0 and ImageSpec(**learning.header["faces"]).side == 16

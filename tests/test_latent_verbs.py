@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mien import checkpoint
 from mien.data import photo as photo_room
 from mien.data.align import Aligner
 from mien.data.pack import Pack
 from mien.data.photo import read_photo
 from mien.errors import DataError
 from mien.report.grid import GAP, read_recipe
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
+from mien.storage import checkpoint
 from tests.conftest import SHARED, blobs, write_pack
 from tests.test_cli import PRINTED, call, cell, pixels
 from tests.test_latent import write_model
@@ -211,7 +211,7 @@ def test_project_descends_when_asked(here: Path, model: Path) -> None:
         said = call("project", model, "a.png", "--steps", steps, "--json")
         (entry,) = json.loads(said.out)["photos"]
         errors.append(entry["l1"])
-        assert entry["how"] == f"{steps} steps of descent"
+        assert entry["method"] == f"{steps} steps of gradient descent"
     assert errors[1] < errors[0]
     assert call("project", model, "a.png", "--steps", "0").code == 2
 
@@ -291,7 +291,7 @@ def test_directions_of_encodings_edit_encodings(here: Path, labelled: Pack, blob
     }  # fmt: skip
     assert call("edit", file, "--direction", "Hat=1", "--direction", "component-1=1").code == 2
     said = call("edit", file, "--direction", "Hat=1", "--seed", "3", "--json")
-    assert json.loads(said.out)["how"] == "encodings of the seeds' faces"
+    assert json.loads(said.out)["method"] == "encodings of the seeds' faces"
     expected = sampler.reconstruct(sampler.sample([3]))
     shown = cell(pixels(here / "edit.png"), 0, 0).astype(int)
     assert np.abs(shown - ((expected[0].permute(1, 2, 0).numpy() + 1) * 127.5)).max() < 1

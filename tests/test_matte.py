@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.data import matte, weights
+from mien.data import matte
 from mien.data.matte import Matte
+from mien.downloads import weights
 from mien.errors import DataError, UsageError
 
 pytest.importorskip("cv2", reason="the extra `faces` is not installed")

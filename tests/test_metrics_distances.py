@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mien.metrics.distances import (
-    frechet,
-    frechet_at_infinity,
-    kernel_distance,
-    kernel_distance_of_subsets,
-)
-from mien.metrics.intervals import bootstrap
-from mien.metrics.neighbours import manifolds, memorisation, nearest
+from mien.metrics.confidence import bootstrap
+from mien.metrics.distances import frechet, frechet_at_infinity, kernel_distance, kernel_distance_of_subsets
+from mien.metrics.evaluate import NEIGHBOURS
+from mien.metrics.prdc import manifolds, memorisation, nearest
 
 
 def draw(count, dimensions=64, seed=0, shift=0.0, spread=1.0):
@@ -100,6 +96,20 @@ def test_frechet_extrapolation_removes_the_bias_of_few_samples():
     assert frechet_at_infinity(real, fake[:7]) is None
 
 
+def test_frechet_extrapolation_is_exact_for_two_terms(monkeypatch):
+    """A distance of a + b/n + c/n^2 for n samples is a at infinity: 8/3 of it at n, less 2 at n/2, and 1/3 at n/4."""
+    a, b, c = 3.0, 40.0, -70.0
+
+    def distance(self, other):
+        n = len(other.root)  # fewer samples than dimensions: as many as there are
+        return a + b / n + c / n**2
+
+    monkeypatch.setattr("mien.metrics.distances.Spread.distance", distance)
+    assert frechet_at_infinity(draw(80), draw(32, seed=1)) == pytest.approx(a, rel=1e-12)
+    monkeypatch.setattr("mien.metrics.distances.Spread.distance", lambda self, other: -1.0)
+    assert frechet_at_infinity(draw(80), draw(32, seed=1)) == 0.0  # a distance is never negative
+
+
 def test_kernel_distance_agrees_with_sums_over_pairs():
     real, fake = draw(150), draw(131, seed=1, shift=0.2)
     assert kernel_distance(real, fake).value == pytest.approx(plain_kernel_distance(fake, real), rel=1e-6)
@@ -123,13 +133,27 @@ def test_kernel_distance_of_one_subset_of_everything_is_the_distance():
 
 @pytest.mark.parametrize("block", [7, 1024])
 def test_manifold_scores_agree_with_plain_loops(monkeypatch, block):
-    monkeypatch.setattr("mien.metrics.neighbours.BLOCK", block)
+    monkeypatch.setattr("mien.metrics.prdc.BLOCK", block)
     real, fake = draw(120), draw(90, seed=1, shift=0.05, spread=0.9)
     scores, expected = manifolds(real, fake, k=5), plain_manifolds(real, fake, k=5)
     for name, value in expected.items():
         assert getattr(scores, name).value == pytest.approx(value, rel=1e-6), name
         assert getattr(scores, name).low <= value <= getattr(scores, name).high
     assert 0 < expected["precision"] < 1 and 0 < expected["coverage"] < 1  # the comparison says something
+
+
+def test_manifolds_look_at_five_neighbours_unless_told():
+    """Naeem et al.'s k, and what `evaluate` writes into its passport."""
+    real, fake = draw(120), draw(90, seed=1, shift=0.05, spread=0.9)
+    assert manifolds(real, fake) == manifolds(real, fake, k=NEIGHBOURS) != manifolds(real, fake, k=4)
+    assert NEIGHBOURS == 5
+
+
+def test_a_copy_lies_in_no_ball_of_radius_zero():
+    """A point lies in a ball only if it is nearer than the radius: reals that are all one face hold nothing."""
+    real = np.repeat(draw(1), 20, 0)
+    scores = manifolds(real, real[:10])
+    assert scores.precision.value == scores.density.value == scores.coverage.value == scores.recall.value == 0.0
 
 
 def test_a_constant_generator_is_precise_and_covers_nothing():

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from mien.data import weights
-from mien.engine import has_bf16_units
+from mien.core.device import has_bf16_units
+from mien.downloads import weights
 from mien.metrics.distances import mean_pairwise
 from mien.metrics.features import PerceptualFeatures
 from mien.metrics.inception import EPSILON, Inception

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mien import presets
-from mien.core import Faces
+from mien.core.contracts import ImageSpec
 from mien.errors import UsageError
 from mien.models.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
 from mien.models.torch2015 import TorchDiscriminatorConfig, TorchGeneratorConfig
@@ -29,11 +29,11 @@ def count(network: nn.Module) -> int:
     ],
 )
 def test_parameter_counts(config: object, expected: int) -> None:
-    assert count(config.build(Faces())) == expected  # type: ignore[attr-defined]
+    assert count(config.build(ImageSpec())) == expected  # type: ignore[attr-defined]
 
 
 def test_torch_generator_output_is_linear() -> None:
-    model = TorchGeneratorConfig(latent=8, width=4).build(Faces(side=16))
+    model = TorchGeneratorConfig(latent=8, width=4).build(ImageSpec(side=16))
     with torch.no_grad():
         model.body[-1].bias.fill_(5.0)
         assert model.decode(torch.zeros(2, 8)).max() > 1.0
@@ -42,7 +42,7 @@ def test_torch_generator_output_is_linear() -> None:
 def test_torch_initialisation() -> None:
     """Uniform within 1 / sqrt(fan_in), weights and biases; scales of batch normalisation uniform in (0, 1)."""
     torch.manual_seed(0)
-    model = TorchGeneratorConfig().build(Faces())
+    model = TorchGeneratorConfig().build(ImageSpec())
     convolution = model.body[0]
     bound = (128 * 25) ** -0.5
     for tensor in (convolution.weight, convolution.bias):
@@ -52,17 +52,17 @@ def test_torch_initialisation() -> None:
 
 def test_dcgan_initialisation() -> None:
     torch.manual_seed(0)
-    model = DCGANGeneratorConfig().build(Faces()).requires_grad_(False)
+    model = DCGANGeneratorConfig().build(ImageSpec()).requires_grad_(False)
     assert model.body[0].weight.std() == pytest.approx(0.02, rel=0.02) and model.body[0].bias is None
     assert model.body[1].weight.mean() == pytest.approx(1.0, abs=0.01)
 
 
 def test_critic_dropout_drops_whole_maps() -> None:
-    critic = TorchDiscriminatorConfig(width=32).build(Faces()).train()
+    critic = TorchDiscriminatorConfig(width=32).build(ImageSpec()).train()
     assert sum(isinstance(module, nn.Dropout2d) for module in critic.modules()) == 3
     assert [m.p for m in critic.modules() if isinstance(m, nn.Dropout)] == [0.5]
     assert not any(isinstance(m, nn.BatchNorm2d) for m in critic.modules())
-    normed = TorchDiscriminatorConfig(batch_norm=True).build(Faces())
+    normed = TorchDiscriminatorConfig(batch_norm=True).build(ImageSpec())
     assert sum(isinstance(m, nn.BatchNorm2d) for m in normed.modules()) == 3
 
 
@@ -71,12 +71,12 @@ def test_critic_dropout_drops_whole_maps() -> None:
 def test_impossible_sides_name_the_nearest(name: str, side: int) -> None:
     config = presets.PRESETS[name].model
     try:
-        model = config.build(Faces(side=side))
+        model = config.build(ImageSpec(side=side))
     except UsageError as error:
         assert str(side) in error.what and "--side" in error.remedy
         legal = [int(word) for word in error.remedy.replace(".", "").split() if word.isdigit()]
         for candidate in legal:
-            config.build(Faces(side=candidate))
+            config.build(ImageSpec(side=candidate))
     else:
         with torch.no_grad():
             assert model.eval().decode(model.prior.draw([0], model.latent_shape)).shape == (1, 3, side, side)

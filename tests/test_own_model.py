@@ -15,17 +15,18 @@ import torch
 from benchmarks import kills
 
 import mien
-from mien import presets, trainer
+from mien import presets
 from mien.__main__ import main
-from mien.core import Faces
+from mien.core.contracts import ImageSpec
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import override
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
-from mien.engine import Engine
-from mien.parallel import World
-from mien.plan import Plan
-from mien.run import turn
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
+from mien.storage.run_directory import RunDirectory
+from mien.training import loop
+from mien.training.resolve import ResolvedRun
 from tests.conftest import ROOT
 
 FILE = ROOT / "docs" / "own_model.py"
@@ -57,15 +58,17 @@ def test_the_file_is_short_and_needs_nothing_private() -> None:
     imports = [line for line in lines if line.startswith(("import ", "from ")) and "mien" in line]
     assert imports == [
         "from mien import Batch, Faces, Invertible, ModelConfig, Recipe, RecipeConfig, Run, Update",
-        "from mien.priors import Normal",
+        "from mien.nn.priors import Normal",
     ]
 
 
 def test_it_learns(blob_pack: Pack) -> None:
     """The error of reconstruction falls to a fraction, through the same loop as every preset."""
     run, _ = presets.find(f"{FILE}:tiny")
-    run = turn(dataclasses.replace(run, batch=16), {"recipe.lr": 3e-3})
-    learner = Plan(run, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs").learner(World())
+    run = override(dataclasses.replace(run, batch=16), {"recipe.lr": 3e-3})
+    learner = ResolvedRun(run, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs").initial_state(
+        World()
+    )
     loader = Loader(blob_pack, batch=16, seed=0, threads=0)
     losses = [float(learner.step(loader)["loss"].detach()) for _ in range(150)]
     assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
@@ -99,7 +102,7 @@ def test_it_trains_resumes_and_samples(own: Callable[..., Any], blob_pack: Pack)
     renamed = own("sample", "run", "--code", "own_model.py")
     assert renamed.code == 9 and "LinearConfig" in renamed.err
     assert own("walk", "run", "--code", "nowhere.py").code == 3
-    assert Sampler.load("run", device="cpu", code=FILE).faces == Faces(side=16)
+    assert Sampler.load("run", device="cpu", code=FILE).faces == ImageSpec(side=16)
 
 
 def test_its_flags_and_its_help(own: Callable[..., Any], blob_pack: Pack) -> None:
@@ -128,4 +131,4 @@ def test_from_python(own: Callable[..., Any], blob_pack: Pack) -> None:
 
 
 def test_the_trainer_knows_no_model() -> None:
-    assert "LinearFaces" not in Path(trainer.__file__).read_text()
+    assert "LinearFaces" not in Path(loop.__file__).read_text()

@@ -18,40 +18,41 @@ from benchmarks import kills
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mien import parallel, presets
+from mien import presets
 from mien.__main__ import main
+from mien.core import distributed
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import Run, override
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
-from mien.engine import Engine
-from mien.parallel import World
-from mien.plan import Plan
-from mien.run import Run, turn
+from mien.storage.run_directory import RunDirectory
+from mien.training.resolve import ResolvedRun
 from tests.conftest import ROOT, tiny
 
 STEPS = 20
 DRY = {"recipe.critic.map_dropout": 0.0, "recipe.critic.dropout": 0.0}  # ranks drop different units: no dropout here
 RUNS: dict[str, Run] = {
-    "gated": turn(
+    "gated": override(
         tiny(presets.PRESETS["torch-gan-2015"]),
         {**DRY, "recipe.margin": (0.6, 0.72), "recipe.warmup_calls": (), "recipe.warmup_divisors": ()},
     ),
-    "held": turn(
+    "held": override(
         tiny(presets.PRESETS["torch-gan-2015"]),
         {**DRY, "recipe.balance": "adaptive-l2", "recipe.l2_target": (0.1, 0.2), "recipe.critic.batch_norm": True},
     ),
-    "normed": turn(tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average}),
+    "normed": override(tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average}),
     "penalised": tiny(presets.PRESETS["quick"]),
-    "mapped": turn(tiny(presets.PRESETS["quick"]), {"model.mapping": 2, "recipe.style_mixing": 0.5}),
-    "self-judged": turn(tiny(presets.PRESETS["began-2017"]), {"recipe.stall_steps": 3}),
-    "encoded": turn(tiny(presets.PRESETS["vae"]), {"recipe.free_nats": 0.05}),
-    "beyond pixels": turn(tiny(presets.PRESETS["vaegan-2016"]), {"recipe.balance": "none"}),
+    "mapped": override(tiny(presets.PRESETS["quick"]), {"model.mapping": 2, "recipe.style_mixing": 0.5}),
+    "self-judged": override(tiny(presets.PRESETS["began-2017"]), {"recipe.plateau_steps": 3}),
+    "encoded": override(tiny(presets.PRESETS["vae"]), {"recipe.free_nats": 0.05}),
+    "beyond pixels": override(tiny(presets.PRESETS["vaegan-2016"]), {"recipe.balance": "none"}),
 }
 
 
 def learned(run: Run, pack: Pack, world: World) -> dict[str, Tensor]:
     """The memory after STEPS steps in float64, and how many of them moved the generator."""
-    learner = Plan(run, pack, Engine(torch.device("cpu"), "fp64"), None, "blobs").learner(world)
+    learner = ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), "fp64"), None, "blobs").initial_state(world)
     loader = Loader(pack, batch=run.batch, seed=run.seed, rank=world.rank, world=world.size, flip=run.flip, threads=0)
     moves = 0
     for _ in range(STEPS):
@@ -62,7 +63,7 @@ def learned(run: Run, pack: Pack, world: World) -> dict[str, Tensor]:
 def work(pack: Path, folder: Path) -> None:
     """One rank's work."""
     torch.set_num_threads(1)
-    with parallel.world("cpu") as world:
+    with distributed.world("cpu") as world:
         for name, run in RUNS.items():
             save_file(learned(run, Pack.open(pack), world), folder / f"{name}-{world.rank}.safetensors")
         during = gloo_threads()
@@ -100,7 +101,11 @@ def test_two_processes_learn_what_one_learns(two: Path, name: str, blob_pack: Pa
     assert alone.keys() == first.keys()
     far = {key: float((alone[key].double() - first[key].double()).abs().max()) for key in alone if alone[key].numel()}
     assert max(far.values()) < 1e-5, {key: gap for key, gap in far.items() if gap >= 1e-5}
-    fresh = Plan(RUNS[name], blob_pack, Engine(torch.device("cpu"), "fp64"), None, "blobs").learner(World()).tensors()
+    fresh = (
+        ResolvedRun(RUNS[name], blob_pack, DeviceContext(torch.device("cpu"), "fp64"), None, "blobs")
+        .initial_state(World())
+        .tensors()
+    )
     assert max(float((alone[key] - fresh[key]).abs().max()) for key in fresh if fresh[key].is_floating_point()) > 1e-3
     if name == "gated":
         assert 0 < int(alone["moves"]) < STEPS  # the gate opened and closed
@@ -193,10 +198,10 @@ def test_when_one_rank_dies_all_end(tmp_path: Path, blob_pack: Pack) -> None:
 
 
 def test_one_process_needs_no_neighbours() -> None:
-    assert not parallel.joined() and parallel.maximum(3.0) == 3.0 and parallel.agree("x") == "x"
+    assert not distributed.joined() and distributed.maximum(3.0) == 3.0 and distributed.broadcast("x") == "x"
     value = torch.ones(2, requires_grad=True)
-    assert parallel.differentiable_sum(value) is value and not parallel.mean(value).requires_grad
-    loss, gradients = parallel.average_gradients(value.sum(), [value.detach()])
+    assert distributed.differentiable_sum(value) is value and not distributed.mean(value).requires_grad
+    loss, gradients = distributed.average_gradients(value.sum(), [value.detach()])
     assert float(loss) == 2.0 and gradients[0].tolist() == [1.0, 1.0]
 
 

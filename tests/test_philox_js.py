@@ -16,10 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mien.address import LONGEST, Address, Given, given, latent, parse, write
 from mien.errors import UsageError
-from mien.priors import MAX_SEED, Normal, Uniform, normals, philox, uniforms
+from mien.nn.priors import MAX_SEED, Normal, Uniform, normals, philox, uniforms
 from mien.report.grid import read_recipe, save_png
+from mien.sampling.address import LONGEST, Address, Given, given, latent, parse, write
 from tests.conftest import ROOT
 
 STATIC = ROOT / "src" / "mien" / "web" / "static"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mien.errors import UsageError
-from mien.priors import MAX_SEED, Normal, Uniform, normals, philox, uniforms
+from mien.nn.priors import MAX_SEED, Normal, Uniform, normals, philox, uniforms
 
 
 def test_philox_known_answer() -> None:

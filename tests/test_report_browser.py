@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from mien.baseline import fit_baseline
 from mien.data.pack import Pack
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.report.comparison import compared
 from mien.report.leaderboard import write_leaderboard
 from mien.report.page import write_report
-from mien.report.record import read_record
-from mien.report.strips import draw_strip
+from mien.report.run_reader import read_record
+from mien.report.sample_rows import draw_sample_row
+from mien.training.baseline import fit_baseline
 from tests.report_example import PAYLOADS, hostile_run, write_run
 
 
@@ -125,7 +125,7 @@ def test_hostile_text_runs_nowhere(tmp_path: Path, page: Any) -> None:
 def leaderboard_of(runs: list[Path], out: Path, title: str = "Leaderboard") -> str:
     """The address of a leaderboard on disk, as `mien compare -o` writes it."""
     board = compared([read_record(run) for run in runs])
-    return write_leaderboard(board, [draw_strip(record) for record in board.records], out, title).as_uri()
+    return write_leaderboard(board, [draw_sample_row(record) for record in board.records], out, title).as_uri()
 
 
 @pytest.mark.parametrize("width", [340, 1280])

@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from mien.core import Faces, Progress
+from mien.core.contracts import ImageSpec, Progress
 from mien.data.pack import Pack
-from mien.experiment import train
-from mien.models.vae import VAEConfig
-from mien.report.encodings import Look, Reconstructions, information, look
+from mien.models.vae import VAEModelConfig
 from mien.report.grid import GAP
 from mien.report.page import write_report
-from mien.report.record import read_record, sample_grids
-from mien.sampler import Sampler
+from mien.report.reconstructions import Look, Reconstructions, information, look
+from mien.report.run_reader import read_record, sample_grids
+from mien.sampling.sampler import Sampler
+from mien.training.experiment import train
 from tests.report_example import write_run
 from tests.test_latent import faces, write_model
 
@@ -35,13 +35,13 @@ def vae(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Sampler:
 
 def test_information_is_the_divergence_of_each_dimension(vae: Sampler) -> None:
     images = faces(40)
-    plain = VAEConfig(latent=8, width=4, widest=8).build(Faces(side=16))
+    plain = VAEModelConfig(latent=8, width=4, max_width=8).build(ImageSpec(side=16))
     posterior = plain.posterior(images)
     q = torch.distributions.Normal(posterior.mean, (0.5 * posterior.log_variance).exp())
     exact = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).mean(0)
-    assert torch.allclose(plain.carried(images).mean(0), exact, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(plain.kl_per_dimension(images).mean(0), exact, rtol=1e-4, atol=1e-5)
     found = information(vae, images, None)
-    assert found is not None and torch.allclose(found, vae.model.carried(images).mean(0), rtol=1e-4, atol=1e-5)  # type: ignore[operator]
+    assert found is not None and torch.allclose(found, vae.model.kl_per_dimension(images).mean(0), rtol=1e-4, atol=1e-5)  # type: ignore[operator]
 
 
 def test_only_models_that_encode_are_looked_at(tmp_path: Path, blob_pack: Pack, vae: Sampler) -> None:
@@ -111,7 +111,7 @@ def test_a_torn_file_does_not_stop_the_report(tmp_path: Path, told: str) -> None
 
 def test_a_training_leaves_them(tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    knobs = {"model.width": 4, "model.widest": 8, "model.latent": 8}
+    knobs = {"model.width": 4, "model.max_width": 8, "model.latent": 8}
     changes = {"images": 64, "batch": 16, "sample_every": 32, **knobs}
     run = train("vae", data=blob_pack.path, out=tmp_path / "run", **changes)  # type: ignore[arg-type]
     assert [seen for seen, _ in sample_grids(run, "reconstructions")][-1] == 64

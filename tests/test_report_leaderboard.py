@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mien.baseline import fit_baseline
 from mien.data.pack import Pack
 from mien.models.eigenfaces import EigenfacesConfig
-from mien.report.board import as_json, as_text
 from mien.report.comparison import (
     Entry,
     Standing,
@@ -27,12 +25,14 @@ from mien.report.comparison import (
 )
 from mien.report.grid import save_png
 from mien.report.leaderboard import leaderboard, write_leaderboard
-from mien.report.record import Record, read_record
-from mien.report.strips import draw_strip
+from mien.report.run_reader import RunRecord, read_record
+from mien.report.sample_rows import draw_sample_row
+from mien.report.table_text import as_json, as_text
+from mien.training.baseline import fit_baseline
 from tests.report_example import face, write, write_run
 
 
-def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **passport: Any) -> Record:
+def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **passport: Any) -> RunRecord:
     """A run with one score of each metric, its interval `spread` of the value on either side."""
     write_run(run_dir, lines=20, grids=1, scores=False)
     lines = [
@@ -52,11 +52,11 @@ def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **pass
     return read_record(run_dir)
 
 
-def scored_at(tmp_path: Path, *values: float, metric: str = "fid") -> list[Record]:
+def scored_at(tmp_path: Path, *values: float, metric: str = "fid") -> list[RunRecord]:
     return [scored(tmp_path / f"{metric}-{value}", {metric: value}) for value in values]
 
 
-def page_of(*records: Record, out: Path) -> str:
+def page_of(*records: RunRecord, out: Path) -> str:
     return write_leaderboard(compared(records), [], out).read_text(encoding="utf-8")
 
 
@@ -128,7 +128,7 @@ def test_scores_measured_in_two_ways_never_share_a_column(tmp_path: Path) -> Non
     assert best(board.entries, board.columns[0]) == [False, False]
 
 
-def seeded(run_dir: Path, seed: int, fid: float, lr: float = 1e-3) -> Record:
+def seeded(run_dir: Path, seed: int, fid: float, lr: float = 1e-3) -> RunRecord:
     """A run that says what it is."""
     scored(run_dir, {"fid": fid})
     run = json.loads((run_dir / "run.json").read_text())
@@ -165,7 +165,7 @@ def test_what_failed_is_a_row_that_says_why(tmp_path: Path) -> None:
 def test_the_same_seeds_are_drawn_by_every_model(tmp_path: Path, blob_pack: Pack) -> None:
     fitted = fit_baseline(blob_pack, tmp_path / "eigenfaces", EigenfacesConfig(components=4))
     plain = write_run(tmp_path / "plain", lines=20, grids=0, scores=False)
-    strips = [draw_strip(read_record(path)) for path in (fitted, plain)]
+    strips = [draw_sample_row(read_record(path)) for path in (fitted, plain)]
     assert [len(strip.pictures) for strip in strips] == [2, 0] and "holds no model" in strips[1].missing
     page = leaderboard(compared([read_record(fitted), read_record(plain)]), strips, "Faces")
     assert "eigenfaces: faces of seeds 8 to 15" in page and "holds no model" in page and "fitted" in page

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mien.core import Model, Progress
+from mien.core.contracts import Model, Progress
 from mien.errors import UsageError
-from mien.priors import Normal
+from mien.nn.priors import Normal
 from mien.report import observers
+from mien.report.best_effort import BestEffort
 from mien.report.card import BEGIN, END, kinds, plain, write_card
-from mien.report.forgiving import Forgiving
 from mien.report.grid import read_recipe
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.plots import plot_run
@@ -122,9 +122,9 @@ def test_a_disk_that_refuses_never_stops_training(
 
 
 def test_a_disk_that_is_full_for_the_status_too_is_forgiven(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forgiving = Forgiving(run_dir)
+    forgiving = BestEffort(run_dir)
     monkeypatch.setattr(
-        "mien.durable.replace_text", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        "mien.storage.atomic.replace_text", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     for _ in range(3):
         with forgiving("samples"):
@@ -133,9 +133,9 @@ def test_a_disk_that_is_full_for_the_status_too_is_forgiven(run_dir: Path, monke
 
 
 def test_our_own_bugs_are_not_forgiven(run_dir: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Forgiving(run_dir)("samples"):
+    with pytest.raises(ZeroDivisionError), BestEffort(run_dir)("samples"):
         _ = 1 / 0
-    with Forgiving(run_dir)("film"):
+    with BestEffort(run_dir)("film"):
         raise UsageError("no", "codec", "here")
 
 

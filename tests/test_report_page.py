@@ -15,11 +15,11 @@ from PIL import Image
 
 from mien.errors import DataError
 from mien.report.charts import spread
+from mien.report.formatting import duration, short, ticks
 from mien.report.html import tag
-from mien.report.numbers import duration, short, ticks
 from mien.report.page import write_report
 from mien.report.pictures import MOST, MOST_BYTES, pictures
-from mien.report.record import read_record
+from mien.report.run_reader import read_record
 from mien.report.series import panels, smoothed, stat
 from tests.report_example import PAYLOADS, hostile_run, metric_lines, write_run
 

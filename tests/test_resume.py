@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from benchmarks import kills
 
-from mien import checkpoint, durable, experiment
 from mien.__main__ import main
 from mien.data.pack import Pack
-from mien.directory import RunDirectory
+from mien.storage import atomic, checkpoint
+from mien.storage.run_directory import RunDirectory
+from mien.training import experiment
 from tests.conftest import ROOT, write_pack
 
 IMAGES = 160
@@ -269,13 +270,13 @@ def test_a_knob_that_came_later_orphans_no_run(train: Callable[..., SimpleNamesp
     train(images=48)
     file = here / "run" / "run.json"
     text = json.loads(file.read_text())
-    for knob in ("penalty_every", "penalty_part"):  # whose values in the preset are the defaults
+    for knob in ("reg_interval", "reg_fraction"):  # whose values in the preset are the defaults
         del text["identity"]["recipe"][knob]
     del text["identity"]["flip"]
     file.write_text(json.dumps({**text, "fingerprint": "of an older version"}))
     assert train(images=96).code == 0 and status(here / "run")["started_from"] == 48
-    other = train("--recipe.penalty-every", 2, images=144)
-    assert other.code == 9 and "recipe.penalty_every: 4 -> 2" in other.err
+    other = train("--recipe.reg-interval", 2, images=144)
+    assert other.code == 9 and "recipe.reg_interval: 4 -> 2" in other.err
 
 
 def test_a_knob_that_is_gone_makes_another_run(train: Callable[..., SimpleNamespace], here: Path) -> None:
@@ -290,7 +291,7 @@ def test_a_knob_that_is_gone_makes_another_run(train: Callable[..., SimpleNamesp
 
 def test_resume_must(train: Callable[..., SimpleNamespace], here: Path) -> None:
     missing = train("--resume", "must")
-    assert missing.code == 3 and "holds no run" in missing.err and not (here / "run").exists()
+    assert missing.code == 3 and "contains no run" in missing.err and not (here / "run").exists()
     assert train("--resume", "must", out=None).code == 3
     train()
     assert train("--resume", "must", images=56).code == 0
@@ -300,7 +301,7 @@ def test_resume_must(train: Callable[..., SimpleNamespace], here: Path) -> None:
 def test_resume_never(train: Callable[..., SimpleNamespace], here: Path) -> None:
     assert train("--resume", "never").code == 0
     refused = train("--resume", "never", images=96)
-    assert refused.code == 2 and "holds a run already" in refused.err
+    assert refused.code == 2 and "contains a run already" in refused.err
     assert status(here / "run")["seen"] == 48
 
 
@@ -390,6 +391,41 @@ def test_torn_and_surplus_metrics_are_cut(train: Callable[..., SimpleNamespace],
     assert kills.logged(here / "run") == tuple(range(8, 97, 8))
 
 
+def test_a_directory_deleted_while_training_is_a_storage_error(
+    train: Callable[..., SimpleNamespace], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Vandal(Nothing):
+        def after_step(self, *_: object) -> None:
+            shutil.rmtree(here / "run", ignore_errors=True)
+
+    monkeypatch.setattr(experiment, "SampleGrids", Vandal)
+    monkeypatch.setattr(experiment, "HealthCheck", Nothing)
+    ended = train(images=48)
+    assert ended.code == 6 and "was deleted" in ended.err
+    assert not (here / "run" / "checkpoints").exists()
+
+
+def test_latest_is_corrected_on_resume(train: Callable[..., SimpleNamespace], here: Path) -> None:
+    """A kill between the rename of a checkpoint and that of LATEST leaves an older name there."""
+    train(images=48)
+    (here / "run" / "checkpoints" / "LATEST").write_text("0000000008\n")
+    RunDirectory(here / "run").update_status(state="running")
+    train(images=48)
+    assert (here / "run" / "checkpoints" / "LATEST").read_text() == "0000000048\n"
+
+
+def test_another_number_of_processes_is_said(
+    train: Callable[..., SimpleNamespace], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(images=48)
+    file = here / "run" / "env.json"
+    environment = json.loads(file.read_text())
+    assert environment["processes"] == 1
+    file.write_text(json.dumps({**environment, "processes": 2}))
+    again = train(images=96)
+    assert "not bit-exact" in again.err and "processes" in again.err
+
+
 def test_a_run_killed_while_closing_is_closed_by_the_next(train: Callable[..., SimpleNamespace], here: Path) -> None:
     """Its last checkpoint is there but its report is not: the same command writes it."""
     train()
@@ -432,7 +468,7 @@ def test_status_that_cannot_be_written_stops_nothing(
     train: Callable[..., SimpleNamespace], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train()
-    replace = durable.replace_text
+    replace = atomic.replace_text
     started = False
 
     def no_status(path: Path, text: str) -> None:
@@ -443,7 +479,7 @@ def test_status_that_cannot_be_written_stops_nothing(
             started = True
         replace(path, text)
 
-    monkeypatch.setattr(durable, "replace_text", no_status)
+    monkeypatch.setattr(atomic, "replace_text", no_status)
     starved = train(out="other")
     assert starved.code == 0 and kills.digest(here / "other") == kills.digest(here / "run")
 
@@ -545,22 +581,22 @@ def test_a_disk_that_is_really_too_small(tmp_path: Path, blob_pack: Pack) -> Non
 def test_a_read_only_disk_is_refused_before_anything_is_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mien import directory
     from mien.errors import StorageError
+    from mien.storage import run_directory
 
-    monkeypatch.setattr(durable, "write_bytes", full)
+    monkeypatch.setattr(atomic, "write_bytes", full)
     with pytest.raises(StorageError):
-        directory.create(tmp_path / "run")
+        run_directory.create(tmp_path / "run")
     with pytest.raises(StorageError):
-        directory.create_numbered(tmp_path / "runs", "quick")
+        run_directory.create_numbered(tmp_path / "runs", "quick")
 
 
 def test_numbered_directories_are_never_shared(tmp_path: Path) -> None:
     """64 claims from 8 threads are 64 directories."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from mien import directory
+    from mien.storage import run_directory
 
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: directory.create_numbered(tmp_path, "x").path, range(64)))
+        made = list(pool.map(lambda _: run_directory.create_numbered(tmp_path, "x").path, range(64)))
     assert len(set(made)) == 64 and len(list(tmp_path.glob("*.claim"))) == 0

@@ -10,23 +10,23 @@ import pytest
 import torch
 
 from mien import presets
+from mien.cli.dry_run import dry_run_text, duration, size
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import override
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.engine import Engine
 from mien.errors import UsageError
-from mien.estimate import measure, resident
-from mien.parallel import World
-from mien.place import find_place
-from mien.plan import Plan, make_plan
-from mien.rules import RULES, Circumstances, ruled, rulings
-from mien.run import turn
-from mien.verbs.planned import lasting, planned, size
+from mien.presets.defaults import RULES, RunContext, apply_defaults, defaults_of
+from mien.training.find_run import find_run
+from mien.training.profile import measure, resident
+from mien.training.resolve import ResolvedRun, resolve_run
 from tests.conftest import tiny
 from tests.test_cli import call
 
 QUICK = replace(presets.PRESETS["quick"], by_rule=())
-LEFT = replace(QUICK, by_rule=("batch", "average.half_life", "recipe.penalty_part", "recipe.augment.mode"))
-LAPTOP = Circumstances(count=10_000, side=64, device="cpu")
+LEFT = replace(QUICK, by_rule=("batch", "average.half_life", "recipe.reg_fraction", "recipe.augment.mode"))
+LAPTOP = RunContext(count=10_000, side=64, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ LAPTOP = Circumstances(count=10_000, side=64, device="cpu")
     ],
 )  # fmt: skip
 def test_the_batch_follows_from_all_three(count: int, side: int, device: str, batch: int) -> None:
-    assert ruled(LEFT, Circumstances(count, side, device)).batch == batch
+    assert apply_defaults(LEFT, RunContext(count, side, device)).batch == batch
 
 
 def test_later_rules_look_at_what_earlier_ones_decided() -> None:
-    run = ruled(LEFT, Circumstances(10_000, 64, "cuda"))
+    run = apply_defaults(LEFT, RunContext(10_000, 64, "cuda"))
     assert run.batch == 256 and run.average is not None and run.average.half_life == 80_000
-    assert {r.knob: r.stands for r in rulings(LEFT, Circumstances(10_000, 64, "cuda"))} == {
-        "batch": 256, "average.half_life": 80_000, "recipe.penalty_every": 4, "recipe.penalty_part": 1,
+    assert {r.field: r.value for r in defaults_of(LEFT, RunContext(10_000, 64, "cuda"))} == {
+        "batch": 256, "average.half_life": 80_000, "recipe.reg_interval": 4, "recipe.reg_fraction": 1,
         "recipe.augment.mode": "none",
     }  # fmt: skip
 
@@ -55,68 +55,68 @@ def test_few_images_are_augmented_however_long_they_are_learned(count: int, mode
     """Lengths may grow when a run goes on, so no rule for what a run is may look at them."""
     for name in ("gan", "quick", "cgan"):
         for length in ({"minutes": None, "images": 5_000}, {"minutes": None, "images": 50_000_000}, {"minutes": 5.0}):
-            run = turn(presets.PRESETS[name], length)
-            recipe = ruled(run, replace(LAPTOP, count=count)).recipe
+            run = override(presets.PRESETS[name], length)
+            recipe = apply_defaults(run, replace(LAPTOP, count=count)).recipe
             assert recipe.augment.mode == mode and recipe.augment.p == 0.6  # type: ignore[attr-defined]
-            turned = turn(run, {"recipe.augment.mode": "none"})
-            assert ruled(turned, replace(LAPTOP, count=count)).recipe.augment.mode == "none"  # type: ignore[attr-defined]
+            overridden = override(run, {"recipe.augment.mode": "none"})
+            assert apply_defaults(overridden, replace(LAPTOP, count=count)).recipe.augment.mode == "none"  # type: ignore[attr-defined]
 
 
 def test_what_is_spelled_out_wins() -> None:
-    assert ruled(QUICK, Circumstances(100, 64, "cuda")) == QUICK
-    turned = turn(LEFT, {"batch": 48, "recipe.augment.mode": "ramp"})
-    assert turned.by_rule == ("average.half_life", "recipe.penalty_part")
-    run = ruled(turned, replace(LAPTOP, count=100))
+    assert apply_defaults(QUICK, RunContext(100, 64, "cuda")) == QUICK
+    overridden = override(LEFT, {"batch": 48, "recipe.augment.mode": "ramp"})
+    assert overridden.by_rule == ("average.half_life", "recipe.reg_fraction")
+    run = apply_defaults(overridden, replace(LAPTOP, count=100))
     assert run.batch == 48 and run.recipe.augment.mode == "ramp"  # type: ignore[attr-defined]
     assert run.average is not None and run.average.half_life == 15_000
-    found = {r.knob: r for r in rulings(turned, replace(LAPTOP, count=100))}
-    assert not found["batch"].obeyed and found["batch"].stands == 48 and found["batch"].says == 8
-    assert found["average.half_life"].obeyed
+    found = {r.field: r for r in defaults_of(overridden, replace(LAPTOP, count=100))}
+    assert not found["batch"].applied and found["batch"].value == 48 and found["batch"].by_rule == 8
+    assert found["average.half_life"].applied
 
 
 def test_whoever_turns_a_part_turns_all_of_it() -> None:
-    turned = turn(LEFT, {"average": None})
+    overridden = override(LEFT, {"average": None})
     assert (
-        turned.by_rule == ("batch", "recipe.penalty_part", "recipe.augment.mode")
-        and ruled(turned, LAPTOP).average is None
+        overridden.by_rule == ("batch", "recipe.reg_fraction", "recipe.augment.mode")
+        and apply_defaults(overridden, LAPTOP).average is None
     )
 
 
 @pytest.mark.parametrize("name", ["quick", "gan", "cgan"])
 def test_our_own_game_follows_the_machine(name: str) -> None:
     run = presets.PRESETS[name]
-    assert ruled(run, LAPTOP) == run  # what the file says holds on a CPU
-    there = ruled(run, replace(LAPTOP, device="cuda"))
-    assert (there.batch, there.recipe.penalty_part) == (256, 1)  # type: ignore[attr-defined]
-    assert ruled(turn(run, {"batch": 24}), LAPTOP).batch == 24
+    assert apply_defaults(run, LAPTOP) == run  # what the file says holds on a CPU
+    there = apply_defaults(run, replace(LAPTOP, device="cuda"))
+    assert (there.batch, there.recipe.reg_fraction) == (256, 1.0)  # type: ignore[attr-defined]
+    assert apply_defaults(override(run, {"batch": 24}), LAPTOP).batch == 24
 
 
 def test_faces_on_request_are_averaged_for_less_long() -> None:
-    assert ruled(turn(LEFT, {"conditional": True}), LAPTOP).average.half_life == 1_000  # type: ignore[union-attr]
-    assert ruled(presets.PRESETS["cgan"], replace(LAPTOP, device="cuda")).average.half_life == 16_000  # type: ignore[union-attr]
-    asked = {r.knob: r.says for r in rulings(turn(presets.PRESETS["flow"], {"conditional": True}), LAPTOP)}
+    assert apply_defaults(override(LEFT, {"conditional": True}), LAPTOP).average.half_life == 1_000  # type: ignore[union-attr]
+    assert apply_defaults(presets.PRESETS["cgan"], replace(LAPTOP, device="cuda")).average.half_life == 16_000  # type: ignore[union-attr]
+    asked = {r.field: r.by_rule for r in defaults_of(override(presets.PRESETS["flow"], {"conditional": True}), LAPTOP)}
     assert asked["average.half_life"] == 10_000  # no critic
 
 
 def test_a_run_is_shown_only_rules_for_knobs_that_it_has() -> None:
-    assert [r.knob for r in rulings(presets.PRESETS["flow"], LAPTOP)] == ["batch", "average.half_life"]
-    assert [r.knob for r in rulings(presets.PRESETS["dcgan-2015"], LAPTOP)] == ["batch"]
+    assert [r.field for r in defaults_of(presets.PRESETS["flow"], LAPTOP)] == ["batch", "average.half_life"]
+    assert [r.field for r in defaults_of(presets.PRESETS["dcgan-2015"], LAPTOP)] == ["batch"]
     assert all(len(rule.reason) > 40 for rule in RULES)
 
 
 def test_a_rule_that_there_is_not() -> None:
     with pytest.raises(UsageError, match="no rule for model"):
-        ruled(replace(QUICK, by_rule=("model.width",)), LAPTOP)
+        apply_defaults(replace(QUICK, by_rule=("model.width",)), LAPTOP)
 
 
 def test_a_run_that_follows_rules_resumes(tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     """What rules decide is written down as plain numbers, so that the same command finds the same run."""
     monkeypatch.chdir(tmp_path)
     left = replace(tiny(QUICK), by_rule=("batch",), images=24, device="cpu")
-    plan = make_plan(left, None, blob_pack.path, World())
+    plan = resolve_run(left, None, blob_pack.path, World())
     assert plan.run.batch == 8 and plan.identity["batch"] == 8 and "by_rule" not in plan.identity
-    assert make_plan(tiny(QUICK), None, blob_pack.path, World()).identity["batch"] == 8
-    place = find_place(plan, tmp_path / "run", "auto")
+    assert resolve_run(tiny(QUICK), None, blob_pack.path, World()).identity["batch"] == 8
+    place = find_run(plan, tmp_path / "run", "auto")
     assert place.new
 
 
@@ -125,17 +125,17 @@ def test_a_run_that_follows_rules_resumes(tmp_path: Path, blob_pack: Pack, monke
 
 def test_an_estimate_counts_what_it_did(blob_pack: Pack) -> None:
     run = tiny(QUICK)
-    plan = Plan(run, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    plan = ResolvedRun(run, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
     pulled = []
 
     def batches(count: int) -> Loader:
         pulled.append(count)
         return Loader(blob_pack, batch=count, seed=0, threads=0)
 
-    found = measure(lambda: plan.learner(World()), batches, run.batch, budget=0.05)
+    found = measure(lambda: plan.initial_state(World()), batches, run.batch, budget=0.05)
     assert pulled == [4, 8] and found.batch == 8 and found.steps >= 1
     assert found.images_per_second > 0 and found.seconds(100) == pytest.approx(100 / found.images_per_second)
-    snapshot = plan.learner(World()).snapshot(plan.header)
+    snapshot = plan.initial_state(World()).snapshot(plan.header)
     assert (
         0.5 < found.checkpoint / (len(snapshot.model) + len(snapshot.state)) < 2
     )  # the optimizers have moments by then
@@ -145,25 +145,24 @@ def test_an_estimate_counts_what_it_did(blob_pack: Pack) -> None:
 
 
 def test_a_batch_that_takes_too_long_is_not_tried(blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien import estimate
+    from mien.training import profile as profile_module
 
-    monkeypatch.setattr(estimate, "PATIENCE", 0.0)
+    monkeypatch.setattr(profile_module, "MAX_STEP_SECONDS", 0.0)
     run = tiny(QUICK)
-    plan = Plan(run, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
+    plan = ResolvedRun(run, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
     found = measure(
-        lambda: plan.learner(World()), lambda n: Loader(blob_pack, batch=n, seed=0, threads=0), run.batch, 0.01
+        lambda: plan.initial_state(World()), lambda n: Loader(blob_pack, batch=n, seed=0, threads=0), run.batch, 0.01
     )
     assert found.batch == 4
 
 
-def test_dry_run_says_what_rules_say_and_what_it_would_cost(
-    blob_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dry_run_begins_with_the_answer(blob_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    line = ("train", "quick", "--data", blob_pack.path, "--model.width", "4", "--model.widest", "8", "--recipe.critic.width", "4",
-            "--recipe.critic.widest", "8", "--batch", "8", "--dry-run", "--device", "cpu")  # fmt: skip
+    line = ("train", "quick", "--data", blob_pack.path, "--model.width", "4", "--model.max-width", "8",
+            "--recipe.critic.width", "4", "--recipe.critic.max-width", "8",
+            "--batch", "8", "--dry-run", "--device", "cpu")  # fmt: skip
     told = json.loads(call(*line, "--images", "960", "--json").out)
-    assert [rule["knob"] for rule in told["rules"]] == [rule.knob for rule in RULES]
+    assert [rule["field"] for rule in told["rules"]] == [rule.field for rule in RULES]
     assert told["rules"][0]["decided_by"] == "preset" and told["rules"][0]["rule"] == 8
     estimate = told["estimate"]
     assert estimate["images"] == 960 and estimate["passes"] == 10.0 and estimate["checkpoint"] > 10_000
@@ -171,23 +170,35 @@ def test_dry_run_says_what_rules_say_and_what_it_would_cost(
         960 / estimate["images_per_second"], rel=0.05, abs=0.06
     )  # it is told in tenths
     assert estimate["disk"] == 3 * estimate["checkpoint"]
-    said = planned(told)
+    text = dry_run_text(told)
     for words in (
-        "batch 8, as the rule says",
-        "images a second",
+        "batch 8: set by the preset or a flag, as the rule would",
+        "images per second",
         "10.0 passes over the data",
-        "a checkpoint",
+        "for checkpoints of",
         "960 images",
     ):
-        assert words in said, said
+        assert words in text, text
+    lines = text.splitlines()  # the answer first, the whole run last
+    assert [line.split()[0] for line in lines[:4]] == [
+        "Data",
+        "Time",
+        "Memory",
+        "Disk",
+    ] and "96 images of 16x16 px" in lines[0]
+    assert (
+        lines.index("Rules")
+        < lines.index("The whole run")
+        < next(i for i, line in enumerate(lines) if "preset:" in line)
+    )
     assert not list(tmp_path.iterdir())
     minutes = {**told, "run": {**told["run"], "minutes": 5.0, "batch": 64}, "estimate": {**estimate, "share": 0.25}}
-    said = planned(minutes)
-    assert "5 minutes: about" in said and "had 25% of its processors" in said and "full batch of 64" in said
+    text = dry_run_text(minutes)
+    assert "5 minutes: about" in text and "took 75% of the processors" in text and "A batch of 64" in text
 
 
 def test_words_for_times_and_sizes() -> None:
-    assert [lasting(s) for s in (3, 89, 90, 5400, 200_000)] == [
+    assert [duration(s) for s in (3, 89, 90, 5400, 200_000)] == [
         "3 seconds",
         "89 seconds",
         "1.5 minutes",

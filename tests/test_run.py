@@ -9,10 +9,20 @@ from pathlib import Path
 import pytest
 
 from mien import presets
-from mien.citations import BIBTEX
-from mien.core import Faces
+from mien.core.contracts import ImageSpec
+from mien.core.run import (
+    EMAConfig,
+    Run,
+    config_fields,
+    differences,
+    fingerprint,
+    from_json,
+    identity,
+    override,
+    to_json,
+)
 from mien.errors import Mismatch, UsageError
-from mien.run import Averaging, Run, differences, fingerprint, from_json, identity, knobs, to_json, turn
+from mien.presets.citations import BIBTEX
 
 GOLDEN = Path(__file__).parent / "golden"
 DATED = [name for name in presets.PRESETS if name.rpartition("-")[2].isdigit()]
@@ -22,6 +32,12 @@ DATED = [name for name in presets.PRESETS if name.rpartition("-")[2].isdigit()]
 def test_a_run_survives_json(name: str) -> None:
     run = presets.PRESETS[name]
     assert from_json(Run, json.loads(json.dumps(to_json(run))), presets.KINDS) == run
+
+
+def test_no_two_configs_share_a_name() -> None:
+    """A file names a config's class: a model's and a recipe's must differ."""
+    classes = {cls for run in presets.PRESETS.values() for cls in presets.configs_in(run)}
+    assert len({cls.__name__ for cls in classes}) == len(classes)
 
 
 @pytest.mark.parametrize("name", DATED)
@@ -40,7 +56,7 @@ def test_dated_presets_spell_out_every_constant(name: str) -> None:
     (home,) = (module for module in modules if any(run.preset == name for run in module.PRESETS))
     source = inspect.getsource(home)
     run = presets.PRESETS[name]
-    names = {knob.name.rpartition(".")[2] for knob in knobs(run) if knob.name.startswith(("model.", "recipe."))}
+    names = {knob.name.rpartition(".")[2] for knob in config_fields(run) if knob.name.startswith(("model.", "recipe."))}
     assert not [field for field in names if f"{field}=" not in source]
 
 
@@ -62,7 +78,7 @@ def test_files_cannot_name_code() -> None:
 
 def test_turn() -> None:
     run = presets.PRESETS["torch-gan-2015"]
-    changed = turn(run, {"recipe.lr": 0.5, "recipe.critic.width": 7, "batch": 3})
+    changed = override(run, {"recipe.lr": 0.5, "recipe.critic.width": 7, "batch": 3})
     assert (changed.recipe.lr, changed.recipe.critic.width, changed.batch) == (0.5, 7, 3)  # type: ignore[attr-defined]
     assert run.recipe.lr == 1e-3  # type: ignore[attr-defined]
     assert differences(identity(run), identity(changed)) == [
@@ -101,17 +117,23 @@ def test_impossible_values_are_refused(bad: dict[str, float]) -> None:
 
 def test_averaging_half_life() -> None:
     with pytest.raises(UsageError):
-        Averaging(half_life=0)
+        EMAConfig(half_life=0)
 
 
 @pytest.mark.parametrize(
     "flag, value",
-    [("recipe.critic.fold", -1), ("recipe.critic.fold", 3), ("model.fold", 0), ("model.fold", 64), ("model.fold", -2)],
+    [
+        ("recipe.critic.patch", -1),
+        ("recipe.critic.patch", 3),
+        ("model.patch", 0),
+        ("model.patch", 64),
+        ("model.patch", -2),
+    ],
 )
-def test_folds_that_no_network_has_are_refused(flag: str, value: int) -> None:
+def test_patches_that_no_network_has_are_refused(flag: str, value: int) -> None:
     with pytest.raises(UsageError):
-        run = turn(presets.PRESETS["quick"], {flag: value})
-        run.recipe.build(run.model.build(Faces(side=64)), Faces(side=64))
+        run = override(presets.PRESETS["quick"], {flag: value})
+        run.recipe.build(run.model.build(ImageSpec(side=64)), ImageSpec(side=64))
 
 
 @pytest.mark.parametrize(
@@ -127,4 +149,4 @@ def test_folds_that_no_network_has_are_refused(flag: str, value: int) -> None:
 )
 def test_numbers_that_are_none_are_refused(preset: str, flag: str, value: float) -> None:
     with pytest.raises(UsageError, match="is not possible"):
-        turn(presets.PRESETS[preset], {flag: value})
+        override(presets.PRESETS[preset], {flag: value})

@@ -14,18 +14,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from mien import checkpoint, presets
+from mien import presets
 from mien.__main__ import main
-from mien.core import JSON
+from mien.cli.arguments import parse_seeds
+from mien.core.contracts import JSON
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.run import to_json
 from mien.data.pack import Pack
-from mien.engine import Engine
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
-from mien.parallel import World
-from mien.plan import Plan
-from mien.priors import MAX_SEED, positions
-from mien.run import to_json
-from mien.sampler import CHUNK, Sampler
-from mien.verbs.asking import parse_seeds
+from mien.nn.priors import MAX_SEED, positions
+from mien.sampling.chunks import CHUNK
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+from mien.storage import checkpoint
+from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
 
 RUN = tiny(presets.PRESETS["dcgan-2015"])
@@ -92,7 +95,7 @@ def test_nothing_to_draw(sampler: Sampler) -> None:
 
 def test_truncation_scales_the_latents(sampler: Sampler) -> None:
     z = sampler.latents([1, 2])
-    assert torch.equal(sampler.truncated(0.5).decode(z), sampler.decode(z * 0.5))
+    assert torch.equal(sampler.with_options(DrawOptions(truncation=0.5)).decode(z), sampler.decode(z * 0.5))
     assert torch.equal(sampler.sample([1, 2], truncation=0.5), sampler.decode(z * 0.5))
     mean = sampler.sample([1, 2, 3], truncation=0.0)
     assert torch.equal(mean[0], mean[1]) and torch.equal(mean[0], mean[2])
@@ -248,7 +251,7 @@ def test_numbers_that_are_not_finite_are_untrusted(tmp_path: Path) -> None:
         {"config": {**HEADER["config"], "width": None}},
         {"config": {**HEADER["config"], "width": -4}},
         {"config": {**HEADER["config"], "latent": 1.5}},
-        {"config": {"kind": "AdversarialConfig"}},
+        {"config": {"kind": "TorchGANConfig"}},
         {"config": []},
         {"config": "x"},
         {"faces": {"side": 16, "pixels": 3}},
@@ -273,16 +276,16 @@ def test_a_path_without_a_model(tmp_path: Path) -> None:
 
 def test_the_hash_names_the_file(file: Path, sampler: Sampler) -> None:
     assert sampler.model_hash == checkpoint.file_hash(file) and len(sampler.model_hash) == 64
-    assert sampler.recipe(truncation=1.0) == {
+    assert sampler.metadata(truncation=1.0) == {
         "model": sampler.model_hash, "preset": "dcgan-2015", "synthetic": True, "truncation": 1.0,
     }  # fmt: skip
 
 
 def test_the_model_that_learns_draws_what_its_file_will(tmp_path: Path, blob_pack: Pack) -> None:
-    plan = Plan(RUN, blob_pack, Engine(torch.device("cpu"), "fp32"), None, "blobs")
-    learner = plan.learner(World())
+    plan = ResolvedRun(RUN, blob_pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs")
+    learner = plan.initial_state(World())
     (tmp_path / "m.safetensors").write_bytes(learner.snapshot(plan.header).model)
-    drawn = Sampler(learner.served.eval(), plan.header, plan.engine, "").sample(range(3))
+    drawn = Sampler(learner.inference_model.eval(), plan.header, plan.context, "").sample(range(3))
     assert torch.equal(Sampler.load(tmp_path / "m.safetensors", device="cpu").sample(range(3)), drawn)
 
 
@@ -426,7 +429,7 @@ def test_a_header_of_a_huge_model_takes_no_memory(tmp_path: Path, name: str) -> 
         weights = presets.build_model(header, presets.KINDS).state_dict()
     path = write(tmp_path / "model.safetensors", header, weights)
     assert Sampler.load(path, device="cpu").sample([1]).shape[0] == 1
-    huge = {key: 10**6 for key in ("width", "widest") if key in header["config"]}
+    huge = {key: 10**6 for key in ("width", "max_width") if key in header["config"]}
     write(path, {**header, "config": {**header["config"], **huge}}, weights)
     with pytest.raises(Mismatch, match="does not fit its own description") as caught:
         Sampler.load(path, device="cpu")

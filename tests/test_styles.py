@@ -10,22 +10,24 @@ import torch
 from torch import Tensor
 
 from mien import presets
-from mien.average import Average
-from mien.core import JSON, Faces, Styled
+from mien.core.contracts import JSON, ImageSpec
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.core.families import StyleModel
+from mien.core.run import EMAConfig, Run, override, to_json
 from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.engine import Engine
 from mien.errors import UsageError
 from mien.models.residual import Mapping, ResidualGenerator, ResidualGeneratorConfig
-from mien.parallel import World
-from mien.plan import Plan
-from mien.run import Averaging, Run, to_json, turn
-from mien.sampler import Sampler
-from mien.styles import Style
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+from mien.sampling.styles import Style
+from mien.training.ema import EMA
+from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
 
-ENGINE = Engine(torch.device("cpu"), "fp32")
-MAPPED = turn(tiny(presets.PRESETS["quick"]), {"model.mapping": 2})
+ENGINE = DeviceContext(torch.device("cpu"), "fp32")
+MAPPED = override(tiny(presets.PRESETS["quick"]), {"model.mapping": 2})
 ONE_OF_A_KIND = ("quick", "r3gan-2024", "flow", "vae", "vaegan-2016", "began-2017", "began-zhao", "dcgan-2015", "torch-gan-2015",
                  "vae-torch-2015", "homogan-15", "cppn-2016")  # fmt: skip
 
@@ -33,17 +35,17 @@ ONE_OF_A_KIND = ("quick", "r3gan-2024", "flow", "vae", "vaegan-2016", "began-201
 def drawn_by(run: Run) -> Sampler:
     """A model with weights that have never learned, whose faces differ."""
     torch.manual_seed(1)
-    model = run.model.build(Faces(side=16))
+    model = run.model.build(ImageSpec(side=16))
     for parameter in model.parameters():
         parameter.data.add_(torch.randn(parameter.shape) * 0.1)
-    header: JSON = {"faces": to_json(Faces(side=16))}
+    header: JSON = {"faces": to_json(ImageSpec(side=16))}
     return Sampler(model.eval().requires_grad_(False), header, ENGINE, "")
 
 
 def mapped(**changes: Any) -> ResidualGenerator:
     torch.manual_seed(2)
-    config = ResidualGeneratorConfig(**{"latent": 8, "width": 8, "widest": 16, "mapping": 2} | changes)
-    model = config.build(Faces(side=32))
+    config = ResidualGeneratorConfig(**{"latent": 8, "width": 8, "max_width": 16, "mapping": 2} | changes)
+    model = config.build(ImageSpec(side=32))
     for name, parameter in model.named_parameters():
         if name.startswith("style"):
             torch.nn.init.normal_(parameter, 0.0, 0.5)
@@ -59,7 +61,7 @@ def test_truncation_leads_every_family_to_one_face(name: str) -> None:
     sampler = drawn_by(tiny(presets.PRESETS[name]))
     seeds = range(6)
     faces, mean = sampler.sample(seeds), sampler.sample(seeds, truncation=0.0)
-    assert torch.equal(sampler.truncated(1.0).sample(seeds), faces)
+    assert torch.equal(sampler.with_options(DrawOptions(truncation=1.0)).sample(seeds), faces)
     assert torch.equal(mean, mean[:1].expand_as(mean)) and (faces - mean).abs().max() > 1e-3
     far = [float((sampler.sample(seeds, truncation=t) - mean).square().mean()) for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert all(nearer < farther for nearer, farther in pairwise(far))
@@ -70,7 +72,7 @@ def test_truncation_is_felt_by_a_model_that_normalises_its_latents() -> None:
     sampler = drawn_by(tiny(presets.PRESETS["quick"]))
     z = sampler.latents([1, 2])
     assert torch.allclose(sampler.decode(z * 0.5), sampler.decode(z), atol=1e-5)
-    assert not torch.allclose(sampler.truncated(0.5).decode(z), sampler.decode(z), atol=1e-3)
+    assert not torch.allclose(sampler.with_options(DrawOptions(truncation=0.5)).decode(z), sampler.decode(z), atol=1e-3)
 
 
 def test_the_face_in_the_middle_is_that_of_the_mean_style() -> None:
@@ -118,12 +120,12 @@ def test_the_mean_of_styles_is_tracked_while_learning_alone() -> None:
 
 @pytest.mark.parametrize("mixing", [0.0, 0.9])
 def test_a_mapped_run_resumes_to_the_bit_and_its_average_has_a_mean_style(blob_pack: Pack, mixing: float) -> None:
-    run = turn(MAPPED, {"recipe.style_mixing": mixing})
+    run = override(MAPPED, {"recipe.style_mixing": mixing})
 
     def learned(pieces: tuple[int, ...]) -> dict[str, Tensor]:
         tensors, counters = None, None
         for steps in pieces:
-            learner = Plan(run, blob_pack, ENGINE, None, "blobs").learner(World())
+            learner = ResolvedRun(run, blob_pack, ENGINE, None, "blobs").initial_state(World())
             if tensors is not None and counters is not None:
                 learner.restore(tensors, counters)
             loader = Loader(blob_pack, batch=run.batch, seed=0, position=learner.seen, threads=0, flip=run.flip)
@@ -135,13 +137,13 @@ def test_a_mapped_run_resumes_to_the_bit_and_its_average_has_a_mean_style(blob_p
 
     whole, cut = learned((6,)), learned((2, 3, 1))
     assert whole.keys() == cut.keys() and all(torch.equal(whole[name], cut[name]) for name in whole)
-    assert float(whole["recipe.model.mapper.mean"].norm()) > 0 and float(whole["average.mapper.mean"].norm()) > 0
+    assert float(whole["recipe.model.mapper.mean"].norm()) > 0 and float(whole["ema.mapper.mean"].norm()) > 0
 
 
 def test_the_average_follows_the_mean() -> None:
     model = mapped()
     assert model.mapper is not None
-    average = Average(model, Averaging(half_life=8, warmup=0.0))
+    average = EMA(model, EMAConfig(half_life=8, warmup=0.0))
     model.mapper.mean.fill_(1.0)
     average.update(model, 8, 8)
     assert isinstance(average.model, ResidualGenerator) and average.model.mapper is not None
@@ -151,7 +153,7 @@ def test_the_average_follows_the_mean() -> None:
 def test_impossible_knobs() -> None:
     for wrong in ({"model.mapping": -1}, {"model.mapping": 99}, {"recipe.style_mixing": 1.5}):
         with pytest.raises(UsageError):
-            turn(presets.PRESETS["quick"], wrong)
+            override(presets.PRESETS["quick"], wrong)
 
 
 # Mixing
@@ -174,14 +176,14 @@ def test_styles_are_mixed_stage_by_stage() -> None:
 
 def test_a_sampler_mixes_seeds() -> None:
     sampler = drawn_by(MAPPED)
-    assert isinstance(sampler.model, Styled) and sampler.model.style_count == 2
+    assert isinstance(sampler.model, StyleModel) and sampler.model.style_count == 2
     whole, other = sampler.sample([7, 8]), sampler.sample([42])[0]
-    assert torch.equal(sampler.styled(Style.of("42:1-2")).sample([7, 8]), torch.stack([other, other]))
-    one, two = (sampler.styled(Style.of(f"42:{stage}")).sample([7, 8]) for stage in (1, 2))
+    assert torch.equal(sampler.with_options(DrawOptions(style="42:1-2")).sample([7, 8]), torch.stack([other, other]))
+    one, two = (sampler.with_options(DrawOptions(style=f"42:{stage}")).sample([7, 8]) for stage in (1, 2))
     assert not torch.equal(one, whole) and not torch.equal(two, whole) and not torch.equal(one, two)
-    truncated = sampler.styled(Style.of("42:2")).truncated(0.0).sample([7])
-    assert torch.equal(truncated, sampler.truncated(0.0).sample([7]))
-    assert sampler.styled(Style.of("42:fine")).recipe()["style"] == "42:fine"
+    truncated = sampler.with_options(DrawOptions(style="42:2", truncation=0.0)).sample([7])
+    assert torch.equal(truncated, sampler.with_options(DrawOptions(truncation=0.0)).sample([7]))
+    assert sampler.with_options(DrawOptions(style="42:fine")).metadata()["style"] == "42:fine"
 
 
 @pytest.mark.parametrize(
@@ -205,8 +207,8 @@ def test_styles_that_there_are_not() -> None:
     sampler = drawn_by(MAPPED)
     for words in ("42:0", "42:3", "42:2-1", "42:1-9"):
         with pytest.raises(UsageError, match="stages"):
-            sampler.styled(Style.of(words))
-    with pytest.raises(UsageError, match="no styles to mix"):
-        drawn_by(tiny(presets.PRESETS["vae"])).styled(Style.of("42:fine"))
+            sampler.with_options(DrawOptions(style=words))
+    with pytest.raises(UsageError, match="no style stages"):
+        drawn_by(tiny(presets.PRESETS["vae"])).with_options(DrawOptions(style="42:fine"))
     with pytest.raises(UsageError, match="not a seed"):
-        sampler.styled(Style(2**53, "fine")).sample([1])
+        sampler.with_options(DrawOptions(style=f"{2**53}:fine")).sample([1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from mien.core import Batch, Model, Recipe, Update
-from mien.engine import Engine
-from mien.learner import Learner, NonFinite, move, slowed
-from mien.parallel import World
-from mien.priors import Normal
-from mien.trainer import Period, Signals
+from mien.core.contracts import Batch, Model, Progress, Recipe, Update
+from mien.core.device import DeviceContext
+from mien.core.distributed import World
+from mien.errors import MienError
+from mien.nn.priors import Normal
+from mien.training.period import Period
+from mien.training.signals import StopFlag, handled, stop_now
+from mien.training.train_state import NonFinite, TrainState, apply_updates, scaled_rates
 
-ENGINE = Engine(torch.device("cpu"), "fp32")
+ENGINE = DeviceContext(torch.device("cpu"), "fp32")
 
 
 def descend(module: nn.Module, lr: float = 1.0) -> optim.Optimizer:
@@ -28,7 +31,7 @@ def descend(module: nn.Module, lr: float = 1.0) -> optim.Optimizer:
 def test_gradients_reach_only_their_own_optimizer() -> None:
     a, b = nn.Linear(2, 2), nn.Linear(2, 1)
     before = copy.deepcopy(a.state_dict())
-    move((Update(descend(b), b(a(torch.ones(1, 2))).sum()),))
+    apply_updates((Update(descend(b), b(a(torch.ones(1, 2))).sum()),))
     assert all(torch.equal(a.state_dict()[name], before[name]) for name in before)
     assert all(parameter.grad is None for parameter in (*a.parameters(), *b.parameters()))
 
@@ -37,12 +40,12 @@ def test_a_tuple_is_simultaneous() -> None:
     """x y with x down and y up: simultaneous moves use the old other, alternating ones the new."""
     x, y = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))
     first, second = optim.SGD([x], lr=0.1), optim.SGD([y], lr=0.1)
-    move((Update(first, x * y), Update(second, -x * y)))
+    apply_updates((Update(first, x * y), Update(second, -x * y)))
     assert (x.item(), y.item()) == (pytest.approx(2 - 0.3), pytest.approx(3 + 0.2))
     with torch.no_grad():
         x.fill_(2.0), y.fill_(3.0)
-    move((Update(first, x * y),))
-    move((Update(second, -x * y),))
+    apply_updates((Update(first, x * y),))
+    apply_updates((Update(second, -x * y),))
     assert (x.item(), y.item()) == (pytest.approx(2 - 0.3), pytest.approx(3 + 0.17))
 
 
@@ -51,18 +54,18 @@ def test_a_stale_graph_raises() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
     optimizer = descend(net)
     first, stale = net(torch.ones(1, 2)).sum(), net(torch.ones(1, 2)).square().sum()
-    move((Update(optimizer, first),))
+    apply_updates((Update(optimizer, first),))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        move((Update(optimizer, stale),))
+        apply_updates((Update(optimizer, stale),))
 
 
 def test_a_parameter_without_gradient_is_an_error_unless_named() -> None:
     used, unused = nn.Linear(1, 1), nn.Linear(1, 1)
     optimizer = optim.SGD([*used.parameters(), *unused.parameters()], lr=1.0)
     with pytest.raises(RuntimeError, match="got no gradient"):
-        move((Update(optimizer, used(torch.ones(1, 1)).sum()),))
+        apply_updates((Update(optimizer, used(torch.ones(1, 1)).sum()),))
     weight = unused.weight.clone()
-    move((Update(optimizer, used(torch.ones(1, 1)).sum(), idle=tuple(unused.parameters())),))
+    apply_updates((Update(optimizer, used(torch.ones(1, 1)).sum(), unused=tuple(unused.parameters())),))
     assert torch.equal(unused.weight, weight)
 
 
@@ -78,32 +81,36 @@ def test_fused_adam_moves_the_weights_that_the_gradient_names(penalised: bool) -
         if penalised:
             (slope,) = torch.autograd.grad(loss, images, create_graph=True)
             loss = loss + slope.square().sum()
-        move((Update(optim.Adam(net.parameters(), lr=0.1, fused=fused), loss),))
+        apply_updates((Update(optim.Adam(net.parameters(), lr=0.1, fused=fused), loss),))
         moved.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
     assert torch.allclose(moved[0], moved[1], atol=1e-6)
 
 
 def test_clip_bounds_the_global_norm() -> None:
     x = nn.Parameter(torch.zeros(2))
-    move((Update(optim.SGD([x], lr=1.0), (x * torch.tensor([3.0, 4.0])).sum(), clip=1.0),))
+    apply_updates((Update(optim.SGD([x], lr=1.0), (x * torch.tensor([3.0, 4.0])).sum(), clip=1.0),))
     assert x.norm().item() == pytest.approx(1.0, abs=1e-5)
-    move((Update(optim.SGD([x], lr=1.0), (x * torch.tensor([0.03, 0.04])).sum(), clip=1.0),))
+    apply_updates((Update(optim.SGD([x], lr=1.0), (x * torch.tensor([0.03, 0.04])).sum(), clip=1.0),))
     assert x.norm().item() == pytest.approx(1.05, abs=1e-5)
 
 
-@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("where", ["loss", "gradient", "loss alone"])
 def test_nothing_moves_when_something_is_not_finite(where: str) -> None:
     a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
     fine = Update(optim.SGD([a], lr=1.0), a.sum())
-    bad_loss = (b * float("nan")).sum() if where == "loss" else b.sqrt().sum()  # the slope of sqrt at 0 is infinite
+    bad_loss = {
+        "loss": (b * float("nan")).sum(),
+        "gradient": b.sqrt().sum(),  # its slope at 0 is infinite
+        "loss alone": b.sum() + float("inf"),
+    }[where]
     with pytest.raises(NonFinite):
-        move((fine, Update(optim.SGD([b], lr=1.0), bad_loss)))
+        apply_updates((fine, Update(optim.SGD([b], lr=1.0), bad_loss)))
     assert a.item() == 1.0 and b.item() == 0.0
 
 
-def test_slowed_restores_the_rate() -> None:
+def test_scaled_rates_are_restored() -> None:
     optimizer = descend(nn.Linear(1, 1), lr=0.5)
-    with slowed(optimizer, 0.25):
+    with scaled_rates(optimizer, 0.25):
         assert optimizer.param_groups[0]["lr"] == 0.125
     assert optimizer.param_groups[0]["lr"] == 0.5
 
@@ -115,10 +122,10 @@ def test_periods_in_images_and_in_time() -> None:
     ]  # fmt: skip
     timed = Period(0, least=2.0)
     assert not timed.due(0, 1, 1.9) and timed.due(0, 1, 2.0)
-    timed.fired(2.0, cost=0.1)
+    timed.record(2.0, cost=0.1)
     assert not timed.due(0, 1, 6.9) and timed.due(0, 1, 7.1)  # 0.1 s may come every 5 s: 2%
     warming = Period(0, least=2.0, warmup=1)
-    warming.fired(2.0, cost=9.0)
+    warming.record(2.0, cost=9.0)
     assert warming.due(0, 1, 4.0)  # what the first time costs says nothing
 
 
@@ -178,13 +185,13 @@ def start(tmp_path: Path, wrong: dict[int, int], images: int = 80, **changes: An
     import dataclasses
 
     from mien import presets
-    from mien.directory import RunDirectory
-    from mien.trainer import train
+    from mien.storage.run_directory import RunDirectory
+    from mien.training.loop import train
 
     run = dataclasses.replace(presets.PRESETS["quick"], minutes=None, images=images, save_every=16, **changes)
     home = RunDirectory(tmp_path)
     torch.manual_seed(0)
-    learner = Learner(Script(wrong), None, ENGINE, World(), seed=0)
+    learner = TrainState(Script(wrong), None, ENGINE, World(), seed=0)
     header = {"run_fingerprint": "x", "data": {"fingerprint": "y"}, "config": {}}
     return train, (run, home, learner, Source, [], header), learner, home
 
@@ -193,8 +200,10 @@ def test_rollback_goes_back_slows_down_and_goes_on(tmp_path: Path, capsys: pytes
     train, arguments, learner, _ = start(tmp_path, {24: 2})
     train(*arguments)
     assert learner.seen == 80 and learner.retry == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]
-    assert "back to 16, rates times 0.5, retry 1" in lines[0] and "back to 16, rates times 0.25, retry 2" in lines[1]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "NaN or infinite" in line]
+    assert (
+        "back to 16 images, learning rates times 0.5, retry 1" in lines[0] and "rates times 0.25, retry 2" in lines[1]
+    )
 
 
 @pytest.mark.parametrize("keep", [1, 4])
@@ -212,8 +221,8 @@ def test_rollback_before_the_first_checkpoint(tmp_path: Path) -> None:
 
 
 def test_three_rollbacks_and_no_more(tmp_path: Path) -> None:
-    from mien import checkpoint
     from mien.errors import Diverged
+    from mien.storage import checkpoint
 
     train, arguments, _, home = start(tmp_path, {24: 9})
     with pytest.raises(Diverged) as caught:
@@ -226,16 +235,72 @@ def test_three_rollbacks_and_no_more(tmp_path: Path) -> None:
 
 
 def test_a_retry_draws_other_numbers() -> None:
-    draws = []
-    for retry in (0, 1):
-        learner = Learner(Script({}), None, ENGINE, World(), seed=0, retry=retry)
+    """From the generator that ranks share, and from torch's own, which dropout and noise behind layers draw from."""
+    shared, own = [], []
+    for retry in (0, 1, 0):
+        learner = TrainState(Script({}), None, ENGINE, World(), seed=0, retry=retry)
         learner.step(Source(0))
-        draws.append(learner.recipe.latents(3))
-    assert not torch.equal(draws[0], draws[1])
+        shared.append(learner.recipe.latents(3))
+        own.append(torch.rand(3))
+    for first, second, again in (shared, own):
+        assert not torch.equal(first, second) and torch.equal(first, again)
+
+
+def test_ranks_share_one_stream_and_have_one_of_their_own() -> None:
+    shared, own = [], []
+    for rank in (0, 1):
+        learner = TrainState(Script({}), None, ENGINE, World(rank=rank, size=2), seed=0)
+        learner.pulled = 0
+        torch.manual_seed(99)
+        next(iter([learner.step(Source(0))]))
+        shared.append(torch.rand(3, generator=learner.recipe.shared_noise))
+        own.append(torch.rand(3))
+    assert torch.equal(*shared) and not torch.equal(*own)
+
+
+def test_after_a_rollback_rates_are_halved_until_the_next_checkpoint(tmp_path: Path) -> None:
+    train, arguments, learner, _ = start(tmp_path, {24: 2})
+    rates: list[tuple[int, float]] = []
+    step = learner.step
+
+    def watched(batches: Iterator[Batch], rate: float = 1.0) -> dict[str, Tensor]:
+        rates.append((learner.seen, rate))
+        return step(batches, rate)
+
+    learner.step = watched
+    train(*arguments)
+    again = [(16, 0.25), (20, 0.25), (24, 0.25), (28, 0.25)]
+    assert rates[:7] == [(seen, 1.0) for seen in range(0, 28, 4)]
+    assert rates[7:10] == [(16, 0.5), (20, 0.5), (24, 0.5)]
+    assert rates[10:14] == again and {rate for _, rate in rates[14:]} == {1.0}
+
+
+class Counting:
+    """An observer that keeps how many rollbacks it was told of."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+
+    def after_step(self, progress: Progress, model: Model) -> None:
+        self.told.append((progress.seen, progress.rollbacks))
+
+    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
+
+    def close(self, outcome: str) -> None: ...
+
+
+def test_rollbacks_are_counted_to_the_end(tmp_path: Path) -> None:
+    """Those of the whole run, also after a checkpoint has forgiven them."""
+    train, arguments, _, _ = start(tmp_path, {24: 2, 48: 1}, log_every=4)
+    counting = Counting()
+    arguments[4].append(counting)
+    train(*arguments)
+    told = dict(counting.told)
+    assert [told[seen] for seen in (16, 24, 32, 40, 52, 80)] == [0, 2, 2, 2, 3, 3]
 
 
 def test_snapshot_refuses_what_is_not_finite() -> None:
-    learner = Learner(Script({}), None, ENGINE, World(), seed=0)
+    learner = TrainState(Script({}), None, ENGINE, World(), seed=0)
     learner.recipe.model.weight.data.fill_(float("nan"))
     with pytest.raises(NonFinite):
         learner.snapshot({})
@@ -243,10 +308,17 @@ def test_snapshot_refuses_what_is_not_finite() -> None:
 
 def test_signals_are_a_flag() -> None:
     import os
-    import signal
 
-    with Signals() as signals:
+    signals = StopFlag()
+    with handled(signals.receive):
         assert signals.code == 0
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.code == 75
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_before_the_first_step_has_its_exit_code_too(number: int, code: int) -> None:
+    with pytest.raises(MienError) as error, handled(stop_now):
+        signal.raise_signal(number)
+    assert error.value.exit_code == code

@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from mien import balance, presets
-from mien.core import Batch, Faces, Gaussian, Update
+from mien import presets
+from mien.core.contracts import Batch, ImageSpec, Update
+from mien.core.families import Gaussian
+from mien.core.run import override
 from mien.errors import UsageError
-from mien.learner import move
-from mien.losses import haar_bands, reconstruction
 from mien.models.simpsons import SimpsonsConfig
 from mien.models.torchvae import TorchVAEConfig
-from mien.models.vae import ResidualVAE, VAEConfig
-from mien.recipes.vae import VariationalBayes, draw
-from mien.run import turn
+from mien.models.vae import ResidualVAE, VAEModelConfig
+from mien.recipes import balance
+from mien.recipes.losses import haar_bands, reconstruction
+from mien.recipes.vae import VAE, draw
+from mien.training.train_state import apply_updates
 from tests.conftest import blobs, shuffled_weights, tiny
 from tests.test_models import count
 
@@ -27,17 +29,17 @@ NAMES = ("vae-simpsons-2023", "vae-torch-2015", "vae")
 
 def test_counts() -> None:
     with torch.device("meta"):
-        simpsons, blog = SimpsonsConfig().build(Faces(side=128)), TorchVAEConfig().build(Faces())
+        simpsons, blog = SimpsonsConfig().build(ImageSpec(side=128)), TorchVAEConfig().build(ImageSpec())
     assert count(simpsons) == 139_524_355  # Leikrit's notebook
     assert (count(simpsons.encoder), count(simpsons.decoder)) == (78_137_984, 61_386_371)
     assert count(blog.decoder) == 7_484_675  # the blog's generator
 
 
-def build(name: str, **changes: Any) -> VariationalBayes:
+def build(name: str, **changes: Any) -> VAE:
     torch.manual_seed(0)
-    run = turn(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
-    recipe = run.recipe.build(run.model.build(Faces(side=16)), Faces(side=16)).train()
-    assert isinstance(recipe, VariationalBayes)
+    run = override(tiny(presets.PRESETS[name]), {f"recipe.{key}": value for key, value in changes.items()})
+    recipe = run.recipe.build(run.model.build(ImageSpec(side=16)), ImageSpec(side=16)).train()
+    assert isinstance(recipe, VAE)
     recipe.shared_noise.manual_seed(0)
     return recipe
 
@@ -49,9 +51,9 @@ def batches(size: int = 8) -> Iterator[Batch]:
         yield Batch(images[torch.randint(64, (size,), generator=rows)])
 
 
-def step(recipe: VariationalBayes, source: Iterator[Batch] | None = None) -> Update:
+def step(recipe: VAE, source: Iterator[Batch] | None = None) -> Update:
     (update,) = recipe.step(source or batches())
-    move((update,))
+    apply_updates((update,))
     return update
 
 
@@ -128,8 +130,10 @@ def test_unit_variance_is_the_bound_divided_by_the_pixel_values() -> None:
     images = next(batches()).images
     update = next(iter(recipe.step(iter([Batch(images)]))))
     posterior = twin.model.posterior(images)
-    copies = twin.model.decode(draw(posterior, twin.noise(posterior.mean)))
-    likelihood = torch.distributions.Normal(copies, 1.0).log_prob(images).sum((1, 2, 3)).mean() + 384 * log(2 * pi)
+    reconstructions = twin.model.decode(draw(posterior, twin.noise(posterior.mean)))
+    likelihood = torch.distributions.Normal(reconstructions, 1.0).log_prob(images).sum((1, 2, 3)).mean() + 384 * log(
+        2 * pi
+    )
     bound = likelihood - posterior.divergence().sum(1).mean()
     assert float(update.loss.detach()) == pytest.approx(-float(bound.detach()) / 768, rel=1e-5)
 
@@ -137,7 +141,7 @@ def test_unit_variance_is_the_bound_divided_by_the_pixel_values() -> None:
 def test_the_calibrated_variance_is_the_best_one() -> None:
     errors = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 0.3
     mse = errors.square().mean()
-    best = float(balance.calibrated(mse))
+    best = float(balance.calibrated_nll(mse))
     for variance in (0.05, float(mse), 0.2):
         density = -torch.distributions.Normal(0.0, variance**0.5).log_prob(errors).mean() - 0.5 * log(2 * pi)
         assert best <= float(density) + 1e-6
@@ -146,7 +150,7 @@ def test_the_calibrated_variance_is_the_best_one() -> None:
 
 def test_the_calibrated_gradient_is_that_of_the_logarithm() -> None:
     error = torch.tensor(0.2, requires_grad=True)
-    (gradient,) = torch.autograd.grad(balance.calibrated(error), error)
+    (gradient,) = torch.autograd.grad(balance.calibrated_nll(error), error)
     assert float(gradient) == pytest.approx(0.5 / 0.2)
 
 
@@ -168,7 +172,7 @@ def test_bands_of_equal_error_are_one_band() -> None:
     noise = torch.randn(512, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     error = reconstruction(noise, torch.zeros_like(noise))
     together = float(recipe.distortion(noise, torch.zeros_like(noise), error))
-    assert together == pytest.approx(float(balance.calibrated(error)), abs=1e-3)
+    assert together == pytest.approx(float(balance.calibrated_nll(error)), abs=1e-3)
     detail = torch.zeros_like(noise)
     detail[:, :, ::2, ::2] = noise[:, :, ::2, ::2]
     smooth = torch.nn.functional.interpolate(noise[:, :, ::4, ::4], scale_factor=4.0)  # all its error in coarse bands
@@ -180,7 +184,11 @@ def test_bands_of_equal_error_are_one_band() -> None:
 def with_a_flow(couplings: int = 3) -> ResidualVAE:
     """A tiny VAE in float64 whose flow bends."""
     torch.manual_seed(3)
-    model = VAEConfig(latent=6, width=4, widest=8, couplings=couplings, coupling_width=8).build(Faces(side=16)).double()
+    model = (
+        VAEModelConfig(latent=6, width=4, max_width=8, couplings=couplings, coupling_width=8)
+        .build(ImageSpec(side=16))
+        .double()
+    )
     shuffled_weights(model.flow, 0.4)
     return model
 
@@ -191,8 +199,8 @@ def test_latents_lead_to_codes_and_back() -> None:
     images = next(batches(5)).images.double()
     codes, latents = model.posterior(images).mean, model.encode(images)
     assert torch.allclose(model.flow(latents), codes, atol=1e-6) and not torch.allclose(latents, codes, atol=0.1)
-    assert torch.allclose(model.reconstruct(images), model.render(codes), atol=1e-6)
-    assert torch.equal(model.decode(latents), model.render(model.flow(latents)))
+    assert torch.allclose(model.reconstruct(images), model.decode_code(codes), atol=1e-6)
+    assert torch.equal(model.decode(latents), model.decode_code(model.flow(latents)))
 
 
 def test_information_is_the_density_of_the_posterior_over_that_of_the_learned_prior() -> None:
@@ -201,7 +209,7 @@ def test_information_is_the_density_of_the_posterior_over_that_of_the_learned_pr
     posterior = Gaussian(torch.randn(4, 6).double(), torch.randn(4, 6).double() - 2.0)
     codes = draw(posterior, torch.randn(4, 6).double())
     for code, nats, log_variance in zip(
-        codes, model.information(posterior, codes).squeeze(1), posterior.log_variance, strict=True
+        codes, model.kl(posterior, codes).squeeze(1), posterior.log_variance, strict=True
     ):
         latent = model.flow.inverse(code[None])[0][0]
         slopes = torch.autograd.functional.jacobian(lambda z: model.flow(z[None])[0], latent)
@@ -211,15 +219,13 @@ def test_information_is_the_density_of_the_posterior_over_that_of_the_learned_pr
 
 
 def test_information_of_a_flow_that_only_turns_is_that_without_one() -> None:
-    model = VAEConfig(latent=6, width=4, widest=8, couplings=3, coupling_width=8).build(Faces(side=16))
+    model = VAEModelConfig(latent=6, width=4, max_width=8, couplings=3, coupling_width=8).build(ImageSpec(side=16))
     posterior = Gaussian(
         torch.tensor([[0.5, -1.0, 0.0, 2.0, 0.0, 1.0]]), torch.tensor([[0.0, -1.0, 0.3, -3.0, 0.0, 0.0]])
     )
     many = Gaussian(posterior.mean.expand(100_000, -1), posterior.log_variance.expand(100_000, -1))
     codes = draw(many, torch.randn(100_000, 6, generator=torch.Generator().manual_seed(0)))
-    assert float(model.information(many, codes).mean().detach()) == pytest.approx(
-        float(posterior.divergence().sum()), abs=0.02
-    )
+    assert float(model.kl(many, codes).mean().detach()) == pytest.approx(float(posterior.divergence().sum()), abs=0.02)
 
 
 @torch.no_grad()
@@ -234,12 +240,12 @@ def test_what_each_number_carries_sums_to_the_information() -> None:
         posterior = model.posterior(images)
         narrow = Gaussian(posterior.mean, posterior.log_variance - (8.0 if bends else 0.0))
         model.posterior = lambda *_, kept=narrow: kept  # type: ignore[method-assign]
-        carried = model.carried(images)
+        carried = model.kl_per_dimension(images)
         assert carried.shape == (3, 6) and (carried > 0).any()
         noise = torch.randn(40_000, 1, 6, generator=torch.Generator().manual_seed(0)).double()
         codes = (narrow.mean + noise * (0.5 * narrow.log_variance).exp()).reshape(-1, 6)
         many = Gaussian(codes, narrow.log_variance.expand(40_000, 3, 6).reshape(-1, 6))
-        nats = model.information(many, codes).reshape(40_000, 3).mean(0)
+        nats = model.kl(many, codes).reshape(40_000, 3).mean(0)
         assert torch.allclose(carried.sum(1), nats, rtol=0.03, atol=0.03), bends
 
 
@@ -250,29 +256,29 @@ def test_codes_cost_less_under_the_learned_prior() -> None:
     with torch.no_grad():
         posterior = recipe.model.posterior(next(batches(512)).images)
         codes = draw(posterior, torch.randn(512, 8, generator=torch.Generator().manual_seed(0)))
-        learned, normal = recipe.model.information(posterior, codes).mean(), posterior.divergence().sum(1).mean()
+        learned, normal = recipe.model.kl(posterior, codes).mean(), posterior.divergence().sum(1).mean()
     assert float(learned) < 0.95 * float(normal)
 
 
 def test_free_nats_cost_nothing() -> None:
     kl = torch.tensor([0.1, 0.4], requires_grad=True)
-    paid = balance.free(kl, 0.2)
+    paid = balance.free_bits(kl, 0.2)
     assert paid.tolist() == pytest.approx([0.2, 0.4])
     (gradient,) = torch.autograd.grad(paid.sum(), kl)
     assert gradient.tolist() == [0.0, 1.0]
 
 
 def test_schedules() -> None:
-    recipe = build("vae", warmup_images=100, kl_weight=2.0, lr=1e-3, lr_end=1e-4, lr_images=1000)
+    recipe = build("vae", warmup_images=100, kl_weight=2.0, lr=1e-3, lr_end=1e-4, decay_images=1000)
     prices, rates = [], []
     for seen in (0, 50, 100, 1000):
         recipe.schedule(seen)
-        prices.append(recipe.price)
+        prices.append(recipe.beta)
         rates.append(recipe.optimizers["autoencoder"].param_groups[0]["lr"])
     assert prices == [0.0, 1.0, 2.0, 2.0] and rates[0] == 1e-3 and rates[3] == pytest.approx(1e-4)
-    plain = build("vae", lr_images=0)
+    plain = build("vae", decay_images=0)
     plain.schedule(10**6)
-    assert plain.price == 1.0 and plain.optimizers["autoencoder"].param_groups[0]["lr"] == 1e-3
+    assert plain.beta == 1.0 and plain.optimizers["autoencoder"].param_groups[0]["lr"] == 1e-3
 
 
 def test_our_vae_keeps_information_where_the_simpsons_price_kills_it() -> None:
@@ -283,19 +289,21 @@ def test_our_vae_keeps_information_where_the_simpsons_price_kills_it() -> None:
         source = batches(32)
         for _ in range(120):
             step(recipe, source)
-        ends[name] = recipe.model.carried(next(source).images).mean(0).detach()
+        ends[name] = recipe.model.kl_per_dimension(next(source).images).mean(0).detach()
     assert int((ends["vae"] > 0.01).sum()) >= 5 and float(ends["vae"].sum()) > 1.5
     assert float(ends["vae-simpsons-2023"].sum()) < 0.2
 
 
 def test_the_recipe_needs_an_encoder() -> None:
     with pytest.raises(UsageError):
-        presets.PRESETS["vae"].recipe.build(tiny(presets.PRESETS["quick"]).model.build(Faces(side=16)), Faces(side=16))
+        presets.PRESETS["vae"].recipe.build(
+            tiny(presets.PRESETS["quick"]).model.build(ImageSpec(side=16)), ImageSpec(side=16)
+        )
 
 
 @pytest.mark.parametrize("side", [96, 144])
 def test_the_blogs_vae_makes_multiples_of_eight(side: int) -> None:
-    model = TorchVAEConfig(latent=4, width=4, encoder_width=2, hidden=8).build(Faces(side=side)).eval()
+    model = TorchVAEConfig(latent=4, width=4, encoder_width=2, hidden=8).build(ImageSpec(side=side)).eval()
     assert model.reconstruct(torch.zeros(1, 3, side, side)).shape == (1, 3, side, side)
 
 
@@ -304,10 +312,10 @@ def test_the_blogs_vae_makes_multiples_of_eight(side: int) -> None:
 )
 def test_a_flow_that_is_not_possible_is_refused(knobs: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="couplings"):
-        VAEConfig(**knobs).build(Faces(side=16))
+        VAEModelConfig(**knobs).build(ImageSpec(side=16))
 
 
 def test_our_vae_never_mixes_the_batch() -> None:
-    model = VAEConfig(latent=8, width=4, widest=8).build(Faces(side=16)).train()
+    model = VAEModelConfig(latent=8, width=4, max_width=8).build(ImageSpec(side=16)).train()
     images = next(batches()).images
     assert torch.allclose(model.reconstruct(images)[:1], model.reconstruct(images[:1]), atol=1e-5)

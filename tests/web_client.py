@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mien import presets
-from mien.experiment import train
-from mien.run import turn
+from mien.core.run import override
+from mien.training.experiment import train
 from mien.web.app import Explorer
 from mien.web.registry import Registry
 from mien.web.serve import bind, build
@@ -25,7 +25,7 @@ from tests.conftest import tiny
 def short_run(preset: str, pack: Path, out: Path) -> None:
     """A real run of a tiny preset, with three checkpoints and grids of samples."""
     changes = {"images": 48, "save_every": 16, "sample_every": 16, "device": "cpu"}
-    train(turn(tiny(presets.PRESETS[preset]), changes), data=pack, out=out)
+    train(override(tiny(presets.PRESETS[preset]), changes), data=pack, out=out)
 
 
 TOKEN = "the-token-of-the-test"

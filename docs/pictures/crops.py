@@ -14,10 +14,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.data.cutting import Cutter, Cutting
+from mien.data.crops import CROPS
 from mien.data.decode import decode
-from mien.data.drawn import choose, svg
-from mien.data.geometry import CROPS
+from mien.data.preprocess import PreprocessConfig, Preprocessor
+from mien.data.synthetic import choose, svg
 
 PHOTOGRAPH = "images/00003.jpg"
 ROWS = [
@@ -61,7 +61,11 @@ def column(name: str, image: Image.Image, words: str) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     resampler = CROPS[name].resampler
-    finished = Cutter(Cutting(side=64, crop=name, resampler=resampler, eye_distance=0.36)).make(buffer.getvalue()).image
+    finished = (
+        Preprocessor(PreprocessConfig(side=64, crop=name, resampler=resampler, eye_distance=0.36))
+        .make(buffer.getvalue())
+        .image
+    )
     box = None if CROPS[name].finds_face else CROPS[name].box(*image.size)
     sheet = Image.new("RGB", (CELL[0], CELL[1] + 128 + 60), "white")
     sheet.paste(framed(image, box), (0, 0))

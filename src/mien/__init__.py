@@ -1,10 +1,12 @@
-"""mien: train, judge, explore and serve generators of faces.
+"""mien: train, evaluate, explore and serve generators of faces.
 
 import mien
 
 run = mien.train("quick", minutes=5)
 faces = mien.load(run).sample(seeds=range(64))  # [64, 3, 64, 64] in [-1, 1]
 scores = mien.evaluate(run, metrics=("fid", "kid"))
+mien.save_grid(faces, "faces.png")
+print(scores["fid"].value, mien.presets())
 """
 
 from __future__ import annotations
@@ -13,19 +15,20 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from mien._version import __version__
+__version__ = "0.1.0.dev0"
 
-# Threads that wait yield their core. Spinning, which is OpenMP's default, wins little on an idle machine and made training up
-# to 14 times slower on one with other work (docs/LOG.md). Read when torch loads, so it must stand before any import of it.
+# Waiting threads yield their core. Spinning, OpenMP's default, gains little on an idle machine and made training up to 14 times
+# slower on a busy one (docs/LOG.md). torch reads this when it loads, so it must be set before any import of torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from mien.core import (
+    from mien import presets
+    from mien.core.contracts import (
         Batch,
-        Faces,
-        Invertible,
+        ImageSpec,
         Model,
         ModelConfig,
+        NetworkConfig,
         Observer,
         Prior,
         Progress,
@@ -33,20 +36,40 @@ if TYPE_CHECKING:
         RecipeConfig,
         Update,
     )
-    from mien.experiment import train
-    from mien.metrics.subjects import evaluate
-    from mien.run import Averaging, Run
-    from mien.sampler import Sampler
+    from mien.core.families import Invertible
+    from mien.core.run import EMAConfig, Run
+    from mien.metrics.api import evaluate
+    from mien.report.grid import save_grid
+    from mien.sampling.options import DrawOptions
+    from mien.sampling.sampler import Sampler
+    from mien.training.experiment import train
 
     load = Sampler.load
 
+_CONTRACTS = (
+    *("Batch", "ImageSpec", "Model", "ModelConfig", "NetworkConfig", "Observer", "Prior"),
+    *("Progress", "Recipe", "RecipeConfig", "Update"),
+)
+_MODULES = {
+    **dict.fromkeys(_CONTRACTS, "mien.core.contracts"),
+    "EMAConfig": "mien.core.run",
+    "Invertible": "mien.core.families",
+    "Run": "mien.core.run",
+    "DrawOptions": "mien.sampling.options",
+    "Sampler": "mien.sampling.sampler",
+    "evaluate": "mien.metrics.api",
+    "save_grid": "mien.report.grid",
+    "train": "mien.training.experiment",
+}
 __all__ = [
-    "Averaging",
     "Batch",
-    "Faces",
+    "DrawOptions",
+    "EMAConfig",
+    "ImageSpec",
     "Invertible",
     "Model",
     "ModelConfig",
+    "NetworkConfig",
     "Observer",
     "Prior",
     "Progress",
@@ -58,38 +81,22 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "presets",
+    "save_grid",
     "train",
 ]
-
-_HOMES = {
-    **dict.fromkeys(
-        (
-            "Batch",
-            "Faces",
-            "Invertible",
-            "Model",
-            "ModelConfig",
-            "Observer",
-            "Prior",
-            "Progress",
-            "Recipe",
-            "RecipeConfig",
-            "Update",
-        ),
-        "mien.core",
-    ),
-    "Averaging": "mien.run",
-    "Run": "mien.run",
-    "Sampler": "mien.sampler",
-    "evaluate": "mien.metrics.subjects",
-    "train": "mien.experiment",
-}
 
 
 def __getattr__(name: str) -> Any:
     """Import public names on first use, so that `mien --help` never waits for torch."""
+    if name == "presets":  # a package that can be called
+        return importlib.import_module("mien.presets")
     if name == "load":
-        return importlib.import_module("mien.sampler").Sampler.load
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return importlib.import_module("mien.sampling.sampler").Sampler.load
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'mien' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,45 +9,47 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mien._version import __version__
-from mien.errors import MienError, StorageError, UsageError, did_you_mean
+from mien import __version__
+from mien.errors import Interrupted, MienError, StorageError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from mien.answer import Answer
+    from mien.cli.result import Result
 
 
 class Verb(NamedTuple):
-    """Where a verb's function lives (`module:function`), and its line in the help.
+    """The function of a verb as `module:function`, and its line in the help.
 
-    The function of a verb with `typed_flags` takes the raw arguments and returns the function to run, because which flags
-    exist depends on them (the knobs of the preset).
+    With `dynamic_flags`, the function takes the raw arguments and returns the function to run: which flags exist depends on them
+    (the fields of the preset).
     """
 
-    where: str
+    target: str
     help: str
-    typed_flags: bool = False
+    dynamic_flags: bool = False
 
 
 VERBS: dict[str, Verb] = {
-    "train": Verb("mien.verbs.train:command", "teach a generator to draw faces", typed_flags=True),
-    "sample": Verb("mien.verbs.sample:sample", "draw faces: a grid or single files"),
-    "walk": Verb("mien.verbs.walk:walk", "move through faces: mp4, gif, webp or a strip"),
-    "project": Verb("mien.verbs.project:project", "show photographs beside what a model makes of them"),
-    "directions": Verb("mien.verbs.directions:directions", "find what to add to a face so that it smiles"),
-    "edit": Verb("mien.verbs.edit:edit", "move faces along named directions"),
-    "evaluate": Verb("mien.verbs.evaluate:evaluate", "judge a model, or one folder of images against another"),
-    "compare": Verb("mien.verbs.compare:compare", "runs on the same data side by side: a leaderboard"),
-    "bench-off": Verb("mien.verbs.bench_off:bench_off", "train presets for the same time here, and compare them"),
-    "explore": Verb("mien.verbs.explore:explore", "play with faces in a browser, and watch runs"),
-    "export": Verb("mien.verbs.export:export", "take a model elsewhere: ONNX, a page, the hub"),
-    "data prepare": Verb("mien.verbs.data:data_prepare", "turn photographs into a pack"),
-    "data info": Verb("mien.verbs.data:data_info", "say what a pack holds"),
-    "data check": Verb("mien.verbs.data:data_check", "look at photographs without writing a pack"),
-    "data fetch": Verb("mien.verbs.fetch:data_fetch", "download a data set or a weights file"),
-    "import": Verb("mien.verbs.importing:import_", "turn the weights of another project into a model"),
-    "presets": Verb("mien.verbs.presets:presets", "list the presets, or show one"),
-    "cite": Verb("mien.verbs.cite:cite", "the papers behind a run or a preset"),
-    "doctor": Verb("mien.verbs.doctor:doctor", "look at this machine, or at a run"),
+    "train": Verb("mien.cli.train:command", "train a generator of faces", dynamic_flags=True),
+    "sample": Verb("mien.cli.sample:sample", "draw faces: a grid, or single files"),
+    "walk": Verb("mien.cli.walk:walk", "interpolate between faces: mp4, gif, webp or a strip"),
+    "project": Verb("mien.cli.project:project", "find the latents of photographs, and show their reconstructions"),
+    "directions": Verb("mien.cli.directions:directions", "find directions in latent space, such as a smile"),
+    "edit": Verb("mien.cli.edit:edit", "move faces along named directions"),
+    "evaluate": Verb("mien.cli.evaluate:evaluate", "score a model, or one folder of images against another"),
+    "compare": Verb("mien.cli.compare:compare", "compare runs on the same data: a leaderboard"),
+    "benchmark": Verb("mien.cli.benchmark:benchmark", "train presets for the same time, and compare them"),
+    "explore": Verb("mien.cli.explore:explore", "explore faces and watch runs in a browser"),
+    "export": Verb("mien.cli.export:export", "write a model as ONNX, a web page or a Hub folder"),
+    "data prepare": Verb(
+        "mien.cli.data:data_prepare", "prepare photographs as a pack, the data set that training reads"
+    ),
+    "data info": Verb("mien.cli.data:data_info", "show what a pack contains"),
+    "data check": Verb("mien.cli.data:data_check", "check photographs without writing a pack"),
+    "data fetch": Verb("mien.cli.data_fetch:data_fetch", "download a data set or a weights file"),
+    "import": Verb("mien.cli.import_model:import_", "convert the weights of another project into a model"),
+    "presets": Verb("mien.cli.presets:presets", "list presets, show one, or compare two"),
+    "cite": Verb("mien.cli.cite:cite", "print the papers of a run or a preset as BibTeX"),
+    "doctor": Verb("mien.cli.doctor:doctor", "check this machine, or a run"),
 }
 
 
@@ -56,16 +58,17 @@ def overview() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
     return (
-        f"mien {__version__}: train, judge, explore and serve generators of faces.\n\n"
+        f"mien {__version__}: train, evaluate, explore and serve generators of faces.\n\n"
         f"Usage: mien VERB [ARGUMENTS] [--json] [--debug]\n\n{verbs}\n\n"
-        "  mien train                        the quick preset on built-in drawn faces\n"
-        "  mien train --data photos/         the same on a folder of photographs\n"
-        "  mien sample RUN -o grid.png       faces from a run\n\n"
-        "`mien VERB --help` explains a verb. Results go to stdout, progress to stderr."
+        "  mien train                        train the preset `quick` on built-in drawn faces\n"
+        "  mien train --data photos/         train it on a folder of photographs\n"
+        "  mien sample RUN -o grid.png       draw faces with the model of a run\n\n"
+        "`mien VERB --help` explains a verb. Results go to stdout, progress to stderr. --json prints the result as JSON;\n"
+        "--debug shows the traceback of an error."
     )
 
 
-def family_of(word: str) -> list[str]:
+def subverbs(word: str) -> list[str]:
     """The verbs of two words that begin with `word`."""
     return [name for name in VERBS if name.startswith(f"{word} ")]
 
@@ -77,28 +80,28 @@ def find_verb(arguments: Sequence[str]) -> tuple[Verb, list[str]]:
         if len(arguments) >= length and name in VERBS:
             return VERBS[name], list(arguments[length:])
     word = arguments[0]
-    if family := family_of(word):
+    if family := subverbs(word):
         raise UsageError(
             f"`mien {word}` needs a second word.",
-            f"It was given {' '.join(arguments[1:]) or 'nothing'}.",
+            f"`{' '.join(arguments[1:])}` is none of them." if arguments[1:] else "Nothing follows it.",
             f"Try: {', '.join(f'mien {name}' for name in family)}.",
         )
-    raise UsageError(f"There is no verb `{word}`.", "mien's verbs are fixed.", did_you_mean(word, VERBS))
+    raise UsageError(f"There is no verb `{word}`.", "`mien --help` lists the verbs.", did_you_mean(word, VERBS))
 
 
-def run_verb(name: str, verb: Verb, arguments: list[str]) -> Answer | None:
+def run_verb(name: str, verb: Verb, arguments: list[str]) -> Result | None:
     """Parse the verb's flags from its function's signature and call it."""
-    from mien.verbs.flags import call  # cyclopts loads here, never for the top-level help
+    from mien.cli.flags import call  # cyclopts loads here, never for the top-level help
 
-    module_name, function_name = verb.where.split(":")
+    module_name, function_name = verb.target.split(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module_name), function_name)
-    if verb.typed_flags:
+    if verb.dynamic_flags:
         function, arguments = function(arguments)
-    answer: Answer | None = call(function, arguments, name)
-    return answer
+    result: Result | None = call(function, arguments, name)
+    return result
 
 
-def report(error: MienError, as_json: bool) -> int:
+def report(error: MienError | Interrupted, as_json: bool) -> int:
     """Print an error as three lines on stderr, or as JSON on stdout."""
     if as_json:
         fields = {"code": error.exit_code, "message": error.what, "why": error.why, "hint": error.remedy}
@@ -111,30 +114,30 @@ def report(error: MienError, as_json: bool) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    as_json, debug = "--json" in given, "--debug" in given
-    given = [word for word in given if word not in ("--json", "--debug")]
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json, debug = "--json" in words, "--debug" in words
+    words = [word for word in words if word not in ("--json", "--debug")]
     try:
-        if not given or given[0] in ("--help", "-h", "help"):
+        if not words or words[0] in ("--help", "-h", "help"):
             print(overview())
             return 0
-        if given[0] in ("--version", "-V"):
+        if words[0] in ("--version", "-V"):
             print(__version__)
             return 0
-        if given[1:2] in (["--help"], ["-h"]) and (family := family_of(given[0])):
+        if words[1:2] in (["--help"], ["-h"]) and (family := subverbs(words[0])):
             print("\n".join(f"mien {name:<16} {VERBS[name].help}" for name in family))
             return 0
-        verb, rest = find_verb(given)
-        answer = run_verb(" ".join(given[: len(given) - len(rest)]), verb, rest)
-        if answer is None:
+        verb, rest = find_verb(words)
+        result = run_verb(" ".join(words[: len(words) - len(rest)]), verb, rest)
+        if result is None:
             return 0
-        print(json.dumps(answer.data) if as_json else answer.text, flush=True)
-        return answer.exit_code
-    except MienError as error:
+        print(json.dumps(result.data) if as_json else result.text, flush=True)
+        return result.exit_code
+    except (MienError, Interrupted) as error:
         if debug:
             raise
         return report(error, as_json)
-    except BrokenPipeError:  # `mien presets | head`: the reader has gone, and that is no error
+    except BrokenPipeError:  # `mien presets | head`: the reader has closed the pipe, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -143,10 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if debug:
             raise
-        where = f" at {error.filename}" if error.filename else ""
+        path = f" at {error.filename}" if error.filename else ""
         return report(
             StorageError(
-                f"The file system refused{where}.", str(error), "Free space or choose another place with --out or -o."
+                f"The file system reports an error{path}.",
+                str(error),
+                "Free space or choose another place with --out or -o.",
             ),
             as_json,
         )
@@ -154,9 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         bug = MienError(
-            f"mien met a case it does not know: {type(error).__name__}.",
+            f"mien has failed unexpectedly: {type(error).__name__}.",
             str(error) or "no message",
-            "This is a bug of mien's: run again with --debug and report what it shows.",
+            "This is a bug in mien: run again with --debug and report the traceback.",
         )
         return report(bug, as_json)
 

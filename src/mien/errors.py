@@ -9,10 +9,12 @@
     ├── Locked                7   another process owns the run
     ├── Untrusted             8   a file that does not parse or fails its checksum
     ├── Mismatch              9   a valid file that does not fit this version, run or data
-    ├── Preempted            75   stopped by a signal, state saved: queue me again
+    └── Preempted            75   stopped by a signal, state saved: queue me again
+    KeyboardInterrupt
     └── Interrupted         130   stopped from the keyboard, state saved
 
-Every error is three parts: what happened, why, and what to do about it.
+Every error has three parts: what happened, why, and what to do about it. Interrupted is not a MienError: `except Exception`
+must not catch it.
 """
 
 from __future__ import annotations
@@ -21,17 +23,21 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 
-class MienError(Exception):
-    """An error for the user, in three parts."""
+class Message:
+    """The three parts of an error, and the exit code of a command that fails with it."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
-        super().__init__(what, why, remedy)
+        super().__init__(what, why, remedy)  # type: ignore[call-arg]  # of the exception class beside this one
         self.what, self.why, self.remedy = what, why, remedy
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.why}\n{self.remedy}"
+
+
+class MienError(Message, Exception):
+    """An error for the user."""
 
 
 class UsageError(MienError):
@@ -70,13 +76,13 @@ class Preempted(MienError):
     exit_code = 75
 
 
-class Interrupted(MienError):
+class Interrupted(Message, KeyboardInterrupt):
     exit_code = 130
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown name: the closest known ones, or all of them."""
-    import difflib  # not for the workers of a preparation, which start faster without
+    import difflib  # imported late: the workers of a preparation start faster without it
 
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
@@ -84,4 +90,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return f"Did you mean {' or '.join(close)}?"
     if len(known) > 40:
         return "Check the spelling."
-    return f"Known: {', '.join(known)}." if known else "There is nothing to choose from."
+    return f"Known: {', '.join(known)}." if known else "There are none."

@@ -6,19 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mien.data.opening import open_data
+    from mien.data.open import open_data
     from mien.data.pack import Pack
     from mien.data.planning import Preparation
     from mien.data.preparation import prepare
-    from mien.data.sources import find_source
+    from mien.data.source_kinds import find_source
 
 __all__ = ["Pack", "Preparation", "find_source", "open_data", "prepare"]
 
 _HOMES = {
     "Pack": "mien.data.pack",
     "Preparation": "mien.data.planning",
-    "find_source": "mien.data.sources",
-    "open_data": "mien.data.opening",
+    "find_source": "mien.data.source_kinds",
+    "open_data": "mien.data.open",
     "prepare": "mien.data.preparation",
 }
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mien.data.affine import Pixels, Points, Transform, distance_outside, invert, move, opencv, similarity, warp
 from mien.data.tflite import Network
-from mien.data.warp import Pixels, Points, Transform, distance_outside, invert, move, opencv, similarity, warp
 from mien.errors import UsageError
 
 EYES_TO_MOUTH = 1.02  # distances of eyes-to-mouth and eye-to-eye: median of 1,000 faces, half CelebA, half FairFace
@@ -179,7 +179,7 @@ class Aligner:
 
 def load_detector(min_score: float) -> Any:
     """YuNet in OpenCV. Raises UsageError without OpenCV, DataError without the weights."""
-    from mien.data import weights
+    from mien.downloads import weights
 
     return opencv().FaceDetectorYN.create(str(weights.path("yunet")), "", (320, 320), min_score, 0.3, 50)
 

@@ -16,7 +16,7 @@ import PIL
 
 from mien.data import duplicates, labels
 from mien.data.pack import Pack, PackWriter, Rows, chunks
-from mien.data.planning import Plan
+from mien.data.planning import PreparationPlan
 from mien.data.shard import Shard, is_whole, shard_path
 from mien.data.source import Listing
 from mien.data.split import hold_out
@@ -63,7 +63,7 @@ class Assembly:
     what was written.
     """
 
-    def __init__(self, todo: Plan, folder: Path, path: Path, world: int = 1) -> None:
+    def __init__(self, todo: PreparationPlan, folder: Path, path: Path, world: int = 1) -> None:
         self.todo, self.folder, self.world = todo, folder, world
         self.outcome = Outcome()
         self._taken = 0  # shards
@@ -132,7 +132,7 @@ class Assembly:
         if todo.preparation.labels:
             kept = labels.choose(kept, todo.preparation.labels)
         self._describe(kept, places)
-        counts |= {"kept": len(places), "labels": labels.count_labels(kept.label_names, kept.labels)}
+        counts |= {"kept": len(places), "labels": labels.count_labels(kept.label_names, kept.labels, kept.scales)}
         notes = dict(sorted(outcome.notes.items()))
         found = {"counts": counts, "notes": notes, "refused": outcome.refused, "duplicates": left_out}
         return self._writer.commit(describe(todo, kept, found))
@@ -155,7 +155,7 @@ class Assembly:
             self._writer.describe(None if kept.labels is None else kept.labels[part], entries)
 
 
-def collect(todo: Plan, folder: Path) -> Outcome:
+def collect(todo: PreparationPlan, folder: Path) -> Outcome:
     """What became of every image, from the finished shards."""
     outcome = Outcome()
     for number, part in enumerate(todo.shards):
@@ -179,14 +179,14 @@ def check_refused(refused: Sequence[Mapping[str, str]], total: int, force: bool)
 def split(kept: Listing, holdout: float | Literal["official"]) -> list[str]:
     """`train` or `holdout` for each image: drawn by groups, as the source's own split has it, or as a pack holds out already."""
     if holdout == "official":
-        assert kept.parts is not None, "planned"
-        return ["train" if part in ("train", "training", "") else "holdout" for part in kept.parts]
-    if not holdout and kept.parts is not None:
-        return ["holdout" if part == "holdout" else "train" for part in kept.parts]
+        assert kept.splits is not None, "planned"
+        return ["train" if part in ("train", "training", "") else "holdout" for part in kept.splits]
+    if not holdout and kept.splits is not None:
+        return ["holdout" if part == "holdout" else "train" for part in kept.splits]
     return hold_out(holdout, kept.names, kept.groups)
 
 
-def describe(todo: Plan, kept: Listing, found: Mapping[str, Any]) -> dict[str, Any]:
+def describe(todo: PreparationPlan, kept: Listing, found: Mapping[str, Any]) -> dict[str, Any]:
     """What pack.json says beyond the pack's own fields."""
     return {
         "key": todo.key,
@@ -194,6 +194,6 @@ def describe(todo: Plan, kept: Listing, found: Mapping[str, Any]) -> dict[str, A
         "recipe": {**todo.preparation.selection, **todo.cutting.told, "decoder": f"Pillow {PIL.__version__}"},
         "label_scales": dict(kept.scales),
         "remarks": list(kept.remarks),
-        "others": dict(kept.others),
+        "others": dict(kept.other_files),
         **found,
     }

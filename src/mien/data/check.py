@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from mien.data.assembly import Outcome, collect
-from mien.data.crew import Crew
 from mien.data.labels import count_labels
 from mien.data.pack import Images
-from mien.data.planning import Plan, Preparation, plan
+from mien.data.planning import Preparation, PreparationPlan, plan
 from mien.data.preparation import cores, decode_share
 from mien.data.shard import Shard, shard_path
 from mien.data.source import Source
+from mien.data.worker_pool import WorkerPool
 
 SHEET = 100  # images on a contact sheet
 
@@ -26,7 +26,7 @@ SHEET = 100  # images on a contact sheet
 class Examination:
     """What a preparation would meet."""
 
-    plan: Plan
+    plan: PreparationPlan
     outcome: Outcome
     samples: Images  # [up to SHEET, side, side, 3], evenly from the usable images
 
@@ -51,22 +51,22 @@ class Examination:
             "groups": len(set(listing.groups) - {""}) if listing.groups else None,
             "duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if exact],
             "near_duplicates": [[names[place], names[earlier]] for place, earlier, exact in pairs if not exact],
-            "labels": count_labels(listing.label_names, labels),
-            "others": dict(listing.others),
+            "labels": count_labels(listing.label_names, labels, listing.scales),
+            "others": dict(listing.other_files),
             "remarks": list(listing.remarks),
         }
 
 
 def check(source: Source, preparation: Preparation, workers: int | None = None) -> Examination:
     """Decode and cut every image once, keep nothing on disk. Raises DataError when the source holds no images."""
-    with tempfile.TemporaryDirectory(prefix="mien-check-") as name, Crew(workers or cores()) as crew:
+    with tempfile.TemporaryDirectory(prefix="mien-check-") as name, WorkerPool(workers or cores()) as crew:
         todo, folder = plan(source, replace(preparation, dedupe=True)), Path(name)
         decode_share(todo, folder, crew)
         outcome = collect(todo, folder)
         return Examination(todo, outcome, sample(todo, folder, outcome))
 
 
-def sample(todo: Plan, folder: Path, outcome: Outcome) -> Images:
+def sample(todo: PreparationPlan, folder: Path, outcome: Outcome) -> Images:
     """Usable images, evenly spread."""
     wanted = {outcome.kept[place] for place in spread(len(outcome.kept), SHEET)}
     found = [np.empty((0, todo.cutting.side, todo.cutting.side, 3), dtype=np.uint8)]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from mien.data.jpeg import decode_plain
-from mien.data.reading import Refused
+from mien.data.readers import UnreadableFile
 
 if TYPE_CHECKING:
     from PIL import ImageCms  # loaded where they are needed, as numpy is: workers start faster without
@@ -44,24 +44,24 @@ def decode(data: bytes, background: str = "white") -> Decoded:
             warnings.simplefilter("ignore")  # Pillow warns of sizes and damaged metadata; both are judged here
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return _decode(image, background)
-    except Refused:
+    except UnreadableFile:
         raise
     except UnidentifiedImageError:
-        raise Refused(f"not an image that can be read: {guess_format(data)}") from None
+        raise UnreadableFile(f"not an image that can be read: {guess_format(data)}") from None
     except Image.DecompressionBombError:
-        raise Refused(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
+        raise UnreadableFile(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError, OverflowError) as error:
-        raise Refused(f"damaged: {error}") from error
+        raise UnreadableFile(f"damaged: {error}") from error
     except (struct.error, zlib.error, MemoryError, NotImplementedError, AttributeError, RuntimeError) as error:
-        raise Refused(f"damaged: {type(error).__name__} {error}") from error
+        raise UnreadableFile(f"damaged: {type(error).__name__} {error}") from error
 
 
 def _decode(image: Image.Image, background: str) -> Decoded:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise Refused(f"{width}x{height}: more than {MAX_PIXELS // 1_000_000} megapixels")
+        raise UnreadableFile(f"{width}x{height}: more than {MAX_PIXELS // 1_000_000} megapixels")
     if min(width, height) < MIN_SIDE:
-        raise Refused(f"{width}x{height}: smaller than {MIN_SIDE} pixels")
+        raise UnreadableFile(f"{width}x{height}: smaller than {MIN_SIDE} pixels")
     notes = []
     if getattr(image, "is_animated", False) and image.format != "MPO":
         notes.append("animated: first frame")
@@ -107,13 +107,13 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     values = np.asarray(image, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(values).all() or low < 0:
-        raise Refused("grey values that are negative or not finite")
+        raise UnreadableFile("grey values that are negative or not finite")
     if image.mode == "F":
         if high > 1:
-            raise Refused("floating-point values above 1: their scale is not known")
+            raise UnreadableFile("floating-point values above 1: their scale is not known")
         top = 1.0
     elif high > 65535:
-        raise Refused("32-bit values: their scale is not known")
+        raise UnreadableFile("32-bit values: their scale is not known")
     else:
         top = 65535.0
     return Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))

@@ -1,7 +1,8 @@
-"""Which images and which of their labels: chosen, negated, filtered, balanced. Every step is counted."""
+"""Which images and which of their labels: chosen, negated, filtered, sampled, balanced. Every step is counted."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -44,21 +45,33 @@ def choose(listing: Listing, choices: Sequence[str]) -> Listing:
 def where(listing: Listing, conditions: Mapping[str, str]) -> Rows:
     """The rows that fit every condition: `Male=1`, or a range in the label's own units, `Age=20..30`."""
     fits = np.ones(len(listing.names), dtype=bool)
-    for name, wanted in conditions.items():
+    for name, condition in conditions.items():
         values = column(listing, name)
         low, high = listing.scales.get(name.removeprefix("!"), (0.0, 1.0))
         physical = values * (high - low) + low
         try:
-            first, _, last = wanted.partition("..")
+            first, _, last = condition.partition("..")
             lowest, highest = float(first), float(last or first)
         except ValueError:
             raise UsageError(
-                f"--where {name}={wanted} is not a condition.",
+                f"--where {name}={condition} is not a condition.",
                 "A value is a number or a range.",
                 f"Write {name}=1 or {name}=20..30.",
             ) from None
         fits &= (physical >= lowest - 1e-4) & (physical <= highest + 1e-4)  # not known fits nothing
     return np.flatnonzero(fits)
+
+
+def random_order(names: Sequence[str]) -> Rows:
+    """The rows in a random order that is a function of each name alone: it is the same on every machine and every time."""
+    return np.array(
+        sorted(range(len(names)), key=lambda row: hashlib.sha256(f"sample/{names[row]}".encode()).digest()), np.int64
+    )
+
+
+def sample(listing: Listing, count: int) -> Rows:
+    """`count` rows at random, in the listing's order. A smaller sample is part of a larger one."""
+    return np.sort(random_order(listing.names)[:count])
 
 
 def combinations(listing: Listing, names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
@@ -78,7 +91,7 @@ def combinations(listing: Listing, names: Sequence[str]) -> tuple[NDArray[np.int
 
 
 def balance(listing: Listing, names: Sequence[str], limit: int | None = None) -> tuple[Rows, dict[str, Any]]:
-    """The first rows of every combination of `names` that occurs, equally many of each, and what was left out."""
+    """Equally many rows of every combination of `names` that occurs, drawn at random, and what was left out."""
     code, words = combinations(listing, names)
     counts = np.bincount(code[code >= 0], minlength=len(words))
     present = np.flatnonzero(counts)
@@ -93,7 +106,8 @@ def balance(listing: Listing, names: Sequence[str], limit: int | None = None) ->
             f"There are {len(present)} combinations, and each is to have equally many images.",
             f"Use --limit {len(present)} or more.",
         )
-    taken = np.sort(np.concatenate([np.flatnonzero(code == number)[:each] for number in present]))
+    order = random_order(listing.names)
+    taken = np.sort(np.concatenate([order[code[order] == number][:each] for number in present]))
     report: dict[str, Any] = {
         "of_each": each,
         "found": {words[number]: int(counts[number]) for number in range(len(words))},
@@ -103,15 +117,23 @@ def balance(listing: Listing, names: Sequence[str], limit: int | None = None) ->
     return taken, report
 
 
-def count_labels(names: Sequence[str], labels: Labels | None) -> dict[str, dict[str, int]]:
-    """How often each label is yes, no and not known."""
+def count_labels(
+    names: Sequence[str], labels: Labels | None, scales: Mapping[str, tuple[float, float]]
+) -> dict[str, dict[str, Any]]:
+    """How often each label is yes, no and not known; of numbers also the range and the mean, in their own units."""
     if labels is None:
         return {}
-    yes, unknown = (labels > 0.5).sum(axis=0), np.isnan(labels).sum(axis=0)
-    return {
-        name: {"yes": int(yes[i]), "no": int(len(labels) - yes[i] - unknown[i]), "unknown": int(unknown[i])}
-        for i, name in enumerate(names)
-    }
+    counts: dict[str, dict[str, Any]] = {}
+    for place, name in enumerate(names):
+        known = labels[:, place][~np.isnan(labels[:, place])].astype(np.float64)
+        yes = int((known > 0.5).sum())
+        counts[name] = {"yes": yes, "no": len(known) - yes, "unknown": len(labels) - len(known)}
+        if len(known) and (name in scales or not np.isin(known, (0, 1)).all()):
+            low, high = scales.get(name, (0.0, 1.0))
+            own = known * (high - low) + low
+            counts[name] |= {"range": [round(float(edge), 4) for edge in (own.min(), own.max())]}
+            counts[name] |= {"mean": round(float(own.mean()), 4)}
+    return counts
 
 
 def together(labels: Labels) -> NDArray[np.float64]:

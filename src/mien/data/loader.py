@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mien.core import Batch
+from mien.core.contracts import Batch
 from mien.data.pack import Images, Pack
 from mien.errors import DataError, UsageError
 

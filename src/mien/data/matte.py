@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from mien.data.affine import opencv
 from mien.data.tflite import Network
-from mien.data.warp import opencv
 from mien.errors import UsageError
 
 Array = NDArray[np.float32]

@@ -24,8 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.durable import force, force_directory
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from mien.storage import bounded_json
+from mien.storage.atomic import fsync, fsync_directory
+from mien.storage.regular_file import check_regular
 
 FORMAT = 1
 SPLITS = ("train", "holdout")
@@ -80,6 +82,7 @@ class Pack:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every row of `index.csv`. Read on first use."""
+        _check_regular(self.path / "index.csv")
         try:
             with (self.path / "index.csv").open(newline="", encoding="utf-8") as file:
                 entries = [Entry(*line[1:]) for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS)][1:]
@@ -106,6 +109,7 @@ class Pack:
         """Read every byte and compare it with the checksums. Raises Untrusted when one differs."""
         checksums = self.meta.get("sha256", {})
         for name, expected in checksums.items():
+            _check_regular(self.path / name)
             try:
                 found = _hash_file(self.path / name)
             except (OSError, ValueError) as error:
@@ -197,11 +201,11 @@ class PackWriter:
         )
         for path in self.folder.iterdir():
             with path.open("rb") as file:
-                force(file.fileno())
-        force_directory(self.folder)
+                fsync(file.fileno())
+        fsync_directory(self.folder)
         self.folder.rename(self.path)
         self._committed = True
-        force_directory(self.path.parent)
+        fsync_directory(self.path.parent)
         return Pack.open(self.path)
 
     def __enter__(self) -> PackWriter:
@@ -282,9 +286,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not is_pack(path):
         raise DataError(f"{path} is not a pack.", "A pack is a directory with a pack.json.", remedy)
     try:
-        meta = json.loads((path / "pack.json").read_text(encoding="utf-8"))
-        version = int(meta["format"])
-    except (ValueError, KeyError, TypeError) as error:
+        meta = bounded_json.read_object(path / "pack.json", format=int)
+        version = meta["format"]
+    except (OSError, ValueError) as error:
         raise _damaged(path, f"pack.json does not parse: {error}.") from error
     if version > FORMAT:
         raise Mismatch(
@@ -292,14 +296,15 @@ def _read_meta(path: Path) -> dict[str, Any]:
             f"This mien reads formats up to {FORMAT}.",
             "Update mien, or prepare the pack again.",
         )
-    assert isinstance(meta, dict)
     return meta
 
 
 def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if 0 in shape:  # an empty file cannot be mapped
         return np.zeros(shape, dtype)
+    _check_regular(path)
     try:
+        check_regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path.parent, f"{path.name} cannot be read: {error}.") from error
@@ -308,6 +313,12 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[An
             path.parent, f"{path.name} holds {array.dtype} {array.shape}, pack.json promises {dtype} {shape}."
         )
     return array  # type: ignore[no-any-return]
+
+
+def _check_regular(path: Path) -> None:
+    """Raise Untrusted for what is no file: opening a pipe would wait for ever."""
+    if not path.is_file():
+        raise _damaged(path.parent, f"{path.name} is not there, or is no file.")
 
 
 def _damaged(path: Path, why: str) -> Untrusted:

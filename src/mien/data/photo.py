@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.data import weights
 from mien.data.align import Template
-from mien.data.cutting import NO_FACE, Cutter, Cutting
+from mien.data.crops import CROPS, find_crop
 from mien.data.decode import decode
-from mien.data.geometry import CROPS, find_crop
-from mien.data.reading import MAX_BYTES, Refused
+from mien.data.preprocess import NO_FACE, PreprocessConfig, Preprocessor
+from mien.data.readers import MAX_BYTES, UnreadableFile
+from mien.downloads import weights
 from mien.errors import DataError
 
 
@@ -40,7 +40,7 @@ def read_photo(path: Path, side: int, crop: str | None = None, framing: Mapping[
     told = dict(framing or {})
     try:
         return frame(path.name, data, side, told) if crop is None else cut(path.name, data, side, crop, told)
-    except Refused as error:
+    except UnreadableFile as error:
         remedy = "Give another photograph." if str(error) != NO_FACE else "Add --crop center to take it without a face."
         raise DataError(f"{path} cannot be used.", f"It is refused: {error}.", remedy) from error
 
@@ -58,7 +58,7 @@ def frame(name: str, data: bytes, side: int, framing: Mapping[str, Any]) -> Phot
     if can_align():
         try:
             return cut(name, data, side, "face", framing)
-        except Refused as error:
+        except UnreadableFile as error:
             if str(error) != NO_FACE:
                 raise
             centred = cut(name, data, side, "center", framing)
@@ -88,14 +88,14 @@ def cut(name: str, data: bytes, side: int, crop: str, framing: Mapping[str, Any]
     """By a named crop. Raises Refused."""
     own = framing.get("crop") == crop
     template = Template()
-    cutting = Cutting(
+    cutting = PreprocessConfig(
         side=side,
         crop=crop,
         resampler=str(framing.get("resampler") or find_crop(crop).resampler) if own else find_crop(crop).resampler,
         eye_distance=float(framing.get("eye_distance") or template.eye_distance) if own else template.eye_distance,
         eye_height=float(framing.get("eye_height") or template.eye_height) if own else template.eye_height,
     )
-    made = Cutter(cutting).make(data)
+    made = Preprocessor(cutting).make(data)
     return Photo(name, np.asarray(made.image), (f"cut by {crop}", *made.notes))
 
 
@@ -103,7 +103,7 @@ def fits(crop: str, image: Image.Image) -> bool:
     """Whether a crop made for one size is for pictures of this shape."""
     try:
         CROPS[crop].box(*image.size)
-    except Refused:
+    except UnreadableFile:
         return False
     return True
 

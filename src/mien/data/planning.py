@@ -11,13 +11,15 @@ import numpy as np
 from PIL import ImageColor
 
 from mien.data import labels
-from mien.data.cutting import Cutting
-from mien.data.geometry import RESAMPLERS, Box, find_crop
+from mien.data.crops import RESAMPLERS, Box, find_crop
 from mien.data.pack import FORMAT, chunks
+from mien.data.preprocess import PreprocessConfig
 from mien.data.source import Listing, Source, stamp_of
+from mien.data.unread_formats import remedy_for
 from mien.errors import DataError, UsageError, did_you_mean
 
 DEFAULT_SIDE = 64
+SAMPLING = "sha256"  # how --limit and --balance draw: an older pack of the first names is another one
 SHARD_BYTES = 4_000_000  # of finished pixels; the outcome never depends on it
 SHARD_IMAGES = 256  # at most
 
@@ -37,7 +39,7 @@ class Preparation:
     labels: Sequence[str] = ()  # none = every label of the source
     where: Mapping[str, str] = field(default_factory=dict)
     balance: Sequence[str] = ()
-    limit: int | None = None  # images at most
+    limit: int | None = None  # images at most, drawn at random
     holdout: float | Literal["official"] = (
         0.0  # share held out for evaluation, or what the source itself does not train on
     )
@@ -74,12 +76,12 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparationPlan:
     """What will be decoded, and how: everything that decides the outcome."""
 
     source: Source
     listing: Listing  # of the images that were selected
-    cutting: Cutting
+    cutting: PreprocessConfig
     preparation: Preparation
     counts: Mapping[str, Any]  # what each step of the selection left
     key: str  # a hash of everything that decides the outcome
@@ -91,18 +93,18 @@ class Plan:
         return list(chunks(len(self.listing.names), size))
 
 
-def plan(source: Source, preparation: Preparation) -> Plan:
+def plan(source: Source, preparation: Preparation) -> PreparationPlan:
     """List the source and select. Raises DataError when nothing is left, UsageError for a label or crop that is not there."""
     found = source.listing()
     if not len(found.names):
-        others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.others.items())) or "nothing at all"
-        raise DataError(
-            "The source holds no images.", f"It holds {others}.", "Give the folder or archive with the images."
+        others = (
+            ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.other_files.items())) or "nothing at all"
         )
+        raise DataError("The source holds no images.", f"It holds {others}.", remedy_for(found.other_files))
     crop_name = preparation.crop or found.crop
     crop = find_crop(crop_name, preparation.box)
     check_face(preparation, crop.finds_face)
-    cutting = Cutting(
+    cutting = PreprocessConfig(
         side=preparation.side or found.side or DEFAULT_SIDE,
         crop="box" if preparation.box else crop_name,
         resampler=preparation.resampler or crop.resampler,
@@ -114,17 +116,17 @@ def plan(source: Source, preparation: Preparation) -> Plan:
         landmarks_of=found.landmarks_of if crop.finds_face and found.landmarks is not None else None,
         signatures=preparation.dedupe,
     )
-    if preparation.holdout == "official" and not any(found.parts or ()):
+    if preparation.holdout == "official" and not any(found.splits or ()):
         raise UsageError(
             "The source has no split of its own.",
-            "CelebA's is list_eval_partition.txt, a table's a column titled split.",
+            "It is folders such as train and test, CelebA's list_eval_partition.txt, or a table's column titled split.",
             "Put it beside the pictures, or draw one with --holdout 0.1.",
         )
     listing, counts = select(found, preparation)
     if preparation.labels:
         labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name is told before anything is decoded
-    decides = [FORMAT, asdict(cutting), asdict(preparation), source.description, found.stamp]
-    return Plan(source, listing, cutting, preparation, counts, stamp_of(decides))
+    decides = [FORMAT, SAMPLING, asdict(cutting), asdict(preparation), source.description, found.stamp]
+    return PreparationPlan(source, listing, cutting, preparation, counts, stamp_of(decides))
 
 
 def check_face(preparation: Preparation, finds_face: bool) -> None:
@@ -155,7 +157,8 @@ def select(found: Listing, preparation: Preparation) -> tuple[Listing, dict[str,
     if preparation.balance:
         rows, counts["balance"] = labels.balance(listing, preparation.balance, preparation.limit)
         listing = listing.take(rows)
-    elif preparation.limit is not None:
-        listing = listing.take(np.arange(min(preparation.limit, len(listing.names))))
+    elif preparation.limit is not None and preparation.limit < len(listing.names):
+        listing = listing.take(labels.sample(listing, preparation.limit))
+        counts["sampled"] = preparation.limit
     counts["selected"] = len(listing.names)
     return listing, counts

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mien.data.assembly import Assembly
-from mien.data.crew import Crew
-from mien.data.cutting import Cutter
 from mien.data.pack import Pack, is_pack
-from mien.data.planning import Plan, Preparation, plan
+from mien.data.planning import Preparation, PreparationPlan, plan
+from mien.data.preprocess import Preprocessor
 from mien.data.shard import is_whole, shard_path
 from mien.data.source import Source
+from mien.data.worker_pool import WorkerPool
 from mien.errors import DataError, Locked, StorageError
 
 
@@ -50,7 +50,7 @@ def prepare(
     """
     if path.exists():
         return finished(path, plan(source, preparation))
-    with Crew(workers or cores()) as crew, uncollected():
+    with WorkerPool(workers or cores()) as crew, uncollected():
         todo = plan(source, preparation)
         folder = path.parent / f".{path.name}.{todo.key}.partial"
         while not path.exists():
@@ -77,7 +77,7 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def finished(path: Path, todo: Plan) -> Pack:
+def finished(path: Path, todo: PreparationPlan) -> Pack:
     """The pack at `path`, if it is the one that was asked for; what was left of making it is removed."""
     for stale in path.parent.glob(f".{path.name}.*.partial"):  # ours, and those of other settings that were given up
         remove(stale)
@@ -130,7 +130,7 @@ def held(path: Path, wait: bool) -> Iterator[bool]:
         lock.release()
 
 
-def assemble(todo: Plan, folder: Path, path: Path, crew: Crew, force: bool, world: int) -> None:
+def assemble(todo: PreparationPlan, folder: Path, path: Path, crew: WorkerPool, force: bool, world: int) -> None:
     """Decode this rank's share, and put the pack together as the shards of every rank come."""
     with Assembly(todo, folder, path, world) as assembly:
         decode_share(todo, folder, crew, 0, world, assembly.take)
@@ -143,15 +143,15 @@ def assemble(todo: Plan, folder: Path, path: Path, crew: Crew, force: bool, worl
 
 
 def decode_share(
-    todo: Plan,
+    todo: PreparationPlan,
     folder: Path,
-    crew: Crew,
+    crew: WorkerPool,
     rank: int = 0,
     world: int = 1,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
     """Make every shard of this rank that is not there yet; `meanwhile` is called many times a second."""
-    Cutter(todo.cutting).load()
+    Preprocessor(todo.cutting).load()
     ours = [number for number in range(len(todo.shards)) if number % world == rank]
     for path in (shard_path(folder, number) for number in ours):
         if path.exists() and not is_whole(path):

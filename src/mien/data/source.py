@@ -30,7 +30,7 @@ class Listing:
         default_factory=dict
     )  # what 0 and 1 of a label mean, such as years
     groups: Sequence[str] | None = None  # an identity for each image
-    parts: Sequence[str] | None = None  # the layout's own partition: train, val, test
+    splits: Sequence[str] | None = None  # the layout's own partition: train, val, test
     landmarks: Landmarks | None = None  # where the faces are, if the source says so
     landmarks_of: tuple[int, int] = (
         0,
@@ -38,7 +38,7 @@ class Listing:
     )  # width and height of the pictures they were measured in, or of scaled copies
     crop: str = "center"  # the layout's own
     side: int | None = None  # pixels, when the source has one side only: a pack
-    others: Mapping[str, int] = field(default_factory=dict)  # files left aside, by suffix
+    other_files: Mapping[str, int] = field(default_factory=dict)  # files left aside, by suffix
     remarks: Sequence[str] = ()  # what does not fit together, in sentences
     stamp: str = ""  # changes when the files do; never holds where they lie
 
@@ -50,7 +50,7 @@ class Listing:
             labels=None if self.labels is None else self.labels[rows],
             landmarks=None if self.landmarks is None else self.landmarks[rows],
             groups=None if self.groups is None else [self.groups[row] for row in rows],
-            parts=None if self.parts is None else [self.parts[row] for row in rows],
+            splits=None if self.splits is None else [self.splits[row] for row in rows],
         )
 
 

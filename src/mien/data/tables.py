@@ -1,132 +1,261 @@
-"""Tables of files and labels: CSV, TSV, and Parquet; columns of any kind become labels in [0, 1]."""
+"""Tables of text: CSV, TSV, lists with spaces, JSON Lines; as pandas, Excel and the Hub write them.
+
+Rows are read one by one and more than once, so that memory holds what is used and not what a file claims to hold.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TextIO
 
-import numpy as np
-from numpy.typing import NDArray
+MOST_COLUMNS = 4096
+MOST_CHARACTERS = 1_000_000  # of a line
+DELIMITERS = ",;\t|"
+TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".tab")  # always looked at
+LIST_SUFFIXES = (".txt", ".lst", ".list", ".dat")  # may be a table, or prose
+BYTE_ORDER_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 
-from mien.data.pack import Labels
-from mien.errors import DataError, Untrusted
+Row = list[str]
 
-MOST_CLASSES = 64  # a column of words with more different ones is not a label
-FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "path", "name", "img")
-GROUP_COLUMNS = ("identity", "person", "person_id", "subject", "group")
-PART_COLUMNS = ("split", "partition", "part")
-UNKNOWN = frozenset({"", "nan", "none", "null", "na", "n/a", "?"})
 
-Columns = Mapping[str, Sequence[str]]
+class UnusableTable(Exception):
+    """Why a table cannot be used, and what to do: two sentences for a remark."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Described:
-    """What a table says of each of its rows."""
+class Table:
+    """Titles, and rows of that many cells that can be read again."""
 
-    files: Sequence[str]
-    label_names: tuple[str, ...]
-    labels: Labels  # [n, len(label_names)], in [0, 1]; NaN = not known
-    scales: Mapping[str, tuple[float, float]]  # what 0 and 1 mean, for labels with a scale of their own
-    groups: Sequence[str] | None
-    parts: Sequence[str] | None
-    remarks: Sequence[str]
+    name: str
+    titles: tuple[str, ...]
+    rows: Callable[[], Iterator[Row]]
+    has_titles: bool = True  # else they are column_1, column_2
+    remarks: list[str] = field(default_factory=list)
 
 
-def read_csv(data: bytes, name: str) -> Columns:
-    """The columns of a CSV or TSV with a header. Raises Untrusted when rows have different lengths."""
-    text = data.decode("utf-8-sig", errors="replace")
-    delimiter = "\t" if name.lower().endswith(".tsv") else ";" if text.partition("\n")[0].count(";") else ","
-    header, *rows = list(csv.reader(io.StringIO(text), delimiter=delimiter)) or [[]]
-    rows = [row for row in rows if row]
-    wrong = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
-    if wrong is not None:
-        raise Untrusted(f"{name} is not a table.", f"Line {wrong} has not {len(header)} columns.", "Correct the line.")
-    return {title.strip(): [row[i].strip() for row in rows] for i, title in enumerate(header)}
+def open_table(name: str, data: bytes) -> Table:
+    """The table in a file of text. Raises UnusableTable."""
+    encoding = encoding_of(data)
+    text = Text(data, encoding)
+    table = json_lines(name, text) if name.lower().endswith((".jsonl", ".ndjson")) else delimited(name, text)
+    if encoding == "cp1252":
+        table.remarks.append(f"{name} is not UTF-8 and was read as Windows-1252. Save it as UTF-8 if names look wrong.")
+    return table
 
 
-def file_column(columns: Columns, known: frozenset[str]) -> str | None:
-    """The column that names files: by its title, or because most of its values are names in `known`."""
-    for title in sorted(columns, key=lambda title: title.lower() not in FILE_COLUMNS):
-        values = columns[title]
-        if values and sum(PurePosixPath(value).name in known for value in values) > 0.5 * len(values):
-            return title
+@dataclass(frozen=True)
+class Text:
+    """Bytes, and how they are decoded."""
+
+    data: bytes
+    encoding: str
+
+    def open(self, newline: str | None = None) -> TextIO:
+        return io.TextIOWrapper(io.BytesIO(self.data), self.encoding, errors="replace", newline=newline)
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding of a text: by its byte order mark, by its zero bytes, UTF-8, or else Windows-1252."""
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if data.startswith(mark):
+            return encoding
+    start = data[:4096]
+    if b"\0" in start:
+        zeros = (start[::2].count(0), start[1::2].count(0))
+        if max(zeros) < 0.3 * len(start) / 2 or min(zeros) > 0:
+            raise UnusableTable("It is not text. Save it as CSV in UTF-8.")
+        return "utf-16-le" if zeros[1] else "utf-16-be"
+    try:
+        text = io.TextIOWrapper(io.BytesIO(data), "utf-8")
+        while text.read(1 << 20):
+            pass
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+def lines_of(file: TextIO) -> Iterator[str]:
+    """The lines of a text. Raises UnusableTable for one that is longer than any table's."""
+    while line := file.readline(MOST_CHARACTERS):
+        if len(line) == MOST_CHARACTERS:
+            raise UnusableTable(f"It has a line of more than {MOST_CHARACTERS:,} characters. Save it again as CSV.")
+        yield line
+
+
+def delimited(name: str, text: Text) -> Table:
+    """A table whose cells are separated by a comma, semicolon, tab or bar, or by spaces."""
+    with text.open() as file:
+        lines = [line.rstrip("\r\n") for line in islice(lines_of(file), 20)]
+    first = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        raise UnusableTable("It is empty. Fill it, or remove it.")
+    sep_line = lines[first].lower().startswith("sep=") and len(lines[first].strip()) == 5
+    header = lines[first + 1] if sep_line and len(lines) > first + 1 else lines[first]
+    delimiter = lines[first].strip()[4] if sep_line else find_delimiter(header, name)
+    skip = first + sep_line
+    quoting = csv.QUOTE_MINIMAL
+    try:
+        ragged, line = count_ragged(text, skip, delimiter, quoting)
+    except csv.Error:  # a quotation mark that none closes would swallow every line after it
+        quoting = csv.QUOTE_NONE
+        try:
+            ragged, line = count_ragged(text, skip, delimiter, quoting)
+        except csv.Error as error:
+            raise UnusableTable(f"It does not parse: {error}. Save it again as CSV.") from error
+    rows = reader(text, skip, delimiter, quoting)
+    titles = unique_titles(next(rows))
+    if len(titles) > MOST_COLUMNS:
+        raise UnusableTable(f"It has {len(titles):,} columns, more than {MOST_COLUMNS:,}. Keep those that are labels.")
+
+    def read() -> Iterator[Row]:
+        rows = reader(text, skip, delimiter, quoting)
+        next(rows)
+        for row in rows:
+            fitted = fit(row, len(titles))
+            if fitted is not None:
+                yield [decimal(cell) for cell in fitted] if delimiter == ";" else fitted
+
+    remarks = []
+    if ragged:
+        remarks.append(
+            f"{ragged:,} lines of {name} do not have {len(titles)} cells and were left aside, line {line} first. Correct them."
+        )
+    return Table(name=name, titles=titles, rows=read, remarks=remarks)
+
+
+def find_delimiter(header: str, name: str) -> str | None:
+    """The delimiter that stands in a header most often, outside quotes; None for spaces."""
+    plain = "".join(header.split('"')[::2])
+    best = max(DELIMITERS, key=plain.count)
+    if plain.count(best):
+        return best
+    return None if name.lower().endswith(LIST_SUFFIXES) and len(plain.split()) > 1 else ","
+
+
+def reader(text: Text, skip: int, delimiter: str | None, quoting: int) -> Iterator[Row]:
+    """The lines of a table as cells without spaces around them; empty lines are passed over."""
+    with text.open(newline="") as file:
+        lines = lines_of(file)
+        for _ in islice(lines, skip):
+            pass
+        rows: Iterable[Row] = (
+            map(str.split, lines)
+            if delimiter is None
+            else csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        )
+        for row in rows:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield cells
+
+
+def count_ragged(text: Text, skip: int, delimiter: str | None, quoting: int) -> tuple[int, int]:
+    """How many rows have another number of cells than the first, and the line of the first of them."""
+    rows = reader(text, skip, delimiter, quoting)
+    width, count, first = len(next(rows, [])), 0, 0
+    for number, row in enumerate(rows, skip + 2):
+        if fit(row, width) is None:
+            count, first = count + 1, first or number
+    return count, first
+
+
+def fit(row: Row, width: int) -> Row | None:
+    """A row with `width` cells: more than that may be there if they are empty. None for any other row."""
+    if len(row) == width:
+        return row
+    if len(row) > width and not any(row[width:]):
+        return row[:width]
     return None
 
 
-def files_in(path: Path) -> Sequence[str]:
-    """The files that a CSV names: its column with a title such as `file`, or else the first whose values exist."""
-    columns = read_csv(path.read_bytes(), path.name)
-    for title in sorted(columns, key=lambda title: title.lower() not in FILE_COLUMNS):
-        values = columns[title]
-        if title.lower() in FILE_COLUMNS or (values and (path.parent / values[0]).is_file()):
-            return values
-    raise DataError(
-        f"{path} names no files.", "No column is titled `file`, and none holds paths.", "Add such a column."
-    )
+def decimal(cell: str) -> str:
+    """`1,5` -> `1.5`: where cells are separated by semicolons, a comma is a decimal point."""
+    whole, comma, rest = cell.partition(",")
+    return f"{whole}.{rest}" if comma and rest.isdigit() and whole.lstrip("+-").isdigit() else cell
 
 
-def describe(columns: Columns, files: Sequence[str], skip: str) -> Described:
-    """Labels, groups and parts from every column but `skip`."""
-    names: list[str] = []
-    values: list[NDArray[np.float32]] = []
-    scales: dict[str, tuple[float, float]] = {}
-    remarks: list[str] = []
-    groups: Sequence[str] | None = None
-    parts: Sequence[str] | None = None
-    for title, column in columns.items():
-        if title == skip:
+def unique_titles(cells: Row) -> tuple[str, ...]:
+    """Titles that differ: empty ones become column_3, a second `age` becomes age_2."""
+    titles: dict[str, None] = {}
+    for number, cell in enumerate(cells, 1):
+        title, again = cell or f"column_{number}", 2
+        while title in titles:
+            title, again = f"{cell or f'column_{number}'}_{again}", again + 1
+        titles[title] = None
+    return tuple(titles)
+
+
+def without_titles(table: Table) -> Table:
+    """The table, where its first line is a row as all others."""
+    width = len(table.titles)
+
+    def rows() -> Iterator[Row]:
+        yield list(table.titles)
+        yield from table.rows()
+
+    titles = tuple(f"column_{number}" for number in range(1, width + 1))
+    return Table(name=table.name, titles=titles, rows=rows, has_titles=False, remarks=table.remarks)
+
+
+def json_lines(name: str, text: Text) -> Table:
+    """A JSON object in each line, as `metadata.jsonl` of an image folder on the Hub; nested values are passed over."""
+    titles: dict[str, None] = {}
+    nested: dict[str, None] = {}
+    wrong, count = 0, 0
+    for values in objects(text):
+        count += 1
+        if values is None:
+            wrong += 1
             continue
-        if title.lower() in GROUP_COLUMNS:
-            groups = column
-        elif title.lower() in PART_COLUMNS and not all(is_number(value) for value in column):
-            parts = column
-        elif all(is_number(value) or value.lower() in UNKNOWN for value in column):
-            level, scale = to_unit(np.array([to_float(value) for value in column]))
-            names.append(clean(title))
-            values.append(level)
-            if scale != (0.0, 1.0):
-                scales[clean(title)] = scale
-        else:
-            words = sorted({value for value in column if value.lower() not in UNKNOWN})
-            if len(words) > MOST_CLASSES:
-                remarks.append(f"The column {title} has {len(words):,} different words and is no label.")
+        for title, value in values.items():
+            (nested if isinstance(value, (list, dict)) else titles)[title] = None
+        if len(titles) > MOST_COLUMNS:
+            raise UnusableTable(f"It has more than {MOST_COLUMNS:,} keys. Keep those that are labels.")
+    if wrong == count:
+        raise UnusableTable("It is not JSON Lines, an object in each line. Save it again.")
+    names = tuple(titles)
+
+    def rows() -> Iterator[Row]:
+        for values in objects(text):
+            if values is not None:
+                yield [scalar(values.get(title)) for title in names]
+
+    remarks = [f"{wrong:,} lines of {name} are no JSON objects and were left aside. Correct them."] if wrong else []
+    if only := [title for title in nested if title not in titles]:
+        remarks.append(f"{', '.join(only)} of {name} holds lists, which are no labels, and was left aside.")
+    return Table(name=name, titles=names, rows=rows, remarks=remarks)
+
+
+def objects(text: Text) -> Iterator[dict[str, object] | None]:
+    """The object of each line; None for a line that is none."""
+    with text.open() as file:
+        for line in lines_of(file):
+            if not line.strip():
                 continue
-            unknown = np.array([value.lower() in UNKNOWN for value in column])
-            for word in words:
-                names.append(clean(f"{title}_{word}"))
-                values.append(np.where(unknown, np.nan, [value == word for value in column]).astype(np.float32))
-    labels = np.stack(values, axis=1) if values else np.zeros((len(files), 0), np.float32)
-    return Described(
-        files=files,
-        label_names=tuple(names),
-        labels=labels,
-        scales=scales,
-        groups=groups,
-        parts=parts,
-        remarks=remarks,
-    )
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            yield value if isinstance(value, dict) else None
 
 
-def clean(name: str) -> str:
-    """A label's name without the signs that have a meaning on the command line."""
-    return re.sub(r"[\s,=!]+", "_", name.strip())
-
-
-def to_unit(values: NDArray[np.float64]) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """Numbers `[n]` mapped to [0, 1], and what 0 and 1 mean: -1 and 1 are no and yes; others by their least and greatest."""
-    known = values[np.isfinite(values)]
-    if not len(known) or (known.min() >= 0 and known.max() <= 1):
-        return values.astype(np.float32), (0.0, 1.0)
-    if set(np.unique(known)) <= {-1.0, 1.0}:
-        return ((values + 1) / 2).astype(np.float32), (0.0, 1.0)
-    low, high = float(known.min()), float(known.max())
-    return ((values - low) / max(high - low, 1e-12)).astype(np.float32), (low, high)
+def scalar(value: object) -> str:
+    """A value of JSON or Parquet as a cell."""
+    if value is None or isinstance(value, (list, dict)):
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def is_number(text: str) -> bool:

@@ -46,7 +46,7 @@ class Network:
 
 def load(name: str) -> Any:
     """An interpreter for weights:NAME."""
-    from mien.data import weights
+    from mien.downloads import weights
 
     file = weights.path(name)
     try:

@@ -17,10 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.data.cutting import Cutter, Cutting
-from mien.data.reading import Reader, Refused, open_reader
+from mien.data.preprocess import PreprocessConfig, Preprocessor
+from mien.data.readers import FileReader, Reader, TarReader, UnreadableFile, ZipReader
 from mien.data.shard import Shard
 from mien.errors import MienError
+from mien.storage import bounded_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,8 +29,30 @@ if TYPE_CHECKING:
     from mien.data.source import Landmarks, Source
 
 
+def open_reader(specification: dict[str, Any]) -> Reader:
+    """The reader of the source that a specification describes."""
+    kind, path = specification["kind"], Path(specification.get("path", ""))
+    if kind == "folder":
+        return FileReader(path)
+    if kind in ("list", "table"):
+        return FileReader(path.parent)
+    if kind == "zip":
+        return ZipReader(path)
+    if kind == "tar":
+        return TarReader(Path(specification["plain"]))
+    from mien.data.source_kinds import (
+        open_source,  # needs more than the standard library: loaded by those sources alone
+    )
+
+    return open_source(specification)
+
+
 def make_shard(
-    reader: Reader, addresses: Sequence[str], cutter: Cutter, lost: dict[int, str], landmarks: Landmarks | None = None
+    reader: Reader,
+    addresses: Sequence[str],
+    cutter: Preprocessor,
+    lost: dict[int, str],
+    landmarks: Landmarks | None = None,
 ) -> Shard:
     """Decode and cut the images at `addresses`; `lost` holds positions that ended a worker before, with the reason."""
     shard = Shard(cutter.cutting.side)
@@ -38,9 +61,9 @@ def make_shard(
         say(f"START {position}")
         try:
             if position in lost:
-                raise Refused(lost[position])
+                raise UnreadableFile(lost[position])
             made = cutter.make(reader.read(address), None if landmarks is None else landmarks[position])
-        except Refused as refusal:
+        except UnreadableFile as refusal:
             shard.refused.append((position, str(refusal)))
             continue
         shard.pixels.append(made.image.tobytes())
@@ -77,13 +100,13 @@ def work(lines: Any) -> None:
     opened: dict[str, Any] | None = None
     reader: Reader | None = None
     for line in lines:
-        job = json.loads(line)
+        job = bounded_json.loads_object(line)
         if reader is None or job["source"] != opened:
             opened, reader = job["source"], open_reader(job["source"])
             cutting: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in job["cutting"].items()
             }
-            cutter = Cutter(Cutting(**cutting))
+            cutter = Preprocessor(PreprocessConfig(**cutting))
         lost = {int(position): reason for position, reason in job["lost"].items()}
         landmarks = None if job["landmarks"] is None else to_array(job["landmarks"])
         make_shard(reader, job["addresses"], cutter, lost, landmarks).save(Path(job["path"]))
@@ -101,7 +124,7 @@ def job_line(
     path: Path,
     source: Source,
     names: Sequence[str],
-    cutting: Cutting,
+    cutting: PreprocessConfig,
     lost: dict[int, str],
     landmarks: Landmarks | None = None,
 ) -> str:

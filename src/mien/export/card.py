@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mien._version import __version__
+from mien import __version__
 from mien.report.card import OWNER, code, plain
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
 
 
 def card_of(sampler: Sampler, source: Path, name: str) -> str:
@@ -14,7 +14,7 @@ def card_of(sampler: Sampler, source: Path, name: str) -> str:
     for place in (source, *source.resolve().parents[:3]):
         if (place / "run.json").is_file() and (place / "MODEL_CARD.md").is_file():
             return (place / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
-    header, faces = sampler.header, sampler.faces
+    header, faces = sampler.header, sampler.image_spec
     data = header.get("data", {})
     return (
         "---\nlibrary_name: mien\ntags: [faces, image-generation]\n---\n"

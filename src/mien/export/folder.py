@@ -7,13 +7,13 @@ import shutil
 import uuid
 from pathlib import Path
 
-from mien import checkpoint, durable
-from mien.core import JSON
+from mien.core.contracts import JSON
 from mien.errors import StorageError, UsageError
 from mien.export.card import card_of
 from mien.export.graph import described
 from mien.report.grid import grid, save_png
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
+from mien.storage import atomic, checkpoint
 
 SEEDS = range(16)
 MODEL = "model.safetensors"
@@ -28,19 +28,19 @@ def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
     beside.mkdir()
     try:
         shutil.copyfile(checkpoint.find_model(source), beside / MODEL)
-        save_png(grid(sampler.sample(SEEDS)), beside / "faces.png", sampler.recipe(seeds=list(SEEDS)))
+        save_png(grid(sampler.sample(SEEDS)), beside / "faces.png", sampler.metadata(seeds=list(SEEDS)))
         config: JSON = {"library_name": "mien", **described(sampler)}
-        durable.write_bytes(beside / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
+        atomic.write_bytes(beside / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         card = card_of(sampler, source, name)
         use = '\n## From Python\n\n```python\nimport mien\n\nfaces = mien.load("hf://OWNER/NAME").sample(seeds=range(16))\n```\n'
-        durable.write_bytes(beside / "README.md", f"{card}\n![Faces of seeds 0 to 15](faces.png)\n{use}".encode())
-        if sampler.home is not None and sampler.home.is_dir():
-            for extra in sorted(sampler.home.glob("*.safetensors")):
+        atomic.write_bytes(beside / "README.md", f"{card}\n![Faces of seeds 0 to 15](faces.png)\n{use}".encode())
+        if sampler.extras_folder is not None and sampler.extras_folder.is_dir():
+            for extra in sorted(sampler.extras_folder.glob("*.safetensors")):
                 (beside / "extras").mkdir(exist_ok=True)
                 shutil.copyfile(extra, beside / "extras" / extra.name)
         if out.exists():
             out.rmdir()
-        durable.rename(beside, out)
+        atomic.rename(beside, out)
     except OSError as error:
         raise StorageError(f"{out} cannot be written.", str(error), "Free space, or choose another --out.") from error
     finally:

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mien.core import JSON, Flowing, Invertible, Styled
-from mien.durable import replacing
+from mien.core.contracts import JSON
+from mien.core.families import FlowModel, Invertible, StyleModel
 from mien.errors import MienError, Mismatch, UsageError
-from mien.priors import Normal, Uniform
+from mien.nn.priors import Normal, Uniform
 from mien.report.grid import SYNTHETIC
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
+from mien.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ class Drawing(nn.Module):
     def __init__(self, sampler: Sampler, vectors: Tensor | None) -> None:
         """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if there are any."""
         super().__init__()
-        self.model, self.draw = sampler.model, sampler.drawn
+        self.model, self.options = sampler.model, sampler.options
         self.register_buffer("vectors", vectors)
 
     def forward(
@@ -55,9 +56,9 @@ class Drawing(nn.Module):
         z = latent
         if directions is not None and isinstance(self.vectors, Tensor):
             z = z + (directions @ self.vectors.flatten(1)).reshape(z.shape)
-        if other is not None and shares is not None and isinstance(self.model, Styled):
+        if other is not None and shares is not None and isinstance(self.model, StyleModel):
             return self.model.decode_mixed(z, other, shares, truncation, labels).clamp(-1.0, 1.0)
-        return self.draw(z, truncation, labels).clamp(-1.0, 1.0)
+        return self.options.draw(self.model, z, labels, truncation).clamp(-1.0, 1.0)
 
 
 class Encoding(nn.Module):
@@ -86,7 +87,7 @@ def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
     Raises UsageError with the reason for one that cannot be exported.
     """
     model, directions = sampler.model, [d for d in known_directions(sampler).all if d.space == "latent"]
-    if isinstance(model, Flowing) and (sampler.solution or model.solution).method == "adaptive":
+    if isinstance(model, FlowModel) and sampler.options.solution(model).method == "adaptive":
         raise UsageError(
             "This model cannot be exported.",
             "Its solver takes as many steps as each face needs, and a graph has a fixed number.",
@@ -101,7 +102,7 @@ def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
         asked[LABELS] = rows.nan_to_num(0.5)
     if vectors is not None:
         asked[DIRECTIONS] = torch.linspace(-1.0, 1.0, len(z) * len(vectors)).reshape(len(z), -1)
-    if mixing and isinstance(model, Styled):
+    if mixing and isinstance(model, StyleModel):
         asked[OTHER] = z.flip(0)
         asked[SHARES] = (torch.arange(len(z))[:, None] + torch.arange(model.style_count) > 3).float()
     order = (LATENT, TRUNCATION, LABELS, DIRECTIONS, OTHER, SHARES)
@@ -119,7 +120,7 @@ def encoding(sampler: Sampler, path: Path) -> Exported | None:
             "Its encodings are not latents of its generator, but have a decoder of their own.",
             "Encode with `mien project`.",
         )
-    if isinstance(model, Flowing):
+    if isinstance(model, FlowModel):
         raise UsageError(
             "This model's encoder cannot be exported.",
             "It follows its field back in as many steps as each face needs, and a graph has a fixed number.",
@@ -136,7 +137,7 @@ def encoding(sampler: Sampler, path: Path) -> Exported | None:
 
 def known_directions(sampler: Sampler) -> Any:
     """The model's directions; another model's count as none."""
-    from mien.latent.directions import Directions
+    from mien.sampling.directions import Directions
 
     try:
         return sampler.directions

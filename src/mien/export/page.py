@@ -8,15 +8,15 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien import durable
-from mien._version import __version__
-from mien.core import JSON
-from mien.data import weights
+from mien import __version__
+from mien.core.contracts import JSON
+from mien.downloads import weights
 from mien.errors import MienError, StorageError, UsageError
 from mien.export import graph
 from mien.export.card import card_of
-from mien.priors import Normal, Uniform
-from mien.sampler import Sampler
+from mien.nn.priors import Normal, Uniform
+from mien.sampling.sampler import Sampler
+from mien.storage import atomic
 from mien.web.registry import ShownModel, abilities
 from mien.web.static_files import page_files
 
@@ -84,10 +84,10 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
             "LICENCES.txt": LICENCES.encode(),
         }
         for file, content in files.items():
-            durable.write_bytes(beside / file, content)
+            atomic.write_bytes(beside / file, content)
         if out.exists():
             out.rmdir()
-        durable.rename(beside, out)
+        atomic.rename(beside, out)
     except MienError:
         raise
     except OSError as error:

@@ -20,7 +20,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from mien.errors import DataError, Untrusted
-from mien.foreign.pickles import Name, Record, Reference, Unreadable, read
+from mien.foreign.symbolic_pickle import Name, Record, Reference, Unreadable, read
 
 LARGEST_FILE = 1 << 32  # bytes
 LARGEST_PICKLE = 1 << 28  # bytes of the object in a ZIP, its storages apart

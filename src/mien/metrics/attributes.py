@@ -19,12 +19,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien import durable
-from mien.data import weights
 from mien.data.pack import Pack, Rows
+from mien.downloads import weights
 from mien.errors import DataError
 from mien.metrics.features import Features, planes
 from mien.metrics.images import Pixels
+from mien.storage import atomic, bounded_json
 
 VERSION = 1  # of everything below: a kept network of another version is not used
 LARGEST = 64  # pixels a side that it looks at; larger faces are averaged down
@@ -101,7 +101,7 @@ def attributes_of(
     if kept is None:
         kept = {"accuracy": accuracies(network.eval(), pack, held, place)}
         file.parent.mkdir(parents=True, exist_ok=True)
-        with durable.replacing(file) as temporary:
+        with atomic.replacing(file) as temporary:
             temporary.write_bytes(save(dict(network.cpu().state_dict()), {"mien": json.dumps(kept)}))
     accuracy = {name: float(kept["accuracy"][name]) for name in pack.label_names}
     return Attributes(pack.label_names, network.to(place).eval(), place, accuracy, len(held), key)
@@ -111,7 +111,7 @@ def read(file: Path, network: AttributeNetwork) -> dict[str, dict[str, float]] |
     """Fill `network` from a kept file; what the file says of it, or None where there is none that can be used."""
     try:
         with safe_open(file, framework="pt") as opened:
-            told: dict[str, dict[str, float]] = json.loads(opened.metadata()["mien"])
+            told: dict[str, dict[str, float]] = bounded_json.loads_object(opened.metadata()["mien"], accuracy=dict)
             network.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
         return None

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from mien.data.pack import Pack
 from mien.errors import DataError
 from mien.metrics.attributes import Attributes, attributes_of
+from mien.metrics.confidence import Estimate, bootstrap
 from mien.metrics.images import PackImages, to_pixels
-from mien.metrics.intervals import Estimate, bootstrap
-from mien.metrics.judged import Judged
+from mien.metrics.inputs import Judged
 from mien.metrics.scores import Score
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
 
 MOST_SEEDS = 500  # faces that are drawn with each label on, and again with it off
 BLOCK = 64  # faces at a time

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.metrics.intervals import Array, Estimate, grouped_jackknife, infinitesimal_jackknife
+from mien.metrics.confidence import Array, Estimate, grouped_jackknife, infinitesimal_jackknife
 
 Features = npt.NDArray[Any]  # [n, d], any floating type
 

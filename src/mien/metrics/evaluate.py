@@ -9,20 +9,20 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mien.data import weights
+from mien.downloads import weights
 from mien.errors import DataError, UsageError, did_you_mean
-from mien.metrics import perception
+from mien.metrics import lpips_metrics
 from mien.metrics.conditions import conditions
+from mien.metrics.confidence import Estimate
 from mien.metrics.distances import frechet, frechet_at_infinity, kernel_distance, kernel_distance_of_subsets
 from mien.metrics.features import Extractor, Features, InceptionFeatures, PixelFeatures
 from mien.metrics.identity import IdentityFeatures
 from mien.metrics.images import DrawnImages, Images
-from mien.metrics.intervals import Estimate
-from mien.metrics.judged import Judged
-from mien.metrics.neighbours import manifolds, memorisation
+from mien.metrics.inputs import Judged
+from mien.metrics.prdc import manifolds, memorisation
 from mien.metrics.resize import Resizer
 from mien.metrics.scores import Score
-from mien.sampler import Sampler
+from mien.sampling.sampler import Sampler
 
 Legacy = Literal["pytorch-fid", "torch-fidelity", "clean-fid"]
 
@@ -148,9 +148,9 @@ METRICS: Mapping[str, Callable[[Judged], Iterator[Score]]] = {
     "prdc": prdc,
     "memorisation": memorised,
     "identity": identity,
-    "diversity": perception.diversity,
-    "reconstruction": perception.reconstruction,
-    "ppl": perception.path_length,
+    "diversity": lpips_metrics.diversity,
+    "reconstruction": lpips_metrics.reconstruction,
+    "ppl": lpips_metrics.path_length,
     "conditions": conditions,
 }
 

@@ -17,14 +17,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mien import durable, parallel
-from mien.data import weights
-from mien.engine import has_bf16_units
+from mien.core import distributed
+from mien.core.device import has_bf16_units
+from mien.downloads import weights
 from mien.errors import DataError, DeviceError, MienError
 from mien.metrics.images import Images, Pixels, ahead
 from mien.metrics.inception import SIDE, Inception
 from mien.metrics.lpips import Lpips, Network
 from mien.metrics.resize import Resizer, resize
+from mien.storage import atomic
 
 BLOCK = 16  # images at a time, always the same ones together: a feature never depends on who else is computed
 CACHE_BYTES = 4 << 30  # of kept features; the ones longest unused go first
@@ -130,7 +131,7 @@ def extract(images: Images, extractor: Extractor, told: Callable[[int], None] = 
 
     `told` hears how many images were added. Every rank returns the same bits that one alone would.
     """
-    world = parallel.joined()
+    world = distributed.joined()
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if world else (0, 1)
     own = blocks(images.count)[rank::ranks]
     found, failure = [], None
@@ -140,9 +141,9 @@ def extract(images: Images, extractor: Extractor, told: Callable[[int], None] = 
             told(len(block) * ranks)
     except MienError as error:
         failure = error
-    if parallel.maximum(float(failure is not None)):  # all ranks stop together: the others would wait for ever
+    if distributed.maximum(float(failure is not None)):  # all ranks stop together: the others would wait for ever
         raise failure or DataError("Another process found images it must refuse.", "It says which.", "See its message.")
-    width = int(parallel.maximum(float(found[0].shape[1] if found else 0)))
+    width = int(distributed.maximum(float(found[0].shape[1] if found else 0)))
     features = np.zeros((images.count, width), np.float32)
     for rows, part in zip(own, found, strict=True):
         features[rows] = part
@@ -170,9 +171,9 @@ def kept(images: Images, extractor: Extractor, told: Callable[[int], None] = lam
     key = hashlib.sha256(f"{images.fingerprint} {identity(extractor)}".encode()).hexdigest()[:32]
     file = weights.cache_folder() / "features" / f"{key}.npy"
     features = read_features(file, images.count)
-    if parallel.maximum(float(features is None)):  # also where one rank's disk has no copy
+    if distributed.maximum(float(features is None)):  # also where one rank's disk has no copy
         features = extract(images, extractor, told)
-        if not parallel.joined() or dist.get_rank() == 0:
+        if not distributed.joined() or dist.get_rank() == 0:
             keep(file, features)
     else:
         told(images.count)
@@ -195,7 +196,7 @@ def keep(file: Path, features: Features) -> None:
     """Write features whole or not at all; a full disk only costs the next evaluation some time."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with durable.replacing(file) as beside:
+        with atomic.replacing(file) as beside:
             np.save(beside, features)
         trim(file.parent, file)
     except OSError as error:

@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from mien.core import JSON
-from mien.metrics.glance import SHOWN, Passage
-from mien.metrics.remedies import remedy
+from mien.core.contracts import JSON
+from mien.metrics.quick_checks import SHOWN, Passage
+from mien.metrics.suggestions import remedy
 
 SETTLING = 2_000  # images before which what is drawn and kept is not judged: a fresh network draws one grey face
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mien.data import weights
+from mien.data.affine import Points, Transform, similarity, warp
 from mien.data.align import load_detector
-from mien.data.warp import Points, Transform, similarity, warp
+from mien.downloads import weights
 from mien.errors import UsageError
 from mien.metrics.features import Features
 from mien.metrics.images import Images, Pixels

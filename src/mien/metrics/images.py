@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mien.data.containers import Container, Folder, ZipContainer, images_in
+from mien.data.archives import Container, Folder, ZipContainer, images_in
 from mien.data.decode import decode
 from mien.data.pack import Pack, is_pack
-from mien.data.reading import Refused
+from mien.data.readers import UnreadableFile
 from mien.errors import DataError, Mismatch
 
 Pixels = npt.NDArray[np.uint8]  # [n, H, W, 3]
@@ -72,8 +72,8 @@ class FolderImages(Images):
         self.name = str(path)
         self.container: Container = Folder(path) if path.is_dir() else ZipContainer(path)
         try:
-            self.members = images_in(self.container.members())[0]
-        except Refused as error:
+            self.members = images_in(self.container, self.container.members())[0]
+        except UnreadableFile as error:
             raise DataError(f"{path} cannot be read.", str(error), "Name a folder or a ZIP of images.") from error
         self.count = len(self.members)
         if not self.count:
@@ -91,7 +91,7 @@ class FolderImages(Images):
         name = self.members[row].name
         try:
             return np.asarray(decode(self.container.read(name)).image)
-        except Refused as error:
+        except UnreadableFile as error:
             why = f"{name} is {error}" if str(error).startswith("not an image") else f"{name}: {error}"
             raise DataError(
                 f"{self.name} holds a file that is refused.", f"{why}.", "Remove it, and run again."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
-from mien.metrics.intervals import Estimate
+from mien.metrics.confidence import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,24 @@ class Score:
             "high": self.high,
             "passport": dict(self.passport),
         }
+
+
+class Scores(list[Score]):
+    """Scores in order, also found by metric or name: `scores["fid"]`, `scores["fid10k_train"]`."""
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> Score: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Score]: ...
+    @overload
+    def __getitem__(self, key: str) -> Score: ...
+    def __getitem__(self, key: SupportsIndex | slice | str) -> Score | list[Score]:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        for score in self:
+            if key in (score.metric, score.name):
+                return score
+        raise KeyError(f"no score {key!r}; there are {', '.join(score.metric for score in self)}")
 
 
 def in_thousands(count: int) -> str:

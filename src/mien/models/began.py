@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, ModelConfig, SelfJudging, nearest_side
+from mien.core.contracts import ImageSpec, ModelConfig, nearest_side
+from mien.core.families import AutoencoderCriticModel
 from mien.errors import UsageError
-from mien.priors import Uniform
+from mien.nn.priors import Uniform
 
 LEGAL = (16, 32, 64, 128, 256)
 BASE = 8  # px of the coarsest tensor
@@ -58,7 +59,7 @@ def blended(blends: nn.Module, x: Tensor, carry: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """Images -> `[n, hidden]`, the feature maps growing by `width` a level."""
 
-    def __init__(self, config: BEGANConfig, faces: Faces) -> None:
+    def __init__(self, config: BEGANModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         scales, n = levels(faces.side), config.width
         self.figure = config.layout == "figure"
@@ -87,7 +88,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`[n, latent]` -> images: the generator, and the second half of the autoencoder. The output is linear."""
 
-    def __init__(self, config: BEGANConfig, faces: Faces, latent: int) -> None:
+    def __init__(self, config: BEGANModelConfig, faces: ImageSpec, latent: int) -> None:
         super().__init__()
         scales, n = levels(faces.side), config.width
         self.skips, self.figure = config.skips, config.layout == "figure"
@@ -125,12 +126,12 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
 
-class BEGAN(SelfJudging):
+class BEGANModel(AutoencoderCriticModel):
     """A generator and the autoencoder that judges it; encodings are the autoencoder's, and so is their decoder."""
 
     autoencoder: Autoencoder
 
-    def __init__(self, config: BEGANConfig, faces: Faces) -> None:
+    def __init__(self, config: BEGANModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape = (config.latent,)
         self.prior = Uniform()
@@ -155,7 +156,7 @@ class BEGAN(SelfJudging):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BEGANConfig(ModelConfig):
+class BEGANModelConfig(ModelConfig):
     """17,268,038 parameters at 128 px with the author's layout and a width of 128."""
 
     cites: ClassVar[tuple[str, ...]] = ("began2017",)
@@ -170,5 +171,5 @@ class BEGANConfig(ModelConfig):
     skips: bool = True  # whether the decoder's first tensor is handed to every level, for sharpness
     deviation: float = 0.01  # of the normal distribution of first weights, cut at twice that
 
-    def build(self, faces: Faces) -> BEGAN:
-        return BEGAN(self, faces)
+    def build(self, faces: ImageSpec) -> BEGANModel:
+        return BEGANModel(self, faces)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Gaussian, ModelConfig, NetworkConfig, Scalable, Variational, nearest_side
+from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
+from mien.core.families import Gaussian, ResolutionFreeModel, VariationalModel
 from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 LEGAL = range(2, 513)
 CLASSES = 1024  # that a critic tells apart at most
@@ -86,7 +87,7 @@ class Painter(nn.Module):
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    def __init__(self, config: CPPNConfig, faces: Faces) -> None:
+    def __init__(self, config: CPPNConfig, faces: ImageSpec) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for inputs in (faces.channels * faces.side**2, config.hidden):
@@ -100,10 +101,10 @@ class Encoder(nn.Module):
         return self.mean(x), self.log_variance(x)
 
 
-class CPPN(Variational, Scalable):
+class CPPN(VariationalModel, ResolutionFreeModel):
     """A painter and the encoder that finds its latents."""
 
-    def __init__(self, config: CPPNConfig, faces: Faces) -> None:
+    def __init__(self, config: CPPNConfig, faces: ImageSpec) -> None:
         super().__init__()
         if faces.side not in LEGAL:
             raise UsageError(
@@ -140,14 +141,14 @@ class CPPNConfig(ModelConfig):
     hidden: int = 512  # features of the encoder's two layers
     dropout: float = 0.0  # share of the encoder's features that are dropped
 
-    def build(self, faces: Faces) -> CPPN:
+    def build(self, faces: ImageSpec) -> CPPN:
         return CPPN(self, faces)
 
 
 class CPPNCritic(nn.Module):
     """Three strided 5x5 convolutions and a linear layer: to one logit, or to a logit a class and one for fakes."""
 
-    def __init__(self, config: CPPNCriticConfig, faces: Faces) -> None:
+    def __init__(self, config: CPPNCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.classes = config.classes
         if config.classes and 2**faces.label_dim > CLASSES:
@@ -188,5 +189,5 @@ class CPPNCriticConfig(NetworkConfig):
     width: int = 24  # feature maps of the first convolution; then twice and four times as many
     classes: bool = False  # whether it names a real face's class; classes are the combinations of the run's labels
 
-    def build(self, faces: Faces) -> CPPNCritic:
+    def build(self, faces: ImageSpec) -> CPPNCritic:
         return CPPNCritic(self, faces)

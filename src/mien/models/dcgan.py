@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
+from mien.core.contracts import ImageSpec, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
 from mien.nn.labels import LabelChannel, LabelledLatent
 from mien.nn.norm import BatchNorm2d
-from mien.priors import Normal, Uniform
+from mien.nn.priors import Normal, Uniform
 
 LEGAL = (16, 32, 64, 128, 256)
 
@@ -40,7 +40,7 @@ def initialise(network: nn.Module) -> None:
 class DCGANGenerator(Model):
     """Transposed 4x4 convolutions from 1 px up, with batch normalisation and ReLU, to a tanh."""
 
-    def __init__(self, config: DCGANGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: DCGANGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         depth = stages(faces.side)
         self.latent_shape = (config.latent,)
@@ -70,14 +70,14 @@ class DCGANGeneratorConfig(ModelConfig):
     width: int = 64  # feature maps of the last hidden stage, doubling toward the first
     uniform: bool = False  # latents from U(-1, 1) rather than N(0, 1)
 
-    def build(self, faces: Faces) -> DCGANGenerator:
+    def build(self, faces: ImageSpec) -> DCGANGenerator:
         return DCGANGenerator(self, faces)
 
 
 class DCGANDiscriminator(nn.Module):
     """Strided 4x4 convolutions down to one logit, LeakyReLU 0.2, batch normalisation on all but the first."""
 
-    def __init__(self, config: DCGANDiscriminatorConfig, faces: Faces) -> None:
+    def __init__(self, config: DCGANDiscriminatorConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = [config.width * 2**power for power in range(stages(faces.side))]  # 64, 128, 256, 512 at 64 px
         self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
@@ -102,5 +102,5 @@ class DCGANDiscriminatorConfig(NetworkConfig):
 
     width: int = 64  # feature maps of the first stage, doubling from there
 
-    def build(self, faces: Faces) -> DCGANDiscriminator:
+    def build(self, faces: ImageSpec) -> DCGANDiscriminator:
         return DCGANDiscriminator(self, faces)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mien.core import Faces, Invertible, ModelConfig
+from mien.core.contracts import ImageSpec, ModelConfig
+from mien.core.families import Invertible
 from mien.errors import DataError, UsageError
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 SPARE = 16  # directions beyond those wanted, which make the wanted ones converge
 ROUNDS = 6  # of power iteration: each costs two passes over the images
@@ -22,7 +23,7 @@ ROUNDS = 6  # of power iteration: each costs two passes over the images
 class Eigenfaces(Invertible):
     """The mean face, plus components weighted by independent normal numbers."""
 
-    def __init__(self, config: EigenfacesConfig, faces: Faces) -> None:
+    def __init__(self, config: EigenfacesConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.shape = (faces.channels, faces.side, faces.side)
         pixels = faces.channels * faces.side**2
@@ -50,12 +51,12 @@ class EigenfacesConfig(ModelConfig):
         if self.components < 1:
             raise UsageError(f"{self.components} components are not possible.", "They count.", "Give 1 or more.")
 
-    def build(self, faces: Faces) -> Eigenfaces:
+    def build(self, faces: ImageSpec) -> Eigenfaces:
         return Eigenfaces(self, faces)
 
 
 @torch.no_grad()
-def fit(config: EigenfacesConfig, faces: Faces, passes: Callable[[], Iterator[Tensor]]) -> Eigenfaces:
+def fit(config: EigenfacesConfig, faces: ImageSpec, passes: Callable[[], Iterator[Tensor]]) -> Eigenfaces:
     """The model of the images `[n, C, H, W]` in [-1, 1] whose blocks each call of `passes` gives.
 
     Power iteration of a seeded subspace (Halko et al. 2011, arXiv:0909.4061, algorithm 4.4), so that neither the images

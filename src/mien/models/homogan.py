@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
+from mien.core.contracts import ImageSpec, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
 from mien.nn.attention import SelfAttention
 from mien.nn.labels import LabelChannel
 from mien.nn.norm import BatchNorm2d
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 LEGAL = range(16, 513, 16)
 Layout = Literal["mixed", "slim", "plain"]
@@ -68,17 +68,17 @@ def initialise(network: nn.Module) -> None:
 
 
 class HomoganGenerator(Model):
-    """A latent to a small tensor, perhaps with the labels as one more map, then four doublings to a tanh."""
+    """Latent -> a small tensor, optionally with the labels as one more channel, then four upsamplings by 2, then tanh."""
 
-    def __init__(self, config: HomoganGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: HomoganGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         base = base_of(faces.side)
         self.config, self.label_dim = config, faces.label_dim
         self.latent_shape = (config.latent,)
         self.prior = Normal()
         self.entrance = nn.Sequential(*self.entry(base))
-        self.told = LabelChannel(faces.label_dim, base, config.embedding) if faces.label_dim else None
-        stages, inputs = [], config.width + (self.told is not None)
+        self.label_channel = LabelChannel(faces.label_dim, base, config.embedding) if faces.label_dim else None
+        stages, inputs = [], config.width + (self.label_channel is not None)
         for index, (kernel, maps, mixed) in enumerate(self.plan()):
             layers: list[nn.Module] = [SameConvTranspose2d(inputs, maps, kernel, 2, bias=not config.batch_norm)]
             if mixed:
@@ -113,11 +113,11 @@ class HomoganGenerator(Model):
         return [*layers, nn.Flatten(), nn.Unflatten(1, (c.width, base, base))]
 
     def tail(self, width: int) -> list[nn.Module]:
-        """What follows each linear map but the last."""
+        """Normalisation and activation after each layer except the last."""
         return [*([norm(width)] if self.config.batch_norm else []), nn.LeakyReLU(self.config.slope)]
 
     def plan(self) -> list[tuple[int, int, int]]:
-        """Of each doubling: kernel, feature maps, and feature maps of the 1x1 convolution behind it, or 0."""
+        """For each upsampling: kernel size, feature maps, and feature maps of the following 1x1 convolution, or 0."""
         width = self.config.width
         if self.config.layout == "plain":
             return [(4, width, 0)] * 4
@@ -127,8 +127,8 @@ class HomoganGenerator(Model):
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.entrance(z)
-        if self.told is not None:
-            x = self.told(x, labels)
+        if self.label_channel is not None:
+            x = self.label_channel(x, labels)
         images = torch.tanh(self.last(self.stages(x)))
         return 2 * images - 1 if self.config.output == "unit" else images
 
@@ -156,25 +156,25 @@ class HomoganGeneratorConfig(ModelConfig):
         "symmetric"  # tanh's values are pixels from -1 to 1, or (fault) from 0 to 1: half of them are darker than black
     )
 
-    def build(self, faces: Faces) -> HomoganGenerator:
+    def build(self, faces: ImageSpec) -> HomoganGenerator:
         return HomoganGenerator(self, faces)
 
 
 class HomoganCritic(nn.Module):
-    """Strided convolutions to one logit, perhaps with the labels as a fourth channel of the image."""
+    """Strided convolutions to one logit, optionally with the labels as a fourth channel of the image."""
 
-    def __init__(self, config: HomoganCriticConfig, faces: Faces) -> None:
+    def __init__(self, config: HomoganCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         base_of(faces.side)
         width = config.width
-        self.told = LabelChannel(faces.label_dim, faces.side, config.embedding) if faces.label_dim else None
+        self.label_channel = LabelChannel(faces.label_dim, faces.side, config.embedding) if faces.label_dim else None
         plan = {  # kernel, stride, feature maps
             "mixed": [(5, 1, width), (5, 2, 2 * width), (3, 2, 4 * width), (3, 2, 8 * width)],
             "slim": [(5, 1, width), (3, 2, 4 * width), (3, 2, 8 * width)],
             "plain": [(5, 1, width), *[(5, 2, width)] * 4],
         }[config.layout]
         layers: list[nn.Module] = []
-        inputs, side = faces.channels + (self.told is not None), faces.side
+        inputs, side = faces.channels + (self.label_channel is not None), faces.side
         for index, (kernel, stride, maps) in enumerate(plan):
             layers.append(SameConv2d(inputs, maps, kernel, stride))
             layers += [norm(maps)] if config.batch_norm else []
@@ -189,7 +189,7 @@ class HomoganCritic(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` -> logits `[n]`, large for real."""
-        x = images if self.told is None else self.told(images, labels)
+        x = images if self.label_channel is None else self.label_channel(images, labels)
         return self.body(x).squeeze(1)  # type: ignore[no-any-return]
 
 
@@ -210,5 +210,5 @@ class HomoganCriticConfig(NetworkConfig):
     embedding: int = 0  # numbers that a label becomes before it is a channel (E, F: 50); 0 = it goes there directly (G)
     attention: bool = False  # between the places of the features at a quarter of the side
 
-    def build(self, faces: Faces) -> HomoganCritic:
+    def build(self, faces: ImageSpec) -> HomoganCritic:
         return HomoganCritic(self, faces)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
+from mien.core.contracts import ImageSpec, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
+from mien.nn.priors import Normal
 from mien.nn.resample import halve, twice
-from mien.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
 SLOPE = 0.2  # of every LeakyReLU
@@ -29,7 +29,7 @@ def widths_of(side: int, width: int) -> list[int]:
     if side not in LEGAL:
         raise UsageError(
             f"R3GAN's networks cannot make {side} px.",
-            "They double from 4 px, to 256 at most.",
+            "They support powers of two from 16 to 256.",
             f"Use --side {nearest_side(side, LEGAL)}.",
         )
     sides = [4 * 2**power for power in range((side // 4).bit_length())]
@@ -82,24 +82,24 @@ class Stage(nn.Module):
 
 
 def changes(widths: list[int]) -> Iterator[nn.Module]:
-    """1x1 convolutions where the width changes, and nothing where it does not."""
+    """A 1x1 convolution where the width changes, the identity elsewhere."""
     for before, after in pairwise(widths):
         yield scaled(nn.Conv2d(before, after, 1, bias=False)) if before != after else nn.Identity()
 
 
 class R3GANGenerator(Model):
-    """A learned 4x4 picture, weighed by the latent channel for channel, then stages of blocks; linear at the end."""
+    """A learned 4x4 tensor, scaled per channel by the latent, then stages of residual blocks; linear output."""
 
-    def __init__(self, config: R3GANGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: R3GANGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width)
         self.latent_shape = (config.latent,)
         self.label_dim = faces.label_dim
         self.prior = Normal()
-        told = config.latent if faces.label_dim else 0
-        self.embedding = scaled(nn.Linear(faces.label_dim, told, bias=False)) if told else None
+        embedding_dim = config.latent if faces.label_dim else 0
+        self.embedding = scaled(nn.Linear(faces.label_dim, embedding_dim, bias=False)) if embedding_dim else None
         self.start = nn.Parameter(torch.randn(widths[0], 4, 4))
-        self.weigh = scaled(nn.Linear(config.latent + told, widths[0], bias=False))
+        self.modulation = scaled(nn.Linear(config.latent + embedding_dim, widths[0], bias=False))
         self.stages = nn.ModuleList(Stage(width, config.group, 2 * len(widths)) for width in widths)
         self.changes = nn.ModuleList(changes(widths))
         self.last = scaled(nn.Conv2d(widths[-1], faces.channels, 1, bias=False))
@@ -108,7 +108,7 @@ class R3GANGenerator(Model):
         if self.embedding is not None:
             known = torch.zeros(len(z), self.label_dim).to(z) if labels is None else labels.nan_to_num(0.0).to(z)
             z = torch.cat([z, self.embedding(known).to(z.dtype)], 1)
-        x = (self.start * self.weigh(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        x = (self.start * self.modulation(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
         for index, stage in enumerate(self.stages):
             if index:
                 x = twice(self.changes[index - 1](x))
@@ -119,7 +119,7 @@ class R3GANGenerator(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class R3GANGeneratorConfig(ModelConfig):
-    """`width` and `group` are the dial: 768 and 16 are the paper's."""
+    """`width` and `group` scale the network: 768 and 16 are the paper's."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
 
@@ -127,21 +127,21 @@ class R3GANGeneratorConfig(ModelConfig):
     width: int = 768  # feature maps up to 32 px; half at each doubling after
     group: int = 16  # feature maps in a group of the 3x3 convolutions
 
-    def build(self, faces: Faces) -> R3GANGenerator:
+    def build(self, faces: ImageSpec) -> R3GANGenerator:
         return R3GANGenerator(self, faces)
 
 
 class R3GANCritic(nn.Module):
-    """The generator's mirror image, to one logit, or to the likeness of its features to the label's embedding."""
+    """Mirrors the generator, down to one logit; with labels, the inner product of its features and the label embedding."""
 
-    def __init__(self, config: R3GANCriticConfig, faces: Faces) -> None:
+    def __init__(self, config: R3GANCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width)[::-1]
         features = widths[-1]
         self.first = scaled(nn.Conv2d(faces.channels, widths[0], 1, bias=False))
         self.stages = nn.ModuleList(Stage(width, config.group, 2 * len(widths)) for width in widths)
         self.changes = nn.ModuleList(changes(widths))
-        self.gather = scaled(nn.Conv2d(features, features, 4, groups=features, bias=False))
+        self.pool = scaled(nn.Conv2d(features, features, 4, groups=features, bias=False))
         self.last = scaled(nn.Linear(features, features if faces.label_dim else 1, bias=False))
         self.embedding = (
             scaled(nn.Linear(faces.label_dim, features, bias=False), features**-0.5) if faces.label_dim else None
@@ -154,12 +154,12 @@ class R3GANCritic(nn.Module):
             if index:
                 x = self.changes[index - 1](halve(x))
             x = stage(x)
-        found: Tensor = self.last(self.gather(x).flatten(1))
+        features: Tensor = self.last(self.pool(x).flatten(1))
         if self.embedding is None:
-            return found.squeeze(1)
+            return features.squeeze(1)
         assert labels is not None
-        likeness: Tensor = (found * self.embedding(labels.nan_to_num(0.0).to(images))).sum(1)
-        return likeness
+        logits: Tensor = (features * self.embedding(labels.nan_to_num(0.0).to(images))).sum(1)
+        return logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,5 +171,5 @@ class R3GANCriticConfig(NetworkConfig):
     width: int = 768  # feature maps up to 32 px; half at each doubling after
     group: int = 16  # feature maps in a group of the 3x3 convolutions
 
-    def build(self, faces: Faces) -> R3GANCritic:
+    def build(self, faces: ImageSpec) -> R3GANCritic:
         return R3GANCritic(self, faces)

@@ -12,10 +12,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Gaussian, ModelConfig, Variational, nearest_side
+from mien.core.contracts import ImageSpec, ModelConfig, nearest_side
+from mien.core.families import Gaussian, VariationalModel
 from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 LEGAL = (16, 32, 64, 128)
 BASE = 4  # px of the coarsest tensor
@@ -35,7 +36,7 @@ def widths_of(side: int, width: int) -> list[int]:
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    def __init__(self, config: SimpsonsConfig, faces: Faces) -> None:
+    def __init__(self, config: SimpsonsConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width)
         layers: list[nn.Module] = []
@@ -53,7 +54,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`[n, latent]` -> images in [-1, 1]."""
 
-    def __init__(self, config: SimpsonsConfig, faces: Faces) -> None:
+    def __init__(self, config: SimpsonsConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width)[::-1]
         self.first = nn.Linear(config.latent, widths[0] * BASE**2)
@@ -67,10 +68,10 @@ class Decoder(nn.Module):
         return self.body(F.leaky_relu(x, 0.2))  # type: ignore[no-any-return]
 
 
-class SimpsonsVAE(Variational):
+class SimpsonsVAE(VariationalModel):
     """Convolutions from N(0, 0.02), linear layers as torch starts them."""
 
-    def __init__(self, config: SimpsonsConfig, faces: Faces) -> None:
+    def __init__(self, config: SimpsonsConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape = (config.latent,)
         self.prior = Normal()
@@ -97,5 +98,5 @@ class SimpsonsConfig(ModelConfig):
     latent: int = 512  # numbers that describe a face, N(0, 1)
     width: int = 128  # feature maps of the finest hidden tensor, doubling down to 4 px
 
-    def build(self, faces: Faces) -> SimpsonsVAE:
+    def build(self, faces: ImageSpec) -> SimpsonsVAE:
         return SimpsonsVAE(self, faces)

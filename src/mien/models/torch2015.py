@@ -11,12 +11,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mien.core import Faces, Model, ModelConfig, NetworkConfig, nearest_side
+from mien.core.contracts import ImageSpec, Model, ModelConfig, NetworkConfig, nearest_side
 from mien.errors import UsageError
 from mien.nn.labels import LabelChannel, LabelledLatent
 from mien.nn.norm import BatchNorm2d
+from mien.nn.priors import Normal
 from mien.nn.upsample import UpsampleConv2d
-from mien.priors import Normal
 
 LEGAL = range(16, 513, 8)
 
@@ -34,7 +34,7 @@ def check_side(side: int) -> None:
 class TorchGenerator(Model):
     """Linear, then three times: nearest upsampling, 5x5 convolution, batch normalisation, ReLU; the output is linear."""
 
-    def __init__(self, config: TorchGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: TorchGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         check_side(faces.side)
         self.latent_shape = (config.latent,)
@@ -70,14 +70,14 @@ class TorchGeneratorConfig(ModelConfig):
     width: int = 128  # feature maps of the first and last stage; the middle ones have twice as many
     dropout: float = 0.0  # of whole maps, after each ReLU
 
-    def build(self, faces: Faces) -> TorchGenerator:
+    def build(self, faces: ImageSpec) -> TorchGenerator:
         return TorchGenerator(self, faces)
 
 
 class TorchDiscriminator(nn.Module):
     """Three 5x5 convolutions, each pooled by two with whole-map dropout, and two linear layers to one logit."""
 
-    def __init__(self, config: TorchDiscriminatorConfig, faces: Faces) -> None:
+    def __init__(self, config: TorchDiscriminatorConfig, faces: ImageSpec) -> None:
         super().__init__()
         check_side(faces.side)
         self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
@@ -110,5 +110,5 @@ class TorchDiscriminatorConfig(NetworkConfig):
     map_dropout: float = 0.2  # of whole maps, after each convolution
     dropout: float = 0.5  # of features, before the logit
 
-    def build(self, faces: Faces) -> TorchDiscriminator:
+    def build(self, faces: ImageSpec) -> TorchDiscriminator:
         return TorchDiscriminator(self, faces)

@@ -10,15 +10,16 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mien.core import Faces, Gaussian, ModelConfig, Variational
+from mien.core.contracts import ImageSpec, ModelConfig
+from mien.core.families import Gaussian, VariationalModel
 from mien.models.torch2015 import TorchGeneratorConfig
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    def __init__(self, config: TorchVAEConfig, faces: Faces) -> None:
+    def __init__(self, config: TorchVAEConfig, faces: ImageSpec) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = faces.channels
@@ -35,10 +36,10 @@ class Encoder(nn.Module):
         return self.mean(x), self.log_variance(x)
 
 
-class TorchVAE(Variational):
+class TorchVAE(VariationalModel):
     """The blog's generator with an encoder before it."""
 
-    def __init__(self, config: TorchVAEConfig, faces: Faces) -> None:
+    def __init__(self, config: TorchVAEConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape = (config.latent,)
         self.prior = Normal()
@@ -66,5 +67,5 @@ class TorchVAEConfig(ModelConfig):
     encoder_width: int = 32  # feature maps of the encoder's first convolution; then twice and three times as many
     hidden: int = 1024  # features of the encoder's linear layer
 
-    def build(self, faces: Faces) -> TorchVAE:
+    def build(self, faces: ImageSpec) -> TorchVAE:
         return TorchVAE(self, faces)

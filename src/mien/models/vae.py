@@ -17,25 +17,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Gaussian, ModelConfig, Variational
+from mien.core.contracts import ImageSpec, ModelConfig
+from mien.core.families import Gaussian, VariationalModel
 from mien.errors import UsageError
-from mien.models.residual import Block, told_by, widths_of
+from mien.models.residual import Block, label_layers, widths_of
 from mien.nn.coupling import CouplingFlow
-from mien.nn.fold import SLOPE, entry, scaled, way_out
-from mien.nn.labels import LabelChannel, Telling
-from mien.priors import Normal
+from mien.nn.labels import GeneratorConditioning, LabelChannel
+from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
+from mien.nn.priors import Normal
 
 
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    def __init__(self, config: VAEConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
-        widths = widths_of(faces.side, config.width, config.widest, config.fold)[::-1]
+        widths = widths_of(faces.side, config.width, config.max_width, config.patch)[::-1]
         total = config.blocks * len(widths)
         self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
         channels = faces.channels + (self.channel is not None)
-        self.first = entry(channels, widths[0], config.fold, config.fine)
+        self.first = input_layer(channels, widths[0], config.patch, config.full_res_width)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
@@ -58,11 +59,11 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Codes `[n, latent]` -> images; the output is linear."""
 
-    def __init__(self, config: VAEConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
-        widths = widths_of(faces.side, config.width, config.widest, config.fold)
+        widths = widths_of(faces.side, config.width, config.max_width, config.patch)
         total = config.blocks * len(widths)
-        labelled, channel = told_by(config.conditioning, faces.label_dim, config.latent)
+        labelled, channel = label_layers(config.conditioning, faces.label_dim, config.latent)
         self.labelled, self.channel = labelled, channel
         latent = 2 * config.latent if labelled is not None else config.latent
         self.first = scaled(nn.Linear(latent, (widths[0] - (channel is not None)) * 16), 1.0)
@@ -73,7 +74,7 @@ class Decoder(nn.Module):
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
-        self.last = way_out(widths[-1], faces.channels, config.fold, config.fine, shared=False)
+        self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width, shared=False)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = z if self.labelled is None else self.labelled(z, labels)
@@ -86,10 +87,10 @@ class Decoder(nn.Module):
         return self.last(F.leaky_relu(x, SLOPE))  # type: ignore[no-any-return]
 
 
-class ResidualVAE(Variational):
+class ResidualVAE(VariationalModel):
     """Encoder and decoder, mirror images, and the flow from latents to the codes between them."""
 
-    def __init__(self, config: VAEConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape = (config.latent,)
         self.label_dim = faces.label_dim
@@ -98,9 +99,9 @@ class ResidualVAE(Variational):
         self.flow = CouplingFlow(config.latent, config.couplings, config.coupling_width)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.render(self.flow(z), labels)
+        return self.decode_code(self.flow(z), labels)
 
-    def render(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+    def decode_code(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.decoder(codes, labels)  # type: ignore[no-any-return]
 
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
@@ -109,19 +110,19 @@ class ResidualVAE(Variational):
     def latents_of(self, codes: Tensor) -> Tensor:
         return self.flow.inverse(codes)[0]
 
-    def information(self, posterior: Gaussian, codes: Tensor) -> Tensor:
+    def kl(self, posterior: Gaussian, codes: Tensor) -> Tensor:
         if not self.flow.layers:
-            return super().information(posterior, codes)
+            return super().kl(posterior, codes)
         latents, volume = self.flow.inverse(codes)
         entropy = 0.5 * (1.0 + posterior.log_variance.to(latents.dtype)).sum(1)  # constants of both terms cancel
         return (0.5 * latents.square().sum(1) - volume - entropy)[:, None]
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def carried(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def kl_per_dimension(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Of a learned prior: of the Gaussian that the posterior is near its mean, once the flow has led it back."""
         if not self.flow.layers:
-            return super().carried(images, labels)
+            return super().kl_per_dimension(images, labels)
         posterior = self.posterior(images, labels)
         means = posterior.mean.to(self.flow.precision(posterior.mean))
         latents = self.flow.inverse(means)[0].double()
@@ -133,25 +134,25 @@ class ResidualVAE(Variational):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAEConfig(ModelConfig):
+class VAEModelConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("vae2013", "realnvp2017", "lossy2017")
-    grows: ClassVar[tuple[str, ...]] = ("width", "widest", "fine")  # with `--dial`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
 
     latent: int = 128  # numbers that describe a face, N(0, 1), and as many of its code
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
-    widest: int = 256  # feature maps at most
+    max_width: int = 256  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution
-    fold: int = 2  # pixels a side that one position of the finest features becomes
-    fine: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels, and back
+    patch: int = 2  # pixels a side for each position of the finest features
+    full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels, and back
     couplings: int = 0  # layers of the flow from the latents to the decoder's codes; 0 = they are the same
     coupling_width: int = 256  # hidden numbers of each such layer
-    conditioning: Telling = (
+    conditioning: GeneratorConditioning = (
         "norm"  # with labels, the decoder's: they scale every stage's features, or are a feature map (homogan)
     )
 
-    def build(self, faces: Faces) -> ResidualVAE:
+    def build(self, faces: ImageSpec) -> ResidualVAE:
         if self.couplings < 0 or (self.couplings and (self.latent < 2 or self.coupling_width < 1)):
             raise UsageError(
                 f"A flow of {self.couplings} couplings, {self.coupling_width} wide, over {self.latent} numbers is not possible.",

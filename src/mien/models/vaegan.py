@@ -11,10 +11,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mien.core import Faces, Gaussian, ModelConfig, NetworkConfig, PerceivingCritic, Variational, nearest_side
+from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
+from mien.core.families import FeatureCritic, Gaussian, VariationalModel
 from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 LEGAL = range(16, 257, 8)
 
@@ -59,7 +60,7 @@ def initialise(network: nn.Module, gain: float) -> None:
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    def __init__(self, config: VAEGANConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEGANModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         n = config.width
         layers: list[nn.Module] = []
@@ -79,7 +80,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`[n, latent]` -> images in [-1, 1]."""
 
-    def __init__(self, config: VAEGANConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEGANModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         n, base = config.width, faces.side // 8
         maps = 4 * n * base**2  # the first normalisation is by feature, not by map
@@ -93,10 +94,10 @@ class Decoder(nn.Module):
         return self.body(z)  # type: ignore[no-any-return]
 
 
-class VAEGAN(Variational):
+class VAEGANModel(VariationalModel):
     """Encoder and decoder; the critic is the recipe's."""
 
-    def __init__(self, config: VAEGANConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEGANModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         check_side(faces.side)
         self.latent_shape = (config.latent,)
@@ -112,7 +113,7 @@ class VAEGAN(Variational):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAEGANConfig(ModelConfig):
+class VAEGANModelConfig(ModelConfig):
     """An encoder of 18,071,360 parameters and a decoder of 4,693,155 at 64 px."""
 
     cites: ClassVar[tuple[str, ...]] = ("vaegan2016",)
@@ -122,14 +123,14 @@ class VAEGANConfig(ModelConfig):
     hidden: int = 1024  # features of the encoder's linear layer; the paper's table has 2048
     gain: float = 1.0  # of the first weights
 
-    def build(self, faces: Faces) -> VAEGAN:
-        return VAEGAN(self, faces)
+    def build(self, faces: ImageSpec) -> VAEGANModel:
+        return VAEGANModel(self, faces)
 
 
-class VAEGANCritic(PerceivingCritic):
+class VAEGANCritic(FeatureCritic):
     """Four convolutions and two linear layers to one logit; it perceives in the third strided convolution."""
 
-    def __init__(self, config: VAEGANCriticConfig, faces: Faces) -> None:
+    def __init__(self, config: VAEGANCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         check_side(faces.side)
         n = config.width
@@ -142,7 +143,7 @@ class VAEGANCritic(PerceivingCritic):
         self.judge = nn.Sequential(*head, nn.Linear(config.hidden, 1))
         initialise(self, config.gain)
 
-    def perceive(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.look(images)  # [n, 256, side/8, side/8], before normalisation
         return self.judge(features).squeeze(1), features
 
@@ -157,5 +158,5 @@ class VAEGANCriticConfig(NetworkConfig):
     hidden: int = 512  # features of the linear layer
     gain: float = 1.0  # of the first weights
 
-    def build(self, faces: Faces) -> VAEGANCritic:
+    def build(self, faces: ImageSpec) -> VAEGANCritic:
         return VAEGANCritic(self, faces)

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.core import Faces, Model, ModelConfig, SelfJudging, nearest_side
+from mien.core.contracts import ImageSpec, Model, ModelConfig, nearest_side
+from mien.core.families import AutoencoderCriticModel
 from mien.errors import UsageError
+from mien.nn.priors import Uniform
 from mien.nn.upsample import upsample_conv2d
-from mien.priors import Uniform
 
 LEGAL = (16, 32, 64, 128, 256, 512)
 BASE = 8  # px of the coarsest tensor
@@ -52,7 +53,7 @@ def convolutions(width: int, count: int) -> list[nn.Module]:
 class Encoder(nn.Module):
     """Images -> `[n, latent]`; feature maps grow by a width a level, or double."""
 
-    def __init__(self, config: ZhaoConfig, faces: Faces) -> None:
+    def __init__(self, config: ZhaoConfig, faces: ImageSpec) -> None:
         super().__init__()
         n, factors = config.encoder_width, [1, 2]
         for _ in range(levels(faces.side) - 1):
@@ -71,7 +72,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`[n, latent]` -> images in [-1, 1]: the generator, and the second half of the autoencoder."""
 
-    def __init__(self, config: ZhaoConfig | ZhaoGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: ZhaoConfig | ZhaoGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         n = config.width
         self.nearest = config.upsampling == "nearest"
@@ -109,17 +110,17 @@ def doubled(layers: nn.Module, x: Tensor) -> Tensor:
 class Autoencoder(nn.Module):
     """The critic."""
 
-    def __init__(self, config: ZhaoConfig, faces: Faces) -> None:
+    def __init__(self, config: ZhaoConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(config, faces), Decoder(config, faces)
 
 
-class ZhaoBEGAN(SelfJudging):
+class ZhaoBEGAN(AutoencoderCriticModel):
     """A generator and the autoencoder that judges it; its layers are plain, so the carry rests at 0."""
 
     autoencoder: Autoencoder
 
-    def __init__(self, config: ZhaoConfig, faces: Faces) -> None:
+    def __init__(self, config: ZhaoConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape = (config.latent,)
         self.prior = Uniform()
@@ -147,7 +148,7 @@ class ZhaoBEGAN(SelfJudging):
 class ZhaoGenerator(Model):
     """The generator alone, as sicongzhao's checkpoints hold it: it draws, and has nothing to find the latent of a face with."""
 
-    def __init__(self, config: ZhaoGeneratorConfig, faces: Faces) -> None:
+    def __init__(self, config: ZhaoGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
         self.latent_shape = (config.latent,)
         self.prior = Uniform()
@@ -168,7 +169,7 @@ class ZhaoGeneratorConfig(ModelConfig):
     layers: int = 2
     upsampling: Upsampling = "nearest"
 
-    def build(self, faces: Faces) -> ZhaoGenerator:
+    def build(self, faces: ImageSpec) -> ZhaoGenerator:
         return ZhaoGenerator(self, faces)
 
 
@@ -188,5 +189,5 @@ class ZhaoConfig(ModelConfig):
     mean: float = 0.0  # of first weights
     deviation: float = 0.002  # std: of first weights
 
-    def build(self, faces: Faces) -> ZhaoBEGAN:
+    def build(self, faces: ImageSpec) -> ZhaoBEGAN:
         return ZhaoBEGAN(self, faces)

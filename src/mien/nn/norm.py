@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mien import parallel
+from mien.core import distributed
 from mien.errors import UsageError
 
 
@@ -13,17 +13,17 @@ class BatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` that, under torchrun, normalises by the statistics of all ranks' batches together."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and not parallel.joined() and input.numel() == input.shape[1]:
+        if self.training and not distributed.joined() and input.numel() == input.shape[1]:
             raise UsageError(
                 "A batch of one cannot be normalised.",
                 "Each feature has but one value there.",
                 "Use --batch 2 or more.",
             )
-        if not (self.training and parallel.joined()):
+        if not (self.training and distributed.joined()):
             return super().forward(input)
         x = input.float() if input.dtype == torch.bfloat16 else input
         sums = torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])])
-        totals = parallel.differentiable_sum(sums)
+        totals = distributed.differentiable_sum(sums)
         count = totals[-1].detach()
         mean, square = (totals[:-1] / count).chunk(2)
         variance = square - mean.square()

@@ -9,20 +9,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from traceback import extract_tb
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from mien.core import JSON, Faces, Model, ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.contracts import JSON, ImageSpec, Model, ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.module_limit import limit_modules
+from mien.core.run import Run, from_json, numbers
 from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.models.zhao import ZhaoGeneratorConfig
 from mien.presets import began, cgan, cppn, dcgan, flow, gan, homogan, r3gan, torch2015, vae, vaegan
-from mien.run import Run, from_json
 
 PRESETS: dict[str, Run] = {
     run.preset: run
@@ -45,7 +48,7 @@ def kinds_of(runs: Iterable[Run]) -> dict[str, type]:
     return {cls.__name__: cls for run in runs for cls in configs_in(run)}
 
 
-#: The config classes that a file may name: those of the presets, the baseline that is fitted, and what is only imported.
+#: The config classes that a file may name: those of the presets, of the fitted baseline, and of imported models.
 KINDS = {
     **kinds_of(PRESETS.values()),
     EigenfacesConfig.__name__: EigenfacesConfig,
@@ -55,7 +58,7 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-    """A user's own file of models: the only way to run code from a file is to name it on the command line."""
+    """A Python file of a user's own models: code from a file runs only if the user names the file."""
 
     name: str
     sha256: str
@@ -63,14 +66,14 @@ class Code:
 
     @property
     def header(self) -> JSON:
-        """What a model's header says of its code."""
+        """The entry in a model's header."""
         return {"file": self.name, "sha256": self.sha256}
 
 
 def load_code(path: Path) -> Code:
     """Run a user's Python file and take its `PRESETS`. Raises DataError or UsageError if there are none."""
     if not path.is_file():
-        raise DataError(f"There is no {path}.", "A preset of your own is `file.py:name`.", "Check the spelling.")
+        raise DataError(f"There is no file {path}.", "A preset of your own is `file.py:name`.", "Check the spelling.")
     name = f"mien_code_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
@@ -80,16 +83,16 @@ def load_code(path: Path) -> Code:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
-        place = f"line {lines[-1]}: " if lines else ""
+        line = f"line {lines[-1]}: " if lines else ""
         raise UsageError(
-            f"{path} does not run.",
-            f"{place}{type(error).__name__}: {error}",
+            f"{path} cannot be run.",
+            f"{line}{type(error).__name__}: {error}",
             "Run it with python to see where it stops.",
         ) from error
     presets = vars(module).get("PRESETS")
     if not isinstance(presets, dict) or not all(isinstance(run, Run) for run in presets.values()):
         raise UsageError(
-            f"{path} has no PRESETS.", "A file of models ends in a dict of named Runs.", "See docs/own_model.py."
+            f"{path} has no PRESETS.", "It must define PRESETS, a dict from names to Runs.", "See docs/own_model.py."
         )
     return Code(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), presets)
 
@@ -101,7 +104,7 @@ def find(name: str) -> tuple[Run, Code | None]:
         code = load_code(Path(file))
         if inner not in code.presets:
             raise UsageError(
-                f"{file} has no preset `{inner}`.", "Its PRESETS do not list it.", did_you_mean(inner, code.presets)
+                f"{file} has no preset `{inner}`.", "Its PRESETS has no such key.", did_you_mean(inner, code.presets)
             )
         return code.presets[inner], code
     if name not in PRESETS:
@@ -109,61 +112,125 @@ def find(name: str) -> tuple[Run, Code | None]:
     return PRESETS[name], None
 
 
-def kinds_for(wanted: JSON | None, code_file: Path | None) -> Mapping[str, type]:
-    """The classes for a model's header: the package's, and those of the user's file if the header needs one.
+def kinds_for(code_header: JSON | None, code_file: Path | None) -> Mapping[str, type]:
+    """The config classes that a model's header may name: the package's, and those of the user's file if the header needs one.
 
-    Raises UsageError when the file is needed and not named; a file that has changed since only warns.
+    Raises UsageError if the file is needed and not named; warns if it has changed.
     """
     if code_file is None:
-        if wanted:
+        if code_header:
             raise UsageError(
-                f"This model was made by {wanted['file']}.",
-                "mien runs no code that is not named.",
-                f"Add --code {wanted['file']}.",
+                f"This model is defined in {code_header['file']}.",
+                "mien runs code only from files that you name.",
+                f"Add --code {code_header['file']}.",
             )
         return KINDS
     code = load_code(code_file)
-    if wanted and wanted["sha256"] != code.sha256:
+    if code_header and code_header["sha256"] != code.sha256:
         print(f"mien: {code_file} has changed since this model was trained", file=sys.stderr)
     return {**KINDS, **kinds_of(code.presets.values())}
 
 
-def told(shape: torch.Size | None) -> str:
-    """A shape in words."""
-    return "not there" if shape is None else "x".join(map(str, shape)) or "one number"
+#: Modules and parameters that a model may create for each tensor in its file: no model of ours creates more than 4.
+MODULES_EACH = 20
+MAX_COUNT = 1 << 20  # the largest integer that a file's config may contain: loops over it stay short
+
+
+def check_counts(config: ModelConfig, spec: ImageSpec) -> None:
+    """Raise Mismatch for a config of a file whose integers are too large to loop over."""
+    for flag, number in (*numbers(config, "model."), *numbers(spec, "faces.")):
+        if isinstance(number, int) and abs(number) > MAX_COUNT:
+            raise Mismatch(
+                "This header describes no model that can be built.",
+                f"{flag} is {number}, above the maximum of {MAX_COUNT:,}.",
+                "Use a file written by mien.",
+            )
+
+
+def shape_text(shape: torch.Size | None) -> str:
+    """A shape as text."""
+    return "missing" if shape is None else "x".join(map(str, shape)) or "a scalar"
 
 
 def build_model(header: JSON, kinds: Mapping[str, type], shapes: Mapping[str, torch.Size] | None = None) -> Model:
     """A model from its header, with fresh weights. Raises Mismatch for a header that does not describe one.
 
-    `shapes` are those of the tensors that it is built for: a header that claims others is refused before it takes memory.
+    `shapes` are those of the tensors in the file: a header that needs others is refused before memory is allocated.
     """
     try:
-        config, faces = from_json(ModelConfig, header["config"], kinds), Faces(**header["faces"])
+        config, spec = from_json(ModelConfig, header["config"], kinds), ImageSpec(**header["faces"])
     except (KeyError, TypeError, AttributeError) as error:
         raise Mismatch(
             "This header does not describe a model.", f"{type(error).__name__}: {error}", "Use a file written by mien."
         ) from error
     if not isinstance(config, ModelConfig):
         raise Mismatch(
-            "This header describes no model.", f"It names a {type(config).__name__}.", "Use a file written by mien."
+            "This header does not describe a model.",
+            f"It names a {type(config).__name__}.",
+            "Use a file written by mien.",
         )
+    if shapes is not None:
+        check_counts(config, spec)
     try:
-        if shapes is not None and KINDS.get(type(config).__name__) is type(
-            config
-        ):  # one of one's own may need real numbers
-            outlined = {name: tensor.shape for name, tensor in config.outline(faces).state_dict().items()}
-            if outlined != shapes:
-                name = min(name for name in {*outlined, *shapes} if outlined.get(name) != shapes.get(name))
+        own = KINDS.get(type(config).__name__) is not type(config)  # a user's model may not build without real tensors
+        if shapes is not None and not own:
+            with limit_modules(MODULES_EACH * (len(shapes) + MODULES_EACH)):
+                expected = {name: tensor.shape for name, tensor in config.outline(spec).state_dict().items()}
+            if expected != shapes:
+                name = min(name for name in {*expected, *shapes} if expected.get(name) != shapes.get(name))
                 raise Mismatch(
                     "This file does not fit its own description.",
-                    f"{name} is {told(shapes.get(name))} in the file and {told(outlined.get(name))} by its header.",
+                    f"{name} is {shape_text(shapes.get(name))} in the file and {shape_text(expected.get(name))} by its header.",
                     "Sample with the version that wrote it.",
                 )
-        return config.build(faces)
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        return config.build(spec)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise Mismatch(
-            "This header describes no model that can be made.",
+            "This header describes a model that cannot be built.",
             f"{type(error).__name__}: {error}",
             "Use a file written by mien.",
         ) from error
+
+
+#: Systems that presets reproduce: a prefix of their names, the year and the system. The first prefix that fits counts.
+SYSTEMS = (
+    ("torch-gan-2015", 2015, "Generating Faces with Torch"),
+    ("vae-torch-2015", 2015, "Generating Faces with Torch"),
+    ("vaegan-torch-2015", 2015, "Generating Faces with Torch"),
+    ("dcgan-", 2015, "DCGAN"),
+    ("vaegan-", 2016, "VAE/GAN"),
+    ("cppn-", 2016, "CPPN"),
+    ("began-zhao", 2020, "BEGAN by sicongzhao"),
+    ("began-", 2017, "BEGAN"),
+    ("homogan-", 2020, "homogan"),
+    ("vae-simpsons-", 2023, "Simpsons VAE"),
+    ("r3gan-", 2024, "R3GAN"),
+)
+
+
+def groups() -> dict[str, list[Run]]:
+    """The presets for a reader: today's best, reproductions by year and system, label-conditional ones."""
+    best: list[Run] = []
+    conditional: list[Run] = []
+    reproductions: dict[tuple[int, str], list[Run]] = {}
+    for run in PRESETS.values():
+        system = next(((year, title) for prefix, year, title in SYSTEMS if run.preset.startswith(prefix)), None)
+        if system is None and (match := re.search(r"-((?:19|20)\d\d)\b", run.preset)):
+            system = (int(match[1]), run.preset)
+        if system is not None:
+            reproductions.setdefault(system, []).append(run)
+        else:
+            (conditional if run.conditional else best).append(run)
+    titled = {f"Reproductions: {title} ({year})": runs for (year, title), runs in sorted(reproductions.items())}
+    return {"Today's best": best, **titled, "Label-conditional": conditional}
+
+
+class CallableModule(ModuleType):
+    """This package as a function: `mien.presets()` is the obvious way to ask for the names, and `mien.presets` is a package."""
+
+    def __call__(self, name: str | None = None) -> Run | list[str]:
+        """The names of all presets, or the Run of one."""
+        return list(PRESETS) if name is None else find(name)[0]
+
+
+sys.modules[__name__].__class__ = CallableModule

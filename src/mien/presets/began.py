@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from mien.models.began import BEGANConfig
+from mien.core.run import EMAConfig, Run
+from mien.models.began import BEGANModelConfig
 from mien.models.zhao import ZhaoConfig
-from mien.recipes.began import BoundaryEquilibriumConfig
-from mien.run import Averaging, Run
+from mien.recipes.began import BEGANConfig
 
 PRESETS = (
     Run(
         preset="began-2017",
-        story="an autoencoder judges by what it can reproduce, and one number keeps the balance",
-        model=BEGANConfig(
+        story="the critic is an autoencoder, and proportional control balances it with the generator",
+        model=BEGANModelConfig(
             layout="author",
             width=128,
             hidden=64,
@@ -20,7 +20,7 @@ PRESETS = (
             skips=True,
             deviation=0.01,
         ),
-        recipe=BoundaryEquilibriumConfig(
+        recipe=BEGANConfig(
             gamma=0.5,
             k_step=1e-3,
             norm="l1",
@@ -31,12 +31,12 @@ PRESETS = (
             lr_floor=0.0,
             beta1=0.9,
             beta2=0.999,
-            stall_steps=10_000,
-            stall_tolerance=0.9999,
-            stall_factor=0.5,
-            stall_decays_by_gamma=False,
-            stall_whole_history=False,
-            stall_lazy_mark=False,
+            plateau_steps=10_000,
+            plateau_tolerance=0.9999,
+            plateau_factor=0.5,
+            plateau_decays_by_gamma=False,
+            plateau_whole_history=False,
+            plateau_lazy_mark=False,
             carry_images=256_000,
         ),
         side=64,
@@ -50,7 +50,7 @@ PRESETS = (
             "--model.layout author is that of the author's layer library: 17,268,038 parameters at 128 px, the paper's 17.3M. "
             "figure is Figure 1 to the letter: 25,527,366, or 24,347,718 without skips.",
             "The paper shows gamma 0.3, 0.5 and 0.7; 0.5 stands here.",
-            "The paper halves the rate when M stalls and does not say how it notices: here, when the mean of M over 10,000 "
+            "The paper halves the rate when M stalls and does not say how it detects that: here, when the mean of M over 10,000 "
             "steps is not below 0.9999 times that of the 10,000 before (after carpedm20's BEGAN-pytorch).",
             "Adam's betas are TensorFlow's defaults. The output is linear; pictures are clipped to [-1, 1].",
         ),
@@ -69,7 +69,7 @@ PRESETS = (
             mean=0.0,
             deviation=0.002,
         ),
-        recipe=BoundaryEquilibriumConfig(
+        recipe=BEGANConfig(
             gamma=0.75,
             k_step=1e-3,
             norm="l1",
@@ -80,12 +80,12 @@ PRESETS = (
             lr_floor=0.0,
             beta1=0.5,
             beta2=0.999,
-            stall_steps=3000,
-            stall_tolerance=0.97,
-            stall_factor=0.5,
-            stall_decays_by_gamma=True,
-            stall_whole_history=True,
-            stall_lazy_mark=True,
+            plateau_steps=3000,
+            plateau_tolerance=0.97,
+            plateau_factor=0.5,
+            plateau_decays_by_gamma=True,
+            plateau_whole_history=True,
+            plateau_lazy_mark=True,
             carry_images=0,
         ),
         side=32,
@@ -96,11 +96,11 @@ PRESETS = (
         images=202_599_000,
         notes=(
             "Source: sicongzhao/Face-Generation-and-Interpolation-with-BEGAN, last commit of 2020-09-10. 1000 epochs of CelebA.",
-            "Fault kept, --recipe.stall-decays-by-gamma: the rates fall by gamma, and the factor lr_gamma is never read.",
-            "Fault kept, --recipe.stall-whole-history and --recipe.stall-lazy-mark: M is averaged over all steps since the "
-            "first, and what it is compared with changes only when it has stalled.",
+            "Fault kept, --recipe.plateau-decays-by-gamma: the rates fall by gamma, and the factor lr_gamma is never read.",
+            "Fault kept, --recipe.plateau-whole-history and --recipe.plateau-lazy-mark: M is averaged over all steps since the "
+            "first, and its reference changes only on a plateau.",
             "Fault kept, --model.initialise linear: N(0, 0.002) is meant for all layers and reaches the linear ones alone.",
-            "The code's learning rate is 1e-4, its description says 2e-4: code is what made the published pictures.",
+            "The code's learning rate is 1e-4, its description says 2e-4: the code made the published pictures.",
             "The published pictures are of 128 px with --model.upsampling transposed (G.pth holds 916,291 parameters).",
         ),
     ),
@@ -108,24 +108,24 @@ PRESETS = (
         preset="began-zhao",
         story="sicongzhao's BEGAN without its faults",
         model=ZhaoConfig(latent=64, width=64, encoder_width=64, layers=2, initialise="framework"),
-        recipe=BoundaryEquilibriumConfig(
+        recipe=BEGANConfig(
             gamma=0.75,
             updates="alternating",
             latents="shared",
             k_from="critic",
             lr=1e-4,
             beta1=0.5,
-            stall_steps=3000,
-            stall_tolerance=0.97,
-            stall_factor=0.5,
+            plateau_steps=3000,
+            plateau_tolerance=0.97,
+            plateau_factor=0.5,
         ),
         side=64,
         batch=16,
-        average=Averaging(half_life=10_000, warmup=0.1),
+        average=EMAConfig(half_life=10_000, warmup=0.1),
         images=3_000_000,
         notes=(
-            "began-zhao-2020 with the rates falling by their own factor, M compared between windows of 3000 steps, all layers "
-            "started as torch starts them, mirrored images, and an average of the weights.",
+            "began-zhao-2020 with a decay factor of its own, M compared between windows of 3000 steps, torch's initial weights "
+            "in all layers, mirrored images, and an average of the weights.",
         ),
     ),
 )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from mien.core.run import Run
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
-from mien.recipes.cppn import NamedFacesConfig, RepeatedStepsConfig
-from mien.run import Run
+from mien.recipes.cppn import CPPNClassGANConfig, CPPNVAEGANConfig
 
 PRESETS = (
     Run(
         preset="cppn-2016",
         story="a face as a function of the place: the same latent at any size",
         model=CPPNConfig(latent=32, body="wide", width=128, layers=3, scale=8.0, hidden=512, dropout=0.0),
-        recipe=RepeatedStepsConfig(
+        recipe=CPPNVAEGANConfig(
             critic=CPPNCriticConfig(width=24, classes=False),
             vae_steps=4,
             joint_steps=4,
-            deceived_below=0.6,
+            joint_stop_below=0.6,
             critic_moves_above=0.6,
             critic_moves_below=0.75,
             lr_vae=1e-3,
@@ -41,17 +41,17 @@ PRESETS = (
         preset="cppn-residual-2016",
         story="24 residual blocks of width 6 that paint, and a critic that names what it sees",
         model=CPPNConfig(latent=32, body="residual", width=6, layers=24, scale=8.0, hidden=512, dropout=0.35),
-        recipe=NamedFacesConfig(
+        recipe=CPPNClassGANConfig(
             critic=CPPNCriticConfig(width=32, classes=True),
             kl_weight=10.0,
             joint_steps=16,
-            passed_above=0.98,
-            critic_turns=8,
+            joint_stop_above=0.98,
+            critic_repeats=8,
             critic_moves_above=0.6,
-            caught_below=0.7,
-            caught_enough=0.75,
-            named_below=0.6,
-            named_enough=0.7,
+            fake_accuracy_below=0.7,
+            fake_accuracy_enough=0.75,
+            real_accuracy_below=0.6,
+            real_accuracy_enough=0.7,
             lr_joint=1e-3,
             lr_critic=1e-3,
             beta1=0.75,

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
+from mien.core.run import Run
 from mien.models.torch2015 import TorchDiscriminatorConfig, TorchGeneratorConfig
-from mien.recipes.adversarial import AdversarialConfig
-from mien.run import Run
+from mien.recipes.torch_gan import TorchGANConfig
 
 PRESETS = (
     Run(
         preset="torch-gan-2015",
         story='the GAN of "Generating Faces with Torch", balanced by its margin rule',
         model=TorchGeneratorConfig(latent=512, width=128, dropout=0.0),
-        recipe=AdversarialConfig(
+        recipe=TorchGANConfig(
             critic=TorchDiscriminatorConfig(width=32, hidden=1024, batch_norm=False, map_dropout=0.2, dropout=0.5),
-            updates="alternating",
             balance="margin",
             margin=(0.3, 0.7),
             l2_target=(0.9, 1.3),
             l2_step=1e-5,
             l1=0.0,
             l2=0.0,
-            critic_rests_above=None,
-            critic_scale=1.0,
             critic_steps=1,
-            generator_steps=1,
-            generator_rhythm="times",
             generator_ratio=2,
-            fresh_latents=True,
-            joint=True,
-            shown="symmetric",
-            fake_labels="data",
-            smooth_real=0.0,
-            smooth_fake=0.0,
-            flip_targets=0.0,
-            frozen_targets=False,
-            generator_noise=0.0,
-            critic_noise=0.0,
-            spectral="none",
-            optimizer="rmsprop",
             lr=1e-3,
-            beta1=0.9,
-            beta2=0.999,
             alpha=0.9,
             lr_decay=0.99,
             lr_decay_images=13_000,
@@ -58,11 +39,11 @@ PRESETS = (
             "Sources: the post and skaae/torch-gan. Batch 128 there is 64 reals and 64 fakes for the critic, "
             "and 128 latents for the generator.",
             "adaptive-l2: the post's prose wants the generator's loss in 0.9 to 1.2, its snippet tests 0.9 and 1.3. "
-            "This preset takes the snippet's 1.3, because code is what drew the published curves; "
+            "This preset takes the snippet's 1.3, because code drew the published curves; "
             "--recipe.l2-target 0.9 1.2 is the prose.",
-            "Deviation: reals come without replacement, from mien's order of data; the original drew them with replacement.",
+            "Deviation: reals are drawn without replacement; the original drew them with replacement.",
             "The output is linear, as there; pictures are clipped to [-1, 1].",
-            "13,000 images are one epoch of LFW there: the rate falls by 1% each.",
+            "13,000 images are one epoch of LFW there: the rate falls by 1% in each.",
         ),
     ),
 )

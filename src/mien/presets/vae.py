@@ -1,19 +1,19 @@
-"""Autoencoders with a prior: the Simpsons VAE, the Torch blog's, and the best we know."""
+"""VAEs: the Simpsons VAE, that of the Torch blog, and our best."""
 
 from __future__ import annotations
 
+from mien.core.run import EMAConfig, Run
 from mien.models.simpsons import SimpsonsConfig
 from mien.models.torchvae import TorchVAEConfig
-from mien.models.vae import VAEConfig
-from mien.recipes.vae import VariationalBayesConfig
-from mien.run import Averaging, Run
+from mien.models.vae import VAEModelConfig
+from mien.recipes.vae import VAEConfig
 
 PRESETS = (
     Run(
         preset="vae-simpsons-2023",
-        story="a large convolutional VAE that drew Simpsons, and blurred them by its price on information",
+        story="a large convolutional VAE that drew Simpsons, blurred by a large weight of its KL",
         model=SimpsonsConfig(latent=512, width=128),
-        recipe=VariationalBayesConfig(
+        recipe=VAEConfig(
             likelihood="mean",
             kl="mean",
             kl_weight=1.7,
@@ -21,7 +21,7 @@ PRESETS = (
             warmup_images=0,
             lr=8e-4,
             lr_end=8e-4,
-            lr_images=0,
+            decay_images=0,
             beta1=0.9,
             beta2=0.999,
             clip=0.1,
@@ -35,8 +35,8 @@ PRESETS = (
         notes=(
             "Source: Leikrit/LMH_Summer_Programme, VAE/VAE_Simpsons.ipynb: 50 epochs of 9,877 images, 139,524,355 parameters.",
             "Fault kept, --recipe.kl mean: the divergence is averaged over 512 dimensions, and 1.7 times that against a mean "
-            "squared error over 49,152 values is a beta of about 82: nearly nothing passes through the latent.",
-            "Its blur comes from there, not from transposed convolutions, as its page has it.",
+            "squared error over 49,152 values is a beta of about 82: the latent carries almost no information.",
+            "Its blur comes from there, not from transposed convolutions, as its page says.",
             "Here a batch of one works, where the original's squeeze() failed, and a side under 128 px has fewer halvings.",
         ),
     ),
@@ -44,7 +44,7 @@ PRESETS = (
         preset="vae-torch-2015",
         story='the VAE of "Generating Faces with Torch", whose decoder is its generator',
         model=TorchVAEConfig(latent=512, width=128, dropout=0.0, encoder_width=32, hidden=1024),
-        recipe=VariationalBayesConfig(
+        recipe=VAEConfig(
             likelihood="unit",
             kl="sum",
             kl_weight=1.0,
@@ -52,7 +52,7 @@ PRESETS = (
             warmup_images=0,
             lr=1e-3,
             lr_end=1e-3,
-            lr_images=0,
+            decay_images=0,
             beta1=0.9,
             beta2=0.999,
             clip=None,
@@ -72,29 +72,27 @@ PRESETS = (
     ),
     Run(
         preset="vae",
-        story="no adversary: a variance learned for every band of detail, and a prior learned where faces lie",
-        model=VAEConfig(latent=128, width=64, widest=256, blocks=1, fold=2, fine=16, couplings=8, coupling_width=256),
-        recipe=VariationalBayesConfig(
-            likelihood="bands",
-            kl="sum",
-            kl_weight=1.0,
-            lr=1e-3,
+        story="our best VAE: a learned variance for every band of detail, and a learned prior",
+        model=VAEModelConfig(
+            latent=128, width=64, max_width=256, blocks=1, patch=2, full_res_width=16, couplings=8, coupling_width=256
+        ),
+        recipe=VAEConfig(
             lr_end=1e-4,
-            lr_images=1_000_000,
+            decay_images=1_000_000,
             beta2=0.99,
             clip=1.0,
         ),
         side=64,
         batch=64,
-        average=Averaging(half_life=10_000, warmup=0.1),
+        average=EMAConfig(half_life=10_000, warmup=0.1),
         images=1_000_000,
         notes=(
             "The decoder's variance is the one that fits best (sigma-VAE, arXiv:2006.13202), separately for every band of the "
             "Haar transform: fine detail, whose errors are small, counts as much as coarse, whose errors are large.",
-            "As the errors fall so do the variances, and information stays worth its price: no posterior collapse, and "
-            "neither a beta to tune nor a warm-up.",
-            "Codes that tell much of a face do not spread like N(0, I). A flow of affine couplings (arXiv:1605.08803, 1611.02731) "
-            "learns with the rest where they lie, so that seeds are drawn from there; --model.couplings 0 is the VAE without it.",
+            "The variances fall with the errors, so the posterior does not collapse, and there is neither a beta to tune nor a "
+            "warm-up.",
+            "Informative codes are not distributed like N(0, I). A flow of affine couplings (arXiv:1605.08803, 1611.02731) is "
+            "trained together with the VAE as its prior; --model.couplings 0 is the VAE without it.",
         ),
     ),
 )

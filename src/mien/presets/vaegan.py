@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from mien.core.run import Run
 from mien.models.torch2015 import TorchDiscriminatorConfig
 from mien.models.torchvae import TorchVAEConfig
-from mien.models.vaegan import VAEGANConfig, VAEGANCriticConfig
-from mien.recipes.vaegan import AutoencodingBeyondPixelsConfig
-from mien.run import Run
+from mien.models.vaegan import VAEGANCriticConfig, VAEGANModelConfig
+from mien.recipes.vaegan import VAEGANConfig
 
 PRESETS = (
     Run(
         preset="vaegan-2016",
         story="an autoencoder that compares faces by what a critic sees in them",
-        model=VAEGANConfig(latent=128, width=64, hidden=1024, gain=1.0),
-        recipe=AutoencodingBeyondPixelsConfig(
+        model=VAEGANModelConfig(latent=128, width=64, hidden=1024, gain=1.0),
+        recipe=VAEGANConfig(
             critic=VAEGANCriticConfig(width=32, hidden=512, gain=1.0),
-            likeness="features",
-            likeness_weight=1e-6,
+            similarity="features",
+            similarity_weight=1e-6,
             kl_weight=1.0,
-            judge_copies=False,
+            reconstructions_as_fakes=False,
             real_weight=0.5,
             offset=1e-3,
-            deceit="saturating",
+            generator_loss="saturating",
             balance="margin",
             equilibrium=0.68,
             margin=0.35,
@@ -29,8 +29,8 @@ PRESETS = (
             optimizer="rmsprop",
             lr=0.025 / 64,
             lr_end=1e-5,
-            anneal_images=4_000_000,
-            anneal_power=0.75,
+            decay_images=4_000_000,
+            decay_power=0.75,
             alpha=0.9,
             beta1=0.5,
             beta2=0.999,
@@ -48,7 +48,7 @@ PRESETS = (
             "The sign trap: the paper prints L_GAN as a log-likelihood with update signs that only fit its negative; "
             "here, as in the authors' code, the decoder makes the critic fail.",
             "The authors' code differs from the paper: its encoder's linear layer has 1024 features (2048 in the table), and the "
-            "critic is not shown copies (--recipe.judge-copies, in algorithm 1). The code stands here.",
+            "critic is not shown copies (--recipe.reconstructions-as-fakes, in algorithm 1). The code stands here.",
             "Our reading: the rate goes to 1e-5 with a power of 0.75, and a momentum of 0.9 in batch normalisation is 0.1 in "
             "torch's counting.",
         ),
@@ -57,15 +57,15 @@ PRESETS = (
         preset="vaegan-torch-2015",
         story='the hybrid of "Generating Faces with Torch": a VAE in pixels whose decoder also plays the GAN',
         model=TorchVAEConfig(latent=512, width=128, dropout=0.0, encoder_width=32, hidden=1024),
-        recipe=AutoencodingBeyondPixelsConfig(
+        recipe=VAEGANConfig(
             critic=TorchDiscriminatorConfig(width=32, hidden=1024, batch_norm=False, map_dropout=0.2, dropout=0.5),
-            likeness="pixels",
-            likeness_weight=0.01,
+            similarity="pixels",
+            similarity_weight=0.01,
             kl_weight=1.0,
-            judge_copies=True,
+            reconstructions_as_fakes=True,
             real_weight=0.5,
             offset=0.0,
-            deceit="non-saturating",
+            generator_loss="non-saturating",
             balance="margin",
             equilibrium=0.5,
             margin=0.2,
@@ -73,8 +73,8 @@ PRESETS = (
             optimizer="rmsprop",
             lr=1e-3,
             lr_end=1e-3,
-            anneal_images=0,
-            anneal_power=1.0,
+            decay_images=0,
+            decay_power=1.0,
             alpha=0.9,
             beta1=0.5,
             beta2=0.999,

@@ -1,5 +1,10 @@
-"""BEGAN (Berthelot, Schumm, Metz 2017, arXiv:1703.10717): the critic is an autoencoder, and faces are judged by how well it
-reproduces them. Balance is kept between its errors on reals and on fakes, not between players.
+"""BEGAN (Berthelot, Schumm, Metz 2017, arXiv:1703.10717): the critic D is an autoencoder with reconstruction error L.
+
+L(v) = |v - D(v)|^eta
+critic:     L_D = L(x) - k_t L(G(z_D))
+generator:  L_G = L(G(z_G))
+control:    k_{t+1} = k_t + lambda_k (gamma L(x) - L(G(z_G)))
+measure:    M = L(x) + |gamma L(x) - L(G(z_G))|
 """
 
 from __future__ import annotations
@@ -11,25 +16,25 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, Recipe, RecipeConfig, SelfJudging, Update
+from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update
+from mien.core.families import AutoencoderCriticModel
+from mien.core.schedules import linear
 from mien.errors import UsageError
-from mien.losses import reconstruction
-from mien.recipes import optimizers
-from mien.schedules import linear
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import reconstruction
 
 
-class BoundaryEquilibrium(Recipe):
-    """L_D = L(x) - k_t L(G(z_D)) and L_G = L(G(z_G)), with L(v) = |v - D(v)|; then k_t moves."""
+class BEGAN(Recipe):
+    """Critic and generator, from one state or one after the other; then k_t. The rates fall when M reaches a plateau."""
 
-    model: SelfJudging
+    model: AutoencoderCriticModel
 
-    def __init__(self, config: BoundaryEquilibriumConfig, model: SelfJudging) -> None:
+    def __init__(self, config: BEGANConfig, model: AutoencoderCriticModel) -> None:
         super().__init__(model)
         self.config = config
-        self.equilibrium = balance.Equilibrium(config.gamma, config.k_step)
-        self.stall = balance.Stall(
-            config.stall_steps, config.stall_tolerance, config.stall_whole_history, config.stall_lazy_mark
+        self.control = balance.ProportionalControl(config.gamma, config.k_step)
+        self.plateau = balance.PlateauDetector(
+            config.plateau_steps, config.plateau_tolerance, config.plateau_whole_history, config.plateau_lazy_mark
         )
         for name, network in (("critic", model.autoencoder), ("generator", model.generator)):
             self.optimizers[name] = optimizers.build(
@@ -44,69 +49,70 @@ class BoundaryEquilibrium(Recipe):
         c = self.config
         images = next(batches).images
         fakes = self.model.decode(self.latents(len(images)))
-        seen = fakes.detach()
+        critic_fakes = fakes.detach()
         if c.latents == "independent":
             with torch.no_grad():
-                seen = self.model.decode(self.latents(len(images)))
+                critic_fakes = self.model.decode(self.latents(len(images)))
         # In a simultaneous step on shared latents, one forward serves both players.
-        joined = c.updates == "simultaneous" and c.latents == "shared"
-        real, fake = self.error(images), self.error(fakes if joined else seen)
-        k = self.equilibrium.k.clone()  # it moves before the gradients are taken
+        joint = c.updates == "simultaneous" and c.latents == "shared"
+        real, fake = self.error(images), self.error(fakes if joint else critic_fakes)
+        k = self.control.k.clone()  # k_t changes before the gradients are taken
         loss = real - k * fake
         stats = {"critic_loss": loss, "real_error": real, "fake_error": fake, "k": k}
         critic = Update(self.optimizers["critic"], loss, stats=stats)
         if c.updates == "simultaneous":
-            deceit = fake if joined else self.error(fakes)
+            generator_loss = fake if joint else self.error(fakes)
         else:
             yield critic
-            deceit = self.error(fakes)  # by the critic that has moved
-        convergence = self.equilibrium.update(real, deceit if c.k_from == "generator" else fake)
-        generator = Update(
-            self.optimizers["generator"], deceit, stats={"generator_loss": deceit, "convergence": convergence}
-        )
+            generator_loss = self.error(fakes)  # by the critic after its step
+        convergence = self.control.update(real, generator_loss if c.k_from == "generator" else fake)
+        stats = {"generator_loss": generator_loss, "convergence": convergence}
+        generator = Update(self.optimizers["generator"], generator_loss, stats=stats)
         yield (critic, generator) if c.updates == "simultaneous" else generator
-        if self.stall.update(convergence):
-            self.slow()
+        if self.plateau.update(convergence):
+            self.lower_rates()
 
     def error(self, images: Tensor) -> Tensor:
-        """L(v): how badly the autoencoder reproduces images, which are not held constant."""
+        """L(v) of images `[n, C, H, W]`, scalar. Gradients flow through v and through D(v)."""
         return reconstruction(self.model.reconstruct(images), images, self.config.norm)
 
-    def slow(self) -> None:
-        """Lower the rates."""
+    def lower_rates(self) -> None:
+        """Multiply both learning rates by the factor, but not below the floor."""
         c = self.config
         for optimizer in self.optimizers.values():
-            rate = optimizer.param_groups[0]["lr"] * (c.gamma if c.stall_decays_by_gamma else c.stall_factor)
+            rate = optimizer.param_groups[0]["lr"] * (c.gamma if c.plateau_decays_by_gamma else c.plateau_factor)
             optimizers.set_rate(optimizer, max(rate, c.lr_floor))
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryEquilibriumConfig(RecipeConfig):
-    """The balance, the order of moves, and when the rates fall."""
+class BEGANConfig(RecipeConfig):
+    """The balance, the order of updates, and the decay of the learning rates."""
 
     cites: ClassVar[tuple[str, ...]] = ("began2017",)
 
     gamma: float = (
-        0.5  # wanted ratio of the errors on fakes and on reals, in [0, 1]: low for quality, high for diversity
+        0.5  # gamma, in [0, 1]: target ratio of the errors on fakes and on reals; low for quality, high for diversity
     )
-    k_step: float = 1e-3  # lambda_k: how fast k_t follows
+    k_step: float = 1e-3  # lambda_k: step size of k_t
     norm: Literal["l1", "l2"] = "l1"  # eta: the error is the mean of |v - D(v)| or of its square
     updates: Literal["simultaneous", "alternating"] = "simultaneous"  # both from one state, or the critic first
-    latents: Literal["independent", "shared"] = "independent"  # whether critic and generator get latents of their own
+    latents: Literal["independent", "shared"] = "independent"  # latents of critic and generator
     k_from: Literal["generator", "critic"] = (
-        "generator"  # which error on fakes moves k_t and enters M, where the two differ
+        "generator"  # whose error on fakes updates k_t and enters M, where the two differ
     )
-    lr: float = 1e-4  # of both players
-    lr_floor: float = 0.0  # the rate never falls below
+    lr: float = 1e-4  # learning rate of both players
+    lr_floor: float = 0.0  # lower bound of the rates
     beta1: float = 0.9  # Adam
     beta2: float = 0.999  # Adam
-    stall_steps: int = 10_000  # steps between looks at M; 0 = the rates never fall
-    stall_tolerance: float = 0.9999  # M has stalled if its mean is not below this share of the last one
-    stall_factor: float = 0.5  # the rates are multiplied by this when M has stalled
-    stall_decays_by_gamma: bool = False  # fault: the rates are multiplied by gamma instead
-    stall_whole_history: bool = False  # fault: the mean of M is over all steps so far
-    stall_lazy_mark: bool = False  # fault: what M is compared with changes only when it has stalled
-    carry_images: int = 0  # images over which the model's carry falls from 1 to 0 (vanishing residuals); 0 = it is 0
+    plateau_steps: int = 10_000  # steps between checks of M; 0 = the rates stay
+    plateau_tolerance: float = 0.9999  # M is on a plateau if its mean is not below this fraction of the last one
+    plateau_factor: float = 0.5  # the rates are multiplied by this on a plateau
+    plateau_decays_by_gamma: bool = False  # fault: the rates are multiplied by gamma instead
+    plateau_whole_history: bool = False  # fault: the mean of M is over all steps so far
+    plateau_lazy_mark: bool = False  # fault: the reference of M changes only on a plateau
+    carry_images: int = (
+        0  # images over which the model's carry decays from 1 to 0 (vanishing residuals); 0 = carry is 0
+    )
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.gamma <= 1.0:
@@ -114,9 +120,11 @@ class BoundaryEquilibriumConfig(RecipeConfig):
                 f"--recipe.gamma {self.gamma} is not possible.", "It is a ratio of errors.", "Choose from 0 to 1."
             )
 
-    def build(self, model: Model, faces: Faces) -> BoundaryEquilibrium:
-        if not isinstance(model, SelfJudging):
+    def build(self, model: Model, faces: ImageSpec) -> BEGAN:
+        if not isinstance(model, AutoencoderCriticModel):
             raise UsageError(
-                "This recipe needs a model that judges itself.", "BEGAN's critic is kept.", "Use a BEGAN model."
+                "This recipe needs a model with an autoencoder as its critic.",
+                f"{type(model).__name__} has none.",
+                "Use a BEGAN model.",
             )
-        return BoundaryEquilibrium(self, model)
+        return BEGAN(self, model)

@@ -1,7 +1,7 @@
 """The two games of hardmaru's CPPN-GAN-VAE (2016), which repeat each player's steps on one batch until it is good enough.
 
-In both, fakes are copies: decodings of what the encoder drew for real faces. Both of the autoencoder's losses move one Adam,
-whose rate is set for each; the original keeps one Adam a loss, with moments of their own.
+In both, fakes are reconstructions: decoded samples of the posterior of real faces. Both of the autoencoder's losses move one
+Adam, whose rate is set for each; the original keeps one Adam a loss, with moments of their own.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mien import balance
-from mien.core import Batch, Faces, Model, NetworkConfig, Recipe, RecipeConfig, Update, Variational
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core.families import VariationalModel
 from mien.errors import UsageError
-from mien.losses import full, judged_fake, judged_real, pixel_cross_entropy
-from mien.recipes import optimizers
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import bce_fake, bce_real, full, pixel_cross_entropy
 from mien.recipes.vae import draw
 
 
-def variational(model: Model) -> Variational:
-    """The model, if it has an encoder that knows its doubt. Raises UsageError."""
-    if not isinstance(model, Variational):
+def variational(model: Model) -> VariationalModel:
+    """The model, if it has an encoder that returns mean and log-variance. Raises UsageError."""
+    if not isinstance(model, VariationalModel):
         raise UsageError(
-            "This recipe needs a model with an encoder that knows its doubt.",
+            "This recipe needs a model with an encoder that returns mean and log-variance.",
             "Its fakes are decoded from what an encoder draws.",
             "Use a CPPN or a VAE's model.",
         )
     return model
 
 
-class RepeatedSteps(Recipe):
+class CPPNVAEGAN(Recipe):
     """Part one: steps of the VAE, then of the VAE and the generator together, then perhaps one of the critic."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: RepeatedStepsConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: CPPNVAEGANConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -49,34 +49,37 @@ class RepeatedSteps(Recipe):
         c, autoencoder = self.config, self.optimizers["autoencoder"]
         images = next(batches).images
         for _ in range(c.vae_steps):
-            _, bound, stats = self.copy(images)
+            _, bound, stats = self.reconstruct(images)
             optimizers.set_rate(autoencoder, c.lr_vae)
             yield Update(autoencoder, bound, stats=stats)
         for _ in range(c.joint_steps):
-            copies, bound, _ = self.copy(images)
-            deceit = judged_real(self.critic(copies))
+            reconstructions, bound, _ = self.reconstruct(images)
+            generator_loss = bce_real(self.critic(reconstructions))
             optimizers.set_rate(autoencoder, c.lr_joint)
-            yield Update(autoencoder, deceit + bound, stats={"generator_loss": deceit})
-            if balance.agreed(deceit) < c.deceived_below:
+            yield Update(autoencoder, generator_loss + bound, stats={"generator_loss": generator_loss})
+            if balance.mean_over_ranks(generator_loss) < c.joint_stop_below:
                 break
         with torch.no_grad():
-            copies, _, _ = self.copy(images)
-        real, fake = judged_real(self.critic(images)), judged_fake(self.critic(copies))
+            reconstructions, _, _ = self.reconstruct(images)
+        real, fake = bce_real(self.critic(images)), bce_fake(self.critic(reconstructions))
         loss = (real + fake) / 2
-        if balance.agreed(loss) > c.critic_moves_above and balance.agreed(deceit) < c.critic_moves_below:
+        if (
+            balance.mean_over_ranks(loss) > c.critic_moves_above
+            and balance.mean_over_ranks(generator_loss) < c.critic_moves_below
+        ):
             yield Update(self.optimizers["critic"], loss, stats={"critic_real": real, "critic_fake": fake})
 
-    def copy(self, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Copies of images, their (cross-entropy + KL) for each pixel value, and both for the log."""
         posterior = self.model.posterior(images)
-        copies = self.model.render(draw(posterior, self.noise(posterior.mean)))
+        reconstructions = self.model.decode_code(draw(posterior, self.noise(posterior.mean)))
         kl = posterior.divergence().flatten(1).sum(1).mean()
-        error = pixel_cross_entropy(copies, images)
-        return copies, error + kl / images[0].numel(), {"reconstruction": error, "kl": kl}
+        error = pixel_cross_entropy(reconstructions, images)
+        return reconstructions, error + kl / images[0].numel(), {"reconstruction": error, "kl": kl}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepeatedStepsConfig(RecipeConfig):
+class CPPNVAEGANConfig(RecipeConfig):
     """How often each repeats, and until when; losses in nats."""
 
     cites: ClassVar[tuple[str, ...]] = ("cppn2016",)
@@ -84,7 +87,7 @@ class RepeatedStepsConfig(RecipeConfig):
     critic: NetworkConfig
     vae_steps: int = 4  # of the VAE alone, on each batch
     joint_steps: int = 4  # of VAE and generator together, at most and at least one
-    deceived_below: float = 0.6  # the joint steps stop when the generator's loss is below
+    joint_stop_below: float = 0.6  # the joint steps stop when the generator's loss is below
     critic_moves_above: float = 0.6  # the critic moves only while its loss is above ...
     critic_moves_below: float = 0.75  # ... and the generator's is below
     lr_vae: float = 1e-3  # of the VAE's steps
@@ -97,8 +100,8 @@ class RepeatedStepsConfig(RecipeConfig):
         if self.joint_steps < 1:
             raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
 
-    def build(self, model: Model, faces: Faces) -> RepeatedSteps:
-        return RepeatedSteps(self, variational(model), faces)
+    def build(self, model: Model, faces: ImageSpec) -> CPPNVAEGAN:
+        return CPPNVAEGAN(self, variational(model), faces)
 
 
 def compatible(labels: Tensor | None, count: int, classes: int) -> Tensor:
@@ -110,12 +113,12 @@ def compatible(labels: Tensor | None, count: int, classes: int) -> Tensor:
     return (torch.isnan(known) | ((known > 0.5) == bits.bool())).all(2)
 
 
-class NamedFaces(Recipe):
-    """Part two: the critic names a real face's class, or calls it a fake; copies are to be named like their originals."""
+class CPPNClassGAN(Recipe):
+    """Part two: the critic classifies real faces and fakes; reconstructions should get the class of their originals."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: NamedFacesConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: CPPNClassGANConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -130,61 +133,61 @@ class NamedFaces(Recipe):
         images = batch.images
         right = compatible(batch.labels, len(images), self.classes).to(images.device)
         for _ in range(c.joint_steps):
-            copies, kl = self.copy(images)
-            logits = self.critic(copies)
-            deceit, passed = self.naming(logits, right), self.named(logits, right)
-            loss = deceit + c.kl_weight * kl / images[0].numel()
-            stats = {"generator_loss": deceit, "kl": kl, "copies_named": passed}
+            reconstructions, kl = self.reconstruct(images)
+            logits = self.critic(reconstructions)
+            generator_loss, passed = self.class_loss(logits, right), self.class_accuracy(logits, right)
+            loss = generator_loss + c.kl_weight * kl / images[0].numel()
+            stats = {"generator_loss": generator_loss, "kl": kl, "reconstruction_accuracy": passed}
             yield Update(self.optimizers["autoencoder"], loss, clip=c.clip, stats=stats)
-            if balance.agreed(passed) > c.passed_above:
+            if balance.mean_over_ranks(passed) > c.joint_stop_above:
                 break
-        yield from self.critic_steps(images, right, balance.agreed(passed))
+        yield from self.critic_steps(images, right, balance.mean_over_ranks(passed))
 
     def critic_steps(self, images: Tensor, right: Tensor, passed: float) -> Iterator[Update]:
         """Both kinds while fakes pass and are not caught; else reals alone while they are not named."""
         c = self.config
         fakes_slip = passed > c.critic_moves_above
-        for turn in range(c.critic_turns):
+        for turn in range(c.critic_repeats):
             with torch.no_grad():
-                copies, _ = self.copy(images)
-            real_logits, fake_logits = self.critic(images), self.critic(copies)
+                reconstructions, _ = self.reconstruct(images)
+            real_logits, fake_logits = self.critic(images), self.critic(reconstructions)
             fakes = torch.zeros_like(right)
-            real, fake = self.naming(real_logits, right), self.naming(fake_logits, fakes)
-            caught, named = self.named(fake_logits, fakes), self.named(real_logits, right)
+            real, fake = self.class_loss(real_logits, right), self.class_loss(fake_logits, fakes)
+            caught, named = self.class_accuracy(fake_logits, fakes), self.class_accuracy(real_logits, right)
             stats = {"real_accuracy": named, "fake_accuracy": caught}
             if turn == 0:
-                fakes_slip = fakes_slip and balance.agreed(caught) < c.caught_below
+                fakes_slip = fakes_slip and balance.mean_over_ranks(caught) < c.fake_accuracy_below
             if fakes_slip:
-                if turn and balance.agreed(caught) > c.caught_enough:
+                if turn and balance.mean_over_ranks(caught) > c.fake_accuracy_enough:
                     return
                 loss = (self.classes * real + fake) / (self.classes + 1)
             else:
-                bound = c.named_enough if turn else c.named_below
-                if balance.agreed(named) >= bound:
+                bound = c.real_accuracy_enough if turn else c.real_accuracy_below
+                if balance.mean_over_ranks(named) >= bound:
                     return
                 loss = real
             yield Update(self.optimizers["critic"], loss, clip=c.clip, stats=stats)
 
-    def naming(self, logits: Tensor, right: Tensor) -> Tensor:
+    def class_loss(self, logits: Tensor, right: Tensor) -> Tensor:
         """-log of the probability of the right classes; of "fake" where none is right."""
         logits = full(logits)
         mask = torch.cat([right, ~right.any(1, keepdim=True)], 1)
         return (logits.logsumexp(1) - logits.masked_fill(~mask, -torch.inf).logsumexp(1)).mean()
 
-    def named(self, logits: Tensor, right: Tensor) -> Tensor:
+    def class_accuracy(self, logits: Tensor, right: Tensor) -> Tensor:
         """The share of rows whose likeliest class is right."""
         mask = torch.cat([right, ~right.any(1, keepdim=True)], 1)
         return mask.gather(1, logits.argmax(1, keepdim=True)).float().mean()
 
-    def copy(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of images, and what their latents say in nats."""
+    def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of images, and their KL in nats."""
         posterior = self.model.posterior(images)
-        copies = self.model.render(draw(posterior, self.noise(posterior.mean)))
-        return copies, posterior.divergence().flatten(1).sum(1).mean()
+        reconstructions = self.model.decode_code(draw(posterior, self.noise(posterior.mean)))
+        return reconstructions, posterior.divergence().flatten(1).sum(1).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedFacesConfig(RecipeConfig):
+class CPPNClassGANConfig(RecipeConfig):
     """How often each repeats, and until when; accuracies in [0, 1]."""
 
     cites: ClassVar[tuple[str, ...]] = ("cppn2016",)
@@ -192,13 +195,13 @@ class NamedFacesConfig(RecipeConfig):
     critic: NetworkConfig
     kl_weight: float = 10.0  # of the divergence for each pixel value; pixels themselves are not compared
     joint_steps: int = 16  # of encoder and painter together on each batch, at most and at least one
-    passed_above: float = 0.98  # they stop when this share of copies is named like the originals
-    critic_turns: int = 8  # on each batch, at most
-    critic_moves_above: float = 0.6  # the critic learns of fakes only if more copies than this passed ...
-    caught_below: float = 0.7  # ... and fewer than this are caught,
-    caught_enough: float = 0.75  # until so many are;
-    named_below: float = 0.6  # else of reals alone, if fewer than this are named,
-    named_enough: float = 0.7  # until so many are
+    joint_stop_above: float = 0.98  # they stop when this fraction of reconstructions gets the class of the originals
+    critic_repeats: int = 8  # on each batch, at most
+    critic_moves_above: float = 0.6  # the critic learns of fakes only if more reconstructions than this passed ...
+    fake_accuracy_below: float = 0.7  # ... and fewer than this are caught,
+    fake_accuracy_enough: float = 0.75  # until so many are;
+    real_accuracy_below: float = 0.6  # else of reals alone, if fewer than this are named,
+    real_accuracy_enough: float = 0.7  # until so many are
     lr_joint: float = 1e-3  # of encoder and painter
     lr_critic: float = 1e-3  # of the critic
     beta1: float = 0.75  # Adam
@@ -209,5 +212,5 @@ class NamedFacesConfig(RecipeConfig):
         if self.joint_steps < 1:
             raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
 
-    def build(self, model: Model, faces: Faces) -> NamedFaces:
-        return NamedFaces(self, variational(model), faces)
+    def build(self, model: Model, faces: ImageSpec) -> CPPNClassGAN:
+        return CPPNClassGAN(self, variational(model), faces)

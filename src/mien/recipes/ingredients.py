@@ -1,6 +1,6 @@
-"""Ingredients of the two-player game, for any networks: softened targets, noise behind activations, spectral norms.
+"""Parts that adversarial recipes share: a critic's statistics, label smoothing, noise behind activations, spectral norms.
 
-What a network is given here it has only while it learns: the model that is exported has none of it.
+Noise and norms are for training alone: the exported model has none of them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,37 @@ ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU)
 ITERATIONS = 5  # of the power method, in homogan's constraint
 
 
-def targets(count: int, real: bool, smooth: float, flip: float, generator: torch.Generator) -> Tensor:
-    """What a critic is to say of `count` images, `[count]` in [0, 1]: 1 for real and 0 for fake, then less than plainly so.
+def accuracy(logits: Tensor, real: bool) -> Tensor:
+    """The fraction of images, all real or all fake, that a critic with logits `[n]` classifies correctly."""
+    return ((logits > 0) if real else (logits < 0)).float().mean()
 
-    `smooth` is how far a target may lie from the truth, uniformly. Then of a share `flip`, rounded up and drawn with
-    replacement, the opposite is asked.
+
+def critic_stats(real_logits: Tensor, fake_logits: Tensor, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """A critic's losses on reals and fakes, and its accuracies, for the log."""
+    return {
+        "critic_real": real,
+        "critic_fake": fake,
+        "real_accuracy": accuracy(real_logits, True),
+        "fake_accuracy": accuracy(fake_logits, False),
+    }
+
+
+def targets(count: int, real: bool, smooth: float, flip: float, generator: torch.Generator) -> Tensor:
+    """A critic's targets `[count]` in [0, 1] for images that are all real (1) or all fake (0), smoothed and partly flipped.
+
+    Smoothing moves a target away from its label by U(0, `smooth`). Then a fraction `flip` of the targets, rounded up and drawn
+    with replacement, is flipped.
     """
-    softened = smooth * torch.rand(count, generator=generator)
-    wanted = 1.0 - softened if real else softened
+    smoothing = smooth * torch.rand(count, generator=generator)
+    smoothed = 1.0 - smoothing if real else smoothing
     if flip:
-        chosen = torch.randint(count, (ceil(flip * count),), generator=generator)
-        wanted[chosen] = 1.0 - wanted[chosen]
-    return wanted
+        rows = torch.randint(count, (ceil(flip * count),), generator=generator)
+        smoothed[rows] = 1.0 - smoothed[rows]
+    return smoothed
 
 
 class Noise:
-    """A hook behind a layer: adds numbers from N(0, deviation) to what it gives, while it learns."""
+    """A forward hook that adds noise from N(0, deviation^2) to a layer's output, in training alone."""
 
     def __init__(self, deviation: float) -> None:
         self.deviation = deviation
@@ -43,24 +58,24 @@ class Noise:
 
 
 def add_noise(network: nn.Module, deviation: float) -> None:
-    """Put noise behind every activation of a network. Raises UsageError for one whose activations are no layers."""
+    """Add noise behind every activation of a network. Raises UsageError where no activation is a layer."""
     if not deviation:
         return
     layers = [module for module in network.modules() if isinstance(module, ACTIVATIONS)]
     if not layers:
         raise UsageError(
-            f"There is no place for noise in a {type(network).__name__}.",
-            "It goes behind activations, and this network has none as layers.",
-            "Leave the noise at 0, or take another network.",
+            f"A {type(network).__name__} cannot have noise.",
+            "Noise goes behind activation layers, and this network has none.",
+            "Leave the noise at 0, or choose another network.",
         )
     for layer in layers:
         layer.register_forward_hook(Noise(deviation))
 
 
 class SpectralNorm(nn.Module):
-    """A weight over its largest singular value, as a map from inputs to outputs (Miyato et al. 2018, arXiv:1802.05957, 2.1).
+    """Divides a weight by its largest singular value, as a map from inputs to outputs (Miyato et al. 2018, arXiv:1802.05957, 2.1).
 
-    One iteration of the power method a forward; the vector it has come to is state.
+    One iteration of the power method in each forward; its vector `u` is a buffer.
     """
 
     u: Tensor
@@ -80,7 +95,7 @@ class SpectralNorm(nn.Module):
             return weight / (u @ (matrix @ v))
 
 
-def normalise_spectra(critic: nn.Module) -> None:
+def add_spectral_norm(critic: nn.Module) -> None:
     """Give every convolution and linear layer a spectral norm of 1."""
     for module in list(critic.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -88,11 +103,11 @@ def normalise_spectra(critic: nn.Module) -> None:
 
 
 @torch.no_grad()
-def constrain_heights(critic: nn.Module, generator: torch.Generator) -> None:
+def constrain_kernel_heights(critic: nn.Module, generator: torch.Generator) -> None:
     """homogan's constraint: divide each convolution's kernel by the largest singular value of its rows.
 
-    The kernel is flattened behind its height: this is the norm of a matrix of five rows, and not of the map that the layer is.
-    Five iterations from a fresh vector, after every move of the critic.
+    A kernel of height 5 is flattened to a matrix of five rows. Its norm is not that of the layer as a linear map. Five
+    iterations of the power method from a random vector, after every step of the critic.
     """
     for module in critic.modules():
         if isinstance(module, nn.Conv2d):

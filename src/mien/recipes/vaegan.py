@@ -1,4 +1,4 @@
-"""VAE/GAN (Larsen et al. 2016, arXiv:1512.09300, algorithm 1): the decoder is a generator, and likeness is what the critic sees.
+"""VAE/GAN (Larsen et al. 2016, arXiv:1512.09300, algorithm 1): a VAE whose decoder is a GAN's generator.
 
 The sign trap: the paper prints L_GAN as a log-likelihood, log D(x) + log(1 - D(x~)), and updates with signs that only fit its
 negative. Here B is the critic's cross-entropy, -L_GAN, and F the part of it that fakes have. The critic descends B; the decoder
@@ -16,32 +16,22 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from mien import balance
-from mien.core import (
-    Batch,
-    Faces,
-    Model,
-    NetworkConfig,
-    PerceivingCritic,
-    Recipe,
-    RecipeConfig,
-    Update,
-    Variational,
-)
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core.families import FeatureCritic, VariationalModel
 from mien.errors import UsageError
-from mien.losses import full, judged_real, offset_judged_fake, offset_judged_real
-from mien.recipes import optimizers
+from mien.recipes import balance, optimizers
+from mien.recipes.losses import bce_real, full, offset_bce_fake, offset_bce_real
 from mien.recipes.vae import draw
 
-Likeness = Literal["features", "pixels"]
+Similarity = Literal["features", "pixels"]
 
 
-class AutoencodingBeyondPixels(Recipe):
+class VAEGAN(Recipe):
     """Encoder, decoder and critic move together, from one state of all three."""
 
-    model: Variational
+    model: VariationalModel
 
-    def __init__(self, config: AutoencodingBeyondPixelsConfig, model: Variational, faces: Faces) -> None:
+    def __init__(self, config: VAEGANConfig, model: VariationalModel, faces: ImageSpec) -> None:
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
@@ -58,53 +48,55 @@ class AutoencodingBeyondPixels(Recipe):
 
     def schedule(self, seen: int) -> None:
         c = self.config
-        left = max(0.0, 1.0 - seen / c.anneal_images) if c.anneal_images else 1.0
+        left = max(0.0, 1.0 - seen / c.decay_images) if c.decay_images else 1.0
         for optimizer in self.optimizers.values():
-            optimizers.set_rate(optimizer, c.lr_end + (c.lr - c.lr_end) * left**c.anneal_power)
+            optimizers.set_rate(optimizer, c.lr_end + (c.lr - c.lr_end) * left**c.decay_power)
 
     def step(self, batches: Iterator[Batch]) -> Iterator[tuple[Update, ...]]:
         c = self.config
         batch = next(batches)
         images, labels = batch.images, self.labels_of(batch)
         posterior = self.model.posterior(images, labels)
-        copies = self.model.render(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
-        inventions = self.model.decode(self.latents(len(images)), labels)
+        reconstructions = self.model.decode_code(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
+        fakes = self.model.decode(self.latents(len(images)), labels)
 
         # A critic that normalises its batch sees reals and fakes in one, as in the authors' code: apart, each kind would be
         # normalised by itself, and the decoder learns patterns that no face has.
-        if c.likeness == "features":
-            seen, wanted = self.perceived(torch.cat([copies, images])).chunk(2)
+        if c.similarity == "features":
+            features, target = self.features_of(torch.cat([reconstructions, images])).chunk(2)
         else:
-            seen, wanted = copies, images
-        shown = [images, inventions] + [copies] * c.judge_copies
-        real_logits, *fake_logits = self.critic(torch.cat([each.to(images.dtype) for each in shown])).chunk(len(shown))
-        gap = full(seen) - full(wanted).detach()  # what the critic sees in a real face is a fact, not a wish
-        likeness = 0.5 * gap.square().flatten(1).sum(1).mean()
+            features, target = reconstructions, images
+        inputs = [images, fakes] + [reconstructions] * c.reconstructions_as_fakes
+        real_logits, *fake_logits = self.critic(torch.cat([each.to(images.dtype) for each in inputs])).chunk(
+            len(inputs)
+        )
+        error = full(features) - full(target).detach()  # stop-gradient: real features are the target
+        similarity_error = 0.5 * error.square().flatten(1).sum(1).mean()
         kl = posterior.divergence().flatten(1).sum(1).mean()
 
-        real = offset_judged_real(real_logits, c.offset)
-        fake = torch.stack([offset_judged_fake(logits, c.offset) for logits in fake_logits]).mean()
-        judgement = c.real_weight * real + (1.0 - c.real_weight) * fake  # B: what the critic descends
+        real = offset_bce_real(real_logits, c.offset)
+        fake = torch.stack([offset_bce_fake(logits, c.offset) for logits in fake_logits]).mean()
+        critic_loss = c.real_weight * real + (1.0 - c.real_weight) * fake  # B: what the critic descends
         move_critic, move_decoder = self.who_moves(real, fake)
-        deceit = -fake  # without the weights of B, which the authors' code undoes on the way to the decoder
-        if c.deceit == "non-saturating":
-            deceit = torch.stack([judged_real(logits) for logits in fake_logits]).mean()
-        wish = c.likeness_weight * likeness
+        generator_loss = -fake  # without the weights of B, which the authors' code undoes on the way to the decoder
+        if c.generator_loss == "non-saturating":
+            generator_loss = torch.stack([bce_real(logits) for logits in fake_logits]).mean()
+        decoder_loss = c.similarity_weight * similarity_error
         if move_decoder or c.gate == "adversary":
-            wish = wish + (1.0 - c.likeness_weight) * deceit * float(move_decoder)
+            decoder_loss = decoder_loss + (1.0 - c.similarity_weight) * generator_loss * float(move_decoder)
 
-        updates = [Update(self.optimizers["encoder"], kl * c.kl_weight + likeness, stats={"kl": kl})]
+        updates = [Update(self.optimizers["encoder"], kl * c.kl_weight + similarity_error, stats={"kl": kl})]
         if move_decoder or c.gate == "adversary":
-            stats = {"likeness": likeness, "generator_loss": judged_real(fake_logits[0])}
-            updates.insert(0, Update(self.optimizers["decoder"], wish, stats=stats))
+            stats = {"similarity_error": similarity_error, "generator_loss": bce_real(fake_logits[0])}
+            updates.insert(0, Update(self.optimizers["decoder"], decoder_loss, stats=stats))
         if move_critic:
             stats = {"critic_real": real, "critic_fake": fake}
-            updates.insert(0, Update(self.optimizers["critic"], judgement, stats=stats))
+            updates.insert(0, Update(self.optimizers["critic"], critic_loss, stats=stats))
         yield tuple(updates)
 
-    def perceived(self, images: Tensor) -> Tensor:
+    def features_of(self, images: Tensor) -> Tensor:
         """The critic's features; of a critic without, the images."""
-        return self.critic.perceive(images)[1] if isinstance(self.critic, PerceivingCritic) else images
+        return self.critic.features(images)[1] if isinstance(self.critic, FeatureCritic) else images
 
     def who_moves(self, real: Tensor, fake: Tensor) -> tuple[bool, bool]:
         """(critic, decoder), decided from the critic's losses; the encoder always moves."""
@@ -115,45 +107,47 @@ class AutoencodingBeyondPixels(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencodingBeyondPixelsConfig(RecipeConfig):
+class VAEGANConfig(RecipeConfig):
     """What each player descends, when it rests, and how fast it goes."""
 
     cites: ClassVar[tuple[str, ...]] = ("vae2013", "vaegan2016")
 
     critic: NetworkConfig
-    likeness: Likeness = "features"  # what a copy is compared by: the critic's features, or pixels
-    likeness_weight: float = 1e-6  # w: the decoder descends w R - (1 - w) F, with R a sum over a face's features
+    similarity: Similarity = "features"  # reconstruction error in the critic's features, or in pixels
+    similarity_weight: float = 1e-6  # w: the decoder descends w R - (1 - w) F, with R a sum over a face's features
     kl_weight: float = 1.0  # price of information, for the encoder
-    judge_copies: bool = False  # whether the critic is shown copies as fakes, beside inventions (as in algorithm 1)
+    reconstructions_as_fakes: bool = False  # the critic also gets reconstructions as fakes (algorithm 1)
     real_weight: float = 0.5  # share of the reals in the critic's loss
     offset: float = 1e-3  # added to probabilities before their logarithm
-    deceit: Literal["saturating", "non-saturating"] = "saturating"  # the decoder climbs F, or descends -log D of fakes
+    generator_loss: Literal["saturating", "non-saturating"] = (
+        "saturating"  # the decoder climbs F, or descends -log D of fakes
+    )
     balance: Literal["none", "margin"] = "margin"  # margin: the player who is ahead rests
     equilibrium: float = 0.68  # cross-entropy of a level game, in nats
     margin: float = 0.35  # the critic rests below equilibrium - margin, the decoder above equilibrium + margin
     gate: Literal["player", "adversary"] = "player"  # a resting decoder rests from all, or only from deceiving
     optimizer: optimizers.OptimizerName = "rmsprop"  # of all three
     lr: float = 3e-4  # of all three
-    lr_end: float = 3e-4  # at anneal_images
-    anneal_images: int = 0  # over which the rate goes from lr to lr_end; 0 = it stays
-    anneal_power: float = 1.0  # the rest of the way to lr_end is (1 - seen / anneal_images) to this power
+    lr_end: float = 3e-4  # at decay_images
+    decay_images: int = 0  # over which the rate goes from lr to lr_end; 0 = it stays
+    decay_power: float = 1.0  # the rest of the way to lr_end is (1 - seen / decay_images) to this power
     alpha: float = 0.9  # RMSprop
     beta1: float = 0.5  # Adam
     beta2: float = 0.999  # Adam
     weight_decay: float = 0.0  # of all three
 
-    def build(self, model: Model, faces: Faces) -> AutoencodingBeyondPixels:
-        if not isinstance(model, Variational):
+    def build(self, model: Model, faces: ImageSpec) -> VAEGAN:
+        if not isinstance(model, VariationalModel):
             raise UsageError(
-                "This recipe needs a model with an encoder that knows its doubt.",
+                "This recipe needs a model with an encoder that returns mean and log-variance.",
                 "VAE/GAN is a VAE whose decoder plays against a critic.",
                 "Use a VAE's model.",
             )
-        recipe = AutoencodingBeyondPixels(self, model, faces)
-        if self.likeness == "features" and not isinstance(recipe.critic, PerceivingCritic):
+        recipe = VAEGAN(self, model, faces)
+        if self.similarity == "features" and not isinstance(recipe.critic, FeatureCritic):
             raise UsageError(
                 "This critic has no features to compare by.",
-                "--recipe.likeness features needs a critic that perceives.",
-                "Use --recipe.likeness pixels.",
+                "--recipe.similarity features needs a critic that returns features.",
+                "Use --recipe.similarity pixels.",
             )
         return recipe

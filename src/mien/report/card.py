@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mien import durable, presets
-from mien._version import __version__
-from mien.citations import bibtex
-from mien.core import JSON
+from mien import __version__, presets
+from mien.core.contracts import JSON
+from mien.presets.citations import bibtex
+from mien.report.formatting import duration, short
 from mien.report.html import UNSEEN
-from mien.report.meanings import metric_meaning
-from mien.report.numbers import duration, short
-from mien.report.record import Record, is_number, read_record
+from mien.report.metric_descriptions import metric_meaning
+from mien.report.run_reader import RunRecord, is_number, read_record
+from mien.storage import atomic
 
 BEGIN = "<!-- Written by mien; the next report writes this part anew. -->"
 END = "<!-- End of the part that mien writes. What stands below is yours and is kept. -->"
@@ -42,11 +42,11 @@ def write_card(run_dir: Path, state: str | None = None) -> Path:
     if not (begin and end):
         front = "---\nlibrary_name: mien\ntags: [faces, image-generation, unconditional-image-generation]\n---\n"
         before, after = (before, OWNER) if before.strip() else (front, OWNER)
-    durable.replace_text(path, f"{before}{generated}{after}")
+    atomic.replace_text(path, f"{before}{generated}{after}")
     return path
 
 
-def card(record: Record) -> str:
+def card(record: RunRecord) -> str:
     """The generated part of the card as Markdown."""
     run, word = record.run, plain_path(record.path)
     sections = {
@@ -72,7 +72,7 @@ def card(record: Record) -> str:
     return "\n\n".join([f"# {title}", first, *(f"## {name}\n\n{text}" for name, text in others)])
 
 
-def _description(record: Record) -> str:
+def _description(record: RunRecord) -> str:
     run = record.run
     story = plain(str(run.get("story") or "")).rstrip(".")
     return (
@@ -99,7 +99,7 @@ def _data(data: JSON) -> str:
     return "\n".join(lines) + f"\n\n{consent}"
 
 
-def _procedure(record: Record) -> str:
+def _procedure(record: RunRecord) -> str:
     run, environment = record.run, record.environment
     shown: JSON = {
         name: run[name] for name in ("model", "recipe", "average", "batch", "side", "seed", "flip") if name in run
@@ -112,7 +112,7 @@ def _procedure(record: Record) -> str:
     return "\n".join([f"Machine: {machine or 'not recorded'}.", "", "```yaml", *outline(shown), "```"])
 
 
-def _evaluation(record: Record) -> str:
+def _evaluation(record: RunRecord) -> str:
     if not record.latest_scores:
         return "Not measured."
     rows = ["| score | value | interval | better | at images seen |", "|---|---|---|---|---|"]
@@ -126,7 +126,7 @@ def _evaluation(record: Record) -> str:
     return "\n".join([*rows, "", "Each score's passport (extractor, resizer, samples, reference) is in `eval/`."])
 
 
-def _memorisation(record: Record) -> str:
+def _memorisation(record: RunRecord) -> str:
     measured = [score for score in record.latest_scores if score["metric"] == "memorisation"]
     if not measured or not is_number(measured[0].get("value")):
         return "Not measured: whether some faces are copies of training images is not known."

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mien.report.formatting import short, ticks
 from mien.report.html import Markup, join, tag
-from mien.report.numbers import short, ticks
 from mien.report.series import Numbers, Panel, Series
 
 WIDTH, HEIGHT = 1000, 200  # the lines' own units; height is also pixels on screen

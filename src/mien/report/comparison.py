@@ -12,13 +12,13 @@ from statistics import fmean
 
 from safetensors import SafetensorError, safe_open
 
-from mien.checkpoint import all_of
-from mien.core import JSON
+from mien.core.contracts import JSON
 from mien.errors import MienError
 from mien.metrics.scores import protocol
 from mien.report.grid import read_recipe
-from mien.report.meanings import METRICS, metric_meaning
-from mien.report.record import Record, is_number, score_name
+from mien.report.metric_descriptions import METRICS, metric_meaning
+from mien.report.run_reader import RunRecord, is_number, score_name
+from mien.storage.checkpoint import all_of
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors of a model file that are not learned
 MACHINE = ("machine", "capability", "device", "precision", "threads", "torch")  # of env.json: what speed depends on
@@ -30,7 +30,7 @@ class Entry:
 
     name: str
     preset: str
-    records: tuple[Record, ...] = ()
+    records: tuple[RunRecord, ...] = ()
     failure: str = ""  # why it stands there without scores
 
     @property
@@ -73,13 +73,13 @@ class Board:
     alarms: tuple[str, ...] = field(default=())  # why some of it must not be held against each other
 
     @property
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> tuple[RunRecord, ...]:
         """All runs, in the order of the rows."""
         return tuple(record for entry in self.entries for record in entry.records)
 
 
 def compared(
-    records: Sequence[Record], failed: Sequence[Entry] = (), reasons: Mapping[Path, str] | None = None
+    records: Sequence[RunRecord], failed: Sequence[Entry] = (), reasons: Mapping[Path, str] | None = None
 ) -> Board:
     """The comparison of some runs, and of what never came to be one. `reasons` say by directory why a run has no scores."""
     found = columns(records)
@@ -91,9 +91,9 @@ def compared(
     )
 
 
-def entries_of(records: Sequence[Record], reasons: Mapping[Path, str]) -> list[Entry]:
+def entries_of(records: Sequence[RunRecord], reasons: Mapping[Path, str]) -> list[Entry]:
     """A row for each configuration, with the runs of all its seeds."""
-    groups: dict[str, list[Record]] = {}
+    groups: dict[str, list[RunRecord]] = {}
     for record in records:
         key = configuration(record)
         taken = [other.run.get("seed") for other in groups.get(key, [])]
@@ -110,25 +110,25 @@ def entries_of(records: Sequence[Record], reasons: Mapping[Path, str]) -> list[E
     return entries
 
 
-def divergence(record: Record) -> str:
+def divergence(record: RunRecord) -> str:
     """That a run has diverged, or nothing."""
     if record.status.get("state") != "diverged":
         return ""
     return f"diverged: {record.status.get('reason') or 'it stayed non-finite'}"
 
 
-def configuration(record: Record) -> str:
+def configuration(record: RunRecord) -> str:
     """What runs of one row share: everything but their seed."""
     identity = record.run.get("identity")
     shared = {name: value for name, value in identity.items() if name != "seed"} if isinstance(identity, dict) else {}
     return json.dumps([shared, record.run.get("images"), record.run.get("minutes")], sort_keys=True)
 
 
-def preset_of(record: Record) -> str:
+def preset_of(record: RunRecord) -> str:
     return str(record.run.get("preset", ""))
 
 
-def columns(records: Sequence[Record]) -> list[Column]:
+def columns(records: Sequence[RunRecord]) -> list[Column]:
     """A column for each name and way of measuring: those of the most runs first, then in the order of METRICS."""
     order = list(METRICS)
     found: dict[str, dict[str, list[JSON]]] = {}
@@ -169,7 +169,7 @@ def brief(value: object) -> str:
     return "unknown" if value is None else str(value)[:24]
 
 
-def score_of(record: Record, column: Column) -> JSON | None:
+def score_of(record: RunRecord, column: Column) -> JSON | None:
     """A run's newest score of a column."""
     way = json.dumps(column.protocol, sort_keys=True)
     fitting = [score for score in record.scores if score_name(score) == column.score and way_of(score) == way]
@@ -216,7 +216,7 @@ def best(entries: Sequence[Entry], column: Column) -> list[bool]:
     return [cell is not None and cell.low <= winner.high and winner.low <= cell.high for cell in found]
 
 
-def refusals(records: Sequence[Record]) -> list[str]:
+def refusals(records: Sequence[RunRecord]) -> list[str]:
     """Why the runs must not be compared at all, each a sentence: their faces are of different things."""
     return [
         *unequal("different data (fingerprints", [record.data.get("fingerprint") for record in records]),
@@ -230,7 +230,7 @@ def unequal(what: str, values: Sequence[object]) -> list[str]:
     return [f"The runs have {what} {', '.join(known)})."] if len(known) > 1 else []
 
 
-def disagreements(records: Sequence[Record]) -> list[str]:
+def disagreements(records: Sequence[RunRecord]) -> list[str]:
     """What has to be said aloud before the runs are compared, each a sentence; none if they can be as they stand."""
     found = refusals(records)
     found += unequal("different seeds in their grids (first and last", [grid_seeds(record) for record in records])
@@ -256,14 +256,14 @@ def disagreements(records: Sequence[Record]) -> list[str]:
     return found
 
 
-def judged_at(record: Record) -> int | None:
+def judged_at(record: RunRecord) -> int | None:
     """Images seen when a run was last judged, if it has a newer checkpoint; None otherwise."""
     seens = [int(score["seen"]) for score in record.scores if is_number(score.get("seen"))]
     newest = [int(path.name) for path in all_of(record.directory / "checkpoints")[:1]]
     return max(seens) if seens and newest and max(seens) < newest[0] else None
 
 
-def machines(records: Sequence[Record]) -> Mapping[str, list[str]]:
+def machines(records: Sequence[RunRecord]) -> Mapping[str, list[str]]:
     """What the runs were trained on, each part with all its values; a baseline, which is fitted, does not count."""
     trained = [record.environment for record in records if not record.run.get("fitted")]
     found = {
@@ -273,7 +273,7 @@ def machines(records: Sequence[Record]) -> Mapping[str, list[str]]:
     return {part: values for part, values in found.items() if values}
 
 
-def parameters(record: Record) -> int | None:
+def parameters(record: RunRecord) -> int | None:
     """Learned numbers in the newest model of a run, or None where there is no checkpoint to look into."""
     models = [folder / "model.safetensors" for folder in (record.directory, *all_of(record.directory / "checkpoints"))]
     for path in models:
@@ -286,7 +286,7 @@ def parameters(record: Record) -> int | None:
     return None
 
 
-def grid_seeds(record: Record) -> object:
+def grid_seeds(record: RunRecord) -> object:
     """The seeds that a run's grids show, or None where no grid says so."""
     if not record.grids:
         return None

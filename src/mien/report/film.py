@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.durable import replacing
 from mien.errors import DataError, UsageError
 from mien.report.grid import grid, save_png
-from mien.report.record import sample_grids
+from mien.report.run_reader import sample_grids
+from mien.storage.atomic import replacing
 
 SUFFIXES = (".mp4", ".gif", ".webp", ".png")
 STRIP_WIDTH = 8192  # pixels; a longer strip goes on in the next row

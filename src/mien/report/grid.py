@@ -11,9 +11,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
-from mien._version import __version__
-from mien.durable import replacing
+from mien import __version__
 from mien.errors import DataError, Untrusted
+from mien.storage import bounded_json
+from mien.storage.atomic import replacing
 
 GAP = 2  # pixels between cells
 LINES = 4  # of a title at most
@@ -109,12 +110,19 @@ def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any], disclaim
     return path
 
 
+def save_grid(
+    images: Tensor, path: str | Path, columns: int | None = None, titles: Sequence[str] | None = None
+) -> Path:
+    """Write images `[n, C, H, W]` in [-1, 1] as one PNG grid, near a square by default."""
+    return save_png(grid(images, columns, titles), Path(path), {"synthetic": True})
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """The recipe in a PNG written by `save_png`. Raises DataError without one, Untrusted where it cannot be read."""
     try:
         with Image.open(path) as image:
             text = image.info.get(RECIPE_KEY)
-        recipe = json.loads(text) if isinstance(text, str) else None
+        recipe = bounded_json.loads(text, max_bytes=1 << 20) if isinstance(text, str) else None
     except FileNotFoundError:
         raise DataError(f"{path} is not there.", "No file has this name.", "Name a PNG that mien wrote.") from None
     except (OSError, ValueError, SyntaxError) as error:

@@ -7,31 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from mien import durable
-from mien._version import __version__
-from mien.report.board import is_fitted, machine_line
+from mien import __version__
 from mien.report.charts import chart, chart_data
 from mien.report.comparison import Board, Column, Entry, Standing, best, parameters, standing
+from mien.report.formatting import duration, short
 from mien.report.html import Markup, document, join, tag
-from mien.report.meanings import metric_meaning
-from mien.report.numbers import duration, short
+from mien.report.metric_descriptions import metric_meaning
 from mien.report.page import tree
 from mien.report.pictures import Compressed, Picture, pictures
-from mien.report.record import Record, is_number, score_name
+from mien.report.run_reader import RunRecord, is_number, score_name
+from mien.report.sample_rows import ROW, SEEDS, SampleRow
 from mien.report.series import COLOURS, Panel, score_series
-from mien.report.strips import ROW, SEEDS, Strip
+from mien.report.table_text import is_fitted, machine_line
+from mien.storage import atomic
 
 PAGE_BYTES = 4_000_000  # of pictures
 
 
-def write_leaderboard(board: Board, strips: Sequence[Strip], out: Path, title: str = "Leaderboard") -> Path:
+def write_leaderboard(board: Board, strips: Sequence[SampleRow], out: Path, title: str = "Leaderboard") -> Path:
     """Write one self-contained page that shows a comparison. `strips` are the faces of its runs, drawn now."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    durable.replace_text(out, leaderboard(board, strips, title))
+    atomic.replace_text(out, leaderboard(board, strips, title))
     return out
 
 
-def leaderboard(board: Board, strips: Sequence[Strip], title: str) -> str:
+def leaderboard(board: Board, strips: Sequence[SampleRow], title: str) -> str:
     """The page as text."""
     records = board.records
     share = PAGE_BYTES // max(1, len(records))
@@ -160,7 +160,7 @@ def _score_cell(column: Column, found: Standing | None, wins: bool) -> Markup:
     return _cell(column.name, join(tag("b", number) if wins else number, shown))
 
 
-def _strips(strips: Sequence[Strip]) -> Markup:
+def _strips(strips: Sequence[SampleRow]) -> Markup:
     """A line of faces for each run: a seed stands in the same place of every line."""
     lines = []
     for strip in strips:
@@ -175,7 +175,7 @@ def _strips(strips: Sequence[Strip]) -> Markup:
     return join(*lines, tag("p", hint, class_="hint"))
 
 
-def _faces(records: Sequence[Record], grids: Sequence[Sequence[Picture]]) -> Markup:
+def _faces(records: Sequence[RunRecord], grids: Sequence[Sequence[Picture]]) -> Markup:
     """A column for each run, the same seeds in the same places, and one slider over training time for all."""
     columns = [
         tag(
@@ -202,7 +202,7 @@ def _faces(records: Sequence[Record], grids: Sequence[Sequence[Picture]]) -> Mar
     return join(tag("div", *columns, class_="runs"), player, tag("p", hint, class_="hint"))
 
 
-def _panels(records: Sequence[Record]) -> list[Panel]:
+def _panels(records: Sequence[RunRecord]) -> list[Panel]:
     """A panel for each score that was measured at least twice in some run; a curve for each run."""
     found, metrics = [], {score_name(score): str(score["metric"]) for record in records for score in record.scores}
     for name, metric in metrics.items():
@@ -222,7 +222,7 @@ def _protocol(column: Column) -> Markup:
     return tag("details", tag("summary", column.name), tree(column.protocol))
 
 
-def _second(record: Record, seen: int) -> float:
+def _second(record: RunRecord, seen: int) -> float:
     """Seconds of training when a run had seen so many images."""
     points = [
         (0.0, 0.0),

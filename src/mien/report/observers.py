@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mien.core import Model, Progress
+from mien.core.contracts import Model, Progress
+from mien.report.best_effort import BestEffort
 from mien.report.card import write_card
 from mien.report.film import training_film
-from mien.report.forgiving import Forgiving
 from mien.report.grid import grid, save_png
 from mien.report.page import write_report
 from mien.report.pictures import Compressed
 from mien.report.plots import plot_run
-from mien.report.record import sample_grids
+from mien.report.run_reader import sample_grids
 
 SHARE = 0.01  # of the time, at most, goes into refreshing the report
 
@@ -41,7 +41,7 @@ class SampleGrids:
         self.samples = run_dir / "samples"
         self.draw, self.recipe, self.columns, self.titles = draw, recipe, columns, titles
         self.faces = torch.empty(0)  # what was drawn last, for who looks after us
-        self.forgiving = Forgiving(run_dir)
+        self.forgiving = BestEffort(run_dir)
 
     def after_step(self, progress: Progress, model: Model) -> None:
         if not progress.show:
@@ -65,7 +65,7 @@ class TensorBoard:
     def __init__(self, run_dir: Path, purge_step: int = 0) -> None:
         """`purge_step` is where a resumed run starts: what was logged beyond is struck out."""
         self.run_dir, self.start = run_dir, purge_step
-        self.forgiving = Forgiving(run_dir)
+        self.forgiving = BestEffort(run_dir)
         self.writer: Any = None
         self.open_writer: Callable[..., Any] | None = None
         with suppress(ImportError):  # here, not in a step: it takes a second
@@ -115,7 +115,7 @@ class Report:
 
     def __init__(self, run_dir: Path, every_seconds: float = 60) -> None:
         self.run_dir, self.every_seconds = run_dir, every_seconds
-        self.forgiving = Forgiving(run_dir)
+        self.forgiving = BestEffort(run_dir)
         self.compressed: Compressed = {}
         self.due = 0.0
 

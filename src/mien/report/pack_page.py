@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mien import durable
 from mien.data.check import SHEET, spread
 from mien.data.labels import together
 from mien.data.pack import Images, Pack
 from mien.report.grid import grid
 from mien.report.html import Markup, document, join, tag
+from mien.storage import atomic
 
 MOST_LABELS = 48  # that the table of pairs shows
 
@@ -35,9 +35,9 @@ def write_pack_page(pack: Pack, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     sheet = sheet_of(pack)
     picture, page = folder / "contact.png", folder / "report.html"
-    with durable.replacing(picture) as temporary:
+    with atomic.replacing(picture) as temporary:
         sheet.save(temporary, "PNG")
-    durable.replace_text(page, pack_page(pack, sheet))
+    atomic.replace_text(page, pack_page(pack, sheet))
     return picture, page
 
 
@@ -89,6 +89,12 @@ def label_sections(pack: Pack) -> list[Markup]:
     )
     rows = []
     for name, count in pack.meta["counts"]["labels"].items():
+        if "range" in count:
+            low, high = count["range"]
+            words = f"{low:,g} to {high:,g}, mean {count['mean']:,g}"
+            cells = [tag("td", words, colspan="2"), tag("td", f"{count['unknown']:,}", class_="number"), tag("td")]
+            rows.append(tag("tr", tag("th", name, scope="row"), *cells))
+            continue
         share = count["yes"] / max(count["yes"] + count["no"], 1)
         numbers = (f"{count['yes']:,}", f"{count['no']:,}", f"{count['unknown']:,}")
         bar = tag("meter", value=f"{share:.4f}", min="0", max="1")

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mien import durable
-from mien._version import __version__
-from mien.core import JSON
+from mien import __version__
+from mien.core.contracts import JSON
 from mien.report.charts import chart, chart_data
-from mien.report.encoded import balance, carried, reconstructions
+from mien.report.formatting import duration, short
 from mien.report.html import Markup, document, join, tag
-from mien.report.meanings import metric_meaning
-from mien.report.numbers import duration, short
+from mien.report.metric_descriptions import metric_meaning
 from mien.report.pictures import Compressed, Picture, pictures
-from mien.report.record import Record, is_number, read_record
+from mien.report.reconstruction_section import balance, kl_section, reconstructions
+from mien.report.run_reader import RunRecord, is_number, read_record
 from mien.report.series import capitalised, health_panels, panels
+from mien.storage import atomic
 
 BESIDE = 2  # curves beside the faces; the others follow below
 STATES = {
@@ -41,11 +41,11 @@ def write_report(run_dir: Path, state: str | None = None, compressed: Compressed
     """
     record = read_record(run_dir, state)
     path = run_dir / "report.html"
-    durable.replace_text(path, report(record, {} if compressed is None else compressed))
+    atomic.replace_text(path, report(record, {} if compressed is None else compressed))
     return path
 
 
-def report(record: Record, compressed: Compressed) -> str:
+def report(record: RunRecord, compressed: Compressed) -> str:
     """The page of a run as text."""
     grids = pictures(record.grids, compressed)
     seens = [picture.seen for picture in grids]
@@ -73,7 +73,7 @@ def report(record: Record, compressed: Compressed) -> str:
             ),
             reconstructions(record, compressed),
             balance(record),
-            carried(record),
+            kl_section(record),
             _scores(record),
             _health(record, proofs),
             tag("section", tag("h2", "More curves"), tag("div", *charts[BESIDE:], class_="more"))
@@ -101,7 +101,7 @@ def report(record: Record, compressed: Compressed) -> str:
     return document(f"{record.name} · mien", body, ("curves.css", "report.css"), ("curves.js", "report.js"), data)
 
 
-def _head(record: Record) -> Markup:
+def _head(record: RunRecord) -> Markup:
     run, status = record.run, record.status
     words, kind = STATES.get(str(status.get("state")), ("unknown", "watch"))
     goal = run.get("images")
@@ -132,7 +132,7 @@ def _head(record: Record) -> Markup:
     )
 
 
-def _allowance(record: Record) -> str:
+def _allowance(record: RunRecord) -> str:
     """What bounds the time, and how often the run was taken up again."""
     minutes, times = record.run.get("minutes"), record.status.get("resumes")
     return ", ".join(
@@ -182,7 +182,7 @@ def _faces(grids: Sequence[Picture]) -> Markup:
     return tag("div", tag("div", *shown), player, tag("p", hint, class_="hint"), class_="faces")
 
 
-def _scores(record: Record) -> Markup | None:
+def _scores(record: RunRecord) -> Markup | None:
     if not record.latest_scores:
         return None
     rows = []
@@ -221,7 +221,7 @@ def value(score: JSON) -> Markup:
     return join(f"{score['value']:.4g}", tag("small", f"[{ends[0]}, {ends[1]}]") if len(ends) == 2 else None)
 
 
-def _health(record: Record, proofs: Sequence[Markup]) -> Markup | None:
+def _health(record: RunRecord, proofs: Sequence[Markup]) -> Markup | None:
     if not record.health:
         return None
     items = [
@@ -241,7 +241,7 @@ def _health(record: Record, proofs: Sequence[Markup]) -> Markup | None:
     return tag("section", tag("h2", "Health"), tag("ul", *items, class_="verdicts"), charts)
 
 
-def _sampling(record: Record) -> Markup:
+def _sampling(record: RunRecord) -> Markup:
     run = shlex.quote(record.path)
     commands = (
         f"mien sample {run} --seeds 0-63 -o faces.png",
@@ -253,7 +253,7 @@ def _sampling(record: Record) -> Markup:
     )
 
 
-def _facts(record: Record) -> Markup:
+def _facts(record: RunRecord) -> Markup:
     run = {name: item for name, item in record.run.items() if name not in TOLD_ELSEWHERE}
     story = record.run.get("story")
     left = tag(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mien import durable
 from mien.report.charts import spread
-from mien.report.numbers import short
-from mien.report.record import read_record
+from mien.report.formatting import short
+from mien.report.run_reader import read_record
 from mien.report.series import BALANCE, Panel, balance_panel, loss_panels, speed_panels
+from mien.storage import atomic
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00")  # Okabe and Ito: told apart by every kind of eye
 INK, SOFT, RULE = "#22222a", "#5d5c66", "#e4e1dc"
@@ -45,7 +45,7 @@ def draw(panels: Sequence[Panel], path: Path) -> Path:
     for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         _draw_panel(axes, panel)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with durable.replacing(path) as temporary:
+    with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": "mien"})
     return path
 

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from mien.core import Model, Progress
-from mien.directory import RunDirectory
+from mien.core.contracts import Model, Progress
+from mien.storage.run_directory import RunDirectory
 
 
 class MetricsLog:

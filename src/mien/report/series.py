@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.core import JSON
-from mien.report.meanings import metric_meaning, stat_meaning
-from mien.report.record import Record, is_number, score_name
+from mien.core.contracts import JSON
+from mien.report.metric_descriptions import metric_meaning, stat_meaning
+from mien.report.run_reader import RunRecord, is_number, score_name
 
 Numbers = NDArray[np.float64]
 NOT_STATS = frozenset({"seen", "seconds", "images_per_second", "waiting"})
@@ -63,7 +63,7 @@ class Panel:
         return (low if low == 0 else low - margin), high + margin
 
 
-def panels(record: Record, points: int = 240) -> tuple[Panel, ...]:
+def panels(record: RunRecord, points: int = 240) -> tuple[Panel, ...]:
     """All curves of a run in reading order, each thinned to at most `points`."""
     names = _names(record)
     balance = [balance_panel(record, points)] if set(BALANCE) <= set(names) else []
@@ -77,12 +77,12 @@ def panels(record: Record, points: int = 240) -> tuple[Panel, ...]:
     return (*balance, *losses, *rest, *score_panels(record.scores), *speed_panels(record, points))
 
 
-def _columns(record: Record) -> set[str]:
+def _columns(record: RunRecord) -> set[str]:
     """Names with at least one finite value."""
     return {name for line in record.metrics for name, value in line.items() if is_number(value)}
 
 
-def _names(record: Record) -> list[str]:
+def _names(record: RunRecord) -> list[str]:
     """The recipe's own stats among them; scores have panels of their own, with intervals."""
     return sorted(_columns(record) - NOT_STATS - {score_name(score) for score in record.scores})
 
@@ -92,7 +92,7 @@ def is_loss(name: str) -> bool:
     return "loss" in name or name in BALANCE
 
 
-def loss_panels(record: Record, points: int, without: Collection[str] = ()) -> list[Panel]:
+def loss_panels(record: RunRecord, points: int, without: Collection[str] = ()) -> list[Panel]:
     """The losses, those of comparable size together."""
     found = []
     series = {
@@ -105,7 +105,7 @@ def loss_panels(record: Record, points: int, without: Collection[str] = ()) -> l
     return found
 
 
-def speed_panels(record: Record, points: int) -> list[Panel]:
+def speed_panels(record: RunRecord, points: int) -> list[Panel]:
     """Images a second, and the share of time spent waiting for data unless it is always next to nothing."""
     found = []
     for name, title in (("images_per_second", "Speed, images a second"), ("waiting", "Share of time waiting for data")):
@@ -116,7 +116,7 @@ def speed_panels(record: Record, points: int) -> list[Panel]:
     return found
 
 
-def balance_panel(record: Record, points: int) -> Panel:
+def balance_panel(record: RunRecord, points: int) -> Panel:
     """The three curves that "Generating Faces with Torch" watches, with the bounds of the run's balance rule."""
     labels = ("gen", "fake", "real")
     return Panel(
@@ -163,7 +163,7 @@ def score_series(scores: Sequence[JSON], name: str, label: str) -> Series:
     return Series(label, seen, value, low, high, usual)
 
 
-def health_panels(record: Record) -> tuple[Panel, ...]:
+def health_panels(record: RunRecord) -> tuple[Panel, ...]:
     """The evidence for each verdict that is not healthy: its number over time, and the bound."""
     found = []
     for verdict in record.health:

@@ -14,15 +14,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mien.errors import MienError
-from mien.web.answers import UNKEPT, Door, failed
-from mien.web.desk import Desk
-from mien.web.drawing import Drawing
-from mien.web.guard import Doors, Guard, Refused
-from mien.web.likeness import Likeness
 from mien.web.queue import Full, Stale
 from mien.web.registry import Registry
+from mien.web.responses import UNKEPT, Door, failed
+from mien.web.routes_draw import Drawing
+from mien.web.routes_photo import Likeness
+from mien.web.routes_runs import Watching
+from mien.web.security import Doors, Guard, Refused
+from mien.web.service import Desk
 from mien.web.static_files import StaticFiles
-from mien.web.watching import Watching
 
 
 class Explorer:
@@ -45,7 +45,7 @@ class Explorer:
 
     async def described(self, request: Request) -> Response:
         """This description."""
-        from mien.web.described import describe
+        from mien.web.openapi import describe
 
         return JSONResponse(describe(self.table()), headers=UNKEPT)
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mien.data.photo import can_align
 from mien.errors import UsageError
-from mien.sampler import Sampler
-from mien.web.guard import Refused
+from mien.sampling.sampler import Sampler
+from mien.web.security import Refused
 
 SECONDS = 12.0
 AT_ONCE = 2  # decoders that run at a time
@@ -53,7 +53,7 @@ async def decode(content: bytes, side: int, framing: Mapping[str, Any] | None = 
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
-            str(Path(__file__).with_name("photo_child.py")),
+            str(Path(__file__).with_name("decode_worker.py")),
             *words,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

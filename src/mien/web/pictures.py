@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from mien._version import __version__
+from mien import __version__
 from mien.report.grid import RECIPE_KEY, SYNTHETIC, picture
 
 KEPT_BYTES = 48 << 20

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 
 from torch import Tensor
 
-from mien.address import given
-from mien.core import JSON, Invertible
+from mien.core.contracts import JSON
+from mien.core.families import Invertible
 from mien.errors import MienError
-from mien.latent.inversion import Step, absolute
-from mien.sampler import Sampler
+from mien.sampling.address import given
+from mien.sampling.inversion import Step, absolute
+from mien.sampling.sampler import Sampler
 from mien.web.pictures import png
 
 EVERY = 0.15  # seconds between two pictures of a descent
@@ -74,7 +75,7 @@ def middle_of(sampler: Sampler) -> Tensor | None:
 
 def shades(sampler: Sampler, image: Tensor) -> Tensor:
     """A photograph with the model's own number of channels."""
-    return image.mean(1, keepdim=True) if sampler.faces.channels == 1 else image
+    return image.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else image
 
 
 def found(sampler: Sampler, z: Tensor, face: Tensor, made: Tensor) -> JSON:

@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mien.sampler import CHUNK
-from mien.web.asked import Manner
+from mien.sampling.chunks import CHUNK
+from mien.web.params import Manner
 
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import torch
 
-from mien import checkpoint
-from mien.core import JSON, Flowing, Invertible, Model, Scalable, Styled
-from mien.directory import RunDirectory, read_json
+from mien.core.contracts import JSON, Model
+from mien.core.families import FlowModel, Invertible, ResolutionFreeModel, StyleModel
+from mien.core.run import Device, Precision
 from mien.errors import DataError, MienError, Mismatch
-from mien.latent.directions import Direction
-from mien.priors import Normal, Uniform
-from mien.report.record import sample_grids
-from mien.run import Device, Precision
-from mien.sampler import Sampler
+from mien.nn.priors import Normal, Uniform
+from mien.report.run_reader import sample_grids
+from mien.sampling.directions import Direction
+from mien.sampling.sampler import Sampler
+from mien.storage import checkpoint
+from mien.storage.run_directory import RunDirectory, read_json
 
 FRESH = 1.0  # seconds between two looks at the disk
 LOADED = 6  # models in memory, at most
@@ -207,8 +208,8 @@ def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON
         "run": shown.run,
         "seen": shown.seen,
         "preset": header.get("preset", ""),
-        "side": sampler.faces.side,
-        "channels": sampler.faces.channels,
+        "side": sampler.image_spec.side,
+        "channels": sampler.image_spec.channels,
         "latent": list(model.latent_shape),
         "prior": kind,
         "labels": list(sampler.label_names) if model.label_dim else [],
@@ -216,8 +217,8 @@ def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON
         "gram": products(directions),
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
-        "scalable": isinstance(model, Scalable),
-        "styles": model.style_count if isinstance(model, Styled) else 0,
+        "scalable": isinstance(model, ResolutionFreeModel),
+        "styles": model.style_count if isinstance(model, StyleModel) else 0,
         "flow": flow_of(model),
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained_on": {"count": header.get("data", {}).get("count")},
@@ -226,7 +227,7 @@ def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON
 
 def flow_of(model: Model) -> JSON | None:
     """How a flow is followed when nothing else is said; None for any other model."""
-    if not isinstance(model, Flowing):
+    if not isinstance(model, FlowModel):
         return None
     how = model.solution
     return {"method": how.method, "steps": how.steps, "tolerance": how.tolerance, "guidance": model.guidance}

@@ -15,8 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mien.errors import UsageError
 from mien.web.app import Explorer, application
-from mien.web.guard import Doors, Guard
 from mien.web.registry import Registry
+from mien.web.security import Doors, Guard
 
 HEAD_SECONDS = 5.0  # from the connection, or the last answer, to a whole head
 ANSWER_SECONDS = 30.0  # for a client to take the next piece of its answer

@@ -1,0 +1,32 @@
+"""`mien cite`: the papers behind a run or a preset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mien import presets
+from mien.cli.result import Result
+from mien.presets.citations import bibtex
+from mien.storage.run_directory import RunDirectory
+
+
+def cite(run: str, /, *, code: Path | None = None) -> Result:
+    """BibTeX for exactly what a run or a preset uses. Examples:
+
+        mien cite runs/00000-quick-drawn64-s0 > references.bib
+        mien cite torch-gan-2015
+
+    Parameters
+    ----------
+    run
+        A run directory, or the name of a preset.
+    code
+        The file of a model of your own.
+    """
+    described = RunDirectory(Path(run)).run_json
+    name = run if described is None else described["preset"]
+    if described is not None and code is not None:
+        name = f"{code}:{name}"
+    config, _ = presets.find(name)
+    keys = list(dict.fromkeys(key for cls in presets.configs_in(config) for key in getattr(cls, "cites", ())))
+    return Result(bibtex(keys), {"keys": keys, "bibtex": bibtex(keys)})

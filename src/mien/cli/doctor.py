@@ -1,0 +1,110 @@
+"""`mien doctor`: what this machine is, and how fast; or how a run is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mien import __version__
+from mien.cli.doctor_run import examine
+from mien.cli.result import Result
+from mien.core.device import DeviceContext, has_bf16_units
+from mien.core.run import Device
+from mien.errors import UsageError
+from mien.storage import checkpoint
+
+OPTIONAL = ("matplotlib", "av", "tensorboard", "opencv-python-headless", "ai-edge-litert", "pyarrow")
+
+
+def doctor(
+    run: Path | None = None,
+    /,
+    *,
+    strict: bool = False,
+    data: str | None = None,
+    code: Path | None = None,
+    device: Device = "auto",
+) -> Result:
+    """Look at this machine, or at the health of a run.
+
+    Without a run: versions, device, bf16 units, threads, disk, and a one-second benchmark. With one: is what it learned sound?
+    A run may also be unfinished or killed. Examples:
+
+        mien doctor
+        mien doctor RUN
+        mien doctor RUN --strict
+
+    Parameters
+    ----------
+    run
+        A run's directory.
+    strict
+        Make an alarm the exit code: 5 when learning went wrong, 6 for the disk, 4 when data comes too slowly.
+    data
+        The pack that the run was trained on, where it is no longer where it was.
+    code
+        The file of a model of your own.
+    device
+        Where to draw the run's faces.
+    """
+    if run is not None:
+        return examine(run, data, code, device, strict)
+    if strict or data or code:
+        raise UsageError("There is no run to look at.", "--strict, --data and --code are about a run.", "Name one.")
+    engine = DeviceContext.choose()
+    kind = engine.device.type
+    facts: dict[str, Any] = {
+        "mien": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if kind == "cuda" else kind,
+        "precision": engine.precision,
+        "bf16_units": has_bf16_units(kind),
+        "bf16_matrix_units": bool(torch.cpu._is_amx_tile_supported()) if kind == "cpu" else has_bf16_units(kind),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "free_gigabytes": round(checkpoint.free_bytes(Path.cwd()) / 1e9, 1),
+        "packages": {name: version_of(name) for name in OPTIONAL},
+        "ffmpeg": shutil.which("ffmpeg") is not None,
+        "gigaflops": {name: round(speed(engine.device, name == "bf16"), 1) for name in ("fp32", "bf16")},
+    }
+    lines = [f"{name:<18} {value}" for name, value in facts.items() if not isinstance(value, dict)]
+    lines += [f"{name:<18} {version or 'not installed'}" for name, version in facts["packages"].items()]
+    lines += [
+        f"{f'{name} convolution':<18} {value:,} billion operations/s" for name, value in facts["gigaflops"].items()
+    ]
+    return Result("\n".join(lines), facts)
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of an optional package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@torch.no_grad()
+def speed(device: torch.device, bf16: bool, seconds: float = 0.5) -> float:
+    """Billions of multiplications and additions a second of a 3x3 convolution of 64 maps at 32 px, batch 16."""
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(device)
+    layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.randn(16, 64, 32, 32, device=device).to(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        layer(images)
+        rounds, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            layer(images)
+            rounds += 1
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    return rounds * 2 * 16 * 64 * 64 * 9 * 32 * 32 / (time.perf_counter() - started) / 1e9

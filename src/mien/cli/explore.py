@@ -1,0 +1,73 @@
+"""`mien explore`: faces, models and runs on a page of their own."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mien.cli.result import Result
+from mien.core.run import Device, Precision
+from mien.errors import DataError, UsageError
+
+
+def explore(
+    *runs: Path,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    code: Path | None = None,
+) -> Result:
+    """Play with faces in a browser: move through them, mix, breed and film them, and watch a training run.
+
+    Prints its address, and opens it. Nothing leaves this machine. Examples:
+
+        mien explore                                  # every run under runs/, and demo/run
+        mien explore runs/00007-quick-drawn64-s0
+        mien explore model.safetensors --port 8040 --no-browser
+
+    Parameters
+    ----------
+    runs
+        Runs, checkpoints, .safetensors files, or folders of runs; without any, runs/ and demo/run.
+    port
+        Where to listen; without it, 8040 or the next free one.
+    host
+        The address to listen at. Off this machine, looking needs the token too.
+    browser
+        Open the page.
+    device
+        Where to compute.
+    precision
+        fp32 gives the same face everywhere; bf16 is faster.
+    code
+        The file of a model of your own.
+    """
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise UsageError(
+            "The explorer needs two packages that are not installed.",
+            "They are the extra `web`.",
+            "pip install 'mien[web]'",
+        )
+    for path in runs:
+        if not path.exists():
+            raise DataError(f"There is no {path}.", "It is none of runs, checkpoints and files.", "Check the spelling.")
+    if port is not None and not 0 <= port <= 65535:
+        raise UsageError(f"--port {port} is not possible.", "Ports are 0 to 65535.", "Leave it out.")
+    from mien.web.registry import Registry
+    from mien.web.serve import serve
+
+    registry = Registry(runs, code, device, precision)
+    registry.refresh()
+    if runs and not registry.models and not registry.runs:
+        raise DataError(
+            f"{', '.join(map(str, runs))} holds no model.",
+            "It has no run and no valid file.",
+            "Name a run, or leave it out.",
+        )
+    address = serve(registry, host, port, browser)
+    return Result(f"{address} has ended", {"address": address})

@@ -1,0 +1,43 @@
+"""Flags that many verbs share, each written once: how a model is loaded, and which prior its latents are drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mien.core.run import Device, Precision
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+
+Flat = Parameter(name="*")  # the fields of a dataclass as flags without a prefix
+Drawing = Annotated[DrawOptions, Flat]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How a model is loaded.
+
+    Parameters
+    ----------
+    device
+        Device to compute on: auto, cpu, cuda or mps.
+    precision
+        fp32 gives the same image on every device; bf16 is faster.
+    code
+        Python file that defines a model of your own.
+    """
+
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    code: Path | None = None
+
+    def load(self, model: Path, options: DrawOptions = DrawOptions()) -> Sampler:
+        """A model with drawing options. Raises DataError, Untrusted or Mismatch for a file that is none."""
+        sampler = Sampler.load(model, device=self.device, precision=self.precision, code=self.code)
+        return sampler.with_options(options)
+
+
+Loading = Annotated[LoadOptions, Flat]

@@ -1,0 +1,110 @@
+"""`mien project`: find the latents of photographs, and show their reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from PIL import Image
+
+from mien.cli.arguments import parse_labels
+from mien.cli.model_options import Drawing, Loading, LoadOptions
+from mien.cli.photos import error_text, errors, find_latents, read_photos
+from mien.cli.result import Result
+from mien.errors import UsageError
+from mien.report.grid import FROM_PHOTOGRAPH, grid, picture, save_png
+from mien.sampling.options import DrawOptions
+from mien.storage import atomic
+from mien.storage.checkpoint import pack_tensors
+
+MIN_CELL = 128  # pixels: smaller faces are enlarged, so that the titles under them can be read
+MAX_PHOTOS = 512
+
+
+def project(
+    model: Path,
+    /,
+    *photos: Path,
+    out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("project.png"),
+    crop: str | None = None,
+    steps: int | None = None,
+    lpips: Annotated[bool, Parameter(negative=())] = False,
+    label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    save_latent: Path | None = None,
+    options: Drawing = DrawOptions(),
+    loading: Loading = LoadOptions(),
+) -> Result:
+    """Show photographs beside their reconstructions, with the error.
+
+    A model with an encoder encodes and decodes; for any other, the latent is found by gradient descent (Adam on z). Examples:
+
+        mien project RUN me.jpg
+        mien project RUN a.jpg b.png --steps 500 -o beside.png
+        mien project RUN me.jpg --crop center --save-latent me.safetensors
+
+    Parameters
+    ----------
+    model
+        A run, a checkpoint inside it, or a .safetensors file.
+    photos
+        Image files of any size and colour mode.
+    out
+        A .png: each photograph beside its reconstruction.
+    crop
+        Crop: face, center, squash, celeba-148 and so on. By default, that of the training data: aligned by the face if one is
+        found, else the centre.
+    steps
+        Find the latent by that many steps of gradient descent; by default 200 for a model without an encoder.
+    lpips
+        Add the perceptual distance LPIPS to the loss of gradient descent; downloads its weights if they are not cached.
+    label
+        NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
+    save_latent
+        File for the latents, which `mien edit --latent` reads.
+    """
+    check_png(out)
+    if len(photos) > MAX_PHOTOS:
+        raise UsageError(
+            f"{len(photos)} photographs are too many.", f"One picture shows at most {MAX_PHOTOS}.", "Name fewer."
+        )
+    sampler = loading.load(model, options)
+    native = sampler.with_options(replace(options, size=None))  # encoders and descent work at the training side
+    read, images = read_photos(native, photos, crop)
+    points = find_latents(sampler, images, steps=steps, labels=parse_labels(label), perceptual=lpips)
+    images = read_photos(sampler, photos, crop)[1] if options.size else images
+    reconstructions = sampler.decode(points.z, points.labels, points.space)
+    found = errors(images, reconstructions)
+    zoom = max(1, -(-MIN_CELL // sampler.image_spec.side))
+    pairs = [(picture(a), picture(b)) for a, b in zip(images, reconstructions, strict=True)]
+    cells = [enlarged(cell, zoom) for cell in chain.from_iterable(pairs)]
+    titles = list(chain.from_iterable((photo.name, f"L1 {e['l1']:.4f}") for photo, e in zip(read, found, strict=True)))
+    columns = 2 * max(1, round((len(read) / 2) ** 0.5))
+    metadata = sampler.metadata(photos=[photo.name for photo in read], method=points.method, errors=found)
+    save_png(grid(cells, columns, titles), out, {**metadata, "synthetic": False}, FROM_PHOTOGRAPH)
+    files = [str(out)]
+    if save_latent is not None:
+        header = {"kind": "latents", "model_sha256": sampler.model_hash, "space": points.space}
+        save_latent.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(save_latent, pack_tensors({"latents": points.z}, header))
+        files.append(str(save_latent))
+    entries = [
+        {"photo": str(path), **entry, "method": points.method, "notes": list(photo.notes)}
+        for path, photo, entry in zip(photos, read, found, strict=True)
+    ]
+    lines = [f"{e['photo']}: {error_text(e)} ({e['method']}; {', '.join(e['notes'])})" for e in entries]
+    return Result("\n".join([*lines, *files]), {"files": files, "photos": entries})
+
+
+def check_png(out: Path) -> None:
+    """Raises UsageError for a file name that does not end in .png."""
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"{out} is not a .png.", "Pictures are written as PNG.", "Use -o picture.png.")
+
+
+def enlarged(cell: Image.Image, times: int) -> Image.Image:
+    """A picture enlarged by an integer, each pixel a square."""
+    return cell.resize((cell.width * times, cell.height * times), Image.Resampling.NEAREST) if times > 1 else cell

@@ -1,0 +1,132 @@
+"""`mien sample`: draw the faces of seeds, as one grid or as single files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mien.cli.arguments import Combinations, parse_labels, parse_seeds, positive
+from mien.cli.fitted_prior import FittedPrior, PriorOptions
+from mien.cli.model_options import Drawing, Loading, LoadOptions
+from mien.cli.result import Result
+from mien.errors import UsageError
+from mien.report.grid import grid, picture, save_png
+from mien.sampling.chunks import CHUNK
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+
+BLOCK = 256  # images drawn before they are written, at most
+MAX_PIXELS = 2**28  # of a grid drawn with --size
+MAX_CELLS = 4096  # of a grid
+TITLED = 128  # pixels: cells with titles are enlarged to this side or more
+
+
+def sample(
+    model: Path,
+    /,
+    *,
+    seeds: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = ("0-63",),
+    out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("faces.png"),
+    label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    combine: str = "",
+    columns: int | None = None,
+    data: str | None = None,
+    options: Drawing = DrawOptions(),
+    prior: FittedPrior = PriorOptions(),
+    loading: Loading = LoadOptions(),
+) -> Result:
+    """Draw faces: a grid if --out ends in .png, else a folder of single files.
+
+    Seed 42 is the same face in any batch, verb and page. Every PNG says in its metadata how it was drawn. Examples:
+
+        mien sample runs/00000-quick-drawn64-s0 -o grid.png
+        mien sample RUN --seeds 0-999 -o faces/
+        mien sample RUN --seeds 3,42,7 --truncation 0.7
+        mien sample QUICK --seeds 0-7 --style 42:fine
+        mien sample VAE --prior fitted
+        mien sample CPPN --seeds 42 --size 1080 -o large.png
+        mien sample CGAN --label Eyeglasses=1 --label Bald=0.5
+        mien sample CGAN --seeds 0-7 --combine Eyeglasses,Male -o glasses.png
+
+    Parameters
+    ----------
+    model
+        A run, a checkpoint inside it, or a .safetensors file.
+    seeds
+        Seeds to draw: 0-63, or 3,42,7, or several of these.
+    out
+        A .png for one grid, anything else for a folder.
+    label
+        NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
+    combine
+        A,B: a row for each seed with every combination of these labels, 0 and 1; A:B varies the labels of A down the rows.
+    columns
+        Columns of the grid; near a square by default.
+    data
+        Pack that a fitted prior is fitted to; by default, the run's own.
+    """
+    chosen = parse_seeds(seeds)
+    if not chosen:
+        raise UsageError("--seeds is empty.", "There is nothing to draw.", "Write --seeds 0-63.")
+    positive("columns", columns)
+    labels = parse_labels(label)
+    sampler = prior.apply(loading.load(model, options), data, model)
+    if combine:
+        return sample_combinations(sampler, chosen, combine, labels, out)
+    metadata = sampler.metadata(truncation=options.truncation, **({"labels": labels} if labels else {}))
+    if out.suffix.lower() == ".png":
+        if len(chosen) > MAX_CELLS or (options.size and len(chosen) * options.size**2 > MAX_PIXELS):
+            raise UsageError(
+                f"A grid of {len(chosen):,} faces is too large.",
+                f"A grid has at most {MAX_CELLS:,} faces and {MAX_PIXELS:,} pixels.",
+                "Name a folder: -o faces/.",
+            )
+        images = sampler.sample(chosen, labels)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_png(grid(images, columns), out, {**metadata, "seeds": chosen})
+        return Result(str(out), {"files": [str(out)], "seeds": chosen})
+    if out.suffix:
+        raise UsageError(
+            f"{out} is neither a .png nor a folder.", "Faces are written as PNG.", "Use -o grid.png or -o faces/."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    count = min(BLOCK, max(CHUNK, MAX_PIXELS // 16 // sampler.image_spec.side**2))
+    for start in range(0, len(chosen), count):
+        block = chosen[start : start + count]
+        for seed, image in zip(block, sampler.sample(block, labels), strict=True):
+            file = out / f"seed{seed:08d}.png"
+            save_png(picture(image), file, {**metadata, "seeds": [seed]})
+            files.append(str(file))
+    return Result(f"{len(files)} faces in {out}", {"files": files, "seeds": chosen})
+
+
+def sample_combinations(
+    sampler: Sampler, seeds: Sequence[int], words: str, labels: dict[str, float], out: Path
+) -> Result:
+    """A grid of the same latents under combinations of labels; each cell's title names its labels."""
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"{out} is not a .png.", "--combine draws a grid.", "Use -o grid.png.")
+    table = Combinations.parse(words)
+    if len(seeds) * table.cells > MAX_CELLS:
+        raise UsageError(
+            f"A grid of {len(seeds) * table.cells:,} faces is too large.",
+            f"{len(seeds):,} seeds have {table.cells:,} combinations each; a grid has at most {MAX_CELLS:,} faces.",
+            "Name fewer seeds or fewer labels.",
+        )
+    indices, rows, titles = table.cells_of(sampler, seeds, labels)
+    images = sampler.decode(sampler.latents(seeds)[indices], rows, sampler.space)
+    side = sampler.image_spec.side * max(1, -(-TITLED // sampler.image_spec.side))
+    cells = [picture(image).resize((side, side), 0) for image in images]
+    metadata = sampler.metadata(
+        truncation=sampler.options.truncation,
+        seeds=list(seeds),
+        combine=words,
+        **({"labels": labels} if labels else {}),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_png(grid(cells, table.columns, titles), out, metadata)
+    return Result(str(out), {"files": [str(out)], "seeds": list(seeds), "titles": titles})

@@ -1,0 +1,135 @@
+"""Several processes under torchrun: initialise, average, broadcast. With one process each function is the identity."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+STEP_TIMEOUT = timedelta(minutes=10)  # of a gradient average: a rank that hangs that long is dead
+#: Of what ranks agree on. They may wait for rank 0 for hours while it prepares data, downloads, or is paused; if it dies, its
+#: connection closes and they fail at once.
+CONTROL_TIMEOUT = timedelta(days=30)
+_control: Any = None  # the gloo group for small objects and barriers
+
+
+@dataclass(frozen=True)
+class World:
+    """The rank of this process among all processes."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # the index of this process's device on this machine
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which writes files and prints."""
+        return self.rank == 0
+
+
+def rank() -> int:
+    """This process's rank under torchrun, also before and after the process group exists; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+@contextmanager
+def world(device: str) -> Iterator[World]:
+    """Create the process group under torchrun: NCCL for GPUs, gloo otherwise. Without torchrun, a world of one process."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        yield World()
+        return
+    # The functions of this module keep the present process group as their default argument. If a compiler or an optimizer
+    # loaded it later, it would keep our group alive at exit, where a gloo thread that frees a tensor aborts the process.
+    import torch.distributed.nn.functional  # noqa: F401
+
+    global _control
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=STEP_TIMEOUT)
+    _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+    finally:
+        _control = None
+        dist.destroy_process_group()
+
+
+def joined() -> bool:
+    """Whether there is more than one process."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks, without gradient."""
+    value = value.detach()
+    if not joined():
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def maximum(value: float) -> float:
+    """The maximum of a number over all ranks. Ranks use it to stop or save together."""
+    if not joined():
+        return value
+    largest = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control)
+    return float(largest)
+
+
+def average_gradients(loss: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The mean loss and the mean gradients over all ranks, in one message. It includes the loss so that all ranks see a NaN."""
+    if not joined():
+        return loss.detach(), list(gradients)
+    flat = torch.cat([loss.detach().reshape(1).to(gradients[0].dtype), *(g.reshape(-1) for g in gradients)])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    pieces = torch.split(flat[1:], [g.numel() for g in gradients])
+    return flat[0], [torch.empty_like(g).copy_(piece.view(g.shape)) for piece, g in zip(pieces, gradients, strict=True)]
+
+
+def broadcast_module(module: torch.nn.Module) -> None:
+    """Copy the parameters and buffers of rank 0 to every rank."""
+    if joined():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+
+def broadcast(value: Any) -> Any:
+    """The value of rank 0, on every rank. It is pickled, which is safe between our own processes."""
+    if not joined():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, group=_control)
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if joined():
+        dist.barrier(group=_control)
+
+
+class _Sum(torch.autograd.Function):
+    """A sum over ranks. Its gradient is the sum of the gradients of all ranks, and is differentiable again."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return differentiable_sum(gradient)
+
+
+def differentiable_sum(value: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, differentiable twice."""
+    return _Sum.apply(value) if joined() else value  # type: ignore[no-untyped-call]

@@ -1,0 +1,99 @@
+"""How a square is cut from a picture: by name, each name one system's way.
+
+celeba-148       the 148x148 box at column 15, row 40 of CelebA's 178x218 (Larsen et al., arXiv 1512.09300); boxes scale
+celeba-128-vae   the 128x128 box centred 15 px below the middle of 178x218 (podgorskiy/VAE)
+center           the largest centred square
+squash           the whole picture, its aspect ignored
+lfw-150          50 px off every side of LFW's 250x250 (Generating Faces with Torch, 2015)
+face             the face found, levelled and scaled by eyes and mouth
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from mien.data.readers import UnreadableFile
+from mien.errors import UsageError, did_you_mean
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright picture; right and bottom exclusive
+
+RESAMPLERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}  # all but nearest widen their support when they shrink, and so do not alias
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """A named way to cut. `box` maps the picture's width and height to the box, or raises Refused."""
+
+    box: Callable[[int, int], Box]
+    resampler: str = "lanczos"
+    finds_face: bool = False  # the picture is aligned by its face before the box is cut
+
+
+def scaled_box(box: Box, of: tuple[int, int]) -> Callable[[int, int], Box]:
+    """A box of pictures of one size, scaled with them; pictures of another shape do not fit."""
+    left, top, right, bottom = box
+
+    def cut(width: int, height: int) -> Box:
+        scale = width / of[0]
+        if not is_scaled((width, height), of):
+            raise UnreadableFile(f"{width}x{height}: this crop is for {of[0]}x{of[1]} and scaled copies")
+        side_x, side_y = round((right - left) * scale), round((bottom - top) * scale)
+        return (int(left * scale), int(top * scale), int(left * scale) + side_x, int(top * scale) + side_y)
+
+    return cut
+
+
+def is_scaled(size: tuple[int, int], of: tuple[int, int]) -> bool:
+    """Whether pictures of `size` are scaled copies of pictures of another, to a pixel of either."""
+    scale = size[0] / of[0]
+    return abs(size[1] - of[1] * scale) <= max(1.0, scale)
+
+
+def center(width: int, height: int) -> Box:
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return (left, top, left + side, top + side)
+
+
+def squash(width: int, height: int) -> Box:
+    return (0, 0, width, height)
+
+
+CROPS: dict[str, Crop] = {
+    "celeba-148": Crop(box=scaled_box((15, 40, 163, 188), (178, 218))),
+    "celeba-128-vae": Crop(box=scaled_box((25, 60, 153, 188), (178, 218)), resampler="bilinear"),
+    "center": Crop(box=center),
+    "squash": Crop(box=squash),
+    "lfw-150": Crop(box=scaled_box((50, 50, 200, 200), (250, 250)), resampler="bicubic"),
+    "face": Crop(box=squash, finds_face=True),
+}
+
+
+def find_crop(name: str, box: Box | None = None) -> Crop:
+    """The crop called `name`, or the explicit `box` when there is one. Raises UsageError for an unknown name."""
+    if box is not None:
+        return Crop(box=lambda width, height: fixed(box, width, height))
+    if name not in CROPS:
+        raise UsageError(f"There is no crop `{name}`.", "Crops are known by name.", did_you_mean(name, CROPS))
+    return CROPS[name]
+
+
+def fixed(box: Box, width: int, height: int) -> Box:
+    if box[2] > width or box[3] > height:
+        raise UnreadableFile(f"{width}x{height}: the box {','.join(map(str, box))} does not fit")
+    return box
+
+
+def cut(image: Image.Image, box: Box, side: int, resampler: str) -> Image.Image:
+    """The box of `image` as a `side` by `side` picture; only pixels inside the box count."""
+    if box != (0, 0, *image.size):
+        image = image.crop(box)
+    return image if image.size == (side, side) else image.resize((side, side), RESAMPLERS[resampler])

@@ -1,0 +1,54 @@
+"""Open data, whatever names it: a pack, photographs that become one, or the built-in drawn faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mien.data.pack import Pack, is_pack
+from mien.data.planning import DEFAULT_SIDE, Preparation, plan
+from mien.data.preparation import prepare
+from mien.data.source import Source
+from mien.data.source_kinds import find_source
+from mien.data.synthetic import COUNT, SEED, VERSION, SyntheticFaces
+from mien.downloads.weights import cache_folder
+
+CHECKED_BYTES = 1_000_000_000  # of pixels: read and hashed in about a second
+
+
+def open_data(
+    source: str | Path | None = None, side: int | None = None, *, count: int = COUNT, seed: int = SEED
+) -> Pack:
+    """The pack that `source` means.
+
+    Nothing or `drawn`: the built-in faces at `side`. A pack: itself, at its own side. A folder or an archive of images: a
+    pack of them, made at `side` on first use and kept in the cache. A pack up to a gigabyte is read once and compared with its
+    checksums; `mien data info` does so for any. Raises DataError when there is nothing to be had, Untrusted when it is damaged.
+    """
+    if source is None or str(source) == "drawn":
+        return _drawn(side or DEFAULT_SIDE, count, seed)
+    path = Path(source)
+    if path.is_dir() and is_pack(path):
+        return _checked(Pack.open(path))
+    preparation = Preparation(side=side or DEFAULT_SIDE)
+    found = find_source(path)
+    name = f"{path.resolve().stem}-{preparation.side}-{plan(found, preparation).key}.pack"
+    return _prepared(found, cache_folder() / "packs" / name, preparation)
+
+
+def _drawn(side: int, count: int, seed: int) -> Pack:
+    path = cache_folder() / "drawn" / f"{VERSION}-{side}-{count}-{seed}.pack"
+    if is_pack(path):
+        return _checked(Pack.open(path))
+    return _prepared(SyntheticFaces(side, count, seed), path, Preparation(side=side))
+
+
+def _checked(pack: Pack) -> Pack:
+    if pack.images.nbytes <= CHECKED_BYTES:
+        pack.verify()
+    return pack
+
+
+def _prepared(source: Source, path: Path, preparation: Preparation) -> Pack:
+    pack = prepare(source, path, preparation, wait=True)
+    assert pack is not None
+    return pack

@@ -1,0 +1,118 @@
+"""Metrics of perceived difference: how far apart samples are, how well faces are reconstructed, how smooth walks are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mien.core.families import Invertible
+from mien.errors import UsageError
+from mien.metrics import features
+from mien.metrics.confidence import bootstrap
+from mien.metrics.distances import mean_pairwise
+from mien.metrics.features import PerceptualFeatures, planes
+from mien.metrics.images import First, PackImages
+from mien.metrics.inputs import Judged
+from mien.metrics.scores import Score, in_thousands
+from mien.sampling.sampler import Sampler
+
+MOST_EMBEDDED = 2000  # samples, and as many real images
+MOST_BYTES = 1 << 29  # of their embeddings, which grow with the image
+MOST_RECONSTRUCTED = 1000
+WALKS = 1000
+STEP = 1e-4  # of a walk, as a share of it: StyleGAN's (arXiv 1812.04948, section 4.1)
+TRIM = 0.01  # of the walks at either end are left out, as there
+
+
+def diversity(judged: Judged) -> Iterator[Score]:
+    """Mean LPIPS over all pairs of samples; that of as many real images stands beside it."""
+    eye = PerceptualFeatures("alex", judged.device)
+    width = eye(judged.reference.read(slice(0, 1))).shape[1]
+    count = min(judged.fake.count, judged.reference.count, MOST_EMBEDDED, max(MOST_BYTES // (4 * width), 2))
+    fakes, reals = First(judged.fake, count), First(judged.reference, count)
+    estimate = mean_pairwise(features.extract(fakes, eye, judged.listener("samples", fakes)))
+    among_reals = mean_pairwise(features.extract(reals, eye, judged.listener("reference", reals))).value
+    passport = judged.passport(eye, samples=count, of_reals=among_reals)
+    yield Score.of("diversity", judged.name("diversity", count), estimate, passport)
+
+
+def reconstruction(judged: Judged) -> Iterator[Score]:
+    """How far faces are from what the model makes of their encodings: mean absolute difference, and LPIPS."""
+    sampler = need_model(judged, "reconstruction")
+    model = sampler.model
+    if not isinstance(model, Invertible):
+        raise UsageError(
+            "This model reconstructs nothing.",
+            "It has no encoder.",
+            "Leave reconstruction out of --metrics.",
+        )
+    eye = PerceptualFeatures("alex", judged.device)
+    source = judged.unseen if judged.unseen and judged.unseen.count else judged.reference
+    images = First(source, MOST_RECONSTRUCTED)
+    absolute, perceived = [], []
+    for rows in features.blocks(images.count):
+        real = planes(images.read(rows), sampler.device_context.device) / 127.5 - 1.0
+        labels = labels_of(source, rows, model.label_dim)
+        grey = real.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else real
+        again = sampler.reconstruct(grey, labels).expand(-1, 3, -1, -1)
+        with torch.inference_mode():
+            perceived.append((eye.embed(real) - eye.embed(again)).square().sum(1).cpu())
+        absolute.append((real.cpu() - again).abs().flatten(1).mean(1) / 2.0)
+        judged.told("reconstruction", len(real), images.count)
+    protocol = f"{in_thousands(images.count)}_{source.split}"
+    passport = judged.passport(samples=images.count, of=source.split)
+    for metric, values in (("reconstruction_l1", absolute), ("reconstruction_lpips", perceived)):
+        plain = {"extractor": "pixels in [0, 1]"} if values is absolute else features.passport_of(eye)
+        name = f"{metric}_{protocol}" if metric[-1].isdigit() else f"{metric}{protocol}"  # l1_1k, not l11k
+        yield Score.of(metric, name, bootstrap(joined(values)), {**passport, **plain})
+
+
+def path_length(judged: Judged) -> Iterator[Score]:
+    """Perceptual path length: LPIPS of a small step on a walk between two seeds, over the step's square."""
+    sampler = need_model(judged, "ppl")
+    eye = PerceptualFeatures("vgg", judged.device)
+    model, lengths = sampler.model, []
+    shares = np.random.default_rng(0).uniform(0.0, 1.0 - STEP, WALKS)
+    for rows in features.blocks(WALKS):
+        count = rows.stop - rows.start
+        starts, ends = range(2 * rows.start, 2 * rows.stop, 2), range(2 * rows.start + 1, 2 * rows.stop, 2)
+        a, b = sampler.latents(starts).double(), sampler.latents(ends).double()
+        labels = sampler.labels(starts)
+        embedded = []
+        for extra in (0.0, STEP):
+            points = [
+                model.prior.path(a[i : i + 1], b[i : i + 1], float(shares[rows.start + i]) + extra)
+                for i in range(count)
+            ]
+            with torch.inference_mode():
+                embedded.append(eye.embed(sampler.decode(torch.cat(points).float(), labels, sampler.space)).cpu())
+        lengths.append((embedded[0] - embedded[1]).square().sum(1) / STEP**2)
+        judged.told("ppl", count, WALKS)
+    values = joined(lengths)
+    low, high = np.quantile(values, (TRIM, 1.0 - TRIM))
+    kept = values[(values >= low) & (values <= high)]
+    passport = judged.passport(eye, samples=WALKS, step=STEP, seeds=[0, 2 * WALKS - 1])
+    yield Score.of("ppl", f"ppl{in_thousands(WALKS)}", bootstrap(kept), passport)
+
+
+def need_model(judged: Judged, metric: str) -> Sampler:
+    """The model itself. Raises UsageError where only images are judged."""
+    if judged.sampler is None:
+        raise UsageError(f"{metric} needs a model.", "Folders hold only its images.", "Name the model, with --data.")
+    return judged.sampler
+
+
+def labels_of(images: object, rows: slice, label_dim: int) -> Tensor | None:
+    """The labels of a pack's images for a model that is told them."""
+    if not label_dim or not isinstance(images, PackImages) or images.pack.labels is None:
+        return None
+    labels = torch.from_numpy(np.array(images.pack.labels[images.rows[rows]]))
+    return labels if labels.shape[1] == label_dim else None
+
+
+def joined(values: list[Tensor]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """One array of one value a face."""
+    return np.asarray(torch.cat(values).numpy(), np.float64)

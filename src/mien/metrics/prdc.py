@@ -1,0 +1,126 @@
+"""What nearest neighbours say of two sets of features: precision, recall, density, coverage, memorisation.
+
+Computed in float64, in blocks, so that memory grows with the number of images and not with its square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.metrics.confidence import Array, Estimate, bootstrap
+from mien.metrics.distances import Features
+
+BLOCK = 1024  # rows at a time
+SAME = 1e-11  # squared distances below this share of the squared lengths are rounding: the two are one image
+
+Indices = npt.NDArray[np.int64]
+
+
+def squared_distances(queries: Features, points: Features) -> Iterator[tuple[slice, Array]]:
+    """Blocks of rows of the squared distances `[n, m]`."""
+    y = np.asarray(points, np.float64)
+    origin = y.mean(0)  # nearer the origin, less is lost to rounding
+    y = y - origin
+    lengths = (y**2).sum(1)
+    for start in range(0, len(queries), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(queries)))
+        x = np.asarray(queries[rows], np.float64) - origin
+        scale = (x**2).sum(1)[:, None] + lengths
+        squared = x @ y.T
+        squared *= -2.0
+        squared += scale
+        squared[squared < SAME * scale] = 0.0
+        yield rows, squared
+
+
+def nearest(queries: Features, points: Features, k: int, within: bool = False) -> tuple[Array, Indices]:
+    """Distances to the k nearest points, ascending, and which they are: `[n, k]` each.
+
+    `within`: the two sets are one, and a row is not its own neighbour.
+    """
+    distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
+    for rows, squared in squared_distances(queries, points):
+        if within:
+            squared[np.arange(len(squared)), np.arange(rows.start, rows.stop)] = np.inf
+        closest = (
+            np.argpartition(squared, k - 1, axis=1)[:, :k]
+            if k < squared.shape[1]
+            else np.arange(k)[None].repeat(len(squared), 0)
+        )
+        values = np.take_along_axis(squared, closest, 1)
+        order = np.argsort(values, axis=1, kind="stable")
+        distances[rows] = np.sqrt(np.take_along_axis(values, order, 1))
+        indices[rows] = np.take_along_axis(closest, order, 1)
+    return distances, indices
+
+
+@dataclass(frozen=True)
+class Manifolds:
+    """Two sets seen as unions of balls, each as wide as the distance to its centre's k-th neighbour in its own set.
+
+    Precision and recall: Kynkäänniemi et al. 2019, arXiv 1904.06991; density and coverage: Naeem et al. 2020, arXiv
+    2002.09797, eq. 3 and 4. As there, a point lies in a ball only if it is nearer than the radius.
+    """
+
+    precision: Estimate  # share of fakes inside the reals
+    recall: Estimate  # share of reals inside the fakes
+    density: Estimate  # how many reals' balls hold a fake, over k; above 1 where reals are dense
+    coverage: Estimate  # share of reals with a fake in their ball
+
+
+def manifolds(real: Features, fake: Features, k: int = 5) -> Manifolds:
+    """The four scores. Their intervals resample the images that each is a mean over, the balls held fixed."""
+    real_radii = nearest(real, real, k, within=True)[0][:, -1] ** 2
+    fake_radii = nearest(fake, fake, k, within=True)[0][:, -1] ** 2
+    holding = np.zeros(len(fake))  # how many reals' balls hold each fake
+    inside, covered = np.zeros(len(real)), np.zeros(len(real))
+    for rows, squared in squared_distances(real, fake):
+        held = squared < real_radii[rows, None]
+        holding += held.sum(0)
+        covered[rows] = held.any(1)
+        inside[rows] = (squared < fake_radii).any(1)
+    return Manifolds(
+        precision=bootstrap((holding > 0).astype(np.float64)),
+        recall=bootstrap(inside),
+        density=bootstrap(holding / k),
+        coverage=bootstrap(covered),
+    )
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How much nearer to training images the samples are than faces that were never trained on."""
+
+    excess: Estimate  # share of samples nearer than 99% of the unseen are, less the 1% that chance gives
+    nearer: float  # probability that a sample is nearer than an unseen face: 0.5 when nothing is memorised
+    ratio: float  # median distance of the samples over that of the unseen
+    pairs: Indices  # [n, 2]: sample and its nearest training image, the closest first
+    distances: Array  # [n], of those pairs
+
+
+NEAR = 0.01  # the share of unseen faces that count as near
+
+
+def memorisation(train: Features, unseen: Features | None, fake: Features) -> Memorisation:
+    """Compare nearest-training distances of samples with those of `unseen` faces.
+
+    None: with those of training images to the others, the best that a pack without a holdout offers.
+    """
+    if unseen is None:
+        baseline = nearest(train, train, 1, within=True)[0][:, 0]
+    else:
+        baseline = nearest(unseen, train, 1)[0][:, 0]
+    distances, indices = nearest(fake, train, 1)
+    sampled, closest = distances[:, 0], indices[:, 0]
+    bound = np.quantile(baseline, NEAR)
+    excess = bootstrap((sampled < bound).astype(np.float64) - NEAR)
+    below = np.searchsorted(np.sort(sampled), baseline, side="left")  # samples nearer than each unseen face
+    ties = np.searchsorted(np.sort(sampled), baseline, side="right") - below
+    nearer = float((below + 0.5 * ties).mean() / len(sampled))
+    order = np.argsort(sampled, kind="stable")
+    ratio = float(np.median(sampled) / max(float(np.median(baseline)), 1e-12))
+    return Memorisation(excess, nearer, ratio, np.stack((order, closest[order]), 1), sampled[order])

@@ -1,0 +1,95 @@
+"""What a model that encodes knows while it learns: what becomes of real faces, and what each number of a latent carries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mien.core.contracts import Model, Progress
+from mien.core.families import FlowModel, Invertible, VariationalModel
+from mien.report.best_effort import BestEffort
+from mien.report.grid import FROM_PHOTOGRAPH, grid, save_png
+from mien.report.run_reader import sample_grids
+from mien.sampling.sampler import Sampler
+from mien.storage import atomic
+
+FOLDER = "reconstructions"
+SHOWN = 16  # faces of the picture
+TOGETHER = 32  # faces encoded at a time
+MEASURED = 256  # faces that the information of each dimension is the mean over
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a model makes of some real faces."""
+
+    images: Tensor  # [n, C, H, W] in [-1, 1]: reconstructions
+    kl: Tensor | None  # [d] nats per latent dimension, for an encoder that returns mean and log-variance
+
+
+def look(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Look | None:
+    """Reconstructions of the first faces and the information over all; None for a model that does not encode.
+
+    A flow is left out: it is invertible by construction, and its encodings cost hundreds of evaluations.
+    """
+    model = sampler.model
+    if not isinstance(model, Invertible) or isinstance(model, FlowModel):
+        return None
+    rows = None if labels is None else labels[:SHOWN]
+    return Look(sampler.reconstruct(images[:SHOWN], rows), kl_per_dimension(sampler, images, labels))
+
+
+@torch.inference_mode()
+def kl_per_dimension(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Tensor | None:
+    """KL of each latent dimension given the earlier ones, in nats, `[d]`, the mean over faces; None without a posterior."""
+    model, engine = sampler.model, sampler.device_context
+    if not isinstance(model, VariationalModel):
+        return None
+    dtype = torch.float64 if engine.precision == "fp64" else torch.float32
+    parts = []
+    for start in range(0, len(images), TOGETHER):
+        rows = slice(start, start + TOGETHER)
+        told = None if labels is None else labels[rows].to(engine.device, dtype)
+        with engine.autocast():
+            parts.append(model.kl_per_dimension(images[rows].to(engine.device, dtype), told).double())
+    return torch.cat(parts).mean(0).cpu()
+
+
+class Reconstructions:
+    """Whenever a sample period ends: the same real faces above what the model makes of them, and encodings.json."""
+
+    def __init__(
+        self, run_dir: Path, images: Tensor, see: Callable[[Model], Look | None], recipe: Mapping[str, Any]
+    ) -> None:
+        """`images` `[n, C, H, W]` in [-1, 1] are the faces that `see` looks at."""
+        self.run_dir, self.images, self.see, self.recipe = run_dir, images, see, recipe
+        self.forgiving = BestEffort(run_dir)
+
+    def after_step(self, progress: Progress, model: Model) -> None:
+        if not progress.show or (seen := self.see(model)) is None:
+            return
+        rows = [
+            row
+            for start in range(0, len(seen.images), 8)
+            for row in (self.images[start : start + 8], seen.images[start : start + 8])
+        ]
+        with self.forgiving(FOLDER):
+            for old, path in sample_grids(self.run_dir, FOLDER):
+                if old > progress.seen:  # of a future that a rollback or a resume took back
+                    path.unlink()
+            file = self.run_dir / FOLDER / f"{progress.seen:010d}.png"
+            picture = grid(torch.cat(rows), columns=min(8, len(seen.images)))
+            save_png(picture, file, {**self.recipe, "seen": progress.seen}, FROM_PHOTOGRAPH)
+            if seen.kl is not None:
+                told = {"seen": progress.seen, "kl": [round(value, 6) for value in seen.kl.tolist()]}
+                atomic.replace_text(self.run_dir / "encodings.json", json.dumps(told))
+
+    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
+
+    def close(self, outcome: str) -> None: ...

@@ -1,0 +1,36 @@
+"""The same seeds drawn now by each of several runs: grids on disk may show others, or other moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.errors import MienError
+from mien.report.grid import grid
+from mien.report.pictures import inline
+from mien.report.run_reader import RunRecord
+from mien.sampling.sampler import Sampler
+
+SEEDS = range(16)
+ROW = 8  # faces in one picture: two stand side by side, or under one another on a narrow screen
+PICTURE_BYTES = 40_000
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """The faces of one run, or why there are none."""
+
+    name: str
+    pictures: tuple[tuple[str, int, int], ...] = ()  # data URI, width and height of every ROW faces
+    missing: str = ""
+
+
+def draw_sample_row(record: RunRecord, code: Path | None = None) -> SampleRow:
+    """The faces of SEEDS by the newest model of a run. `code` is the file of a model of your own."""
+    try:
+        images = Sampler.load(record.directory, code=code).sample(SEEDS)
+    except MienError as error:
+        why = f"{error.what} {error.why}".replace(str(record.directory), record.path)
+        return SampleRow(record.name, missing=why)
+    rows = [grid(images[start : start + ROW], columns=ROW) for start in range(0, len(images), ROW)]
+    return SampleRow(record.name, tuple(inline(row, PICTURE_BYTES) for row in rows))

@@ -1,0 +1,1 @@
+"""Faces from trained models: the Sampler, addresses, styles, directions, densities and inversion."""

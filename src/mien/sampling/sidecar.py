@@ -1,0 +1,111 @@
+"""What was learned of a model afterwards: `extras/NAME.safetensors`, in its run or beside its file.
+
+An extra is bound to the SHA-256 of the model's file: a run that goes on becomes another model, and what was measured on the
+old one says nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mien.core.contracts import JSON
+from mien.errors import Mismatch, StorageError, Untrusted
+from mien.storage import atomic, bounded_json, checkpoint
+from mien.storage.regular_file import check_regular
+
+
+@dataclass(frozen=True, eq=False)
+class Extra:
+    """Tensors and what is said of them."""
+
+    tensors: Mapping[str, Tensor]
+    header: JSON  # kind, model_sha256, again (the command that makes it), and the kind's own fields
+
+
+def folder_of(model_file: Path) -> Path:
+    """Where the extras of a model's file lie: in its run, or beside the file."""
+    parents = model_file.resolve().parents
+    run = next((place for place in parents[:3] if (place / "run.json").is_file()), parents[0])
+    return run / "extras"
+
+
+def write(
+    folder: Path, name: str, kind: str, model_sha256: str, tensors: Mapping[str, Tensor], again: str, **told: Any
+) -> Path:
+    """Keep an extra; `again` is the command that makes it, with MODEL for the model.
+
+    One that is there and belongs to another model is set aside under that model's hash, never lost.
+    """
+    path = folder / f"{name}.safetensors"
+    header = {"kind": kind, "model_sha256": model_sha256, "again": again, **told}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _set_aside(path, model_sha256)
+        atomic.write_bytes(path, checkpoint.pack_tensors(tensors, header))
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written.", str(error), "Free space, or copy the model elsewhere."
+        ) from error
+    return path
+
+
+def _set_aside(path: Path, model_sha256: str) -> None:
+    try:
+        other = str(parse(path).header.get("model_sha256"))
+    except Untrusted:
+        other = "damaged"
+    if other != model_sha256:
+        path.replace(path.with_name(f"{path.stem}-{other[:12]}.safetensors"))
+
+
+def belongs(folder: Path, name: str, model_sha256: str) -> bool:
+    """Whether an extra is there, and is of this model."""
+    path = folder / f"{name}.safetensors"
+    return path.is_file() and parse(path).header.get("model_sha256") == model_sha256
+
+
+def read(folder: Path, name: str, kind: str, model_sha256: str) -> Extra | None:
+    """An extra of this model, or None where there is no such file.
+
+    Raises Untrusted for a damaged file, Mismatch for one that belongs to another model.
+    """
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        return None
+    extra = parse(path)
+    if extra.header.get("kind") != kind:
+        raise Mismatch(
+            f"{path} holds no {kind}.", f"It says that it holds {extra.header.get('kind')}.", "Remove it, or rename it."
+        )
+    if extra.header.get("model_sha256") != model_sha256:
+        raise Mismatch(
+            f"{path} belongs to another model.",
+            f"It was learned for {str(extra.header.get('model_sha256'))[:12]}, this one is {model_sha256[:12]}: "
+            "training on, or another checkpoint, makes another model.",
+            f"Make it again: {extra.header.get('again', 'mien directions MODEL')}",
+        )
+    return extra
+
+
+def parse(path: Path) -> Extra:
+    """The tensors and header of a file that mien wrote. Raises Untrusted for any other."""
+    try:
+        check_regular(path)
+        with safe_open(path, framework="pt") as file:
+            header = bounded_json.loads_object((file.metadata() or {})["mien"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if any(tensor.is_floating_point() and not torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("it holds numbers that are not finite")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise Untrusted(
+            f"{path} cannot be read.", f"{type(error).__name__}: {error}.", "Remove it, and make it again."
+        ) from error
+    return Extra(tensors, header)

@@ -1,0 +1,234 @@
+"""From a Run to a finished run: resolve it, find or create its directory, compose the observers, train."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mien import presets
+from mien.core import distributed
+from mien.core.contracts import Model, Observer
+from mien.core.device import DeviceContext, mix
+from mien.core.distributed import World
+from mien.core.run import Run, differences, fingerprint, override, scale_run, to_json
+from mien.data.loader import Loader
+from mien.errors import DataError, Interrupted, MienError
+from mien.metrics.features import Extractor
+from mien.metrics.online import EvaluateDuring, name_best, prepare
+from mien.metrics.quick_checks import RealFaces
+from mien.presets import Code
+from mien.report.health_observer import HealthCheck
+from mien.report.observers import Report, SampleGrids, TensorBoard
+from mien.report.progress import MetricsLog, ProgressLine
+from mien.report.reconstructions import MEASURED, Look, Reconstructions, look
+from mien.sampling.sampler import Sampler
+from mien.storage import checkpoint, run_directory
+from mien.storage.run_directory import RunDirectory
+from mien.training import loop
+from mien.training.find_run import RunLocation, find_run
+from mien.training.loop import BatchSource
+from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
+from mien.training.signals import handled, stop_now
+
+GRID_SEEDS = range(64)
+
+
+def train(
+    preset: str | Run = "quick",
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: str = "auto",
+    scale: float = 1.0,
+    **changes: Any,
+) -> Path:
+    """Train a generator and return the directory of the run.
+
+    `scale` multiplies the compute per image of the preset's networks: widths follow. `changes` set other fields by name:
+    `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
+    The same call again resumes, as on the command line.
+    """
+    run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
+    sized = run if scale == 1.0 else scale_run(run, scale)
+    return execute(override(sized, changes), code, data, out, resume)
+
+
+def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Path | None, resume: str) -> Path:
+    """Train one run to its end. Raises MienError; the state is saved first, if training had begun."""
+    with ExitStack() as stack:
+        stack.enter_context(handled(stop_now))
+        kind = DeviceContext.choose(run.device, run.precision).device.type
+        world = stack.enter_context(distributed.world(kind))
+        plan = resolve_run(run, code, data, world)
+        extractor = make_extractor(plan, world)
+        location = distributed.broadcast(find_run(plan, out, resume) if world.first else None)
+        if location is None:
+            raise DataError("The run could not be set up.", "Rank 0 failed.", "Read its message.")
+        home = RunDirectory(location.path)
+        if world.first:
+            stack.enter_context(home.locked())
+        if location.finished:
+            reason = home.status.get("reason")
+            how = f"it {reason}; use a larger --patience, or 0," if reason else "use more --images or --minutes"
+            print(f"mien: {home.path} is finished; {how} to continue", file=sys.stderr)
+            return home.path
+        if run.threads:
+            torch.set_num_threads(run.threads)  # before env.json records them
+        start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
+        state = plan.initial_state(world)
+        if run.conditional and not state.recipe.model.label_dim and world.first:
+            print(
+                f"mien: the generator of `{run.preset}` is not label-conditional: `mien sample --label` will not work",
+                file=sys.stderr,
+            )
+        observers = compose(plan, home, start) if world.first else []
+        evaluator = None
+        if extractor is not None:
+            evaluator = EvaluateDuring(home, plan.run, plan.pack, plan.header, plan.context, extractor)
+            observers += [evaluator] if world.first else []
+
+        def batches(position: int) -> BatchSource:
+            return Loader(
+                plan.pack, batch=run.batch, seed=run.seed, rank=world.rank, world=world.size,
+                flip=run.flip, position=position, threads=run.loader_threads,
+            )  # fmt: skip
+
+        try:
+            loop.train(run, home, state, batches, observers, plan.header, start, evaluator)
+        except (MienError, Interrupted) as error:
+            if world.first:
+                home.update_status(reason=error.what, exit_code=error.exit_code)
+            raise
+    return home.path
+
+
+def make_extractor(plan: ResolvedRun, world: World) -> Extractor | None:
+    """The feature extractor of a run with evaluation. Rank 0 downloads its weights; the others wait."""
+    if not plan.run.evaluate_every:
+        return None
+    if not world.first:
+        distributed.barrier()
+    extractor = prepare(plan.run, plan.pack, plan.faces, plan.context.device.type)
+    if world.first:
+        distributed.barrier()
+    return extractor
+
+
+def open_run(plan: ResolvedRun, home: RunDirectory, location: RunLocation, world: World) -> Path | None:
+    """Write the files that describe the run, and clean up after a killed process. Returns the checkpoint to resume from."""
+    home.clean()
+    checkpoint.clean(home.checkpoints)
+    start = location.checkpoint
+    if start is not None:
+        for newer in checkpoint.all_of(home.checkpoints):
+            if int(newer.name) > int(start.name):
+                newer.rename(newer.with_name(f"superseded-{newer.name}-{time.time_ns():x}"))
+    else:
+        start, reports = checkpoint.newest(home.checkpoints)
+        for line in reports:
+            print(f"mien: {line}", file=sys.stderr)
+            home.log(line)
+    if start is not None:
+        checkpoint.point_latest(start)
+    run_json = {
+        "format": 1,
+        "command": " ".join(sys.argv[1:]),
+        "fingerprint": fingerprint(plan.identity),
+        "identity": plan.identity,
+        **to_json(plan.run),
+    }
+    environment = run_directory.environment(
+        plan.context.device.type, plan.context.precision, torch.get_num_threads(), world.size
+    )
+    old = run_directory.read_json(home.path / "env.json")
+    if old is not None and start is not None and (changed := differences(old, environment)):
+        print(f"mien: the environment changed, so resuming is not bit-exact: {'; '.join(changed)}", file=sys.stderr)
+        home.log(f"environment changed: {'; '.join(changed)}")
+    labels = list(plan.pack.label_names)
+    data = {
+        "name": plan.source,
+        "fingerprint": plan.pack.fingerprint,
+        "count": len(plan.pack),
+        "side": plan.pack.side,
+        "labels": labels,
+    }
+    home.write_json("env.json", environment)
+    home.write_json("data.json", data)
+    home.write_json("run.json", run_json)
+    seen = int(start.name) if start else 0
+    home.cut_metrics(seen)
+    name_best(plan.run, home)
+    resumes = home.status["resumes"] + (0 if location.new else 1)
+    seconds = home.status["seconds"] if start else 0.0
+    home.update_status(
+        state="running", seen=seen, started_from=seen, seconds=seconds, resumes=resumes, reason="", exit_code=None
+    )
+    word = f"resuming {home.path} at {seen:,} images" if start else f"starting {home.path}"
+    print(
+        f"mien: {word} ({plan.run.preset}, {plan.context.device.type}, {plan.context.precision})",
+        file=sys.stderr,
+        flush=True,
+    )
+    home.log(word)
+    return start
+
+
+def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[Observer]:
+    """The observers of a run: metrics, progress line, sample grids, health checks, TensorBoard, report."""
+
+    def draw(model: Model) -> torch.Tensor:
+        return Sampler(model, plan.header, plan.context, "").sample(GRID_SEEDS)
+
+    faces, labels = plan.known_faces(MEASURED)
+
+    def see(model: Model) -> Look | None:
+        return look(Sampler(model, plan.header, plan.context, ""), faces, labels)
+
+    recipe = {"preset": plan.run.preset, "seeds": [GRID_SEEDS[0], GRID_SEEDS[-1]], "synthetic": True}
+    seen = int(start.name) if start else 0
+    line, grids = ProgressLine(), SampleGrids(home.path, draw=draw, recipe=recipe, titles=titles(plan))
+    return [
+        MetricsLog(home),
+        line,
+        grids,
+        HealthCheck(home.path, lambda: grids.faces, RealFaces(plan.pack), to_json(plan.run), seen, line.say),
+        Reconstructions(home.path, faces, see=see, recipe={"preset": plan.run.preset, "synthetic": False}),
+        TensorBoard(home.path, purge_step=seen),
+        ExitStatus(home),
+        Report(home.path),
+    ]
+
+
+def titles(plan: ResolvedRun) -> list[str] | None:
+    """The labels of each face of the sample grid; None if the run is not label-conditional."""
+    if not plan.faces.label_dim or plan.pack.labels is None:
+        return None
+    rows = plan.pack.labels[:LABEL_ROWS]
+    chosen = [rows[mix(seed) % len(rows)] for seed in GRID_SEEDS]
+    return [
+        ", ".join(n for n, value in zip(plan.pack.label_names, row, strict=True) if value > 0.5) or "-"
+        for row in chosen
+    ]
+
+
+class ExitStatus:
+    """Writes the outcome of a run into status.json."""
+
+    CODES: Mapping[str, int] = {"done": 0, "preempted": 75, "interrupted": 130, "diverged": 5, "failed": 1}
+
+    def __init__(self, home: RunDirectory) -> None:
+        self.home = home
+
+    def after_step(self, progress: Any, model: Model) -> None: ...
+
+    def after_commit(self, progress: Any, checkpoint: Path) -> None: ...
+
+    def close(self, outcome: str) -> None:
+        self.home.update_status(state=outcome, exit_code=self.CODES[outcome])
+        self.home.log(f"ended: {outcome}")

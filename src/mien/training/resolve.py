@@ -1,0 +1,209 @@
+"""Resolve a run: open its data, choose its device, apply the defaults that depend on both; and --dry-run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from math import isnan
+from pathlib import Path
+
+import torch
+
+from mien.core import distributed
+from mien.core.contracts import JSON, ImageSpec
+from mien.core.device import DeviceContext, mix
+from mien.core.distributed import World
+from mien.core.run import Run, fingerprint, identity, override, to_json
+from mien.data import open_data
+from mien.data.loader import Loader
+from mien.data.pack import Pack, is_pack
+from mien.errors import DataError, DeviceError, UsageError
+from mien.presets import Code
+from mien.presets.defaults import RunContext, apply_defaults, defaults_of
+from mien.training.ema import EMA
+from mien.training.profile import measure
+from mien.training.train_state import TrainState
+
+FEW = 500  # examples; a label with fewer positive or negative ones is hard to learn
+LABEL_ROWS = 4096  # rows of training labels that the header of a conditional model contains
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A run with its data and its device: all that is decided before the first step."""
+
+    run: Run
+    pack: Pack
+    context: DeviceContext
+    code: Code | None
+    source: str  # the value of --data
+
+    @property
+    def faces(self) -> ImageSpec:
+        """The shape of the pack's images, and of its labels if the run is label-conditional."""
+        return ImageSpec(side=self.pack.side, label_dim=len(self.pack.label_names) if self.run.conditional else 0)
+
+    @property
+    def run_context(self) -> RunContext:
+        """What the defaults depend on."""
+        return RunContext(len(self.pack.rows("train")), self.pack.side, self.context.device.type)
+
+    @property
+    def identity(self) -> JSON:
+        """What must be equal to resume a run. `auto` is resolved, because it differs between machines."""
+        resolved = {"precision": self.context.precision, "device": self.context.device.type}
+        return {**identity(self.run), **resolved, "data": self.pack.fingerprint}
+
+    @property
+    def header(self) -> JSON:
+        """The header of model.safetensors: all that sampling needs, and nothing that executes."""
+        header: JSON = {
+            "format": 1,
+            "preset": self.run.preset,
+            "config": to_json(self.run.model),
+            "faces": to_json(self.faces),
+            "data": {"fingerprint": self.pack.fingerprint, "count": len(self.pack), **self.framing},
+            "run_fingerprint": fingerprint(self.identity),
+        }
+        if self.faces.label_dim and self.pack.labels is not None:
+            header["labels"] = list(self.pack.label_names)
+            rows = self.pack.labels[:LABEL_ROWS].round(4).tolist()
+            header["label_rows"] = [
+                [None if isnan(value) else value for value in row] for row in rows
+            ]  # JSON has no NaN
+        if self.code is not None:
+            header["code"] = self.code.header
+        return header
+
+    @property
+    def framing(self) -> JSON:
+        """How the pack's images were cropped, so that another photograph can be cropped the same way."""
+        recipe = self.pack.meta.get("recipe", {})
+        names = ("crop", "resampler", "eye_distance", "eye_height")
+        found = {name: recipe[name] for name in names if recipe.get(name) is not None}
+        return {"framing": found} if found else {}
+
+    def known_faces(self, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Images of the pack `[count, C, H, W]` in [-1, 1], held-out ones if there are any, and their labels if conditional."""
+        held_out = self.pack.rows("holdout")
+        rows = (held_out if len(held_out) else self.pack.rows("train"))[:count]
+        images = torch.from_numpy(self.pack.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        labels = self.pack.labels if self.faces.label_dim else None
+        return images, None if labels is None else torch.from_numpy(labels[rows])
+
+    def initial_state(self, world: World) -> TrainState:
+        """The state before the first step, a pure function of the run's seed."""
+        torch.manual_seed(mix(self.run.seed, 0))
+        try:
+            model = self.run.model.build(self.faces)
+            recipe = self.run.recipe.build(model, self.faces)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"The networks of `{self.run.preset}` cannot be built with these settings.",
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+                "Change the --model and --recipe flags back.",
+            ) from error
+        self.context.place(recipe)
+        recipe.train()
+        recipe.rank, recipe.world = world.rank, world.size
+        distributed.broadcast_module(recipe)
+        ema = EMA(recipe.model, self.run.average) if self.run.average else None
+        return TrainState(recipe, ema, self.context, world, self.run.seed)
+
+
+def resolve_run(run: Run, code: Code | None, data: str | Path | None, world: World) -> ResolvedRun:
+    """Open the data and resolve what depends on it. Rank 0 prepares what has to be prepared; the others wait."""
+    context = DeviceContext.choose(run.device, run.precision, world.local_rank)
+    if not world.first:
+        distributed.barrier()
+    pack = open_data(data, run.side)
+    if world.first:
+        distributed.barrier()
+    if pack.side != run.side:
+        if world.first:
+            print(
+                f"mien: this run has {pack.side} px, the size of the pack, instead of the preset's {run.side} px",
+                file=sys.stderr,
+            )
+        run = override(run, {"side": pack.side})
+    if world.first and data is not None and not is_pack(Path(data)):
+        for remark in pack.meta.get("remarks", ()):
+            print(f"mien: {remark}", file=sys.stderr)
+    if run.conditional and not pack.label_names:
+        raise DataError(
+            f"{data or 'The data'} has no labels.",
+            f"`{run.preset}` is label-conditional.",
+            "Prepare a pack with --labels.",
+        )
+    if run.conditional and world.first:
+        for line in scarce(pack):
+            print(f"mien: {line}", file=sys.stderr)
+    plan = ResolvedRun(run, pack, context, code, str(data) if data else "drawn")
+    return replace(plan, run=apply_defaults(run, plan.run_context))
+
+
+def scarce(pack: Pack) -> list[str]:
+    """A line for every label with few positive or few negative examples in the training split."""
+    if pack.labels is None:
+        return []
+    labels = pack.labels[pack.rows()]
+    lines = []
+    for name, column in zip(pack.label_names, labels.T, strict=True):
+        yes, no = int((column > 0.5).sum()), int((column <= 0.5).sum())  # unknown values count as neither
+        if min(yes, no) < FEW:
+            word, count = ("positive", yes) if yes < no else ("negative", no)
+            lines.append(f"the label {name} has {count:,} {word} examples: too few to be learned well")
+    return lines
+
+
+def describe(plan: ResolvedRun) -> JSON:
+    """The resolved run, the parameters of each network, the defaults, and a measured estimate: --dry-run."""
+    state = plan.initial_state(World())
+    networks = {"model": parameter_count(state.recipe.model)}
+    for name, child in state.recipe.named_children():
+        if name != "model" and (count := parameter_count(child)):
+            networks[name] = count
+    run = {**to_json(plan.run), "precision": plan.context.precision, "device": plan.context.device.type}
+    del state
+    return {
+        "run": run,
+        "parameters": networks,
+        "data": {"count": len(plan.pack), "fingerprint": plan.pack.fingerprint},
+        "rules": [default.as_json for default in defaults_of(plan.run, plan.run_context)],
+        "estimate": estimated(plan),
+    }
+
+
+def estimated(plan: ResolvedRun) -> JSON:
+    """Time, memory and disk space of the whole run, measured on a few of its steps."""
+    run, rows = plan.run, len(plan.pack.rows("train"))
+
+    def batches(count: int) -> Loader:
+        return Loader(plan.pack, batch=count, seed=run.seed, flip=run.flip, threads=run.loader_threads)
+
+    threads = torch.get_num_threads()
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    try:
+        found = measure(lambda: plan.initial_state(World()), batches, run.batch)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            "The device has too little memory for this run.",
+            str(error).splitlines()[0],
+            "Lower --batch or --side.",
+        ) from error
+    finally:
+        torch.set_num_threads(threads)
+    images = run.images if run.minutes is None else round(60.0 * run.minutes * found.images_per_second)
+    return {
+        **found.json,
+        "images": images,
+        "seconds": round(found.seconds(images), 1),
+        "passes": round(images / max(1, rows), 2),
+        "disk": found.checkpoint * (run.keep + (1 if run.evaluate_every else 0)),
+    }
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    """The number of parameters of a network."""
+    return sum(parameter.numel() for parameter in module.parameters())

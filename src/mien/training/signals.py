@@ -1,0 +1,52 @@
+"""Signals: SIGTERM and SIGUSR1 mean "preempted, save and exit with 75", Ctrl-C means "interrupted, save and exit with 130"."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mien.errors import Interrupted, Preempted
+
+CODES = {"SIGTERM": Preempted.exit_code, "SIGUSR1": Preempted.exit_code, "SIGINT": Interrupted.exit_code}
+
+
+@contextmanager
+def handled(receive: Callable[[int], None]) -> Iterator[None]:
+    """Call `receive` with the exit code of every signal in CODES, and restore the old handlers afterwards."""
+    old = {}
+    for name in CODES:
+        if name in signal.Signals.__members__:  # Windows has no SIGUSR1
+            number = signal.Signals[name]
+            try:
+                old[number] = signal.signal(number, lambda number, _: receive(CODES[signal.Signals(number).name]))
+            except ValueError:  # not the main thread: the caller's program handles signals
+                break
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def stop_now(code: int) -> None:
+    """End what happens before the first step: data that are prepared go on from where they are at the next command."""
+    kind = Interrupted if code == Interrupted.exit_code else Preempted
+    raise kind(
+        "Stopped before the first training step.",
+        "The process received a signal.",
+        "Run the same command again: nothing was lost.",
+    )
+
+
+class StopFlag:
+    """A flag that the loop reads between two steps. A second signal exits at once, without saving."""
+
+    def __init__(self) -> None:
+        self.code = 0
+
+    def receive(self, code: int) -> None:
+        if self.code:
+            os._exit(code)
+        self.code = code

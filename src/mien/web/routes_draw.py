@@ -1,0 +1,180 @@
+"""The routes that draw: a face, many on a sheet, children, the path of a flow, a film."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from starlette.requests import Request
+from starlette.responses import Response
+from torch import Tensor
+
+from mien.errors import UsageError
+from mien.nn.priors import positions
+from mien.report.film import film
+from mien.report.grid import picture
+from mien.sampling.address import Address, Move, Place
+from mien.web import params as request_params
+from mien.web.pictures import png
+from mien.web.queue import Full
+from mien.web.responses import Door, parameters, shown, twin
+from mien.web.service import Desk
+
+FILMS = {"webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
+FILMS_AT_ONCE = 2
+
+
+class Drawing:
+    """Questions whose answer is a picture."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.films = 0  # being made
+
+    def doors(self) -> list[Door]:
+        """Each by GET and by POST, each with a twin in JSON."""
+        look = ("label", "direction", "truncation", "style", "size", "solver", "guidance")
+        film = ("at", "frames", "fps", "loop", "format", "zoom", *look)
+        model = "/api/model/{id:str}"
+        pictures = [
+            Door(f"{model}/image", self.image, "a face", ("at", "drag", *look), gives="image/png"),
+            Door(f"{model}/sheet", self.sheet, "many faces", ("at", "first", "count", "columns", *look), gives="image/png"),
+            Door(f"{model}/children", self.children, "nine children", ("at", "first", "strength", *look), gives="image/png"),
+            Door(f"{model}/path", self.path, "how a flow comes to a face", ("at", "columns", *look), gives="image/png"),
+            Door(f"{model}/walk", self.walk, "a film through faces", film, gives="image/webp"),
+        ]  # fmt: skip
+        posted = [Door(d.path, d.answer, d.summary, d.parameters, "POST", d.gives) for d in pictures]
+        twins = [
+            Door(f"{d.path}.json", d.answer, f"{d.summary}, as JSON", d.parameters, d.method)
+            for d in (*pictures, *posted)
+        ]
+        return [*pictures, *posted, *twins]
+
+    async def image(self, request: Request) -> Response:
+        """One face."""
+        params = await parameters(request)
+        address, look, drag = params.address(), params.look(), params.text("drag", "")[:32] or None
+        params.end()
+        key = f"{request.path_params['id']} {address} {look}"
+        content, recipe = self.desk.kept.get(key), {}
+        if content is None or twin(request):
+            images = await self.desk.faces(request, [address], look, drag)
+            recipe = look.manner.of(await self.desk.sampler(request)).metadata(at=str(address), **look.recipe)
+            content = await asyncio.to_thread(png, images[0], recipe)
+            if drag is None:
+                self.desk.kept.put(key, content)
+        return shown(request, content, "image/png", recipe)
+
+    async def sheet(self, request: Request) -> Response:
+        """Faces of consecutive seeds, or at some addresses, on one sheet without gaps."""
+        params = await parameters(request)
+        given = params.addresses("at", request_params.MOST_SHEET)
+        first = params.count("first", 0, 0, 2**53 - 1 - request_params.MOST_SHEET)
+        count = params.count("count", 100, 1, request_params.MOST_SHEET)
+        columns, look = params.count("columns", 10, 1, 20), params.look()
+        params.end()
+        places = given or [Address(Place(first + step)) for step in range(count)]
+        key = f"{request.path_params['id']} sheet {' '.join(map(str, places))} {columns} {look}"
+        told = {"at": [str(place) for place in given]} if given else {"seeds": [first, first + count - 1]}
+        sampler = look.manner.of(await self.desk.sampler(request))
+        recipe = sampler.metadata(**told, columns=columns, **look.recipe)
+        content = self.desk.kept.get(key)
+        if content is None:
+            images = await self.desk.faces(request, places, look)
+            content = await asyncio.to_thread(lambda: png(tiled(images, columns), recipe))
+            self.desk.kept.put(key, content)
+        return shown(request, content, "image/png", recipe)
+
+    async def children(self, request: Request) -> Response:
+        """Nine children of a face, each a step toward another seed, on one sheet; their addresses in the JSON twin."""
+        params = await parameters(request)
+        parent, first = params.address(), params.count("first", 0, 0, 2**53 - 10)
+        strength, look = params.number("strength", 0.35, 0.0, 1.0), params.look()
+        params.end()
+        litter = [
+            Address(parent.start, (*parent.moves, Move(Address(Place(first + n)), round(strength, 4))))
+            for n in range(9)
+        ]
+        images = await self.desk.faces(request, litter, look)
+        sampler = look.manner.of(await self.desk.sampler(request))
+        recipe = sampler.metadata(at=[str(child) for child in litter], **look.recipe)
+        return shown(request, await asyncio.to_thread(lambda: png(tiled(images, 3), recipe)), "image/png", recipe)
+
+    async def path(self, request: Request) -> Response:
+        """From noise to a face: what the solver has after each step on one sheet, noise first; how many in the JSON twin."""
+        params = await parameters(request)
+        address, columns, look = params.address(), params.count("columns", 8, 1, 20), params.look()
+        params.end()
+        (stages,) = await self.desk.faces(request, [address], look, stages=True)
+        sampler = look.manner.of(await self.desk.sampler(request))
+        recipe = sampler.metadata(at=str(address), stages=len(stages), columns=columns, **look.recipe)
+        return shown(request, await asyncio.to_thread(lambda: png(tiled(stages, columns), recipe)), "image/png", recipe)
+
+    async def walk(self, request: Request) -> Response:
+        """A film through faces."""
+        params = await parameters(request)
+        stops = params.addresses("at", request_params.MOST_STOPS)
+        frames, fps = params.count("frames", 96, 2, request_params.MOST_FRAMES), params.number("fps", 24.0, 1.0, 60.0)
+        loop, kind = params.word("loop", ("0", "1"), "1") == "1", params.word("format", FILMS, "webp")
+        zoom, look = params.count("zoom", 4, 1, 8), params.look()
+        params.end()
+        if not 2 <= len(stops) <= frames:
+            raise UsageError(
+                "A walk needs two faces, and a frame for each.", "It has too few.", "Give `at` twice or more."
+            )
+        sampler = look.manner.of(await self.desk.sampler(request))
+        side = sampler.image_spec.side * zoom
+        if side > request_params.LARGEST:
+            raise UsageError(
+                f"{side} px is too large for a film here.", "", f"Up to {request_params.LARGEST} px; use `mien walk`."
+            )
+        if self.films >= FILMS_AT_ONCE:
+            raise Full
+        self.films += 1
+        try:
+            images = await self.desk.faces(request, along(stops, frames, loop), look)
+
+            def write() -> bytes:
+                with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+                    path = Path(folder) / f"walk.{kind}"
+                    film((picture(image).resize((side, side), 2 if zoom > 1 else None) for image in images), path, fps)
+                    return path.read_bytes()
+
+            content = await asyncio.to_thread(write)
+        finally:
+            self.films -= 1
+        return shown(request, content, FILMS[kind], sampler.metadata(walk=[str(stop) for stop in stops], **look.recipe))
+
+
+def film_installed() -> bool:
+    """Whether mp4 can be written."""
+    from importlib.util import find_spec
+
+    return find_spec("av") is not None
+
+
+def tiled(images: Tensor, columns: int) -> Tensor:
+    """Images `[n, C, H, W]` side by side as one, what is left over black."""
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    sheet = torch.full((rows * columns, channels, height, width), -1.0)
+    sheet[:n] = images
+    return sheet.reshape(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4).reshape(
+        channels, rows * height, columns * width
+    )  # fmt: skip
+
+
+def along(stops: Sequence[Address], frames: int, loop: bool) -> list[Address]:
+    """The addresses of a walk's frames: every stop is met, and the way between two is theirs."""
+    line = [*stops, stops[0]] if loop else list(stops)
+    found = []
+    for t in positions(len(line), frames, loop):
+        leg = min(int(t), len(line) - 2)
+        here, there, share = line[leg], line[leg + 1], t - leg
+        found.append(
+            here if share == 0 else there if share == 1 else Address(here.start, (*here.moves, Move(there, share)))
+        )
+    return found

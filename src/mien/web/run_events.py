@@ -1,0 +1,120 @@
+"""A run as it happens, from its files alone: so that neither side minds when the other is started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from mien.core.contracts import JSON
+from mien.report.metric_descriptions import metric_meaning, stat_meaning
+from mien.report.run_reader import is_number, sample_grids
+from mien.storage import control
+from mien.storage.bounded_json import parse_lines, read_lines
+from mien.storage.regular_file import open_regular
+from mien.storage.run_directory import read_json
+from mien.web.registry import Registry, ShownRun
+
+EVERY = 1.0  # seconds between two looks
+HEARTBEAT = 15.0  # seconds without news
+CURVE_POINTS = 240
+SHOWN = ("fid", "kid")  # scores that stand beside a checkpoint
+
+
+def state_of(run: ShownRun) -> JSON:
+    """Where a run stands: state, images seen, pace, and the time that is left."""
+    status, described = run.home.status, run.home.run_json or {}
+    lines = tail(run.home.metrics)
+    last = lines[-1] if lines else {}
+    seen = max([value for value in (status.get("seen"), last.get("seen")) if is_number(value)], default=0)
+    seconds = max([value for value in (status.get("seconds"), last.get("seconds")) if is_number(value)], default=0.0)
+    paces = sorted(line["images_per_second"] for line in lines[-20:] if is_number(line.get("images_per_second")))
+    pace = paces[len(paces) // 2] if paces else 0.0
+    minutes, images = described.get("minutes"), described.get("images")
+    state = str(status.get("state", "new"))
+    alive = control.owner(run.home) is not None
+    left = None
+    if is_number(minutes):
+        left = max(0.0, minutes * 60 - seconds)
+    elif is_number(images) and pace:
+        left = max(0.0, (images - seen) / pace)
+    share = seconds / (minutes * 60) if is_number(minutes) and minutes else seen / images if is_number(images) else 0.0
+    scores = scores_of(run)
+    verdicts = (read_json(run.path / "health.json") or {}).get("verdicts")
+    return {
+        "state": state if alive or state not in ("running", "paused") else "stopped",
+        "alive": alive,
+        "seen": seen,
+        "seconds": round(seconds, 1),
+        "images_per_second": round(pace, 2),
+        "share": round(min(1.0, share), 4),
+        "left": None if left is None else round(left),
+        "resumes": status.get("resumes", 0),
+        "reason": status.get("reason", ""),
+        "health": verdicts if isinstance(verdicts, list) else [],
+        "samples": [seen for seen, _ in sample_grids(run.path)],
+        "reconstructions": [seen for seen, _ in sample_grids(run.path, "reconstructions")],
+        "checkpoints": [
+            {"model": model.id, "seen": model.seen, "scores": scores.get(model.seen, [])} for model in run.models
+        ],
+    }
+
+
+def tail(path: Path, most: int = 1 << 18) -> list[JSON]:
+    """The last lines of a .jsonl file."""
+    try:
+        with open_regular(path) as file:
+            file.seek(0, 2)
+            start = max(0, file.tell() - most)
+            file.seek(start)
+            lines = file.read(most).splitlines()[1 if start else 0 :]
+    except OSError:
+        return []
+    return [line for line in parse_lines(lines) if is_number(line.get("seen"))]
+
+
+def curves(run: ShownRun) -> JSON:
+    """Every number of metrics.jsonl over images seen, thinned."""
+    lines = [line for line in read_lines(run.home.metrics) if is_number(line.get("seen"))]
+    step = max(1, -(-len(lines) // CURVE_POINTS))
+    kept = lines[::-1][::step][::-1]
+    names = sorted({name for line in kept for name, value in line.items() if is_number(value)} - {"seen", "seconds"})
+    columns = {name: [line[name] if is_number(line.get(name)) else None for line in kept] for name in names}
+    meanings = {name: stat_meaning(name) for name in names}
+    return {"seen": [line["seen"] for line in kept], "curves": columns, "meanings": meanings}
+
+
+def scores_of(run: ShownRun) -> dict[int | None, list[JSON]]:
+    """What evaluations said, by images seen: each score's name, its value with its bounds, and what it means."""
+    found: dict[int | None, dict[str, JSON]] = {}
+    for path in sorted(run.path.glob("eval/*.jsonl")):
+        for line in read_lines(path):
+            value, seen, metric = line.get("value"), line.get("seen"), str(line.get("metric"))
+            if not is_number(value) or not is_number(seen) or metric not in SHOWN:
+                continue
+            meaning, low, high = metric_meaning(metric), line.get("low"), line.get("high")
+            bounds = f", {low:.4g} to {high:.4g}" if is_number(low) and is_number(high) else ""
+            better = f" {meaning.better} is better." if meaning.better else ""
+            told = {"name": metric.upper(), "value": f"{value:.3g}", "meaning": f"{meaning.text}{better}{bounds}"}
+            found.setdefault(int(seen), {})[metric] = told
+    return {seen: list(scores.values()) for seen, scores in found.items()}
+
+
+async def events(registry: Registry, id: str, closing: asyncio.Event) -> AsyncIterator[bytes]:
+    """Server-sent events: `state` whenever something changed, and a comment when nothing did for a while."""
+    said, quiet = "", time.monotonic()
+    yield b"retry: 2000\n\n"
+    while not closing.is_set():
+        state = json.dumps(await asyncio.to_thread(lambda: state_of(registry.run(id))))
+        if state != said:
+            yield f"event: state\ndata: {state}\n\n".encode()
+            said, quiet = state, time.monotonic()
+        elif time.monotonic() - quiet > HEARTBEAT:
+            yield b": still here\n\n"
+            quiet = time.monotonic()
+        try:
+            await asyncio.wait_for(closing.wait(), EVERY)
+        except TimeoutError:
+            continue
