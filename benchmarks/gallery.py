@@ -245,7 +245,7 @@ class Bench:
     def data(self, row: Row) -> Path:
         """What a row learns from."""
         if row.drawn:
-            from mien.data.opening import open_data
+            from mien.data.open import open_data
 
             return open_data(None, row.side).path
         return self.pack(row.side, "--labels", row.labels, name="-told") if row.labels else self.pack(row.side)
@@ -308,7 +308,7 @@ class Bench:
 
     def eigenfaces(self, row: Row) -> float:
         """FID of the baseline, fitted to all that a row learns from, and judged like the others."""
-        from mien.baseline import fit_baseline
+        from mien.training.baseline import fit_baseline
         from mien.data.pack import Pack
 
         pack = self.data(row) if row.drawn else self.pack(row.side)
@@ -356,7 +356,7 @@ class Bench:
         """The gammas of BEGAN in one picture, the first half of each sheet, as near as can be after equally many images."""
         from PIL import Image
 
-        from mien.report.record import sample_grids
+        from mien.report.run_reader import sample_grids
 
         runs = [self.work / name for name in GAMMAS]
         if not all(images_of(run) for run in runs):
@@ -405,7 +405,7 @@ def strip(run: Path) -> Any:
     from PIL import Image
 
     from mien.report.grid import GAP
-    from mien.report.record import sample_grids
+    from mien.report.run_reader import sample_grids
 
     grids = sample_grids(run)
     last = grids[-1][0]

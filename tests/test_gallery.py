@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from mien.core.run import config_fields
 from mien.presets import PRESETS
-from mien.run import knobs
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures" / "gallery"
@@ -46,8 +46,8 @@ def test_pictures_are_small(gallery: ModuleType) -> None:
     assert [path.name for path in PICTURES.iterdir() if path.stat().st_size >= gallery.MOST_BYTES] == []
 
 
-def test_its_commands_turn_knobs_that_exist(gallery: ModuleType) -> None:
+def test_its_commands_set_options_that_exist(gallery: ModuleType) -> None:
     for row in gallery.ROWS:
-        known = {f"--{knob.name.replace('_', '-')}" for knob in knobs(PRESETS[row.preset])}
+        known = {f"--{field.name.replace('_', '-')}" for field in config_fields(PRESETS[row.preset])}
         flags = re.findall(r"--\S+", " ".join(row.flags))
         assert set(flags) <= known, row.name
