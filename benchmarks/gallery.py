@@ -573,7 +573,8 @@ def main() -> None:
     for row in rows:
         if not given.judge_only:
             bench.train(row, row.minutes if given.minutes is None else given.minutes)
-        if images_of(bench.work / row.name):
+        images = images_of(bench.work / row.name)
+        if images and (images != (read(FACTS) or {}).get(row.name, {}).get("images")):
             bench.draw(row)
             bench.side_by_side()
             tell(row, bench.trained(row))
