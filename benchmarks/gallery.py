@@ -308,8 +308,8 @@ class Bench:
 
     def eigenfaces(self, row: Row) -> float:
         """FID of the baseline, fitted to all that a row learns from, and judged like the others."""
-        from mien.training.baseline import fit_baseline
         from mien.data.pack import Pack
+        from mien.training.baseline import fit_baseline
 
         pack = self.data(row) if row.drawn else self.pack(row.side)
         return self.fid(fit_baseline(Pack.open(pack), self.work / f"eigenfaces-{'drawn' * row.drawn}{row.side}"), row)
