@@ -176,8 +176,8 @@ ROWS: tuple[Row, ...] = (
         name="cppn-2016",
         preset="cppn-2016",
         title="CPPN-GAN-VAE, part one (2016)",
-        minutes=5.0,
-        flags=("--batch", "32"),
+        minutes=8.0,
+        flags=("--model.width", "64", "--batch", "16"),
         beside=LARGE,
     ),
     Row(
@@ -185,7 +185,7 @@ ROWS: tuple[Row, ...] = (
         preset="cppn-residual-2016",
         title="CPPN-GAN-VAE, part two (2016)",
         minutes=5.0,
-        flags=("--batch", "64"),
+        flags=("--batch", "16"),
         beside=LARGE,
     ),
     Row(
