@@ -22,7 +22,7 @@ from mien.downloads import weights
 from mien.metrics.evaluate import inception, measure
 from mien.metrics.features import BLOCK, blocks
 from mien.metrics.images import Images, open_images
-from mien.metrics.inputs import Judged
+from mien.metrics.inputs import MetricInputs
 
 
 def tensorflow_resize(x: Tensor, size: int) -> Tensor:
@@ -74,8 +74,8 @@ if __name__ == "__main__":
     real, fake = open_images(given.real), open_images(given.fake)
     print(f"{real.count} against {fake.count} images of {real.size[1]}x{real.size[0]}, blocks of {BLOCK}")
     for legacy in ("torch-fidelity", "pytorch-fid", "clean-fid"):
-        judged = Judged(fake=fake, reference=real, extractor=inception(legacy), legacy=legacy)
+        judged = MetricInputs(fake=fake, reference=real, extractor=inception(legacy), legacy=legacy)
         print(f"  mien --legacy {legacy:<15}{measure(judged, ['fid'])[0].value:10.4f}", flush=True)
-    judged = Judged(fake=fake, reference=real, extractor=inception())
+    judged = MetricInputs(fake=fake, reference=real, extractor=inception())
     print(f"  mien                         {measure(judged, ['fid'])[0].value:10.4f}")
     print(f"  torchmetrics                 {theirs(real, fake):10.4f}")

@@ -111,7 +111,10 @@ class Bench:
 
     def batches(self, position: int, threads: int = 0) -> Loader:
         run = self.run
-        return Loader(self.pack, batch=run.batch, seed=run.seed, flip=run.flip, position=position, threads=threads)
+        return Loader(
+            self.pack, batch=run.batch, seed=run.seed, flip=run.flip, random_crop=run.random_crop,
+            channels=run.channels, position=position, threads=threads,
+        )  # fmt: skip
 
     def steps(self, learner: TrainState, count: int) -> None:
         loader = self.batches(learner.seen)

@@ -345,7 +345,7 @@ def test_open_data_prepares_a_folder_once(tmp_path: Path, monkeypatch: pytest.Mo
         (["data", "prepare", "in", "a.pack", "--box", "1,2,3"], 2, "LEFT,TOP,RIGHT,BOTTOM"),
         (["data", "prepare", "in", "a.pack", "--holdout", "2"], 2, "not a share"),
         (["data", "prepare", "in", "a.pack", "--background", "nocolour"], 2, "not a colour"),
-        (["data", "prepare", "in", "a.pack", "--holdout", "some"], 2, "not a share"),
+        (["data", "prepare", "in", "a.pack", "--holdout", "some"], 2, "holdout must be"),
         (["data", "prepare", "in", "a.pack", "--holdout", "official"], 2, "no split of its own"),
         (["data", "prepare", "in", "a.pack", "--workers", "-1"], 2, "workers"),
         (["data", "prepare", "in", "a.pack", "--workers", "0"], 2, "workers"),

@@ -231,8 +231,11 @@ def test_directions_of_labels(here: Path, labelled: Pack, model: Path) -> None:
     expected, vector = z[yes].mean(0) - z[~yes].mean(0), sampler.directions["Hat"].vector
     assert torch.allclose(vector / vector.norm(), expected / expected.norm(), atol=1e-4)
     assert abs(float((z @ (vector / vector.norm())).std() / vector.norm()) - 1) < 1e-4
-    for purity in ("joint", "orthogonal"):
-        assert call("directions", model, "--data", labelled.path, "--labels", "Hat", "--purity", purity).code == 0
+    for disentangle in ("joint", "orthogonal"):
+        assert (
+            call("directions", model, "--data", labelled.path, "--labels", "Hat", "--disentangle", disentangle).code
+            == 0
+        )
     assert list(Sampler.load(model).directions) == ["Beard", "Hat"]  # the newer one has taken its place
 
 
@@ -251,7 +254,7 @@ def test_directions_without_labels(here: Path, model: Path) -> None:
     ("words", "code"),
     [
         (("--labels", "Hut"), 2), (("--labels", "Hat", "--images", "1"), 2), (("--split", "holdout"), 3),
-        (("--purity", "clean"), 2), (("--unsupervised", "3"), 2),
+        (("--disentangle", "clean"), 2), (("--unsupervised", "3"), 2),
     ],
 )  # fmt: skip
 def test_directions_that_cannot_be_found(

@@ -143,7 +143,7 @@ def test_manifold_scores_agree_with_plain_loops(monkeypatch, block):
 
 
 def test_manifolds_look_at_five_neighbours_unless_told():
-    """Naeem et al.'s k, and what `evaluate` writes into its passport."""
+    """Naeem et al.'s k, and what `evaluate` writes into its protocol."""
     real, fake = draw(120), draw(90, seed=1, shift=0.05, spread=0.9)
     assert manifolds(real, fake) == manifolds(real, fake, k=NEIGHBOURS) != manifolds(real, fake, k=4)
     assert NEIGHBOURS == 5

@@ -136,7 +136,7 @@ SLOW_MODEL = """
 import time
 from pathlib import Path
 from docs_model import PRESETS as OWN, Reconstruct, ReconstructConfig, dataclass
-from mien.run import turn
+from mien.core.run import override
 import dataclasses
 
 class Slow(Reconstruct):

@@ -297,7 +297,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from mien import Model, ModelConfig, Recipe, RecipeConfig, Run
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 class Tinted(Model):
     """Grey noise, tinted by its labels."""

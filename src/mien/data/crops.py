@@ -3,6 +3,7 @@
 celeba-148       the 148x148 box at column 15, row 40 of CelebA's 178x218 (Larsen et al., arXiv 1512.09300); boxes scale
 celeba-128-vae   the 128x128 box centred 15 px below the middle of 178x218 (podgorskiy/VAE)
 center           the largest centred square
+resize-center    the shorter side resized to the size, then the middle cut out (torchvision's Resize and CenterCrop)
 squash           the whole picture, its aspect ignored
 lfw-150          50 px off every side of LFW's 250x250 (Generating Faces with Torch, 2015)
 face             the face found, levelled and scaled by eyes and mouth
@@ -25,7 +26,10 @@ RESAMPLERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
-}  # all but nearest widen their support when they shrink, and so do not alias
+    "area": None,  # the mean of what a pixel covers: OpenCV's INTER_AREA, and Torch7's image.scale when it shrinks
+    "bicubic-no-antialias": None,
+    "bilinear-no-antialias": None,
+}  # all but nearest and the last two widen their support when they shrink, and so do not alias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class Crop:
     box: Callable[[int, int], Box]
     resampler: str = "lanczos"
     finds_face: bool = False  # the picture is aligned by its face before the box is cut
+    resize_first: bool = False  # the whole picture is resized by its shorter side, then the middle is cut
 
 
 def scaled_box(box: Box, of: tuple[int, int]) -> Callable[[int, int], Box]:
@@ -71,6 +76,7 @@ CROPS: dict[str, Crop] = {
     "celeba-148": Crop(box=scaled_box((15, 40, 163, 188), (178, 218))),
     "celeba-128-vae": Crop(box=scaled_box((25, 60, 153, 188), (178, 218)), resampler="bilinear"),
     "center": Crop(box=center),
+    "resize-center": Crop(box=squash, resampler="bilinear", resize_first=True),
     "squash": Crop(box=squash),
     "lfw-150": Crop(box=scaled_box((50, 50, 200, 200), (250, 250)), resampler="bicubic"),
     "face": Crop(box=squash, finds_face=True),
@@ -96,4 +102,26 @@ def cut(image: Image.Image, box: Box, side: int, resampler: str) -> Image.Image:
     """The box of `image` as a `side` by `side` picture; only pixels inside the box count."""
     if box != (0, 0, *image.size):
         image = image.crop(box)
-    return image if image.size == (side, side) else image.resize((side, side), RESAMPLERS[resampler])
+    return image if image.size == (side, side) else resize(image, (side, side), resampler)
+
+
+def resize(image: Image.Image, size: tuple[int, int], resampler: str) -> Image.Image:
+    """`image` at `size`, width and height."""
+    pillow = RESAMPLERS[resampler]
+    if pillow is not None:
+        return image.resize(size, pillow)
+    from mien.data import interpolate  # with numpy, which most workers start without
+
+    return interpolate.resized(image, size, resampler.partition("-")[0])
+
+
+def resize_center(image: Image.Image, side: int, resampler: str) -> tuple[Image.Image, Box]:
+    """The middle of `image` after its shorter side is resized to `side`, and the box of `image` that it shows."""
+    width, height = image.size
+    short = min(width, height)
+    size = (int(side * width / short), int(side * height / short))
+    left, top = (round((length - side) / 2) for length in size)  # half a pixel goes to the even one, as there
+    scale_x, scale_y = width / size[0], height / size[1]
+    shown = (round(left * scale_x), round(top * scale_y), round((left + side) * scale_x), round((top + side) * scale_y))
+    whole = image if image.size == size else resize(image, size, resampler)
+    return whole.crop((left, top, left + side, top + side)), shown

@@ -44,6 +44,7 @@ class Preparation:
         0.0  # share held out for evaluation, or what the source itself does not train on
     )
     dedupe: bool = False  # leave out images that occur before, exactly or nearly
+    blur: float = 0.0  # deviation, in pixels of the cut, of a Gaussian before it is resized
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -57,6 +58,10 @@ class Preparation:
         if self.resampler is not None and self.resampler not in RESAMPLERS:
             hint = did_you_mean(self.resampler, RESAMPLERS)
             raise UsageError(f"There is no resampler `{self.resampler}`.", "They are known by name.", hint)
+        if not 0 <= self.blur <= 64:
+            raise UsageError(
+                f"--blur {self.blur} is not possible.", "It is a deviation in pixels.", "Choose from 0 to 64."
+            )
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit} keeps nothing.", "It counts images.", "Use 1 or more.")
         if self.box is not None and self.crop is not None:
@@ -115,6 +120,7 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
         eye_height=preparation.eye_height,
         landmarks_of=found.landmarks_of if crop.finds_face and found.landmarks is not None else None,
         signatures=preparation.dedupe,
+        blur=preparation.blur,
     )
     if preparation.holdout == "official" and not any(found.splits or ()):
         raise UsageError(
@@ -136,6 +142,8 @@ def check_face(preparation: Preparation, finds_face: bool) -> None:
         raise UsageError(
             "--eye-distance and --eye-height have no effect here.", "They frame --crop face.", "Add --crop face."
         )
+    if preparation.blur and finds_face:
+        raise UsageError(f"--blur {preparation.blur} has no effect here.", "--crop face has its own.", "Leave it out.")
     if preparation.resampler is not None and finds_face:
         raise UsageError(
             f"--resampler {preparation.resampler} has no effect here.",

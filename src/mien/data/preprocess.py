@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from mien.data.crops import Box, cut, find_crop, is_scaled
+from mien.data.crops import Box, cut, find_crop, is_scaled, resize_center
 from mien.data.decode import decode
 from mien.data.readers import UnreadableFile
 
@@ -35,11 +35,13 @@ class PreprocessConfig:
     eye_height: float = 0.47  # of `face`: of the eyes, as a share of the side, from the top
     landmarks_of: tuple[int, int] | None = None  # of `face`: the size of the pictures that landmarks come with
     signatures: bool = False  # whether duplicates are looked for
+    blur: float = 0.0  # deviation, in pixels of the cut, of a Gaussian before it is resized
 
     @property
     def told(self) -> dict[str, Any]:
         """What a pack says of it: the fields that mattered."""
         idle = {"signatures"} if self.crop == "face" else {"signatures", "eye_distance", "eye_height", "landmarks_of"}
+        idle |= set() if self.blur else {"blur"}
         return {name: value for name, value in asdict(self).items() if name not in idle}
 
 
@@ -83,6 +85,14 @@ class Preprocessor:
             scale = (image.width / size[0], image.height / size[1])
             left, top, right, bottom = (round(edge * scale[place % 2]) for place, edge in enumerate(box))
             image, box = self._matte.apply(image), (left, top, right, bottom)
+        if self.cutting.blur:
+            from mien.data import interpolate
+
+            image, box = image.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])
+            image = interpolate.blurred(image, self.cutting.blur)
+        if self._crop.resize_first:
+            finished, shown = resize_center(image, side, self.cutting.resampler)
+            return Made(finished, ",".join(map(str, shown)), size, notes)
         return Made(cut(image, box, side, self.cutting.resampler), geometry, size, notes)
 
     def _find_box(self, size: tuple[int, int]) -> tuple[Box, str]:

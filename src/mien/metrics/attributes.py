@@ -59,7 +59,9 @@ class Attributes:
     names: tuple[str, ...]
     network: AttributeNetwork
     device: torch.device
-    accuracy: dict[str, float]  # balanced: the mean of how often yes and no are told; NaN where one of them is missing
+    accuracy: dict[
+        str, float
+    ]  # balanced: the mean of how often yes and no are on_progress; NaN where one of them is missing
     held_out: int  # images that the accuracy is of
     hash: str  # of what it was trained on and how
     name: str = "attributes"
@@ -78,7 +80,7 @@ def scaled(images: Pixels, device: torch.device) -> Tensor:
 
 
 def attributes_of(
-    pack: Pack, device: str = "cpu", told: Callable[[str, int, int], None] = lambda *_: None
+    pack: Pack, device: str = "cpu", on_progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> Attributes:
     """The network for a pack's labels: the kept one, or trained now, which takes minutes. Raises DataError without labels."""
     if pack.labels is None:
@@ -97,7 +99,7 @@ def attributes_of(
         network = AttributeNetwork(pack.side, len(pack.label_names))
         kept = read(file, network)
         if kept is None:
-            learn(network.to(place), pack, rows, place, told)
+            learn(network.to(place), pack, rows, place, on_progress)
     if kept is None:
         kept = {"accuracy": accuracies(network.eval(), pack, held, place)}
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -111,15 +113,21 @@ def read(file: Path, network: AttributeNetwork) -> dict[str, dict[str, float]] |
     """Fill `network` from a kept file; what the file says of it, or None where there is none that can be used."""
     try:
         with safe_open(file, framework="pt") as opened:
-            told: dict[str, dict[str, float]] = bounded_json.loads_object(opened.metadata()["mien"], accuracy=dict)
+            on_progress: dict[str, dict[str, float]] = bounded_json.loads_object(
+                opened.metadata()["mien"], accuracy=dict
+            )
             network.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
         return None
-    return told
+    return on_progress
 
 
 def learn(
-    network: AttributeNetwork, pack: Pack, rows: Rows, device: torch.device, told: Callable[[str, int, int], None]
+    network: AttributeNetwork,
+    pack: Pack,
+    rows: Rows,
+    device: torch.device,
+    on_progress: Callable[[str, int, int], None],
 ) -> None:
     """Train on some rows: mirrored, shifted and relit, and rare labels weighed up so that yes and no count alike."""
     assert pack.labels is not None
@@ -142,7 +150,7 @@ def learn(
             ((loss * mask).sum() / mask.sum().clamp(min=1)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            told("classifier", len(chosen), EPOCHS * len(rows))
+            on_progress("classifier", len(chosen), EPOCHS * len(rows))
 
 
 def varied(images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """How sure a score is: intervals that hold 95% of the values that other samples of the same generator would give.
 
-The reference is held fixed, because it is named in the score's passport. Resampling is seeded: the same features, the
+The reference is held fixed, because it is named in the score's protocol. Resampling is seeded: the same features, the
 same interval.
 """
 
@@ -24,7 +24,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    method: str  # how the interval was made, for the passport
+    method: str  # how the interval was made, for the protocol
 
 
 def from_error(value: float, standard_error: float, method: str) -> Estimate:

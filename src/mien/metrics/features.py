@@ -1,5 +1,5 @@
 """Features of images: who extracts them, how they are computed block by block, and where those of real images are
-kept.
+cached_features.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from mien.core import distributed
 from mien.core.device import has_bf16_units
 from mien.downloads import weights
 from mien.errors import DataError, DeviceError, MienError
-from mien.metrics.images import Images, Pixels, ahead
+from mien.metrics.images import Images, Pixels, prefetch
 from mien.metrics.inception import SIDE, Inception
 from mien.metrics.lpips import Lpips, Network
 from mien.metrics.resize import Resizer, resize
 from mien.storage import atomic
 
 BLOCK = 16  # images at a time, always the same ones together: a feature never depends on who else is computed
-CACHE_BYTES = 4 << 30  # of kept features; the ones longest unused go first
+CACHE_BYTES = 4 << 30  # of cached_features features; the ones longest unused go first
 
 Features = npt.NDArray[np.float32]  # [n, d]
 
 
 class Extractor(Protocol):
     """Turns images into features. The four names say which numbers come out, and are written into each score's
-    passport.
+    protocol.
     """
 
     name: str
@@ -126,19 +126,19 @@ def blocks(count: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
 
 
-def extract(images: Images, extractor: Extractor, told: Callable[[int], None] = lambda _: None) -> Features:
+def extract(images: Images, extractor: Extractor, on_progress: Callable[[int], None] = lambda _: None) -> Features:
     """Features `[n, d]` of all images. Reading or drawing runs ahead in a thread; the ranks share the blocks.
 
-    `told` hears how many images were added. Every rank returns the same bits that one alone would.
+    `on_progress` hears how many images were added. Every rank returns the same bits that one alone would.
     """
     world = distributed.joined()
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if world else (0, 1)
     own = blocks(images.count)[rank::ranks]
     found, failure = [], None
     try:
-        for block in ahead(partial(images.read, rows) for rows in own):
+        for block in prefetch(partial(images.read, rows) for rows in own):
             found.append(extractor(block))
-            told(len(block) * ranks)
+            on_progress(len(block) * ranks)
     except MienError as error:
         failure = error
     if distributed.maximum(float(failure is not None)):  # all ranks stop together: the others would wait for ever
@@ -164,19 +164,21 @@ def identity(extractor: Extractor) -> str:
     return f"{extractor.name} {extractor.hash} {extractor.resizer} {extractor.precision}"
 
 
-def kept(images: Images, extractor: Extractor, told: Callable[[int], None] = lambda _: None) -> Features:
-    """The same as `extract`, kept in the cache folder under the images' fingerprint and the extractor's identity."""
+def cached_features(
+    images: Images, extractor: Extractor, on_progress: Callable[[int], None] = lambda _: None
+) -> Features:
+    """The same as `extract`, cached_features in the cache folder under the images' fingerprint and the extractor's identity."""
     if not images.fingerprint:
-        return extract(images, extractor, told)
+        return extract(images, extractor, on_progress)
     key = hashlib.sha256(f"{images.fingerprint} {identity(extractor)}".encode()).hexdigest()[:32]
     file = weights.cache_folder() / "features" / f"{key}.npy"
     features = read_features(file, images.count)
     if distributed.maximum(float(features is None)):  # also where one rank's disk has no copy
-        features = extract(images, extractor, told)
+        features = extract(images, extractor, on_progress)
         if not distributed.joined() or dist.get_rank() == 0:
-            keep(file, features)
+            store(file, features)
     else:
-        told(images.count)
+        on_progress(images.count)
     assert features is not None
     return features
 
@@ -192,7 +194,7 @@ def read_features(file: Path, count: int) -> Features | None:
     return np.asarray(features, np.float32) if usable else None
 
 
-def keep(file: Path, features: Features) -> None:
+def store(file: Path, features: Features) -> None:
     """Write features whole or not at all; a full disk only costs the next evaluation some time."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +202,7 @@ def keep(file: Path, features: Features) -> None:
             np.save(beside, features)
         trim(file.parent, file)
     except OSError as error:
-        print(f"mien: the features of real images could not be kept: {error}", file=sys.stderr)
+        print(f"mien: the features of real images could not be cached_features: {error}", file=sys.stderr)
 
 
 def trim(folder: Path, newest: Path) -> None:
@@ -214,8 +216,8 @@ def trim(folder: Path, newest: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def passport_of(extractor: Extractor) -> dict[str, Any]:
-    """What a score's passport says of the extractor."""
+def protocol_of_extractor(extractor: Extractor) -> dict[str, Any]:
+    """What a score's protocol says of the extractor."""
     return {
         "extractor": extractor.name,
         "extractor_sha256": extractor.hash,

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from mien.core.contracts import JSON
-from mien.metrics.quick_checks import SHOWN, Passage
+from mien.metrics.quick_checks import GRID, LatentUse
 from mien.metrics.suggestions import remedy
 
-SETTLING = 2_000  # images before which what is drawn and kept is not judged: a fresh network draws one grey face
+SETTLING = 2_000  # images before which what is drawn and kept is not inputs: a fresh network draws one grey face
 
 DIFFERENT = 0.2  # of the number of different faces among as many real ones
 ALIKE = 0.25  # grey levels between two faces: less than rounding
@@ -125,7 +125,7 @@ def collapse(made: float, real: float, spread: float, best: float, seen: int) ->
     apart, in grey levels, now and at best before.
     """
     share = made / max(real, 1e-9)
-    text = f"The {SHOWN} faces drawn amount to {made:.1f} different ones, {SHOWN} real ones to {real:.1f}: a share of {share:.2f}"
+    text = f"The {GRID} faces drawn amount to {made:.1f} different ones, {GRID} real ones to {real:.1f}: a share of {share:.2f}"
     text += f"; alarm below {DIFFERENT:g}."
     if spread < max(ALIKE, best * FALLEN):
         share = min(share, 1.0 / max(real, 1.0))
@@ -135,11 +135,11 @@ def collapse(made: float, real: float, spread: float, best: float, seen: int) ->
 
 def memorisation(copied: float, seen: int) -> Symptom:
     """From the share of copies among the faces made."""
-    text = f"{copied:.0%} of the {SHOWN} faces drawn are copies of training images; alarm from {COPIES:.0%}."
+    text = f"{copied:.0%} of the {GRID} faces drawn are copies of training images; alarm from {COPIES:.0%}."
     return judged_later(MEMORY, copied, COPIES, copied >= COPIES, text, seen)
 
 
-def posterior_collapse(found: Passage, seen: int) -> Symptom:
+def posterior_collapse(found: LatentUse, seen: int) -> Symptom:
     """From what passes through the latent."""
     text = (
         f"A latent carries {found.nats:.2f} nats of its face, in {found.active} of {found.dimensions} dimensions, and "
@@ -152,7 +152,7 @@ def judged_later(name: str, value: float, bound: float, ill: bool, evidence: str
     """A symptom of what is drawn, which says nothing before a network has learned a little."""
     if seen < SETTLING:
         return Symptom(
-            name=name, value=value, bound=bound, ill=False, evidence=f"Not judged before {SETTLING:,} images."
+            name=name, value=value, bound=bound, ill=False, evidence=f"Not inputs before {SETTLING:,} images."
         )
     return Symptom(name=name, value=value, bound=bound, ill=ill, evidence=evidence)
 

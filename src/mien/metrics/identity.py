@@ -18,10 +18,12 @@ from mien.metrics.features import Features
 from mien.metrics.images import Images, Pixels
 
 SIDE = 112  # pixels, of the faces it takes
-PLACES = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 LEVEL = np.array([1.0, 1.0, 0.0, 1.0, 1.0])  # eyes and corners of the mouth say how a face stands; a nose turns with it
-LOOKS = 48  # real images that are searched for a face
-ENLARGED = 192  # pixels: smaller images are enlarged for the detector
+MAX_SEARCHED = 48  # real images that are searched for a face
+DETECTOR_SIDE = 192  # pixels: smaller images are enlarged for the detector
 MIN_SCORE = 0.6
 
 
@@ -56,20 +58,20 @@ class IdentityFeatures:
 
 def shared_transform(reference: Images) -> Transform:
     """From an image of the reference to SFace's places: the median of its faces' landmarks, or the whole image if none."""
-    step = max(reference.count // LOOKS, 1)
-    rows = range(0, reference.count, step)[:LOOKS]
+    step = max(reference.count // MAX_SEARCHED, 1)
+    rows = range(0, reference.count, step)[:MAX_SEARCHED]
     found = [face for row in rows for face in landmarks(reference.read(slice(row, row + 1))[0])]
-    if len(found) < LOOKS // 8:  # drawn faces, or none at all
+    if len(found) < MAX_SEARCHED // 8:  # drawn faces, or none at all
         height, width = reference.size
         return np.array([[SIDE / width, 0.0, 0.0], [0.0, SIDE / height, 0.0]])
-    return similarity(np.median(found, axis=0), PLACES, LEVEL)
+    return similarity(np.median(found, axis=0), TEMPLATE, LEVEL)
 
 
 def landmarks(image: Pixels) -> list[Points]:
     """The five landmarks of the one face in an image; none where there is no face, or more than one."""
     import cv2
 
-    scale = max(1.0, ENLARGED / min(image.shape[:2]))
+    scale = max(1.0, DETECTOR_SIDE / min(image.shape[:2]))
     view = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     detector = load_detector(MIN_SCORE)
     detector.setInputSize((view.shape[1], view.shape[0]))

@@ -15,7 +15,7 @@ from mien.metrics.confidence import Array, Estimate, bootstrap
 from mien.metrics.distances import Features
 
 BLOCK = 1024  # rows at a time
-SAME = 1e-11  # squared distances below this share of the squared lengths are rounding: the two are one image
+EQUAL_BELOW = 1e-11  # squared distances below this share of the squared lengths are rounding: the two are one image
 
 Indices = npt.NDArray[np.int64]
 
@@ -33,7 +33,7 @@ def squared_distances(queries: Features, points: Features) -> Iterator[tuple[sli
         squared = x @ y.T
         squared *= -2.0
         squared += scale
-        squared[squared < SAME * scale] = 0.0
+        squared[squared < EQUAL_BELOW * scale] = 0.0
         yield rows, squared
 
 
@@ -102,7 +102,7 @@ class Memorisation:
     distances: Array  # [n], of those pairs
 
 
-NEAR = 0.01  # the share of unseen faces that count as near
+NEAR_QUANTILE = 0.01  # the share of unseen faces that count as near
 
 
 def memorisation(train: Features, unseen: Features | None, fake: Features) -> Memorisation:
@@ -116,8 +116,8 @@ def memorisation(train: Features, unseen: Features | None, fake: Features) -> Me
         baseline = nearest(unseen, train, 1)[0][:, 0]
     distances, indices = nearest(fake, train, 1)
     sampled, closest = distances[:, 0], indices[:, 0]
-    bound = np.quantile(baseline, NEAR)
-    excess = bootstrap((sampled < bound).astype(np.float64) - NEAR)
+    bound = np.quantile(baseline, NEAR_QUANTILE)
+    excess = bootstrap((sampled < bound).astype(np.float64) - NEAR_QUANTILE)
     below = np.searchsorted(np.sort(sampled), baseline, side="left")  # samples nearer than each unseen face
     ties = np.searchsorted(np.sort(sampled), baseline, side="right") - below
     nearer = float((below + 0.5 * ties).mean() / len(sampled))

@@ -32,6 +32,7 @@ PRESETS = (
         average=None,
         seed=0,
         images=7_000_000,
+        prepare=("mien data prepare faces.zip cppn.pack --size 32",),
         notes=(
             'Sources: hardmaru/cppn-gan-vae-tensorflow@12de312 and "Generating Large Images from Latent Vectors" (2016-04-01): '
             "100 epochs of the 70,000 digits of MNIST, in grey: a painter of 54,273 parameters. Here it paints in colour.",
@@ -68,6 +69,7 @@ PRESETS = (
         average=None,
         seed=0,
         images=210_000_000,
+        prepare=("mien data prepare faces.zip cppn.pack --size 32",),
         notes=(
             "Source: hardmaru/resnet-cppn-gan-tensorflow@9206e06 (2016-06-02): 3000 epochs of MNIST, in grey, with ten digits as "
             "classes. In grey the painter has 5,263 parameters; here it paints in colour.",

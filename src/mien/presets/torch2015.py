@@ -35,6 +35,9 @@ PRESETS = (
         average=None,
         seed=1,
         images=1_305_600,
+        prepare=(
+            "mien data prepare lfw.zip torch-gan-2015.pack --size 64 --crop lfw-150 --resampler bicubic-no-antialias",
+        ),
         notes=(
             "Sources: the post and skaae/torch-gan@3eeffa2. Batch 128 there is 64 reals and 64 fakes for the critic, "
             "and 128 latents for the generator.",

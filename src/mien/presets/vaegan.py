@@ -45,6 +45,10 @@ PRESETS = (
         average=None,
         seed=0,
         images=4_000_000,
+        prepare=(
+            "mien data prepare celeba.zip vaegan-2016.pack --size 64 --crop celeba-148 --resampler bicubic-no-antialias "
+            "--blur 0.76 --holdout official",
+        ),
         notes=(
             "Sources: arXiv:1512.09300, andersbll/autoencoding_beyond_pixels@24aa0f2 (celeba_aegan.py) and "
             "andersbll/deeppy@8cb658b: 250 epochs of 250 batches of 64.",
@@ -101,6 +105,9 @@ PRESETS = (
         average=None,
         seed=1,
         images=1_305_600,
+        prepare=(
+            "mien data prepare lfw.zip torch-gan-2015.pack --size 64 --crop lfw-150 --resampler bicubic-no-antialias",
+        ),
         notes=(
             "Source: the post of 2015-11-13, which publishes no code for it: prior, pixel and adversarial errors, the first two "
             "always minimised, the last balanced by the margin rule; copies and the originals go to the critic.",

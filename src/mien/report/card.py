@@ -101,7 +101,7 @@ def _data(data: JSON) -> str:
 
 def _procedure(record: RunRecord) -> str:
     run, environment = record.run, record.environment
-    shown: JSON = {
+    config: JSON = {
         name: run[name] for name in ("model", "recipe", "average", "batch", "side", "seed", "flip") if name in run
     }
     machine = ", ".join(
@@ -109,7 +109,7 @@ def _procedure(record: RunRecord) -> str:
         for name in ("device", "precision", "threads", "torch")
         if name in environment
     )
-    return "\n".join([f"Machine: {machine or 'not recorded'}.", "", "```yaml", *outline(shown), "```"])
+    return "\n".join([f"Machine: {machine or 'not recorded'}.", "", "```yaml", *outline(config), "```"])
 
 
 def _evaluation(record: RunRecord) -> str:
@@ -123,7 +123,7 @@ def _evaluation(record: RunRecord) -> str:
         better = metric_meaning(score["metric"]).better
         name = plain(str(score.get("name", score["metric"])))
         rows.append(f"| {name} | {number} | {ends[0]} to {ends[1]} | {better} | {seen} |")
-    return "\n".join([*rows, "", "Each score's passport (extractor, resizer, samples, reference) is in `eval/`."])
+    return "\n".join([*rows, "", "Each score's protocol (extractor, resizer, samples, reference) is in `eval/`."])
 
 
 def _memorisation(record: RunRecord) -> str:

@@ -115,7 +115,9 @@ def _table(board: Board) -> Markup:
         tag("th", name, scope="col", class_="number")
         for name in ("Images seen", "Time", "Images a second", "Parameters")
     ]
-    caption = "Best first. Bold: the best, and whatever its interval cannot be told from; brackets hold 95% intervals."
+    caption = (
+        "Best first. Bold: the best, and every score within its confidence interval; brackets contain 95% intervals."
+    )
     return tag(
         "div",
         tag("table", tag("caption", caption), tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="board"),
@@ -218,7 +220,7 @@ def _panels(records: Sequence[RunRecord]) -> list[Panel]:
 def _protocol(column: Column) -> Markup:
     """How the scores of a column were measured."""
     if not column.protocol:
-        return tag("p", f"{column.name}: no passport", class_="soft")
+        return tag("p", f"{column.name}: no protocol", class_="soft")
     return tag("details", tag("summary", column.name), tree(column.protocol))
 
 

@@ -188,7 +188,7 @@ def _scores(record: RunRecord) -> Markup | None:
     rows = []
     for score in record.latest_scores:
         meaning = metric_meaning(str(score["metric"]))
-        passport = score.get("passport")
+        protocol = score.get("protocol")
         seen = f"{score['seen']:,}" if is_number(score.get("seen")) else "unknown"
         rows.append(
             tag(
@@ -199,14 +199,14 @@ def _scores(record: RunRecord) -> Markup | None:
                 tag(
                     "td",
                     f"at {seen} images",
-                    tag("details", tag("summary", "passport"), tree(passport)) if isinstance(passport, dict) else None,
+                    tag("details", tag("summary", "protocol"), tree(protocol)) if isinstance(protocol, dict) else None,
                 ),
             )
         )
     names = ("Score", "Value", "Meaning", "Measured")
     head = tag("tr", *(tag("th", name, scope="col", class_="number" if name == "Value" else None) for name in names))
     caption = (
-        "The newest value of each; brackets hold its interval. Compare two numbers only if their passports are equal."
+        "The newest value of each; brackets hold its interval. Compare two numbers only if their protocols are equal."
     )
     table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *rows), class_="scores")
     return tag("section", tag("h2", "Scores"), table)

@@ -21,7 +21,7 @@ from mien.data.pack import Pack, is_pack
 from mien.data.synthetic import COUNT, SEED, VERSION
 from mien.downloads.weights import cache_folder
 from mien.errors import DataError, MienError
-from mien.metrics.prdc import NEAR, nearest
+from mien.metrics.prdc import NEAR_QUANTILE, nearest
 from mien.storage.run_directory import read_json
 from mien.web.limits import Shared
 from mien.web.registry import RunEntry
@@ -85,7 +85,7 @@ class Neighbours:
         return {
             "neighbours": found,
             "nearer_than_training": round(1 - rank, 4),
-            "memorised": rank < NEAR,
+            "memorised": rank < NEAR_QUANTILE,
             "compared": len(known.points),
         }
 

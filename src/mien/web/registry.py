@@ -227,7 +227,7 @@ def capabilities(entry: ModelEntry, sampler: Sampler, run: RunEntry | None) -> J
         "latent": list(model.latent_shape),
         "prior": kind,
         "labels": list(sampler.label_names) if model.label_dim else [],
-        "directions": [{"name": d.name, "note": note(d.told)} for d in directions],
+        "directions": [{"name": d.name, "note": note(d.facts)} for d in directions],
         "gram": gram_matrix(directions),
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
