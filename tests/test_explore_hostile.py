@@ -94,6 +94,7 @@ VARIANTS: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], bool
     "preset is a flag": (changed(preset="--code=/tmp/evil.py"), False),
     "preset is a list": (changed(preset=["quick", "evil"]), False),
     "preset is empty": (changed(preset=""), False),
+    "extractor beside": (changed(evaluate_extractor="evil.py:f"), False),
     "extractor": (changed(evaluate_extractor="/tmp/evil.py:f"), False),
     "metrics with a flag": (changed(evaluate_metrics="fid --code /tmp/evil.py"), False),
     "metrics are a file": (changed(evaluate_metrics="/tmp/evil.py"), False),
@@ -295,6 +296,9 @@ def test_half_a_surrogate_is_refused_on_every_route(served: Served, ids: tuple[s
                 status, _, _ = served.ask(f"{path}?{name}=%ED%A0%80", headers=headers)
                 wrong += [] if 200 <= status < 500 else [(path, name, status)]
     assert not wrong
+    for half in ("\ud800", "\udc80"):
+        status, error = served.post(f"/api/model/{ids[1]}/image", {"label": f"{half}:1"})
+        assert status == 400 and "surrogate" in error["error"]["why"]
 
 
 def test_a_name_on_the_disk_that_is_no_utf8_can_be_said(tmp_path: Path, place: Path) -> None:

@@ -27,7 +27,7 @@ from mien.storage.run_directory import read_json
 from mien.web.registry import DEFAULTS, Registry, RunEntry
 
 MAX_PACKS = 1000  # that are looked at for the one of a run
-WORDS = re.compile(r"[a-z0-9_,:.]{0,100}")  # names of metrics
+WORDS = re.compile(r"[a-z0-9_,-]{0,100}")  # names of metrics
 SOURCE = Path(__file__).parents[2]  # what mien is imported from
 #: Fields that name code or a place: a run that sets one is resumed where it was started.
 NEVER = frozenset({"evaluate_extractor"})

@@ -1,5 +1,5 @@
 // @ts-check
-// The engine of an exported page: the generator runs here, in onnxruntime-web, and nothing is asked of any server.
+// The engine of an exported page: the generator runs here, in onnxruntime-web, and no server is used.
 // @ts-ignore - the runtime's file stands beside this one in an exported page
 import * as ort from "./ort.wasm.min.mjs";
 import { along, given, latent, parse, resolve } from "./address.js";
@@ -31,7 +31,7 @@ export async function browser() {
   let drawer = { ort, session: await opening, name: "WebAssembly" };
   /** @type {(() => void)[]} */
   const listeners = [];
-  const by = { said: drawer.name, changed: (/** @type {() => void} */ told) => { listeners.push(told); } };
+  const by = { said: drawer.name, changed: (/** @type {() => void} */ listener) => { listeners.push(listener); } };
   const prior = PRIORS[model.prior], count = model.latent.reduce((a, b) => a * b, 1), { side, channels } = model;
   /** @type {Promise<any> | null} */
   let encoder = null;

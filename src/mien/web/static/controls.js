@@ -61,19 +61,19 @@ export class Controls {
   flow({ labels }, flow) {
     const { store } = this, own = `${flow.method}:${flow.method === "adaptive" ? flow.tolerance : flow.steps}`;
     /** @param {string} word */
-    const told = (word) => (word === own ? "" : word);
+    const unlessDefault = (word) => (word === own ? "" : word);
     const now = () => {
       const [method, number] = (store.state.solver || own).split(":");
       return { method, steps: method === "adaptive" ? flow.steps : Number(number) };
     };
     const choice = el("select", { id: "solver", onchange: () => {
       const word = choice.value === "adaptive" ? `adaptive:${flow.method === "adaptive" ? flow.tolerance : 0.001}` : `${choice.value}:${now().steps}`;
-      store.rest({ solver: told(word) });
+      store.rest({ solver: unlessDefault(word) });
     } }, ...Object.entries(SOLVERS).map(([value, name]) => el("option", { value }, name)));
     const steps = slider({
       name: "Steps", value: flow.steps, min: 1, max: 48, step: 1, rest: flow.steps, said: (v) => String(v),
       title: "More steps follow the field more closely, and take longer.",
-      oninput: (value) => store.drag({ solver: told(`${choice.value}:${value}`) }), onchange: (value) => store.rest({ solver: told(`${choice.value}:${value}`) }),
+      oninput: (value) => store.drag({ solver: unlessDefault(`${choice.value}:${value}`) }), onchange: (value) => store.rest({ solver: unlessDefault(`${choice.value}:${value}`) }),
     });
     steps.row.id = "steps";
     this.follow.push(() => {

@@ -129,7 +129,7 @@ export function server() {
           try {
             const response = await ask(`/api/run/${run}/events`, { signal: end.signal });
             for await (const { data } of eventsOf(response)) { onState(data); pause = 500; }
-          } catch { /* the server was stopped: it is asked again below */ }
+          } catch { /* the server was stopped: the loop tries again */ }
           if (!end.signal.aborted) { onState(null); await new Promise((go) => setTimeout(go, pause)); }
         }
       })();
