@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from torch import Tensor, nn, optim
 from mien.core.contracts import Batch, Model, Progress, Recipe, Update
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
+from mien.core.run import EMAConfig
 from mien.errors import MienError
 from mien.nn.priors import Normal
+from mien.training.ema import EMA
 from mien.training.period import Period
 from mien.training.signals import StopFlag, handled, stop_now
 from mien.training.train_state import NonFinite, TrainState, apply_updates, scaled_rates
@@ -224,9 +227,10 @@ def test_three_rollbacks_and_no_more(tmp_path: Path) -> None:
     from mien.errors import Diverged
     from mien.storage import checkpoint
 
-    train, arguments, _, home = start(tmp_path, {24: 9})
+    train, arguments, learner, home = start(tmp_path, {24: 9})
     with pytest.raises(Diverged) as caught:
         train(*arguments)
+    assert learner.recipe.wrong[24] == 9 - 4  # the fourth time it went wrong was the last
     assert caught.value.exit_code == 5
     newest, reports = checkpoint.newest(home.checkpoints)
     assert newest is not None and int(newest.name) == 16 and not reports
@@ -275,6 +279,31 @@ def test_after_a_rollback_rates_are_halved_until_the_next_checkpoint(tmp_path: P
     assert rates[10:14] == again and {rate for _, rate in rates[14:]} == {1.0}
 
 
+class Looking:
+    """A judge that finds nothing, and keeps when it was asked."""
+
+    def __init__(self) -> None:
+        self.judged = 0
+        self.asked: list[int] = []
+
+    def scores(self, seen: int, model: Model, stopping: Any) -> dict[str, float]:
+        self.asked.append(seen)
+        return {}
+
+    def verdict(self) -> str:
+        return ""
+
+
+def test_a_rollback_takes_evaluations_and_metrics_back(tmp_path: Path) -> None:
+    train, arguments, _, home = start(tmp_path, {28: 1}, images=40, evaluate_every=8)
+    home.metrics.parent.mkdir(parents=True, exist_ok=True)
+    home.metrics.write_text("".join(f'{{"seen": {seen}}}\n' for seen in (8, 16, 24)))
+    judge = Looking()
+    train(*arguments, judge=judge)
+    assert judge.asked == [8, 16, 24, 24, 32, 40]
+    assert [json.loads(line)["seen"] for line in home.metrics.read_text().splitlines()] == [8, 16]
+
+
 class Counting:
     """An observer that keeps how many rollbacks it was told of."""
 
@@ -304,6 +333,25 @@ def test_snapshot_refuses_what_is_not_finite() -> None:
     learner.recipe.model.weight.data.fill_(float("nan"))
     with pytest.raises(NonFinite):
         learner.snapshot({})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_every_part_of_a_snapshot_must_be_finite(bad: float) -> None:
+    """Weights, what the optimizer remembers, and the average, each by itself."""
+    recipe = Script({})
+    learner = TrainState(recipe, EMA(recipe.model, EMAConfig()), ENGINE, World(), seed=0)
+    learner.step(Source(0))
+    learner.snapshot({})
+    parts = {name for name, tensor in learner.tensors().items() if tensor.is_floating_point()}
+    assert {name.split(".")[0] for name in parts} == {"recipe", "average", "optimizer"}
+    for name in parts:
+        tensor = learner.tensors()[name]
+        kept = tensor.clone()
+        tensor.data.fill_(bad)
+        with pytest.raises(NonFinite):
+            learner.snapshot({})
+        tensor.data.copy_(kept)
+    learner.snapshot({})
 
 
 def test_signals_are_a_flag() -> None:

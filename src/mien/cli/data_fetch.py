@@ -77,14 +77,14 @@ def data_fetch(
 def listing() -> Result:
     """Everything that can be fetched."""
     from mien.downloads.datasets import DATA_SETS
-    from mien.downloads.weights import WEIGHTS, kept_file
+    from mien.downloads.weights import WEIGHTS, cached_file
 
     sets = [
         f"{name}\n  {entry.title}\n  licence: {entry.licence}\n  page: {entry.page}"
         for name, entry in DATA_SETS.items()
     ]
     files = [
-        f"{PREFIX}{name}  ({entry.size / 1e6:,.1f} MB{', downloaded' if kept_file(name).is_file() else ''})\n"
+        f"{PREFIX}{name}  ({entry.size / 1e6:,.1f} MB{', downloaded' if cached_file(name).is_file() else ''})\n"
         f"  {entry.purpose}\n  licence: {entry.licence}"
         for name, entry in WEIGHTS.items()
     ]

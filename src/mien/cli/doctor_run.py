@@ -25,7 +25,7 @@ UNFINISHED = ("running", "preempted", "interrupted", "failed")  # states of a ru
 def examine(run: Path, data: str | None, code: Path | None, device: Device, strict: bool) -> Result:
     """Verdicts on a run from its logs, its newest checkpoint and its data, with a note for what is missing."""
     record = read_record(run)
-    looks = record.looks
+    looks = record.health
     newest = next((path for path in checkpoint.all_of(run / "checkpoints") if checkpoint.verify(path) is None), None)
     best = max((look["spread"] for look in looks), default=0.0)
     sample_symptoms, notes = of_model(record, newest, best, data, code, device)

@@ -17,7 +17,7 @@ from mien.core.distributed import World
 from mien.core.run import ConfigField, Run, config_fields, override, scale_run
 from mien.errors import UsageError
 from mien.storage.run_directory import RunDirectory
-from mien.training.experiment import execute
+from mien.training.experiment import execute, warn
 from mien.training.resolve import describe, resolve_run
 
 #: Shorter names for fields that are set often.
@@ -77,7 +77,9 @@ def command(arguments: list[str]) -> tuple[Callable[..., Result | None], list[st
         resume, dry_run = values.pop("resume", "auto"), values.pop("dry_run", False)
         scale = values.pop("scale", 1.0)
         sized = run if scale == 1.0 else scale_run(run, scale)
-        changed = override(sized, {name.replace("__", "."): value for name, value in values.items()})
+        changes = {name.replace("__", "."): value for name, value in values.items()}
+        changed = override(sized, changes)
+        warn(changed, changes)
         if dry_run:
             description = describe(resolve_run(changed, code, data, World()))
             return Result(dry_run_text(description), description)

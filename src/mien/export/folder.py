@@ -10,7 +10,7 @@ from pathlib import Path
 from mien.core.contracts import JSON
 from mien.errors import StorageError, UsageError
 from mien.export.card import card_of
-from mien.export.graph import described
+from mien.export.graph import description
 from mien.report.grid import grid, save_png
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic, checkpoint
@@ -29,7 +29,7 @@ def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
     try:
         shutil.copyfile(checkpoint.find_model(source), beside / MODEL)
         save_png(grid(sampler.sample(SEEDS)), beside / "faces.png", sampler.metadata(seeds=list(SEEDS)))
-        config: JSON = {"library_name": "mien", **described(sampler)}
+        config: JSON = {"library_name": "mien", **description(sampler)}
         atomic.write_bytes(beside / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         card = card_of(sampler, source, name)
         use = '\n## From Python\n\n```python\nimport mien\n\nfaces = mien.load("hf://OWNER/NAME").sample(seeds=range(16))\n```\n'

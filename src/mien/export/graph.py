@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 AGREE = 1e-4  # between PyTorch and onnxruntime, of pixels in [-1, 1]
-BATCHES = (1, 3, 8)  # that are compared
+BATCHES = (1, 3, 8)  # that are largest_difference
 OPSET = 20
 LATENT, LABELS, TRUNCATION, DIRECTIONS, IMAGES = "latent", "labels", "truncation", "directions", "images"
 OTHER, SHARES = "other", "shares"
 
 
-class Drawing(nn.Module):
-    """From everything that a face can be asked for by to its picture."""
+class ExportedDecoder(nn.Module):
+    """From everything that a face can be inputs for by to its picture."""
 
     def __init__(self, sampler: Sampler, vectors: Tensor | None) -> None:
         """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if there are any."""
@@ -61,7 +61,7 @@ class Drawing(nn.Module):
         return self.options.draw(self.model, z, labels, truncation).clamp(-1.0, 1.0)
 
 
-class Encoding(nn.Module):
+class ExportedEncoder(nn.Module):
     """From pictures to latents."""
 
     def __init__(self, model: Invertible) -> None:
@@ -78,7 +78,7 @@ class Exported:
 
     path: Path
     inputs: tuple[str, ...]
-    difference: float  # the largest, over the batches that were compared
+    difference: float  # the largest, over the batches that were largest_difference
 
 
 def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
@@ -95,18 +95,18 @@ def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
         )
     vectors = torch.stack([d.vector for d in directions]) if directions else None
     z = sampler.latents(range(max(BATCHES)))
-    asked: dict[str, Tensor] = {LATENT: z, TRUNCATION: torch.tensor(0.8)}
+    inputs: dict[str, Tensor] = {LATENT: z, TRUNCATION: torch.tensor(0.8)}
     if model.label_dim:
         rows = sampler.labels(range(len(z)))
         assert rows is not None
-        asked[LABELS] = rows.nan_to_num(0.5)
+        inputs[LABELS] = rows.nan_to_num(0.5)
     if vectors is not None:
-        asked[DIRECTIONS] = torch.linspace(-1.0, 1.0, len(z) * len(vectors)).reshape(len(z), -1)
+        inputs[DIRECTIONS] = torch.linspace(-1.0, 1.0, len(z) * len(vectors)).reshape(len(z), -1)
     if mixing and isinstance(model, StyleModel):
-        asked[OTHER] = z.flip(0)
-        asked[SHARES] = (torch.arange(len(z))[:, None] + torch.arange(model.style_count) > 3).float()
+        inputs[OTHER] = z.flip(0)
+        inputs[SHARES] = (torch.arange(len(z))[:, None] + torch.arange(model.style_count) > 3).float()
     order = (LATENT, TRUNCATION, LABELS, DIRECTIONS, OTHER, SHARES)
-    return write(Drawing(sampler, vectors), asked, order, IMAGES, path, described(sampler))
+    return write(ExportedDecoder(sampler, vectors), inputs, order, IMAGES, path, description(sampler))
 
 
 def encoding(sampler: Sampler, path: Path) -> Exported | None:
@@ -127,12 +127,12 @@ def encoding(sampler: Sampler, path: Path) -> Exported | None:
             "Encode with `mien project`.",
         )
     images = sampler.sample(range(max(BATCHES)))
-    asked: dict[str, Tensor] = {IMAGES: images}
+    inputs: dict[str, Tensor] = {IMAGES: images}
     if model.label_dim:
         rows = sampler.labels(range(len(images)))
         assert rows is not None
-        asked[LABELS] = rows.nan_to_num(0.5)
-    return write(Encoding(model), asked, (IMAGES, LABELS), LATENT, path, described(sampler))
+        inputs[LABELS] = rows.nan_to_num(0.5)
+    return write(ExportedEncoder(model), inputs, (IMAGES, LABELS), LATENT, path, description(sampler))
 
 
 def known_directions(sampler: Sampler) -> Any:
@@ -145,7 +145,7 @@ def known_directions(sampler: Sampler) -> Any:
         return Directions()
 
 
-def described(sampler: Sampler) -> JSON:
+def description(sampler: Sampler) -> JSON:
     """What the file says of itself: all that is needed to draw the face of a seed."""
     header = {name: value for name, value in sampler.header.items() if name != "label_rows"}
     prior = {Normal: "normal", Uniform: "uniform"}.get(type(sampler.model.prior), "other")
@@ -162,7 +162,7 @@ def described(sampler: Sampler) -> JSON:
 
 
 def write(
-    module: nn.Module, asked: dict[str, Tensor], order: Sequence[str], gives: str, path: Path, told: JSON
+    module: nn.Module, inputs: dict[str, Tensor], order: Sequence[str], output: str, path: Path, metadata: JSON
 ) -> Exported:
     """Write a module as ONNX and compare it with itself in onnxruntime.
 
@@ -176,15 +176,15 @@ def write(
     import onnx
 
     module.eval()
-    names = [name for name in order if name in asked]
-    given = [asked.get(name) for name in order]
+    names = [name for name in order if name in inputs]
+    arguments = [inputs.get(name) for name in order]
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
-    shapes = tuple(None if value is None else {} if value.ndim == 0 else {0: batch} for value in given)
+    shapes = tuple(None if value is None else {} if value.ndim == 0 else {0: batch} for value in arguments)
     try:
         with quiet():
             program = torch.onnx.export(
-                module, tuple(None if v is None else v[:2] if v.ndim else v for v in given),
-                input_names=names, output_names=[gives], dynamic_shapes=shapes, dynamo=True, opset_version=OPSET,
+                module, tuple(None if v is None else v[:2] if v.ndim else v for v in arguments),
+                input_names=names, output_names=[output], dynamic_shapes=shapes, dynamo=True, opset_version=OPSET,
                 optimize=True, verbose=False,
             )  # fmt: skip
             assert program is not None
@@ -198,12 +198,12 @@ def write(
             f"torch.onnx says: {said[0][:300]}",
             "Serve it with `mien explore` instead.",
         ) from error
-    onnx.helper.set_model_props(proto, {"mien": json.dumps(told, sort_keys=True), "disclaimer": SYNTHETIC})
+    onnx.helper.set_model_props(proto, {"mien": json.dumps(metadata, sort_keys=True), "disclaimer": SYNTHETIC})
     proto.producer_name = "mien"
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
         beside.write_bytes(proto.SerializeToString())
-        difference = compared(module, asked, order, names, beside)
+        difference = largest_difference(module, inputs, order, names, beside)
         if not difference <= AGREE:
             raise Mismatch(
                 "The exported model draws other faces.", f"onnxruntime differs from PyTorch by {difference:.2g}.",
@@ -213,8 +213,8 @@ def write(
 
 
 @torch.inference_mode()
-def compared(
-    module: nn.Module, asked: dict[str, Tensor], order: Sequence[str], names: Sequence[str], path: Path
+def largest_difference(
+    module: nn.Module, inputs: dict[str, Tensor], order: Sequence[str], names: Sequence[str], path: Path
 ) -> float:
     """The largest difference between PyTorch and onnxruntime over several batches."""
     from onnxruntime import InferenceSession
@@ -222,7 +222,7 @@ def compared(
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in BATCHES:
-        rows = {name: asked[name][:count] if asked[name].ndim else asked[name] for name in names}
+        rows = {name: inputs[name][:count] if inputs[name].ndim else inputs[name] for name in names}
         expected = module(*(rows.get(name) for name in order)).numpy()
         (found,) = session.run(None, {name: value.contiguous().numpy() for name, value in rows.items()})
         worst = max(worst, float(np.abs(np.asarray(found) - expected).max()))

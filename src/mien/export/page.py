@@ -24,7 +24,7 @@ RUNTIME = {  # of onnxruntime-web: the name in the folder, and that of the weigh
     "ort.wasm.min.mjs": "page-runtime",
     "ort-wasm-simd-threaded.mjs": "page-runtime-loader",
     "ort-wasm-simd-threaded.wasm": "page-runtime-engine",
-    "ort.webgpu.min.mjs": "page-gpu-runtime",  # asked for after the first face, where there is a graphics processor
+    "ort.webgpu.min.mjs": "page-gpu-runtime",  # requested after the first face, if there is a GPU
     "ort-wasm-simd-threaded.asyncify.mjs": "page-gpu-loader",
     "ort-wasm-simd-threaded.asyncify.wasm": "page-gpu-engine",
 }
@@ -73,13 +73,13 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
         except UsageError:  # the page works without
             encodes = False
         card = card_of(sampler, source, name)
-        told = json.dumps(description(sampler, name, card, encodes), separators=(",", ":"))
+        model_info = json.dumps(description(sampler, name, card, encodes), separators=(",", ":"))
         files = {
             **{file: content for file, content in page_files().items() if file not in SERVED_ONLY},
             **runtime,
             "boot.js": BOOT.encode(),
             "index.html": index(page_files()["index.html"].decode()).encode(),
-            "model.json": told.encode(),
+            "model.json": model_info.encode(),
             "MODEL_CARD.md": card.encode(),
             "LICENCES.txt": LICENCES.encode(),
         }
@@ -101,9 +101,9 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
 def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
     """model.json: what the model can do, and what the page needs to find a seed's latent and labels."""
     id = sampler.model_hash[:16]
-    told = capabilities(ModelEntry(id, Path(name)), sampler, None)
+    model_info = capabilities(ModelEntry(id, Path(name)), sampler, None)
     return {
-        **told,
+        **model_info,
         "name": name,
         "encodes": encodes,
         "inverts": False,

@@ -1,4 +1,4 @@
-"""sicongzhao's BEGAN: its generators and critics, told by the names and shapes of their tensors.
+"""sicongzhao's BEGAN: its generators and critics, recognised by the names and shapes of their tensors.
 
 There, a decoder is `embed`, `deconv1` (levels of a 1x1 convolution, 3x3 ones and an upsampling, each counted with its ELU) and
 `deconv2`; an encoder is `conv1`, `conv2` (levels of 3x3 convolutions, a 1x1 one and a pooling), `conv3` and `embed`. A

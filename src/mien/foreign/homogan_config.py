@@ -33,9 +33,9 @@ class Reading:
     epochs: int | None = None
     remarks: list[str] = field(default_factory=list)  # one a key
 
-    def knob(self, key: str, value: Any, **knobs: Any) -> None:
-        """Turn knobs, dotted names with __, and say so."""
-        changes = {name.replace("__", "."): new for name, new in knobs.items()}
+    def override(self, key: str, value: Any, **fields: Any) -> None:
+        """Override fields of the run, with __ for dots, and add a remark."""
+        changes = {name.replace("__", "."): new for name, new in fields.items()}
         self.run = override(self.run, changes)
         flags = " ".join(f"--{name.replace('_', '-')} {new}" for name, new in changes.items())
         self.remarks.append(f"{key} = {value}: {flags}")
@@ -145,11 +145,11 @@ def features(reading: Reading, key: str, value: Any) -> None:
 
 def side(reading: Reading, key: str, value: Any) -> None:
     wanted = number(value)
-    told = [remark for remark in reading.remarks if remark.startswith("IMG_")]
-    if told and wanted != reading.run.side:
+    resized = [remark for remark in reading.remarks if remark.startswith("IMG_")]
+    if resized and wanted != reading.run.side:
         reading.note(key, value, f"not possible: faces are square here, {reading.run.side} px each way")
         return
-    reading.knob(key, value, side=wanted)
+    reading.override(key, value, side=wanted)
 
 
 def buffer(reading: Reading, key: str, value: Any) -> None:
@@ -157,7 +157,7 @@ def buffer(reading: Reading, key: str, value: Any) -> None:
 
 
 def batch(reading: Reading, key: str, value: Any) -> None:
-    reading.knob(key, value, batch=number(value))
+    reading.override(key, value, batch=number(value))
 
 
 def folder(reading: Reading, key: str, value: Any) -> None:
@@ -189,7 +189,7 @@ def images(reading: Reading, key: str, value: Any) -> None:
 
 
 def latent(reading: Reading, key: str, value: Any) -> None:
-    reading.knob(key, value, model__latent=number(value))
+    reading.override(key, value, model__latent=number(value))
 
 
 def noise(reading: Reading, key: str, value: Any) -> None:
@@ -207,7 +207,7 @@ def epochs(reading: Reading, key: str, value: Any) -> None:
 
 
 def train_g(reading: Reading, key: str, value: Any) -> None:
-    reading.knob(key, value, recipe__generator_steps=number(value), recipe__generator_schedule="interval")
+    reading.override(key, value, recipe__generator_steps=number(value), recipe__generator_schedule="interval")
     reading.remarks.append(
         "  as its code does: one move in so many batches. Its description says so many moves a batch: per-step"
     )
@@ -217,7 +217,7 @@ def train_d(reading: Reading, key: str, value: Any) -> None:
     if number(value) == 1:
         reading.note(key, value, "the critic moves in every batch, as it does here")
     else:
-        reading.knob(key, value, recipe__critic_interval=number(value))
+        reading.override(key, value, recipe__critic_interval=number(value))
 
 
 def photo_noise(reading: Reading, key: str, value: Any) -> None:
@@ -252,7 +252,7 @@ def finished(reading: Reading) -> Run:
         length = reading.limit or (9_091 if run.preset in ("homogan-15", "homogan-16") else 10_000)
         run = override(run, {"images": max(1, reading.epochs * length)})
     if reading.labels and not run.conditional:
-        reading.remarks.append(f"  {run.preset} is not told labels: they stay in the pack, unread")
+        reading.remarks.append(f"  {run.preset} is not resized labels: they stay in the pack, unread")
     flags = f"--size {run.side} --crop squash --resampler nearest"
     flags += f" --labels {','.join(reading.labels)}" if reading.labels else ""
     flags += f" --where {','.join(f'{name}={value}' for name, value in reading.where.items())}" if reading.where else ""

@@ -16,7 +16,7 @@ from mien.core import distributed
 from mien.core.contracts import JSON, ImageSpec, Model, Progress
 from mien.core.device import DeviceContext
 from mien.core.families import Invertible
-from mien.core.run import Run
+from mien.core.run import CONVERGENCE, Run
 from mien.data.pack import Pack
 from mien.downloads import weights
 from mien.errors import DataError, MienError, Preempted, UsageError, did_you_mean
@@ -41,6 +41,7 @@ RANKING_SCORES: Mapping[str, tuple[str, bool]] = {
     "reconstruction_lpips": ("reconstruction", False),
     "reconstruction_l1": ("reconstruction", False),
     "ppl": ("ppl", False),
+    CONVERGENCE: ("", False),
 }
 NEEDED_WEIGHTS = {"identity": "sface", "diversity": "lpips-alex", "reconstruction": "lpips-alex", "ppl": "lpips-vgg"}
 
@@ -101,7 +102,7 @@ def ranking(run: Run) -> str:
             f"--keep-best is one of {', '.join(RANKING_SCORES)}.",
             did_you_mean(run.keep_best, RANKING_SCORES),
         )
-    if RANKING_SCORES[run.keep_best][0] not in metrics:
+    if run.keep_best != CONVERGENCE and RANKING_SCORES[run.keep_best][0] not in metrics:
         raise UsageError(
             f"--keep-best {run.keep_best} is not measured.",
             f"--evaluate-metrics is {run.evaluate_metrics}.",
@@ -145,11 +146,36 @@ def out_of_patience(run: Run, home: RunDirectory) -> str:
 def update_best(run: Run, home: RunDirectory) -> None:
     """Let checkpoints/BEST name the best of the checkpoints that were evaluated and still stand; without one there is no BEST."""
     before = checkpoint.read_best(home.checkpoints)
-    score = ranking(run) if run.evaluate_every else str(before.get("metric", ""))
+    score = ranking(run) if run.evaluate_every or run.keep_best else str(before.get("metric", ""))
     standing = {int(path.name) for path in checkpoint.all_of(home.checkpoints)}
     lines = [line for line in history(home, score) if line["seen"] in standing]
     best = best_of(lines, score) if lines else None
     checkpoint.write_best(home.checkpoints, best and {name: best[name] for name in ("seen", "metric", "name", "value")})
+
+
+class BestByConvergence:
+    """Ranks checkpoints by the mean of BEGAN's M over the steps before each, as sicongzhao's code saves its models."""
+
+    def __init__(self, home: RunDirectory, run: Run) -> None:
+        self.home, self.run = home, run
+
+    def after_step(self, progress: Progress, model: Model) -> None: ...
+
+    def after_commit(self, progress: Progress, path: Path) -> None:
+        value = progress.stats.get(CONVERGENCE)
+        try:
+            if value is None:
+                self.home.log(f"--keep-best {CONVERGENCE}: `{self.run.preset}` has no such measure")
+                return
+            self.home.evaluations.parent.mkdir(exist_ok=True)
+            line = {"seen": progress.seen, "metric": CONVERGENCE, "name": CONVERGENCE, "value": value}
+            with self.home.evaluations.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            update_best(self.run, self.home)
+        except OSError as error:
+            self.home.log(f"BEST cannot be written: {error}")
+
+    def close(self, outcome: str) -> None: ...
 
 
 class OnlineEvaluator:

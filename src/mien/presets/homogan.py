@@ -87,6 +87,7 @@ FIRST = Run(
     average=None,
     seed=0,
     images=350_000,
+    film="gif",
 )
 
 

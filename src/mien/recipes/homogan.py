@@ -9,7 +9,7 @@ D is the critic's probability that an image is real, t its target, 1 for real an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -205,6 +205,15 @@ class HomoGANConfig(RecipeConfig):
                 "Both networks move once, from one state.",
                 "Use --recipe.updates split, or --recipe.generator-schedule interval.",
             )
+
+    def without_effect(self) -> Mapping[str, str]:
+        found = {}
+        if not (self.smooth_real or self.smooth_fake or self.flip_targets):
+            found["frozen_targets"] = "targets are plain 0 and 1; --recipe.smooth-real, --recipe.smooth-fake and "
+            found["frozen_targets"] += "--recipe.flip-targets draw them"
+        if self.generator_steps == 1:
+            found["generator_schedule"] = "one step a batch is the same either way; see --recipe.generator-steps"
+        return found
 
     def build(self, model: Model, faces: ImageSpec) -> HomoGAN:
         return HomoGAN(self, model, faces)

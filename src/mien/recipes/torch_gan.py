@@ -10,7 +10,7 @@ With critic losses R on reals and F on fakes, and generator loss G, in nats:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -137,6 +137,18 @@ class TorchGANConfig(RecipeConfig):
 
     def __post_init__(self) -> None:
         require_positive(self, "critic_steps", "generator_ratio", "lr_decay_images")
+
+    def without_effect(self) -> Mapping[str, str]:
+        found = {}
+        if self.balance != "margin":
+            found["margin"] = "it belongs to --recipe.balance margin"
+        if self.balance != "adaptive-l2":
+            found |= dict.fromkeys(("l2_target", "l2_step"), "it belongs to --recipe.balance adaptive-l2")
+        if self.lr_decay >= 1.0:
+            found |= dict.fromkeys(
+                ("lr_decay_images", "lr_floor"), "the rate stays; --recipe.lr-decay 0.99 lets it fall"
+            )
+        return found
 
     def build(self, model: Model, faces: ImageSpec) -> TorchGAN:
         return TorchGAN(self, model, faces)

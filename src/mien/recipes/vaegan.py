@@ -9,7 +9,7 @@ player's parameters and no others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -150,6 +150,24 @@ class VAEGANConfig(RecipeConfig):
                 "The rate falls from epoch to epoch.",
                 "Give --recipe.epoch-images.",
             )
+
+    def without_effect(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        if self.balance == "none":
+            found |= dict.fromkeys(("equilibrium", "margin", "gate"), "it belongs to --recipe.balance margin")
+        if self.optimizer == "rmsprop":
+            found |= dict.fromkeys(("beta1", "beta2"), "it belongs to --recipe.optimizer adam")
+        else:
+            found["alpha"] = "it belongs to --recipe.optimizer rmsprop"
+        if self.lr_decay < 1.0:
+            found |= dict.fromkeys(
+                ("decay_images", "decay_power"), "the rate falls by --recipe.lr-decay, which is below 1"
+            )
+        elif not self.decay_images:
+            found |= dict.fromkeys(
+                ("lr_end", "decay_power", "epoch_images"), "the rate stays; give --recipe.decay-images"
+            )
+        return found
 
     def build(self, model: Model, faces: ImageSpec) -> VAEGAN:
         if not isinstance(model, VariationalModel):

@@ -101,7 +101,7 @@ def _data(data: JSON) -> str:
 
 def _procedure(record: RunRecord) -> str:
     run, environment = record.run, record.environment
-    shown: JSON = {
+    config: JSON = {
         name: run[name] for name in ("model", "recipe", "average", "batch", "side", "seed", "flip") if name in run
     }
     machine = ", ".join(
@@ -109,7 +109,7 @@ def _procedure(record: RunRecord) -> str:
         for name in ("device", "precision", "threads", "torch")
         if name in environment
     )
-    return "\n".join([f"Machine: {machine or 'not recorded'}.", "", "```yaml", *outline(shown), "```"])
+    return "\n".join([f"Machine: {machine or 'not recorded'}.", "", "```yaml", *outline(config), "```"])
 
 
 def _evaluation(record: RunRecord) -> str:

@@ -1,4 +1,4 @@
-"""What a comparison of runs rests on: who is first, what cannot be told apart, and what must not be compared at all."""
+"""Comparison of runs: the ranking, differences within the confidence interval, and scores that are not comparable."""
 
 from __future__ import annotations
 
@@ -143,10 +143,12 @@ def columns(records: Sequence[RunRecord]) -> list[Column]:
         protocols = [json.loads(way) for way in ways]
         differing = [part for part in parts_of(protocols) if len({repr(p.get(part)) for p in protocols}) > 1]
         for number, (way, scores) in enumerate(sorted(ways.items(), key=lambda item: -len(item[1]))):
-            shown, metric = json.loads(way), scores[0]["metric"]
-            behind = ", ".join(f"{part} {brief(shown.get(part))}" for part in differing)
+            protocol_of_column, metric = json.loads(way), scores[0]["metric"]
+            behind = ", ".join(f"{part} {brief(protocol_of_column.get(part))}" for part in differing)
             place = order.index(metric) if metric in order else len(order)
-            column = Column(name=f"{name} ({behind})" if behind else name, metric=metric, score=name, protocol=shown)
+            column = Column(
+                name=f"{name} ({behind})" if behind else name, metric=metric, score=name, protocol=protocol_of_column
+            )
             counted.append(((-len(scores), place, name, number), column))
     return [column for _, column in sorted(counted, key=lambda pair: pair[0])]
 
@@ -159,7 +161,7 @@ def way_of(score: JSON) -> str:
 
 def parts_of(protocols: Sequence[JSON]) -> list[str]:
     """The names of all parts, in order."""
-    return list(dict.fromkeys(part for shown in protocols for part in shown))
+    return list(dict.fromkeys(part for protocol_of_column in protocols for part in protocol_of_column))
 
 
 def brief(value: object) -> str:
@@ -257,7 +259,7 @@ def disagreements(records: Sequence[RunRecord]) -> list[str]:
 
 
 def judged_at(record: RunRecord) -> int | None:
-    """Images seen when a run was last judged, if it has a newer checkpoint; None otherwise."""
+    """Images seen when a run was last evaluated, if it has a newer checkpoint; None otherwise."""
     seens = [int(score["seen"]) for score in record.scores if is_number(score.get("seen"))]
     newest = [int(path.name) for path in all_of(record.directory / "checkpoints")[:1]]
     return max(seens) if seens and newest and max(seens) < newest[0] else None

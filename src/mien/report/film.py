@@ -16,6 +16,7 @@ from mien.report.run_reader import sample_grids
 from mien.storage.atomic import replacing
 
 SUFFIXES = (".mp4", ".gif", ".webp", ".png")
+GIF_WIDTH = 720  # pixels
 STRIP_WIDTH = 8192  # pixels; a longer strip goes on in the next row
 BAR, BAR_PAPER, CAPTION, CAPTION_PAPER = (86, 180, 233), (52, 52, 58), (236, 236, 240), (24, 24, 27)
 
@@ -161,10 +162,11 @@ def training_film(run_dir: Path, out: Path | None = None) -> Path:
         )
     path = out or run_dir / f"training.{'mp4' if find_spec('av') is not None else 'webp'}"
     fps = 24 if path.suffix == ".mp4" else 8
+    max_width = GIF_WIDTH if path.suffix == ".gif" else None  # its frames are hardly compressed
     seconds = min(max(len(grids) / 10, 6), 18)
     moving = round(seconds * fps)
-    shown = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)
-    return film(_frames(shown), path, fps)
+    frames = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)
+    return film(_frames(frames, max_width), path, fps)
 
 
 def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
@@ -183,11 +185,15 @@ def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
     return found
 
 
-def _frames(shown: Sequence[tuple[int, Path]]) -> Iterator[Image.Image]:
-    """Captioned frames, each grid opened once."""
-    goal = max(1, shown[-1][0])
-    for (seen, path), repeats in itertools.groupby(shown):
+def _frames(frames: Sequence[tuple[int, Path]], max_width: int | None = None) -> Iterator[Image.Image]:
+    """Captioned frames, each grid opened once, shrunk to `max_width` pixels if it is wider."""
+    goal = max(1, frames[-1][0])
+    for (seen, path), repeats in itertools.groupby(frames):
         with Image.open(path) as image:
-            frame = captioned(image, f"{seen:,} images seen", seen / goal)
+            if max_width is not None and image.width > max_width:
+                sheet = image.convert("RGB").resize((max_width, round(image.height * max_width / image.width)))
+            else:
+                sheet = image.convert("RGB")
+            frame = captioned(sheet, f"{seen:,} images seen", seen / goal)
         for _ in repeats:
             yield frame

@@ -115,7 +115,9 @@ def _table(board: Board) -> Markup:
         tag("th", name, scope="col", class_="number")
         for name in ("Images seen", "Time", "Images a second", "Parameters")
     ]
-    caption = "Best first. Bold: the best, and whatever its interval cannot be told from; brackets hold 95% intervals."
+    caption = (
+        "Best first. Bold: the best, and every score within its confidence interval; brackets contain 95% intervals."
+    )
     return tag(
         "div",
         tag("table", tag("caption", caption), tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="board"),

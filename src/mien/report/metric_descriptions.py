@@ -56,7 +56,7 @@ METRICS = {
     "conditions": Meaning(
         "Wishes met",
         "higher",
-        "How often faces show what they were asked to show, and do not when asked not to; 0.5 is chance.",
+        "How often a classifier finds the requested labels in the samples; 0.5 is chance.",
     ),
     "condition": Meaning("Wish met", "higher", "The same for one label."),
     "ppl": Meaning("Path length (PPL)", "lower", "How abruptly a face changes along a walk between two seeds."),

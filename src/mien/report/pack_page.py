@@ -132,8 +132,10 @@ def pairs(pack: Pack) -> list[Markup]:
 def made_sections(pack: Pack) -> list[Markup]:
     """How the pack was made, and what was left out."""
     meta = pack.meta
-    told = {**{k: v for k, v in meta["counts"].items() if k not in ("labels", "balance")}, **meta["notes"]}
-    sections = [section("How it was made", definition(meta["recipe"]), tag("h3", "Counts"), definition(told))]
+    counts_and_notes = {**{k: v for k, v in meta["counts"].items() if k not in ("labels", "balance")}, **meta["notes"]}
+    sections = [
+        section("How it was made", definition(meta["recipe"]), tag("h3", "Counts"), definition(counts_and_notes))
+    ]
     if meta["remarks"]:
         sections.append(section("Remarks", *(tag("p", remark) for remark in meta["remarks"])))
     left_out = [*meta["refused"], *meta.get("duplicates", ())]
@@ -147,8 +149,8 @@ def made_sections(pack: Pack) -> list[Markup]:
 
 
 def definition(values: dict[str, Any]) -> Markup:
-    shown = {name: value for name, value in values.items() if value not in (None, "", [], {}, False)}
-    rows = (join(tag("dt", name.replace("_", " ")), tag("dd", in_words(value))) for name, value in shown.items())
+    present = {name: value for name, value in values.items() if value not in (None, "", [], {}, False)}
+    rows = (join(tag("dt", name.replace("_", " ")), tag("dd", in_words(value))) for name, value in present.items())
     return tag("dl", *rows, class_="tree")
 
 

@@ -59,11 +59,11 @@ def compress(seen: int, path: Path, most_bytes: int) -> Picture:
 
 def inline(image: Image.Image, most_bytes: int) -> tuple[str, int, int]:
     """A picture as the data URI of a WebP of at most `most_bytes`, its width and its height: coarser first, then smaller."""
-    shown = image.convert("RGB")
+    rgb = image.convert("RGB")
     while True:
         for quality in (84, 70, 55):
             buffer = io.BytesIO()
-            shown.save(buffer, format="WEBP", quality=quality, method=2)
+            rgb.save(buffer, format="WEBP", quality=quality, method=2)
             if buffer.tell() <= most_bytes:
-                return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", *shown.size
-        shown = shown.resize((round(shown.width * 0.75), round(shown.height * 0.75)), Image.Resampling.LANCZOS)
+                return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", *rgb.size
+        rgb = rgb.resize((round(rgb.width * 0.75), round(rgb.height * 0.75)), Image.Resampling.LANCZOS)

@@ -12,7 +12,13 @@ from mien.report.run_reader import read_record
 from mien.report.series import BALANCE, Panel, balance_panel, loss_panels, speed_panels
 from mien.storage import atomic
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00")  # Okabe and Ito: told apart by every kind of eye
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#8A6D00",
+)  # Okabe and Ito's palette, which is safe for colour blindness
 INK, SOFT, RULE = "#22222a", "#5d5c66", "#e4e1dc"
 POINTS = 600
 FEW = 4  # points of a curve below which each is marked
@@ -40,7 +46,7 @@ def draw(panels: Sequence[Panel], path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A figure of our own, without pyplot: no global state, and no window system is asked for.
+    # Without pyplot: no global state and no window system.
     figure = Figure(figsize=(WIDTH, HEIGHT * len(panels)), dpi=144, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):

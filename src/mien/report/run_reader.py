@@ -23,7 +23,7 @@ class RunRecord:
     data: JSON  # data.json
     status: JSON  # status.json
     health: tuple[JSON, ...]  # verdicts of health.json: name, state (healthy, warning or alarm), evidence, suggestion
-    looks: tuple[JSON, ...]  # lines of health.jsonl: the verdicts over time
+    health_history: tuple[JSON, ...]  # lines of health.jsonl: the verdicts over time
     metrics: tuple[JSON, ...]  # lines of metrics.jsonl, increasing in "seen"
     scores: tuple[JSON, ...]  # lines of eval/*.jsonl, increasing in "seen"
     grids: tuple[tuple[int, Path], ...]  # images seen, and the grid drawn then
@@ -88,7 +88,7 @@ def read_record(run_dir: Path, state: str | None = None) -> RunRecord:
         health=tuple(
             verdict for verdict in (verdicts if isinstance(verdicts, list) else ()) if isinstance(verdict, dict)
         ),
-        looks=tuple(read_looks(run_dir / "health.jsonl")),
+        health_history=tuple(read_health(run_dir / "health.jsonl")),
         metrics=tuple(metrics[seen] for seen in sorted(metrics)),
         scores=tuple(sorted(scores, key=lambda score: float(score.get("seen", 0)))),
         grids=tuple(sample_grids(run_dir)),
@@ -97,16 +97,16 @@ def read_record(run_dir: Path, state: str | None = None) -> RunRecord:
     )
 
 
-def read_looks(path: Path) -> list[JSON]:
-    """The lines of a health.jsonl; one that does not parse, or lacks what a look must have, is passed over."""
+def read_health(path: Path) -> list[JSON]:
+    """The lines of a health.jsonl; one that does not parse, or lacks what a line must have, is passed over."""
     names = ("seen", "rollbacks", "loss_size", "spread")
     lines = (line for line in read_lines(path) if all(is_number(line.get(name)) for name in names))
     return [line for line in lines if has_verdicts(line)]
 
 
-def has_verdicts(look: JSON) -> bool:
+def has_verdicts(line: JSON) -> bool:
     """Whether a line of health.jsonl holds verdicts by name."""
-    verdicts = look.get("verdicts")
+    verdicts = line.get("verdicts")
     return isinstance(verdicts, dict) and all(
         isinstance(known, dict) and isinstance(known.get("state"), str) for known in verdicts.values()
     )

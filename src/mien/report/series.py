@@ -67,8 +67,8 @@ def panels(record: RunRecord, points: int = 240) -> tuple[Panel, ...]:
     """All curves of a run in reading order, each thinned to at most `points`."""
     names = _names(record)
     balance = [balance_panel(record, points)] if set(BALANCE) <= set(names) else []
-    shown = set(BALANCE) if balance else set()
-    losses = loss_panels(record, points, without=shown)
+    in_balance_panel = set(BALANCE) if balance else set()
+    losses = loss_panels(record, points, without=in_balance_panel)
     rest = []
     for group in _by_last_word([name for name in names if not is_loss(name)]):
         name = group[0] if len(group) == 1 else group[0].rpartition("_")[2]
@@ -168,7 +168,7 @@ def health_panels(record: RunRecord) -> tuple[Panel, ...]:
     found = []
     for verdict in record.health:
         name = str(verdict.get("name", ""))
-        known = [(look["seen"], look["verdicts"][name]) for look in record.looks if name in look["verdicts"]]
+        known = [(line["seen"], line["verdicts"][name]) for line in record.health_history if name in line["verdicts"]]
         rows = [(seen, one["value"], one.get("bound")) for seen, one in known if is_number(one.get("value"))]
         if verdict.get("state") == "healthy" or not rows:
             continue
@@ -195,7 +195,7 @@ def stat(metrics: Sequence[JSON], name: str, points: int, label: str | None = No
 def smoothed(values: Numbers, reach: int) -> Numbers:
     """The mean over `reach` neighbours on either side, twice.
 
-    At the start, where curves are steep, it looks as far ahead as back; at the end, where they are flat, only back.
+    At the start, where curves are steep, the window is symmetric; at the end, where they are flat, one-sided.
     """
     index = np.arange(len(values))
     left = np.minimum(reach, index)

@@ -14,7 +14,7 @@ FACTS = ("images seen", "time", "images/s", "parameters")
 
 
 def as_text(board: Board) -> str:
-    """A table, best first; `*` marks the best of a column and whatever cannot be told from it."""
+    """A table, best first; `*` marks the best of a column and every score within its confidence interval."""
     suffixes = {column.name.removeprefix(column.metric) for column in board.columns}
     short = len(suffixes) == 1
     header = ["", *(column.metric if short else column.name for column in board.columns), *FACTS]
