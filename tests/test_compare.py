@@ -110,7 +110,7 @@ def test_unusable_protocols_are_refused(eye: str, tmp_path: Path, fitted: list[P
     for words, said in (
         (("--metrics", "fidd"), "fidd"),
         (("--metrics", ","), "empty"),
-        (("--samples", "1"), "--samples 1"),
+        (("--samples", "1"), "samples must be an integer of 2 or more"),
     ):
         refused = call("compare", *fitted, "--evaluate", "--extractor", eye, *words)
         assert refused.code == 2 and said in refused.err and PRINTED.fullmatch(refused.err)

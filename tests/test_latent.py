@@ -248,7 +248,7 @@ def test_components_are_where_pictures_change_most() -> None:
         assert 0.9 < float(direction.vector.norm()) < 1.1  # one standard deviation of the prior
     assert found[0].facts["share"] > found[1].facts["share"] > 0
     assert abs(float(found[0].vector @ found[1].vector)) < 1e-4
-    with pytest.raises(UsageError, match="12 such directions"):
+    with pytest.raises(UsageError, match="from 1 to 12, not 13"):
         components(decode, Normal(), (12,), 13, like=torch.zeros(()))
 
 
