@@ -184,3 +184,10 @@ def test_range() -> None:
     """0 is -1 and 255 is 1, exactly, as x / 127.5 - 1 and 2 x / 255 - 1."""
     ends = to_tensor(np.array([[[[0] * 3, [255] * 3]]], dtype=np.uint8))
     assert ends[0, :, 0, 0].tolist() == [-1.0] * 3 and ends[0, :, 0, 1].tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("name", DATED)
+def test_precision_is_named(name: str) -> None:
+    """The originals were fp32, but for R3GAN's, which was bf16 in most stages."""
+    told = any("--precision fp32 is as there" in note for note in presets.PRESETS[name].notes)
+    assert told == (name != "r3gan-2024")
