@@ -27,7 +27,7 @@ from mien.sampling.sampler import Sampler
 Legacy = Literal["pytorch-fid", "torch-fidelity", "clean-fid"]
 
 DEFAULT = ("fid", "kid", "prdc", "memorisation")
-MAX_SAMPLES = 10_000  # samples_of unless more are asked for
+MAX_SAMPLES = 10_000  # by default
 FEW = 10_000  # samples, or real images: with fewer the bias of FID is worth a warning
 NEIGHBOURS = 5  # of density and coverage, as their paper measures them, and of precision and recall beside them
 PAIRS = 12  # closest pairs that are shown, the samples before their training images
@@ -182,5 +182,5 @@ def measure(inputs: MetricInputs, metrics: Sequence[str] = DEFAULT) -> list[Scor
 def samples_of(
     sampler: Sampler, reference: Images, samples: int | None = None, name: str = "the model"
 ) -> SampledImages:
-    """As many samples as asked for, or as there are real images, up to 10,000: seeds 0 to n - 1."""
+    """`samples` faces of seeds 0, 1, ...; by default as many as real images, up to MAX_SAMPLES."""
     return SampledImages(sampler, samples or min(reference.count, MAX_SAMPLES), name)

@@ -40,7 +40,7 @@ class IdentityFeatures:
             import cv2
         except ImportError as error:
             raise UsageError(
-                "Faces cannot be told apart without OpenCV.", f"{error}.", "Install it: pip install 'mien[faces]'."
+                "Face recognition needs OpenCV.", f"{error}.", "Install it: pip install 'mien[faces]'."
             ) from error
         self.name, self.hash = "sface", weights.find("sface").sha256
         self.transform = shared_transform(reference)

@@ -113,7 +113,7 @@ class FolderImages(Images):
 
 
 class Samplable(Protocol):
-    """What is asked of a sampler."""
+    """The part of the Sampler that metrics use."""
 
     @property
     def header(self) -> dict[str, Any]: ...
