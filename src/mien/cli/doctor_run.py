@@ -25,14 +25,14 @@ UNFINISHED = ("running", "preempted", "interrupted", "failed")  # states of a ru
 def examine(run: Path, data: str | None, code: Path | None, device: Device, strict: bool) -> Result:
     """Verdicts on a run from its logs, its newest checkpoint and its data, with a note for what is missing."""
     record = read_record(run)
-    looks = record.health
+    checks = record.health_history
     newest = next((path for path in checkpoint.all_of(run / "checkpoints") if checkpoint.verify(path) is None), None)
-    best = max((look["spread"] for look in looks), default=0.0)
+    best = max((check["spread"] for check in checks), default=0.0)
     sample_symptoms, notes = of_model(record, newest, best, data, code, device)
-    symptoms = [*sample_symptoms, *of_logs(record, newest, looks)]
+    symptoms = [*sample_symptoms, *of_logs(record, newest, checks)]
     if newest and record.status.get("state") in UNFINISHED:
         symptoms.append(health.disk(checkpoint.free_bytes(run), bytes_on_disk(newest)))
-    last_healthy = next((look["seen"] for look in reversed(looks) if not alarms_at(look)), 0)
+    last_healthy = next((check["seen"] for check in reversed(checks) if not alarms_at(check)), 0)
     # There is no later check to confirm a symptom: one at the end is an alarm.
     verdicts = [v.json() for v in health.diagnose(in_order(symptoms), health.NAMES, record.run, last_healthy)]
     checked = {verdict["name"] for verdict in verdicts}
@@ -41,7 +41,7 @@ def examine(run: Path, data: str | None, code: Path | None, device: Device, stri
             notes.append(f"{known['name']}: the verdict is that of training")
             verdicts.append(known)
     verdicts.sort(key=lambda verdict: health.NAMES.index(verdict["name"]))
-    past = episodes(looks)
+    past = episodes(checks)
     codes = {health.EXIT_CODES.get(v["name"], 5) for v in verdicts if v["state"] == "alarm"}
     exit_code = next((code for code in (5, 6, 4) if code in codes), 0) if strict else 0
     found = {"run": str(run), "seen": record.seen, "verdicts": verdicts, "notes": notes, "alarms": past}
@@ -73,14 +73,14 @@ def of_model(
     return others, [f"{pack.path} is not the data that the run was trained on, so memorisation cannot be checked"]
 
 
-def of_logs(record: RunRecord, newest: Path | None, looks: Sequence[JSON]) -> list[Symptom]:
+def of_logs(record: RunRecord, newest: Path | None, checks: Sequence[JSON]) -> list[Symptom]:
     """Symptoms of the last lines of metrics.jsonl, of how the run ended, and of its rollbacks."""
     lines = record.metrics
     window, usual = Window(), Window()
     for index, line in enumerate(lines):
         (window if index >= len(lines) - max(MIN_LINES, len(lines) // LAST_FRACTION) else usual).add(line)
     counters = read_counters(newest)
-    before = looks[-2]["rollbacks"] if len(looks) > 1 else 0
+    before = checks[-2]["rollbacks"] if len(checks) > 1 else 0
     rollbacks = max(0, int(counters.get("retry", 0)) - int(before))
     gave_up = record.status.get("state") == "diverged"
     usual_sizes = [usual.loss_size] if usual.lines else []
@@ -95,22 +95,22 @@ def read_counters(newest: Path | None) -> JSON:
     return bounded_json.read_object(newest / "state.json") if newest else {}
 
 
-def alarms_at(look: JSON) -> list[str]:
+def alarms_at(check: JSON) -> list[str]:
     """The names of the alarms at one check."""
-    return [name for name, known in look["verdicts"].items() if known.get("state") == "alarm"]
+    return [name for name, known in check["verdicts"].items() if known.get("state") == "alarm"]
 
 
-def episodes(looks: Sequence[JSON]) -> list[JSON]:
+def episodes(checks: Sequence[JSON]) -> list[JSON]:
     """Every alarm of the run: its first and last check, and whether it ended."""
     found: list[JSON] = []
     running: dict[str, JSON] = {}
-    for look in looks:
-        alarms = alarms_at(look)
+    for check in checks:
+        alarms = alarms_at(check)
         for name in alarms:
             if name not in running:
-                running[name] = {"name": name, "from": look["seen"], "to": look["seen"], "over": False}
+                running[name] = {"name": name, "from": check["seen"], "to": check["seen"], "over": False}
                 found.append(running[name])
-            running[name]["to"] = look["seen"]
+            running[name]["to"] = check["seen"]
         for name in set(running) - set(alarms):
             running.pop(name)["over"] = True
     return found
