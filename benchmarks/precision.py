@@ -36,7 +36,9 @@ def run(
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """The first weights, the last, and images a second without the first step."""
     described = override(presets.PRESETS[name], {"batch": batch, "conditional": False})
-    learner = ResolvedRun(described, pack, DeviceContext(torch.device("cpu"), precision), None, "").learner(World())
+    learner = ResolvedRun(described, pack, DeviceContext(torch.device("cpu"), precision), None, "").initial_state(
+        World()
+    )
     learner.retry = retry
     loader = Loader(pack, batch=batch, seed=0, flip=described.flip, random_crop=described.random_crop, threads=0)
     first = flat(learner)

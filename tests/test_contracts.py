@@ -191,7 +191,9 @@ def test_updates(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> No
         seen = learner.seen
     assert set(moved) <= set(learner.recipe.optimizers)
     if "wide" in name or "margin" not in str(to_json(bench.run.recipe).get("balance")):
-        assert set(moved) | {"critic_reals"} >= set(learner.recipe.optimizers)  # nobody sleeps for ever
+        # Only the class critic of the CPPN may learn from reals alone so rarely that twelve steps do not show it.
+        rare = {"critic_reals"} if "cppn-residual" in name else set()
+        assert set(moved) | rare >= set(learner.recipe.optimizers)
 
 
 @every_run
