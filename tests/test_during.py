@@ -289,8 +289,8 @@ def test_what_checkpoints_are_ranked_by(metrics: str, keep: str, score: str) -> 
 @pytest.mark.parametrize(
     "flags, code, words",
     [
-        (("--evaluate-every", -1), 2, "--evaluate-every -1"),
-        (("--evaluate-every", 8, "--evaluate-samples", 1), 2, "--evaluate-samples 1"),
+        (("--evaluate-every", -1), 2, "evaluate_every must not be negative"),
+        (("--evaluate-every", 8, "--evaluate-samples", 1), 2, "evaluate_samples must be an integer of 2 or more"),
         (("--patience", 3), 2, "never evaluated"),
         (("--keep-best", "fid"), 2, "never evaluated"),
         (("--evaluate-every", 8, "--evaluate-metrics", "fidd"), 2, "no metric `fidd`"),

@@ -62,7 +62,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "began-2017": {
         "figure": {"model.layout": "figure", "recipe.latents": "shared", "recipe.plateau_steps": 2, "recipe.norm": "l2"}
     },
-    "began-zhao-2020": {"stalls": {"recipe.stall_steps": 1, "recipe.stall_tolerance": 0.0}},
+    "began-zhao-2020": {"stalls": {"recipe.plateau_steps": 1, "recipe.plateau_tolerance": 0.0}},
     "vae": {
         "calibrated": {"recipe.likelihood": "calibrated", "model.couplings": 0, "recipe.free_nats": 0.05},
         "warm-up": {"recipe.warmup_images": 100_000, "recipe.kl_weight": 2.0},

@@ -107,7 +107,7 @@ def test_what_cannot_be_honoured_is_said(tmp_path: Path) -> None:
         "train_d = 3: --recipe.critic-interval 3",
         "IMG_WIDTH = 96: not possible",
         'colour = "red": not known',
-        "not told labels",
+        "not label-conditional",
     ):
         assert words in said
     assert run.side == 128 and not run.conditional

@@ -115,7 +115,7 @@ def test_zhao_runs(tmp_path: Path, mien: Callable[..., Any]) -> None:
     samples = [{int(file.stem) for file in (tmp_path / run / "samples").glob("*.png")} for run in "ab"]
     assert samples[1] == {8, 16, 24, 32} > samples[0] - {4, 12}
     best = checkpoint.read_best(tmp_path / "b" / "checkpoints")
-    ranked = read_lines(tmp_path / "b" / "eval" / "during.jsonl")
+    ranked = list(read_lines(tmp_path / "b" / "eval" / "during.jsonl"))
     assert (
         best["metric"] == "convergence" and best["value"] == min(line["value"] for line in ranked) and len(ranked) == 8
     )

@@ -17,7 +17,7 @@ from mien.core.contracts import Batch, Model, Progress, Recipe, Update
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.core.run import EMAConfig
-from mien.errors import MienError
+from mien.errors import Interrupted, Preempted
 from mien.nn.priors import Normal
 from mien.training.ema import EMA
 from mien.training.period import Period
@@ -283,14 +283,14 @@ class Looking:
     """A judge that finds nothing, and keeps when it was asked."""
 
     def __init__(self) -> None:
-        self.judged = 0
+        self.last_seen = 0
         self.asked: list[int] = []
 
     def scores(self, seen: int, model: Model, stopping: Any) -> dict[str, float]:
         self.asked.append(seen)
         return {}
 
-    def verdict(self) -> str:
+    def stop_reason(self) -> str:
         return ""
 
 
@@ -299,7 +299,7 @@ def test_a_rollback_takes_evaluations_and_metrics_back(tmp_path: Path) -> None:
     home.metrics.parent.mkdir(parents=True, exist_ok=True)
     home.metrics.write_text("".join(f'{{"seen": {seen}}}\n' for seen in (8, 16, 24)))
     judge = Looking()
-    train(*arguments, judge=judge)
+    train(*arguments, evaluator=judge)
     assert judge.asked == [8, 16, 24, 24, 32, 40]
     assert [json.loads(line)["seen"] for line in home.metrics.read_text().splitlines()] == [8, 16]
 
@@ -343,7 +343,7 @@ def test_every_part_of_a_snapshot_must_be_finite(bad: float) -> None:
     learner.step(Source(0))
     learner.snapshot({})
     parts = {name for name, tensor in learner.tensors().items() if tensor.is_floating_point()}
-    assert {name.split(".")[0] for name in parts} == {"recipe", "average", "optimizer"}
+    assert {name.split(".")[0] for name in parts} == {"recipe", "ema", "optimizer"}
     for name in parts:
         tensor = learner.tensors()[name]
         kept = tensor.clone()
@@ -367,6 +367,6 @@ def test_signals_are_a_flag() -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_before_the_first_step_has_its_exit_code_too(number: int, code: int) -> None:
-    with pytest.raises(MienError) as error, handled(stop_now):
+    with pytest.raises((Preempted, Interrupted)) as error, handled(stop_now):
         signal.raise_signal(number)
     assert error.value.exit_code == code

@@ -34,7 +34,7 @@ def download(package: str, archive: str, folder: Path) -> Path:
         )
     target = folder / archive
     # -P: the script's own folder stays off the path, so that no file beside it is imported in place of a standard one.
-    command = [sys.executable, "-P", str(Path(__file__).with_name("pip_child.py"))]
+    command = [sys.executable, "-P", str(Path(__file__).with_name("pip_worker.py"))]
     command += [package, archive, str(target), str(LARGEST_ARCHIVE), "--retries=2", *wheel_options(archive)]
     try:
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT)

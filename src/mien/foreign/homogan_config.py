@@ -252,7 +252,7 @@ def finished(reading: Reading) -> Run:
         length = reading.limit or (9_091 if run.preset in ("homogan-15", "homogan-16") else 10_000)
         run = override(run, {"images": max(1, reading.epochs * length)})
     if reading.labels and not run.conditional:
-        reading.remarks.append(f"  {run.preset} is not resized labels: they stay in the pack, unread")
+        reading.remarks.append(f"  {run.preset} is not label-conditional: the labels of the pack are not used")
     flags = f"--size {run.side} --crop squash --resampler nearest"
     flags += f" --labels {','.join(reading.labels)}" if reading.labels else ""
     flags += f" --where {','.join(f'{name}={value}' for name, value in reading.where.items())}" if reading.where else ""

@@ -129,7 +129,7 @@ def blocks(count: int) -> list[slice]:
 def extract(images: Images, extractor: Extractor, on_progress: Callable[[int], None] = lambda _: None) -> Features:
     """Features `[n, d]` of all images. Reading or drawing runs ahead in a thread; the ranks share the blocks.
 
-    `on_progress` hears how many images were added. Every rank returns the same bits that one alone would.
+    `on_progress` receives the number of new images. The result is bit-identical for any number of ranks.
     """
     world = distributed.joined()
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if world else (0, 1)
