@@ -205,11 +205,11 @@ def linked_wheel(path: Path) -> Path:
 
 
 def twice_in_wheel(path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
+    """Two members of one name: the right bytes first, and what another reader would take behind them."""
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("toy/toy.onnx", CONTENT)
         archive.writestr("toy/toy.onnx", b"!" * len(CONTENT))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            archive.writestr("toy/toy.onnx", CONTENT)
     return path
 
 

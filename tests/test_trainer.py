@@ -238,6 +238,31 @@ def test_three_rollbacks_and_no_more(tmp_path: Path) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point())
 
 
+@pytest.mark.parametrize("failures, ends_at", [({1, 2}, 200), ({1, 3, 4, 6}, 200), ({1, 2, 3}, 48), ({2, 4, 5, 6}, 96)])
+def test_three_saves_that_fail_in_a_row_end_a_run(
+    failures: set[int], ends_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien.errors import StorageError
+    from mien.storage import checkpoint
+
+    train, arguments, learner, _ = start(tmp_path, {}, images=200)
+    commit, calls = checkpoint.commit, []
+
+    def failing(*given: Any) -> Path:
+        calls.append(learner.seen)
+        if len(calls) in failures:
+            raise OSError("no space")
+        return commit(*given)
+
+    monkeypatch.setattr(checkpoint, "commit", failing)
+    if ends_at < 200:
+        with pytest.raises(StorageError, match="could not be saved"):
+            train(*arguments)
+    else:
+        train(*arguments)
+    assert learner.seen == ends_at
+
+
 def test_a_retry_draws_other_numbers() -> None:
     """From the generator that ranks share, and from torch's own, which dropout and noise behind layers draw from."""
     shared, own = [], []
