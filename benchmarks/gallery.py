@@ -507,6 +507,9 @@ def section(row: Row, facts: dict[str, Any]) -> Iterator[str]:
         yield f"Conditions met (chance is 0.5; the judge is right about {told['classifier']:.2f} of real faces): {met}."
     yield ""
     yield f"**Seen.** {said(row, known)[1]}"
+    if why := tomllib.loads(WORDS.read_text(encoding="utf-8")).get(row.name, {}).get("why"):
+        yield ""
+        yield f"**Why.** {' '.join(why.split())}"
     yield ""
     yield f"![Seeds 0 to 63 of {row.title}](pictures/gallery/{row.name}.webp)"
     yield ""
