@@ -338,7 +338,7 @@ class Bench:
         return {**scores, "conditions": self.conditions(row)} if row.labels and not row.of else scores
 
     def draw(self, row: Row) -> None:
-        """The sheet, the strip, the curves and what else the row shows."""
+        """The sheet, the strip and the curves."""
         run = self.work / row.name
         sheet = self.work / f"{row.name}-sheet.png"
         mien("sample", run, "--seeds", "0-63", "-o", sheet)
@@ -347,6 +347,10 @@ class Bench:
             return
         keep(strip(run), PICTURES / f"{row.name}-strip.webp")
         curves(run, PICTURES / f"{row.name}-curves.png")
+
+    def draw_beside(self, row: Row) -> None:
+        """What else a row shows; a picture of 1,080 px takes a CPPN a minute."""
+        run = self.work / row.name
         for suffix, _, flags in row.beside:
             picture = self.work / f"{row.name}-{suffix}.png"
             mien("sample", run, *flags, "-o", picture)
@@ -503,6 +507,9 @@ def section(row: Row, facts: dict[str, Any]) -> Iterator[str]:
         yield f"Conditions met (chance is 0.5; the judge is right about {told['classifier']:.2f} of real faces): {met}."
     yield ""
     yield f"**Seen.** {said(row, known)[1]}"
+    if why := tomllib.loads(WORDS.read_text(encoding="utf-8")).get(row.name, {}).get("why"):
+        yield ""
+        yield f"**Why.** {' '.join(why.split())}"
     yield ""
     yield f"![Seeds 0 to 63 of {row.title}](pictures/gallery/{row.name}.webp)"
     yield ""
@@ -580,6 +587,7 @@ def main() -> None:
             tell(row, bench.trained(row))
     for row in rows:  # judging takes a while, and every sheet is there before
         if images_of(bench.work / row.name) and not given.train_only:
+            bench.draw_beside(row)
             tell(row, {**bench.trained(row), **bench.judged(row)})
     (DOCS / "gallery.md").write_text(page(read(FACTS) or {}), encoding="utf-8")
 
