@@ -101,7 +101,7 @@ def benchmark(
     out
         Where runs/, leaderboard.html and leaderboard.json go; by default bench-off/ and a folder named by pack and minutes.
     metrics
-        Of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl, conditions.
+        Of fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
         How many faces of each are judged; as many as there are real images by default, at most 10,000.
     baseline

@@ -53,7 +53,7 @@ def compare(
     evaluate
         Measure first what a run's newest model lacks, all by one protocol.
     metrics
-        With --evaluate: of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl, conditions.
+        With --evaluate: of fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
         With --evaluate: how many faces are drawn; as many as there are real images by default, at most 10,000.
     extractor

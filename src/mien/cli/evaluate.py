@@ -71,7 +71,7 @@ def evaluate(
     fake
         A folder, ZIP or pack of images to judge.
     metrics
-        Of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl, conditions.
+        Of fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
         How many faces are drawn: seeds 0 to N-1; as many as there are real images by default, at most 10,000.
     split

@@ -142,12 +142,20 @@ def identity(judged: Judged) -> Iterator[Score]:
     yield from copying(judged, "memorisation_identity", face, judged.of_fakes(face), judged.of_reals(face))
 
 
+def sface(judged: Judged) -> Iterator[Score]:
+    """The Fréchet distance of identity embeddings: a second opinion on FID by a network that never saw ImageNet."""
+    face = IdentityFeatures(judged.reference)
+    estimate = frechet(judged.of_reals(face), judged.of_fakes(face))
+    yield Score.of("sface", judged.name("sface"), estimate, judged.passport(face))
+
+
 METRICS: Mapping[str, Callable[[Judged], Iterator[Score]]] = {
     "fid": fid,
     "kid": kid,
     "prdc": prdc,
     "memorisation": memorised,
     "identity": identity,
+    "sface": sface,
     "diversity": lpips_metrics.diversity,
     "reconstruction": lpips_metrics.reconstruction,
     "ppl": lpips_metrics.path_length,

@@ -33,6 +33,7 @@ from mien.storage.run_directory import RunDirectory, read_lines
 RANKED: Mapping[str, tuple[str, bool]] = {
     "fid": ("fid", False),
     "kid": ("kid", False),
+    "sface": ("sface", False),
     "coverage": ("prdc", True),
     "precision": ("prdc", True),
     "recall": ("prdc", True),
@@ -41,7 +42,13 @@ RANKED: Mapping[str, tuple[str, bool]] = {
     "reconstruction_l1": ("reconstruction", False),
     "ppl": ("ppl", False),
 }
-NEEDED = {"identity": "sface", "diversity": "lpips-alex", "reconstruction": "lpips-alex", "ppl": "lpips-vgg"}
+NEEDED = {
+    "identity": "sface",
+    "sface": "sface",
+    "diversity": "lpips-alex",
+    "reconstruction": "lpips-alex",
+    "ppl": "lpips-vgg",
+}
 
 
 def prepare(run: Run, pack: Pack, faces: ImageSpec, device: str) -> Extractor:
