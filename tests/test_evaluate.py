@@ -324,6 +324,39 @@ def test_names_and_comparability() -> None:
     ]
 
 
+def test_the_distance_of_identities_is_that_of_their_embeddings(
+    blob_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the Fréchet distance as it is written down, with SciPy's matrix root; the embeddings are replaced by colours."""
+    from scipy import linalg
+
+    class Colours(PixelFeatures):
+        def __init__(self, reference: Any) -> None:
+            super().__init__()
+            self.reference, self.name = reference, "colours"
+
+        def __call__(self, images: Any) -> Any:
+            return super().__call__(images)[:, 37::640]  # far fewer than there are images
+
+    monkeypatch.setattr("mien.metrics.evaluate.IdentityFeatures", Colours)
+    real, fake = First(PackImages(blob_pack), 40), Negative(PackImages(blob_pack), 40)
+    (score,) = measure(Judged(fake=fake, reference=real, extractor=PixelFeatures()), ["sface"])
+    a, b = (extract(images, Colours(real)).astype(np.float64) for images in (real, fake))
+    assert len(a) > 2 * a.shape[1] > 4
+    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    shift = a.mean(0) - b.mean(0)
+    wanted = shift @ shift + np.trace(first + second - 2.0 * np.real(linalg.sqrtm(first @ second)))
+    assert score.value == pytest.approx(wanted, rel=1e-5) and wanted > 0.01
+    assert score.metric == "sface" and score.passport["extractor"] == "colours"
+
+
+class Negative(First):
+    """Another crowd."""
+
+    def read(self, rows: slice) -> np.ndarray[Any, Any]:
+        return 255 - super().read(rows)
+
+
 def test_a_constant_extractor_column_is_no_nan(blob_pack: Pack) -> None:
     """Features without spread, as of a constant generator: every score is a number."""
     constant = FirstRepeated(blob_pack)

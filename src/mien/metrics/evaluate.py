@@ -144,12 +144,20 @@ def identity(inputs: MetricInputs) -> Iterator[Score]:
     yield from copies(inputs, "memorisation_identity", face, inputs.of_fakes(face), inputs.of_reals(face))
 
 
+def sface(inputs: MetricInputs) -> Iterator[Score]:
+    """The Fréchet distance of SFace identity embeddings: a second opinion on FID by a network without ImageNet."""
+    face = IdentityFeatures(inputs.reference)
+    estimate = frechet(inputs.of_reals(face), inputs.of_fakes(face))
+    yield Score.of("sface", inputs.name("sface"), estimate, inputs.protocol(face))
+
+
 METRICS: Mapping[str, Callable[[MetricInputs], Iterator[Score]]] = {
     "fid": fid,
     "kid": kid,
     "prdc": prdc,
     "memorisation": memorisation_scores,
     "identity": identity,
+    "sface": sface,
     "diversity": lpips_metrics.diversity,
     "reconstruction": lpips_metrics.reconstruction,
     "ppl": lpips_metrics.path_length,

@@ -34,6 +34,7 @@ from mien.storage.run_directory import RunDirectory
 RANKING_SCORES: Mapping[str, tuple[str, bool]] = {
     "fid": ("fid", False),
     "kid": ("kid", False),
+    "sface": ("sface", False),
     "coverage": ("prdc", True),
     "precision": ("prdc", True),
     "recall": ("prdc", True),
@@ -43,7 +44,13 @@ RANKING_SCORES: Mapping[str, tuple[str, bool]] = {
     "ppl": ("ppl", False),
     CONVERGENCE: ("", False),
 }
-NEEDED_WEIGHTS = {"identity": "sface", "diversity": "lpips-alex", "reconstruction": "lpips-alex", "ppl": "lpips-vgg"}
+NEEDED_WEIGHTS = {
+    "identity": "sface",
+    "sface": "sface",
+    "diversity": "lpips-alex",
+    "reconstruction": "lpips-alex",
+    "ppl": "lpips-vgg",
+}
 
 
 def prepare(run: Run, pack: Pack, faces: ImageSpec, device: str) -> Extractor:

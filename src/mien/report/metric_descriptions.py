@@ -26,6 +26,11 @@ METRICS = {
         "lower",
         "As FID, but unbiased, so that it can be compared at small numbers of samples.",
     ),
+    "sface": Meaning(
+        "Fréchet distance of identities (SFace)",
+        "lower",
+        "As FID, through a network that tells people apart: hair and ground count for nothing.",
+    ),
     "precision": Meaning("Precision", "higher", "The share of made faces that look like some real one: quality."),
     "recall": Meaning("Recall", "higher", "The share of real faces that the model could have made: variety."),
     "density": Meaning("Density", "higher", "How deep made faces lie among real ones; about 1 for real faces."),
