@@ -92,8 +92,8 @@ def their_frechet(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def identities(real: Images, fake: Images) -> None:
-    judged = Judged(fake=fake, reference=real, extractor=PixelFeatures())
-    print(f"  mien sface                   {measure(judged, ['sface'])[0].value:10.6f}", flush=True)
+    inputs = MetricInputs(fake=fake, reference=real, extractor=PixelFeatures())
+    print(f"  mien sface                   {measure(inputs, ['sface'])[0].value:10.6f}", flush=True)
     transform = shared_transform(real)
     theirs = their_frechet(their_identities(real, transform), their_identities(fake, transform))
     print(f"  OpenCV and SciPy             {theirs:10.6f}")
@@ -114,8 +114,8 @@ if __name__ == "__main__":
         identities(real, fake)
         sys.exit()
     for legacy in ("torch-fidelity", "pytorch-fid", "clean-fid"):
-        judged = MetricInputs(fake=fake, reference=real, extractor=inception(legacy), legacy=legacy)
-        print(f"  mien --legacy {legacy:<15}{measure(judged, ['fid'])[0].value:10.4f}", flush=True)
-    judged = MetricInputs(fake=fake, reference=real, extractor=inception())
-    print(f"  mien                         {measure(judged, ['fid'])[0].value:10.4f}")
+        inputs = MetricInputs(fake=fake, reference=real, extractor=inception(legacy), legacy=legacy)
+        print(f"  mien --legacy {legacy:<15}{measure(inputs, ['fid'])[0].value:10.4f}", flush=True)
+    inputs = MetricInputs(fake=fake, reference=real, extractor=inception())
+    print(f"  mien                         {measure(inputs, ['fid'])[0].value:10.4f}")
     print(f"  torchmetrics                 {theirs(real, fake):10.4f}")

@@ -339,8 +339,8 @@ def test_the_distance_of_identities_is_that_of_their_embeddings(
             return super().__call__(images)[:, 37::640]  # far fewer than there are images
 
     monkeypatch.setattr("mien.metrics.evaluate.IdentityFeatures", Colours)
-    real, fake = First(PackImages(blob_pack), 40), Negative(PackImages(blob_pack), 40)
-    (score,) = measure(Judged(fake=fake, reference=real, extractor=PixelFeatures()), ["sface"])
+    real, fake = FirstImages(PackImages(blob_pack), 40), Negative(PackImages(blob_pack), 40)
+    (score,) = measure(MetricInputs(fake=fake, reference=real, extractor=PixelFeatures()), ["sface"])
     a, b = (extract(images, Colours(real)).astype(np.float64) for images in (real, fake))
     assert len(a) > 2 * a.shape[1] > 4
     first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
@@ -350,7 +350,7 @@ def test_the_distance_of_identities_is_that_of_their_embeddings(
     assert score.metric == "sface" and score.passport["extractor"] == "colours"
 
 
-class Negative(First):
+class Negative(FirstImages):
     """Another crowd."""
 
     def read(self, rows: slice) -> np.ndarray[Any, Any]:
