@@ -182,6 +182,14 @@ def test_memorisation_finds_the_copied_share():
     assert memorisation(train, None, copying).excess.low > 0.05
 
 
+def test_equal_distances_are_half_a_win_each():
+    """Nothing is memorised where samples are exactly as near as unseen faces; all is where they are nearer."""
+    train = np.arange(8.0)[:, None] * 10
+    at_one, nearer = memorisation(train, train + 1, train - 1), memorisation(train, train + 1, train)
+    assert at_one.nearer == 0.5 and nearer.nearer == 1.0 and memorisation(train, train, train + 1).nearer == 0.0
+    assert at_one.ratio == pytest.approx(1.0) and nearer.ratio == 0.0
+
+
 def test_bootstrap_is_seeded_and_as_wide_as_theory():
     values = np.random.default_rng(0).normal(size=400)
     estimate = bootstrap(values)

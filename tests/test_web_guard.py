@@ -103,3 +103,7 @@ def test_bounds_of_addresses_and_bodies() -> None:
     assert answered(OPEN, "POST", body=b"x" * (BODY_BYTES + 1), origin=OURS)[0] == 413  # whatever was announced
     assert answered(OPEN, "POST", body=b"x" * BODY_BYTES, origin=OURS)[0] == 200
     assert answered(OPEN, "POST", "/api/model/1/1/project", b"x" * (BODY_BYTES + 1), origin=OURS)[0] == 200
+
+
+def test_an_empty_token_opens_nothing() -> None:
+    assert not Access.at("127.0.0.1", 8000, "").is_token("")

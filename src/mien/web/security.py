@@ -60,8 +60,8 @@ class Access:
         return Access(names=frozenset(f"{name}:{port}" for name in own), token=token, open=loopback)
 
     def is_token(self, text: str) -> bool:
-        """Whether a token is ours."""
-        return hmac.compare_digest(text.encode("utf-8", "replace"), self.token.encode())
+        """Whether a token is ours. An empty one never is, also where no token was set."""
+        return bool(self.token) and hmac.compare_digest(text.encode("utf-8", "replace"), self.token.encode())
 
 
 class Refused(Exception):
