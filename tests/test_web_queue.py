@@ -12,7 +12,8 @@ from torch import Tensor
 
 pytest.importorskip("starlette", reason="SKIPPED QUEUE TESTS: the extra `web` is not installed")
 
-from mien.web.queue import Full, Kind, Queue, Stale
+from mien.web.limits import Full
+from mien.web.queue import Kind, Queue, Stale
 
 
 def rows(count: int, value: float = 0.0) -> Tensor:

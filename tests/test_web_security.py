@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mien.web.security import ADDRESS_BYTES, BODY_BYTES, Doors, Guard
+from mien.web.security import ADDRESS_BYTES, BODY_BYTES, Access, Guard
 
-OPEN = Doors.at("127.0.0.1", 8040, "secret")
+OPEN = Access.at("127.0.0.1", 8040, "secret")
 
 
 @pytest.mark.parametrize(
@@ -25,16 +25,16 @@ OPEN = Doors.at("127.0.0.1", 8040, "secret")
     ],
 )
 def test_looking_needs_no_token_on_loopback_alone(host: str, looking: bool, names: set[str]) -> None:
-    doors = Doors.at(host, 8040, "secret")
-    assert doors.open == looking and doors.names == names
+    access = Access.at(host, 8040, "secret")
+    assert access.open == looking and access.names == names
 
 
 @pytest.mark.parametrize("given", ["", " ", "secre", "secrets", "SECRET", "sécret", "\udc80"])
 def test_no_other_token_opens(given: str) -> None:
-    assert not OPEN.holds(given) and OPEN.holds("secret")
+    assert not OPEN.is_token(given) and OPEN.is_token("secret")
 
 
-def answered(doors: Doors, method: str = "GET", path: str = "/api/models", body: bytes = b"", **headers: str) -> Any:
+def answered(access: Access, method: str = "GET", path: str = "/api/models", body: bytes = b"", **headers: str) -> Any:
     """The status of an answer (200 from the routes behind), and whether they were told that the token was there."""
     seen: list[bool] = []
 
@@ -58,16 +58,16 @@ def answered(doors: Doors, method: str = "GET", path: str = "/api/models", body:
     target, _, query = path.partition("?")
     scope = {"type": "http", "method": method, "path": target, "raw_path": target.encode()}
     scope |= {"query_string": query.encode(), "headers": lines}
-    asyncio.run(Guard(routes, doors)(scope, receive, send))
+    asyncio.run(Guard(routes, access)(scope, receive, send))
     return sent[0]["status"], seen[0] if seen else None
 
 
 OURS = "http://127.0.0.1:8040"
-AWAY = Doors.at("192.0.2.7", 8040, "secret")
+AWAY = Access.at("192.0.2.7", 8040, "secret")
 
 
 @pytest.mark.parametrize(
-    "doors, method, headers, status",
+    "access, method, headers, status",
     [
         (OPEN, "GET", {}, 200),
         (OPEN, "GET", {"origin": OURS}, 200),
@@ -88,8 +88,8 @@ AWAY = Doors.at("192.0.2.7", 8040, "secret")
         (AWAY, "POST", {"origin": OURS}, 401),
     ],
 )
-def test_who_may_ask(doors: Doors, method: str, headers: dict[str, str], status: int) -> None:
-    found, trusted = answered(doors, method, **headers)
+def test_who_may_ask(access: Access, method: str, headers: dict[str, str], status: int) -> None:
+    found, trusted = answered(access, method, **headers)
     assert found == status
     if status not in (200, 413):  # what is too large is refused where it is read, everything else before the routes
         assert trusted is None
