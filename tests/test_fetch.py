@@ -324,7 +324,7 @@ def test_a_full_disk_keeps_the_piece(server: Server, tmp_path: Path, monkeypatch
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(transfers, "force", full)
+    monkeypatch.setattr(transfers, "fsync", full)
     with pytest.raises(StorageError, match="No space left") as raised:
         transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK)
     assert raised.value.exit_code == 6 and not (tmp_path / "faces.zip").exists()
