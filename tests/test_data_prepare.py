@@ -18,7 +18,7 @@ from PIL import Image
 
 from mien.__main__ import main
 from mien.data import Preparation, find_source, open_data, prepare
-from mien.data import worker_pool as crew_module
+from mien.data import worker_pool as worker_pool_module
 from mien.data.assembly import Assembly
 from mien.data.duplicates import near, signature
 from mien.data.pack import Pack
@@ -244,31 +244,31 @@ worker.main()
 
 
 def test_a_file_that_kills_or_hangs_a_decoder_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_module, "PATIENCE", 3.0)
-    monkeypatch.setattr(crew_module, "COMMAND", [sys.executable, "-c", DEADLY])
+    monkeypatch.setattr(worker_pool_module, "IMAGE_TIMEOUT", 3.0)
+    monkeypatch.setattr(worker_pool_module, "COMMAND", [sys.executable, "-c", DEADLY])
     shards = {0: ["a", "crash", "b"], 1: ["c"], 2: ["d", "hang", "e", "crash"], 3: ["f"]}
     begun: list[int] = []
-    with WorkerPool(2) as crew:
-        crew.make_shards(tmp_path, shards, Deadly(), CUTTING, begun.append)
+    with WorkerPool(2) as pool:
+        pool.make_shards(tmp_path, shards, Deadly(), CUTTING, begun.append)
     outcomes = [Shard.load(tmp_path / f"shard-{number:06d}") for number in range(4)]
-    assert [outcome.kept for outcome in outcomes] == [[0, 2], [0], [0, 2], [0]]
+    assert [outcome.positions for outcome in outcomes] == [[0, 2], [0], [0, 2], [0]]
     reasons = {tuple(item) for outcome in outcomes for item in outcome.refused}
-    assert reasons == {(1, "ended the decoder"), (1, "took longer than 3 s to decode"), (3, "ended the decoder")}
+    assert reasons == {(1, "crashed the decoder"), (1, "took longer than 3 s to decode"), (3, "crashed the decoder")}
 
 
 def test_a_full_disk_is_no_fault_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = "worker.Shard.save = lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device'))"
     monkeypatch.setattr(
-        crew_module, "COMMAND", [sys.executable, "-c", DEADLY.replace("worker.main()", f"{full}\nworker.main()")]
+        worker_pool_module, "COMMAND", [sys.executable, "-c", DEADLY.replace("worker.main()", f"{full}\nworker.main()")]
     )
-    with pytest.raises(StorageError, match="No space left"), WorkerPool(1) as crew:
-        crew.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
+    with pytest.raises(StorageError, match="No space left"), WorkerPool(1) as pool:
+        pool.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
 
 
 def test_workers_that_cannot_start_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_module, "COMMAND", [sys.executable, "-c", "raise SystemExit(1)"])
-    with pytest.raises(MienError, match="could not start"), WorkerPool(1) as crew:
-        crew.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
+    monkeypatch.setattr(worker_pool_module, "COMMAND", [sys.executable, "-c", "raise SystemExit(1)"])
+    with pytest.raises(MienError, match="could not start"), WorkerPool(1) as pool:
+        pool.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
 
 
 def test_duplicates_are_found_exact_and_near(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_balance_holds_after_refusals(tmp_path: Path) -> None:
 def test_a_source_without_one_usable_image(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(b"no")
-    with pytest.raises(DataError, match="Not one image"):
+    with pytest.raises(DataError, match="No image of the source"):
         prepare(find_source(tmp_path / "in"), tmp_path / "a.pack", Preparation(), force=True)
 
 

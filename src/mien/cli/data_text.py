@@ -7,7 +7,7 @@ from typing import Any
 
 from mien.data.archives import printable
 from mien.data.pack import Pack
-from mien.data.preprocess import GIVEN, NO_FACE
+from mien.data.preprocess import ALIGNED_BY_SOURCE, NO_FACE
 from mien.errors import Mismatch
 
 MAX_LISTED = 10  # refused files that are printed; pack.json lists all
@@ -37,7 +37,7 @@ def pack_text(pack: Pack, path: Path) -> str:
     if recipe["crop"] == "face":
         missed = sum(item["reason"] == NO_FACE for item in meta["refused"])
         readable = counts["selected"] - counts["refused"] + missed
-        given = meta["notes"].get(GIVEN, 0)
+        given = meta["notes"].get(ALIGNED_BY_SOURCE, 0)
         if readable > given:
             found = readable - missed - given
             share = found / (readable - given)

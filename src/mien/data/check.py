@@ -34,13 +34,13 @@ class Examination:
     def report(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON."""
         listing, outcome = self.plan.listing, self.outcome
-        repeated = outcome.repeated()
-        pairs = [(place, earlier, exact) for place, (earlier, exact) in repeated.items()]
+        found = outcome.duplicates()
+        pairs = [(place, earlier, exact) for place, (earlier, exact) in found.items()]
         names = [listing.names[row] for row in outcome.kept]
         labels = None if listing.labels is None else listing.labels[outcome.kept]
         return {
             "source": {**self.plan.source.description, "layout": listing.layout},
-            "crop": self.plan.cutting.crop,
+            "crop": self.plan.preprocess.crop,
             "counts": {**self.plan.counts, "usable": len(outcome.kept), "refused": len(outcome.refused)},
             "reasons": dict(Counter(general(item["reason"]) for item in outcome.refused).most_common()),
             "refused": outcome.refused,
@@ -59,9 +59,9 @@ class Examination:
 
 def check(source: Source, preparation: Preparation, workers: int | None = None) -> Examination:
     """Decode and cut every image once, keep nothing on disk. Raises DataError when the source holds no images."""
-    with tempfile.TemporaryDirectory(prefix="mien-check-") as name, WorkerPool(workers or cores()) as crew:
+    with tempfile.TemporaryDirectory(prefix="mien-check-") as name, WorkerPool(workers or cores()) as pool:
         todo, folder = plan(source, replace(preparation, dedupe=True)), Path(name)
-        decode_share(todo, folder, crew)
+        decode_share(todo, folder, pool)
         outcome = collect(todo, folder)
         return Examination(todo, outcome, sample(todo, folder, outcome))
 
@@ -69,7 +69,7 @@ def check(source: Source, preparation: Preparation, workers: int | None = None) 
 def sample(todo: PreparationPlan, folder: Path, outcome: Outcome) -> Images:
     """Usable images, evenly spread."""
     wanted = {outcome.kept[place] for place in spread(len(outcome.kept), SHEET)}
-    found = [np.empty((0, todo.cutting.side, todo.cutting.side, 3), dtype=np.uint8)]
+    found = [np.empty((0, todo.preprocess.side, todo.preprocess.side, 3), dtype=np.uint8)]
     for number, part in enumerate(todo.shards):
         if wanted.isdisjoint(range(part.start, part.stop)):
             continue

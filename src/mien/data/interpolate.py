@@ -1,6 +1,6 @@
-"""Resampling that Pillow has not: without antialiasing as in scikit-image, the mean of an area, and a Gaussian blur.
+"""Resampling that Pillow lacks: no antialiasing as in scikit-image, area averaging, and Gaussian blur.
 
-All are linear along each axis, so that a picture is multiplied by a matrix from either side.
+Each is separable and linear, so a picture is multiplied by one matrix per axis.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-TRUNCATE = 4.0  # deviations after which a Gaussian ends, as in SciPy
+TRUNCATE = 4.0  # standard deviations at which the Gaussian is cut off, as in SciPy
 
 
 def linear(distance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -35,10 +35,10 @@ KERNELS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 
 
 @lru_cache(maxsize=64)
-def resizing(source: int, target: int, kernel: str) -> NDArray[np.float64]:
-    """`[target, source]`: each row interpolates at the centre of a target pixel; beyond the border its last pixel goes on.
+def resize_matrix(source: int, target: int, kernel: str) -> NDArray[np.float64]:
+    """`[target, source]`: each row interpolates at the centre of a target pixel; the border pixel is repeated.
 
-    "area" is the mean of what a target pixel covers; where that is less than a pixel, "bilinear".
+    "area" is the mean of the area that a target pixel covers; when enlarging, it is "bilinear".
     """
     if kernel == "area" and target < source:
         edges = np.arange(target + 1) * source / target
@@ -46,18 +46,18 @@ def resizing(source: int, target: int, kernel: str) -> NDArray[np.float64]:
         covered = np.minimum(high, np.arange(1, source + 1)) - np.maximum(low, np.arange(source))
         weights: NDArray[np.float64] = np.maximum(0.0, covered) * target / source
         return weights
-    places = (np.arange(target) + 0.5) * source / target - 0.5
-    first = np.floor(places).astype(int) - 1
+    positions = (np.arange(target) + 0.5) * source / target - 0.5
+    first = np.floor(positions).astype(int) - 1
     matrix = np.zeros((target, source))
     for tap in range(4):
         index = first + tap
-        np.add.at(matrix, (np.arange(target), index.clip(0, source - 1)), KERNELS[kernel](places - index))
+        np.add.at(matrix, (np.arange(target), index.clip(0, source - 1)), KERNELS[kernel](positions - index))
     return matrix
 
 
 @lru_cache(maxsize=64)
-def blurring(size: int, deviation: float) -> NDArray[np.float64]:
-    """`[size, size]`: a Gaussian of `deviation` pixels, normalised; beyond the border its last pixel goes on."""
+def blur_matrix(size: int, deviation: float) -> NDArray[np.float64]:
+    """`[size, size]`: a normalised Gaussian with a standard deviation of `deviation` pixels; the border pixel is repeated."""
     reach = int(TRUNCATE * deviation + 0.5)
     taps = np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * (taps / deviation) ** 2)
@@ -67,18 +67,20 @@ def blurring(size: int, deviation: float) -> NDArray[np.float64]:
     return matrix
 
 
-def multiplied(image: Image.Image, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Image.Image:
-    """An RGB picture with `rows` `[height, old height]` from the left and `columns` `[width, old width]` from the right."""
+def apply_matrices(image: Image.Image, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Image.Image:
+    """Multiply an RGB picture by `rows` `[height, old height]` and `columns` `[width, old width]`."""
     pixels = np.einsum("yh,hwc->ywc", rows, np.asarray(image, dtype=np.float64), optimize=True)
     pixels = np.einsum("xw,ywc->yxc", columns, pixels, optimize=True)
     return Image.fromarray(np.round(pixels).clip(0, 255).astype(np.uint8))
 
 
 def resized(image: Image.Image, size: tuple[int, int], kernel: str) -> Image.Image:
-    """`image` at `size`, width and height."""
-    return multiplied(image, resizing(image.height, size[1], kernel), resizing(image.width, size[0], kernel))
+    """Resize `image` to `size`, width and height."""
+    return apply_matrices(
+        image, resize_matrix(image.height, size[1], kernel), resize_matrix(image.width, size[0], kernel)
+    )
 
 
 def blurred(image: Image.Image, deviation: float) -> Image.Image:
-    """`image` behind a Gaussian of `deviation` pixels."""
-    return multiplied(image, blurring(image.height, deviation), blurring(image.width, deviation))
+    """Blur `image` with a Gaussian whose standard deviation is `deviation` pixels."""
+    return apply_matrices(image, blur_matrix(image.height, deviation), blur_matrix(image.width, deviation))
