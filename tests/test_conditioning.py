@@ -262,7 +262,7 @@ def test_scarce_labels_are_told(tmp_path: Path) -> None:
         pack = writer.commit({})
     lines = scarce(pack)
     assert lines[0].startswith("the label Male has 246 positive examples") and len(lines) == 2
-    assert lines[1].startswith("the label Bald has 0 examples of no")
+    assert lines[1].startswith("the label Bald has 0 negative examples")
 
 
 def test_tiles_are_called_by_what_they_are_asked_for(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from mien.core.run import override
 from mien.data.pack import Pack
 from mien.downloads import hub, package_file, weights
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
-from mien.export.graph import described
+from mien.export.graph import description
 from mien.export.page import RUNTIME
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.report.grid import read_recipe, to_bytes
@@ -114,7 +114,7 @@ def test_the_graph_names_the_prior(
 ) -> None:
     """Whoever draws from the graph alone must draw from the right distribution."""
     sampler = Sampler.load(write_model(preset, tmp_path, blob_pack, **changes), device="cpu")
-    told = described(sampler)
+    told = description(sampler)
     assert told["prior"] == prior and told["latent"] == list(sampler.model.latent_shape)
     assert (sampler.latents(range(64)).abs().max() <= 1.0) == (prior == "uniform")
 
