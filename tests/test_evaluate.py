@@ -347,7 +347,7 @@ def test_the_distance_of_identities_is_that_of_their_embeddings(
     shift = a.mean(0) - b.mean(0)
     wanted = shift @ shift + np.trace(first + second - 2.0 * np.real(linalg.sqrtm(first @ second)))
     assert score.value == pytest.approx(wanted, rel=1e-5) and wanted > 0.01
-    assert score.metric == "sface" and score.passport["extractor"] == "colours"
+    assert score.metric == "sface" and score.protocol["extractor"] == "colours"
 
 
 class Negative(FirstImages):

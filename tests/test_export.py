@@ -185,7 +185,7 @@ def test_a_graph_that_differs_is_never_kept(tmp_path: Path, blob_pack: Pack, mon
     from mien.export import graph
 
     model = write_model("dcgan-2015", tmp_path, blob_pack)
-    monkeypatch.setattr(graph, "compared", lambda *_: float("nan"))
+    monkeypatch.setattr(graph, "largest_difference", lambda *_: float("nan"))
     with pytest.raises(Mismatch, match="other faces"):
         graph.drawing(Sampler.load(model, device="cpu"), tmp_path / "a.onnx")
     assert [path.name for path in tmp_path.glob("*.onnx")] == [] and not list(tmp_path.glob(".*"))
@@ -573,7 +573,7 @@ def test_pushed_and_loaded_again(fake_hub: dict[str, Any], tmp_path: Path, blob_
     with pytest.raises(DataError, match="could not be downloaded"):
         Sampler.load("hf://me/nothing")
     for wrong in ("hf://me", "hf://", "hf://a/b/c"):
-        with pytest.raises(UsageError, match="no repository"):
+        with pytest.raises(UsageError, match="is not a repository name"):
             hub.fetch(wrong)
 
 
