@@ -89,7 +89,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path: Pa
     stamp = (first.path / "images.npy").stat().st_mtime_ns
     assert made(folder, tmp_path / "a.pack").fingerprint == first.fingerprint
     assert (first.path / "images.npy").stat().st_mtime_ns == stamp
-    with pytest.raises(DataError, match="there already"):
+    with pytest.raises(DataError, match="exists already"):
         made(folder, tmp_path / "a.pack", crop="squash")
 
 
@@ -343,14 +343,14 @@ def test_open_data_prepares_a_folder_once(tmp_path: Path, monkeypatch: pytest.Mo
         (["data", "prepare", "in", "a.pack", "--labels", "Male"], 2, "no labels"),
         (["data", "prepare", "in", "a.pack", "--size", "2"], 2, "between 4 and 4096"),
         (["data", "prepare", "in", "a.pack", "--box", "1,2,3"], 2, "LEFT,TOP,RIGHT,BOTTOM"),
-        (["data", "prepare", "in", "a.pack", "--holdout", "2"], 2, "not a share"),
+        (["data", "prepare", "in", "a.pack", "--holdout", "2"], 2, "out of range"),
         (["data", "prepare", "in", "a.pack", "--background", "nocolour"], 2, "not a colour"),
         (["data", "prepare", "in", "a.pack", "--holdout", "some"], 2, "holdout must be"),
         (["data", "prepare", "in", "a.pack", "--holdout", "official"], 2, "no split of its own"),
         (["data", "prepare", "in", "a.pack", "--workers", "-1"], 2, "workers"),
         (["data", "prepare", "in", "a.pack", "--workers", "0"], 2, "workers"),
         (["data", "check", "in", "--workers", "0"], 2, "workers"),
-        (["data", "prepare", "in", "a.pack", "--crop", "center", "--box", "0,0,9,9"], 2, "together"),
+        (["data", "prepare", "in", "a.pack", "--crop", "center", "--box", "0,0,9,9"], 2, "cannot be combined"),
         (["data", "prepare", "in", "a.pack", "--eye-height", "0.4"], 2, "no effect"),
         (["data", "prepare", "in", "a.pack", "--crop", "face", "--resampler", "nearest"], 2, "no effect"),
         (["data", "prepare", "classes", "a.pack", "--balance", "a", "--limit", "1"], 2, "too small for --balance"),
