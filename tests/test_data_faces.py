@@ -71,9 +71,9 @@ def test_given_landmarks_replace_the_detection(
 
 
 def test_a_line_of_zeros_is_no_landmark() -> None:
-    cutter = Preprocessor(PreprocessConfig(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
+    preprocessor = Preprocessor(PreprocessConfig(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
     for wrong in (np.zeros((5, 2)), np.full((5, 2), np.nan)):
-        assert cutter.given((178, 218), wrong.astype(np.float32)) is None
+        assert preprocessor.source_landmarks((178, 218), wrong.astype(np.float32)) is None
 
 
 def test_landmarks_do_not_fit_a_picture_of_another_shape(tmp_path: Path) -> None:

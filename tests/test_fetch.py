@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 
 from mien.__main__ import main
+from mien.downloads import connection
 from mien.downloads import datasets as table
 from mien.downloads import download as transfers
 from mien.downloads.connection import RetryPolicy
@@ -396,7 +397,7 @@ def test_credentials_stay_with_the_first_server(server: Server, tmp_path: Path) 
 )  # fmt: skip
 def test_a_redirect_never_leaves_encryption(from_: str, to: str, followed: bool) -> None:
     request = urllib.request.Request(f"{from_}://a.example/faces.zip")
-    handler, headers = transfers.Redirects(), http.client.HTTPMessage()
+    handler, headers = connection.RedirectHandler(), http.client.HTTPMessage()
     target = f"{to}://b.example/faces.zip"
     if followed:
         further = handler.redirect_request(request, io.BytesIO(), 302, "Found", headers, target)

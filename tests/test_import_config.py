@@ -45,7 +45,7 @@ def test_every_key_is_honoured_or_named(tmp_path: Path) -> None:
     said = "\n".join(remarks)
     keys = {"kaggle_user", "kaggle_pass", *KEYS} - {"train_d"}
     assert {remark.split(" ")[0].rstrip(":").lower() for remark in remarks if not remark.startswith(" ")} == keys
-    assert "train_g stands twice" in said and "opposite of a beard" in said
+    assert "train_g occurs twice" in said and "opposite of a beard" in said
 
 
 def test_credentials_are_never_read(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_what_cannot_be_honoured_is_said(tmp_path: Path) -> None:
     for words in (
         "train_d = 3: --recipe.critic-interval 3",
         "IMG_WIDTH = 96: not possible",
-        'colour = "red": not known',
+        'colour = "red": unknown key',
         "not label-conditional",
     ):
         assert words in said

@@ -58,7 +58,7 @@ class Examination:
 
 
 def check(source: Source, preparation: Preparation, workers: int | None = None) -> Examination:
-    """Decode and cut every image once, keep nothing on disk. Raises DataError when the source holds no images."""
+    """Decode and crop every image once, without writing a pack. Raises DataError when the source contains no images."""
     with tempfile.TemporaryDirectory(prefix="mien-check-") as name, WorkerPool(workers or cores()) as pool:
         todo, folder = plan(source, replace(preparation, dedupe=True)), Path(name)
         decode_share(todo, folder, pool)
@@ -68,14 +68,14 @@ def check(source: Source, preparation: Preparation, workers: int | None = None) 
 
 def sample(todo: PreparationPlan, folder: Path, outcome: Outcome) -> Images:
     """Usable images, evenly spread."""
-    wanted = {outcome.rows[place] for place in spread(len(outcome.rows), SHEET)}
-    found = [np.empty((0, todo.preprocess.side, todo.preprocess.side, 3), dtype=np.uint8)]
+    rows = {outcome.rows[place] for place in spread(len(outcome.rows), SHEET)}
+    parts = [np.empty((0, todo.preprocess.side, todo.preprocess.side, 3), dtype=np.uint8)]
     for number, part in enumerate(todo.shards):
-        if wanted.isdisjoint(range(part.start, part.stop)):
+        if rows.isdisjoint(range(part.start, part.stop)):
             continue
         shard = Shard.load(shard_path(folder, number))
-        found.append(shard.images[[part.start + position in wanted for position in shard.positions]])
-    return np.concatenate(found)
+        parts.append(shard.images[[part.start + position in rows for position in shard.positions]])
+    return np.concatenate(parts)
 
 
 def spread(count: int, most: int) -> list[int]:

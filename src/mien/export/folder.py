@@ -1,4 +1,4 @@
-"""A folder in the layout of the Hugging Face Hub: the model, its card, its configuration, a picture."""
+"""Exports a folder in the layout of the Hugging Face Hub: model, card, configuration, picture."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MODEL = "model.safetensors"
 
 
 def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
-    """Write the folder `out`, whole or not at all: the model, config.json, README.md, faces.png, and what was learned since."""
+    """Write the folder `out` atomically: the model, config.json, README.md, faces.png, and the extras of the model."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty.", "The folder is made anew.", "Choose another --out.")
+        raise UsageError(f"{out} is not empty.", "The export needs a new or empty folder.", "Choose another --out.")
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     beside.mkdir()

@@ -1,4 +1,4 @@
-"""A model as ONNX: named inputs, any batch, checked in onnxruntime before the file gets its name."""
+"""Exports a model as ONNX: named inputs, any batch size, verified in onnxruntime before the file is renamed to its target."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from mien.storage.atomic import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AGREE = 1e-4  # between PyTorch and onnxruntime, of pixels in [-1, 1]
-BATCHES = (1, 3, 8)  # that are largest_difference
+TOLERANCE = 1e-4  # largest difference between PyTorch and onnxruntime, of pixels in [-1, 1]
+BATCHES = (1, 3, 8)  # batch sizes that are compared
 OPSET = 20
 LATENT, LABELS, TRUNCATION, DIRECTIONS, IMAGES = "latent", "labels", "truncation", "directions", "images"
 OTHER, SHARES = "other", "shares"
 
 
 class ExportedDecoder(nn.Module):
-    """From everything that a face can be inputs for by to its picture."""
+    """The generator with all its inputs: latent, truncation, labels, directions, style mixing."""
 
     def __init__(self, sampler: Sampler, vectors: Tensor | None) -> None:
-        """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if there are any."""
+        """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if any."""
         super().__init__()
         self.model, self.options = sampler.model, sampler.options
         self.register_buffer("vectors", vectors)
@@ -62,7 +62,7 @@ class ExportedDecoder(nn.Module):
 
 
 class ExportedEncoder(nn.Module):
-    """From pictures to latents."""
+    """The encoder: images to latents."""
 
     def __init__(self, model: Invertible) -> None:
         super().__init__()
@@ -78,19 +78,19 @@ class Exported:
 
     path: Path
     inputs: tuple[str, ...]
-    difference: float  # the largest, over the batches that were largest_difference
+    difference: float  # the largest, over all compared batches
 
 
 def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
-    """Write the model's generator, with inputs for `mixing` styles if it has some.
+    """Write the model's generator, with inputs for style `mixing` if it is a style model.
 
-    Raises UsageError with the reason for one that cannot be exported.
+    Raises UsageError with the reason if it cannot be exported.
     """
     model, directions = sampler.model, [d for d in known_directions(sampler).all if d.space == "latent"]
     if isinstance(model, FlowModel) and sampler.options.solution(model).method == "adaptive":
         raise UsageError(
             "This model cannot be exported.",
-            "Its solver takes as many steps as each face needs, and a graph has a fixed number.",
+            "Its adaptive solver has a variable number of steps, but a graph has a fixed number.",
             "Export it with --solver multistep:12.",
         )
     vectors = torch.stack([d.vector for d in directions]) if directions else None
@@ -110,20 +110,20 @@ def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
 
 
 def encoding(sampler: Sampler, path: Path) -> Exported | None:
-    """Write the model's encoder, if it has one. Raises UsageError with the reason for one that cannot be exported."""
+    """Write the model's encoder, if it has one. Raises UsageError with the reason if it cannot be exported."""
     model = sampler.model
     if not isinstance(model, Invertible):
         return None
     if sampler.encoding_space != "latent":
         raise UsageError(
             "This model's encoder cannot be exported.",
-            "Its encodings are not latents of its generator, but have a decoder of their own.",
+            "Its encodings belong to a separate decoder; they are not latents of its generator.",
             "Encode with `mien project`.",
         )
     if isinstance(model, FlowModel):
         raise UsageError(
             "This model's encoder cannot be exported.",
-            "It follows its field back in as many steps as each face needs, and a graph has a fixed number.",
+            "It integrates its ODE backwards with a variable number of steps, but a graph has a fixed number.",
             "Encode with `mien project`.",
         )
     images = sampler.sample(range(max(BATCHES)))
@@ -136,7 +136,7 @@ def encoding(sampler: Sampler, path: Path) -> Exported | None:
 
 
 def known_directions(sampler: Sampler) -> Any:
-    """The model's directions; another model's count as none."""
+    """The model's directions; empty if the file belongs to another model."""
     from mien.sampling.directions import Directions
 
     try:
@@ -146,7 +146,7 @@ def known_directions(sampler: Sampler) -> Any:
 
 
 def description(sampler: Sampler) -> JSON:
-    """What the file says of itself: all that is needed to draw the face of a seed."""
+    """The metadata of the file: all that is needed to generate the face of a seed."""
     header = {name: value for name, value in sampler.header.items() if name != "label_rows"}
     prior = {Normal: "normal", Uniform: "uniform"}.get(type(sampler.model.prior), "other")
     names = [d.name for d in known_directions(sampler).all if d.space == "latent"]
@@ -164,14 +164,16 @@ def description(sampler: Sampler) -> JSON:
 def write(
     module: nn.Module, inputs: dict[str, Tensor], order: Sequence[str], output: str, path: Path, metadata: JSON
 ) -> Exported:
-    """Write a module as ONNX and compare it with itself in onnxruntime.
+    """Write a module as ONNX and compare onnxruntime with PyTorch.
 
-    Raises UsageError for one that cannot be exported, Mismatch for one that then draws otherwise.
+    Raises UsageError if the export fails, Mismatch if the outputs differ.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(package) is None:
             raise UsageError(
-                f"The package {package} is not installed.", "It is in the extra `export`.", "pip install 'mien[export]'"
+                f"The package {package} is not installed.",
+                "The export needs it.",
+                "Install it: pip install 'mien[export]'",
             )
     import onnx
 
@@ -191,11 +193,11 @@ def write(
             proto = program.model_proto
     except MienError:
         raise
-    except Exception as error:  # the exporter knows many ways to fail
-        said = str(error).strip().splitlines() or [type(error).__name__]
+    except Exception as error:  # the exporter raises errors of many types
+        messages = str(error).strip().splitlines() or [type(error).__name__]
         raise UsageError(
             "This model cannot be exported.",
-            f"torch.onnx says: {said[0][:300]}",
+            f"torch.onnx says: {messages[0][:300]}",
             "Serve it with `mien explore` instead.",
         ) from error
     onnx.helper.set_model_props(proto, {"mien": json.dumps(metadata, sort_keys=True), "disclaimer": SYNTHETIC})
@@ -204,10 +206,10 @@ def write(
     with replacing(path) as beside:
         beside.write_bytes(proto.SerializeToString())
         difference = largest_difference(module, inputs, order, names, beside)
-        if not difference <= AGREE:
+        if not difference <= TOLERANCE:
             raise Mismatch(
-                "The exported model draws other faces.", f"onnxruntime differs from PyTorch by {difference:.2g}.",
-                "This is a bug of mien's or of torch.onnx: report it with the model's preset.",
+                "The exported model generates different faces.", f"onnxruntime differs from PyTorch by {difference:.2g}.",
+                "This is a bug in mien or torch.onnx: report it with the model's preset.",
             )  # fmt: skip
     return Exported(path, tuple(names), difference)
 
@@ -224,14 +226,14 @@ def largest_difference(
     for count in BATCHES:
         rows = {name: inputs[name][:count] if inputs[name].ndim else inputs[name] for name in names}
         expected = module(*(rows.get(name) for name in order)).numpy()
-        (found,) = session.run(None, {name: value.contiguous().numpy() for name, value in rows.items()})
-        worst = max(worst, float(np.abs(np.asarray(found) - expected).max()))
+        (actual,) = session.run(None, {name: value.contiguous().numpy() for name, value in rows.items()})
+        worst = max(worst, float(np.abs(np.asarray(actual) - expected).max()))
     return worst
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporter's chatter about itself."""
+    """Silence the exporter's logs, warnings and output."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""What is inputs: a model against a pack, or one folder of images against another."""
+"""Evaluates a model against a pack, or one folder of images against another."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ def evaluate(
     device: Device = "auto",
     code: Path | None = None,
 ) -> Scores:
-    """Judge a model against its data: `evaluate("runs/x", metrics=("fid", "kid"))`, as `mien evaluate` does.
+    """Evaluate a model against its data: `evaluate("runs/x", metrics=("fid", "kid"))`, as `mien evaluate` does.
 
-    `model` is a run, a checkpoint or a file, or what `mien.load` gave; `data` is a pack, which a run knows itself. An
-    `extractor` of your own takes Inception's place. Warnings go to stderr; nothing is written but features of real images in
-    the cache folder. Raises UsageError for words that do not fit, DataError for images that cannot be inputs, Mismatch for
-    data of another size.
+    `model` is a run, a checkpoint or a file, or the result of `mien.load`; `data` is a pack, by default that of the run. A custom
+    `extractor` replaces Inception. Warnings go to stderr. Only features of real images are written (to the cache).
+    Raises UsageError for invalid arguments, DataError for images that cannot be evaluated, Mismatch for data of another size.
     """
     sampler = model if isinstance(model, Sampler) else Sampler.load(model, device=device, precision="fp32", code=code)
     name = "the model" if isinstance(model, Sampler) else str(model)
@@ -60,7 +59,7 @@ def evaluate(
 def of_model(
     sampler: Sampler, name: str, data: str, split: str, samples: int | None, chosen: Extractor
 ) -> MetricInputs:
-    """A model's samples against a pack."""
+    """Inputs to compare a model's samples with a pack."""
     pack = open_pack(data, sampler)
     reference = PackImages(pack, split)
     if not reference.count:
@@ -83,14 +82,14 @@ def of_model(
 
 
 def of_folders(real: Path, fake: Path, samples: int | None, chosen: Extractor, device: str) -> MetricInputs:
-    """One set of images against another."""
+    """Inputs to compare one set of images with another."""
     images = open_images(fake)
     samples_images: Images = FirstImages(images, samples) if samples else images
     return MetricInputs(fake=samples_images, reference=open_images(real), extractor=chosen, device=device)
 
 
 def open_pack(data: str, sampler: Sampler) -> Pack:
-    """The pack to judge against. Raises Mismatch for a model of another size."""
+    """Open the reference pack. Raises Mismatch for a model of another size."""
     pack = open_data(data, sampler.image_spec.side)
     if pack.side != sampler.image_spec.side:
         raise Mismatch(
@@ -102,16 +101,14 @@ def open_pack(data: str, sampler: Sampler) -> Pack:
 
 
 def training_data_of(model: Path) -> str:
-    """What a run was trained on, from the data.json above the model."""
+    """The path of a run's training data, from the data.json above the model."""
     run = run_of(model)
     known = read_json(run / "data.json") if run else None
     if known is None:
-        raise UsageError(
-            f"{model} does not say what it is inputs against.", "It is no run.", "Name a pack with --data."
-        )
+        raise UsageError(f"{model} has no training data recorded.", "It is not a run.", "Give a pack with --data.")
     return str(known["name"])
 
 
 def run_of(model: Path) -> Path | None:
-    """The run directory that a model is or lies in."""
+    """The run directory that is, or contains, a model."""
     return next((place for place in (model, *model.resolve().parents[:3]) if (place / "run.json").is_file()), None)

@@ -1,4 +1,4 @@
-"""Does a face show what it was requested to show, and what else changed: judged by a network that has seen real faces alone."""
+"""Label accuracy of a conditional model, and leakage to other labels, by a classifier trained on real faces only."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mien.sampling.sampler import Sampler
 
 MAX_SEEDS = 500  # faces that are drawn with each label on, and again with it off
 BLOCK = 64  # faces at a time
-MIN_EXAMPLES = 500  # examples of yes and of no that a label needs to count in the mean
+MIN_EXAMPLES = 500  # positive and negative examples that a label needs to count in the mean
 
 Detected = npt.NDArray[np.bool_]  # [seeds, labels]
 
 
 def conditions(inputs: MetricInputs) -> Iterator[Score]:
-    """The classifier's own accuracy, the mean over labels of how often a wish comes true, then each label with what leaks.
+    """The classifier's accuracy, the mean label accuracy of the model, then each label with its leakage.
 
-    Every label is requested on and off for the same latents, with the other labels of a real face. A score is the mean of two
-    shares: faces requested for with the label that show it, and faces requested for without that do not.
+    Every label is set on and off for the same latents, with the other labels of a real face. A score is the mean of two
+    shares: faces generated with the label that show it, and faces generated without it that do not.
     """
     sampler, pack = model_and_pack(inputs)
     classifier = attributes_of(pack, inputs.device, inputs.on_progress)
@@ -67,11 +67,11 @@ def conditions(inputs: MetricInputs) -> Iterator[Score]:
 
 
 def model_and_pack(inputs: MetricInputs) -> tuple[Sampler, Pack]:
-    """The model and the labelled pack. Raises DataError where either knows no labels."""
+    """The model and the labelled pack. Raises DataError if either has no labels."""
     pack = inputs.reference.pack if isinstance(inputs.reference, PackImages) else None
     if inputs.sampler is None or pack is None:
         raise DataError(
-            "Nothing can be requested of a folder of images.",
+            "Labels cannot be set for a folder of images.",
             "`conditions` asks a model for labels.",
             "Judge a run against its pack.",
         )
@@ -85,7 +85,7 @@ def model_and_pack(inputs: MetricInputs) -> tuple[Sampler, Pack]:
 
 
 def examples(pack: Pack) -> dict[str, dict[str, int]]:
-    """How many training images have each label, and how many have not."""
+    """The numbers of training images with and without each label."""
     assert pack.labels is not None
     labels = pack.labels[pack.rows()]
     with np.errstate(invalid="ignore"):
@@ -103,7 +103,7 @@ def detected(
     place: int,
     labels: int,
 ) -> Detected:
-    """What the faces of seeds show when one label is requested for with a value and the others are those of real faces."""
+    """The labels detected in the faces of seeds, when one label has a set value and the others are those of real faces."""
     found = []
     for start in range(0, len(seeds), BLOCK):
         some = seeds[start : start + BLOCK]
@@ -113,14 +113,14 @@ def detected(
 
 
 def leaks(scores: list[Score]) -> list[str]:
-    """The leak matrix in lines: a row for each label that was requested for, and by how much each label's share changed."""
+    """The leakage matrix as text: a row for each label that was set, and the change of each label's share."""
     rows = [score.protocol for score in scores if "leak" in score.protocol]
     if not rows:
         return []
     requested = [str(row["label"]) for row in rows]
     width = max(map(len, requested))
     head = " ".join(f"{name[:10]:>10}" for name in requested)
-    lines = ["", "what changes when a label is requested for:", f"{'':<{width}}  {head}"]
+    lines = ["", "what changes when a label is set:", f"{'':<{width}}  {head}"]
     for name, row in zip(requested, rows, strict=True):
         lines.append(f"{name:<{width}}  " + " ".join(f"{row['leak'][other]:>+10.2f}" for other in requested))
     return lines

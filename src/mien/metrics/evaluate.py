@@ -1,4 +1,4 @@
-"""Scores of a set of faces against a reference: each metric is one function of what is inputs, listed in `METRICS`."""
+"""Scores of a set of faces against a reference: each metric is one function of `MetricInputs`, listed in `METRICS`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEFAULT = ("fid", "kid", "prdc", "memorisation")
 MAX_SAMPLES = 10_000  # by default
 FEW = 10_000  # samples, or real images: with fewer the bias of FID is worth a warning
 NEIGHBOURS = 5  # of density and coverage, as their paper measures them, and of precision and recall beside them
-PAIRS = 12  # closest pairs that are shown, the samples before their training images
+PAIRS = 12  # closest pairs in the picture, samples before their training images
 
 # How the common packages bring pixels to the network: resampling, and whether the range is (x - 128) / 128.
 CONVENTIONS: dict[Legacy, tuple[Resizer, bool]] = {
@@ -45,7 +45,7 @@ def inception(
 ) -> InceptionFeatures:
     """The extractor of a common package's protocol, in fp32, or of ours.
 
-    Raises DataError where one of `metrics` looks through it and its weights cannot be had: now, not after drawing.
+    Raises DataError if one of `metrics` needs it and its weights are not available: before sampling, not after.
     """
     if set(metrics) & set(DEFAULT):
         weights.path("inception")
@@ -59,7 +59,7 @@ def inception(
 
 
 def load_extractor(words: str) -> Extractor:
-    """An extractor from `FILE.py:NAME`, a function without arguments in a file of the user's."""
+    """Load an extractor from `FILE.py:NAME`, a function without arguments in a user's file."""
     file, _, name = words.rpartition(":")
     if not Path(file).is_file():
         raise DataError(f"There is no {file or words}.", "An extractor is FILE.py:NAME.", "Check the spelling.")
@@ -132,14 +132,14 @@ def copies(
 
 
 def memorisation_scores(inputs: MetricInputs) -> Iterator[Score]:
-    """Memorisation by Inception's features, and by the pixels themselves."""
+    """Memorisation by Inception's features and by pixels."""
     yield from copies(inputs, "memorisation", inputs.extractor, inputs.fakes, inputs.reals)
     plain = PixelFeatures()
     yield from copies(inputs, "memorisation_pixels", plain, inputs.of_fakes(plain), inputs.of_reals(plain))
 
 
 def identity(inputs: MetricInputs) -> Iterator[Score]:
-    """Memorisation by who the faces are."""
+    """Memorisation by identity embeddings."""
     face = IdentityFeatures(inputs.reference)
     yield from copies(inputs, "memorisation_identity", face, inputs.of_fakes(face), inputs.of_reals(face))
 
@@ -171,7 +171,7 @@ def split_names(metrics: str) -> list[str]:
 
 
 def known(metrics: Sequence[str], flag: str = "--metrics") -> Sequence[str]:
-    """The metrics, if there are any and all are known. Raises UsageError otherwise."""
+    """Check the names of metrics. Raises UsageError for none or an unknown one."""
     for metric in metrics:
         if metric not in METRICS:
             raise UsageError(

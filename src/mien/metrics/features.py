@@ -1,6 +1,4 @@
-"""Features of images: who extracts them, how they are computed block by block, and where those of real images are
-cached_features.
-"""
+"""Features of images: extractors, computation in blocks, and the cache for real images."""
 
 from __future__ import annotations
 
@@ -27,16 +25,14 @@ from mien.metrics.lpips import Lpips, Network
 from mien.metrics.resize import Resizer, resize
 from mien.storage import atomic
 
-BLOCK = 16  # images at a time, always the same ones together: a feature never depends on who else is computed
-CACHE_BYTES = 4 << 30  # of cached_features features; the ones longest unused go first
+BLOCK = 16  # images at a time, always in the same blocks, so that a feature never depends on the other images
+CACHE_BYTES = 4 << 30  # of cached features; the least recently used are removed first
 
 Features = npt.NDArray[np.float32]  # [n, d]
 
 
 class Extractor(Protocol):
-    """Turns images into features. The four names say which numbers come out, and are written into each score's
-    protocol.
-    """
+    """Turns images into features. Its four names identify the features and enter each score's protocol."""
 
     name: str
     hash: str  # of its weights
@@ -54,9 +50,9 @@ def planes(images: Pixels, device: torch.device) -> Tensor:
 
 
 class InceptionFeatures:
-    """The 2048 features of FID and its relatives; the network is loaded when it first looks at images.
+    """The 2048 features of FID and its relatives; the network is loaded at first use.
 
-    `legacy_range` takes pixels to (x - 128) / 128, as TensorFlow's and NVIDIA's versions do; the default is x / 127.5
+    `legacy_range` maps pixels to (x - 128) / 128, as TensorFlow's and NVIDIA's versions do; the default is x / 127.5
     - 1.
     """
 
@@ -112,7 +108,7 @@ class PerceptualFeatures:
 
 
 class PixelFeatures:
-    """The image itself at 32 by 32: the plainest second opinion, where no other network is at hand."""
+    """The image at 32 by 32 pixels: the simplest features, without a network."""
 
     name, hash, resizer, precision = "pixels-32", "", "bilinear", "fp32"
 
@@ -127,9 +123,9 @@ def blocks(count: int) -> list[slice]:
 
 
 def extract(images: Images, extractor: Extractor, on_progress: Callable[[int], None] = lambda _: None) -> Features:
-    """Features `[n, d]` of all images. Reading or drawing runs ahead in a thread; the ranks share the blocks.
+    """Features `[n, d]` of all images. A thread reads or samples ahead; the ranks share the blocks.
 
-    `on_progress` receives the number of new images. The result is bit-identical for any number of ranks.
+    `on_progress` is called with the number of new images. Every rank returns the same bits as a single process.
     """
     world = distributed.joined()
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if world else (0, 1)
@@ -142,7 +138,7 @@ def extract(images: Images, extractor: Extractor, on_progress: Callable[[int], N
     except MienError as error:
         failure = error
     if distributed.maximum(float(failure is not None)):  # all ranks stop together: the others would wait for ever
-        raise failure or DataError("Another process found images it must refuse.", "It says which.", "See its message.")
+        raise failure or DataError("Another process refused its images.", "Its message says which.", "See its message.")
     width = int(distributed.maximum(float(found[0].shape[1] if found else 0)))
     features = np.zeros((images.count, width), np.float32)
     for rows, part in zip(own, found, strict=True):
@@ -160,14 +156,14 @@ def summed(values: Features) -> Features:
 
 
 def identity(extractor: Extractor) -> str:
-    """One word for the numbers that an extractor gives."""
+    """A short identifier of an extractor's features."""
     return f"{extractor.name} {extractor.hash} {extractor.resizer} {extractor.precision}"
 
 
 def cached_features(
     images: Images, extractor: Extractor, on_progress: Callable[[int], None] = lambda _: None
 ) -> Features:
-    """The same as `extract`, cached_features in the cache folder under the images' fingerprint and the extractor's identity."""
+    """The same as `extract`, cached under the images' fingerprint and the extractor's identity."""
     if not images.fingerprint:
         return extract(images, extractor, on_progress)
     key = hashlib.sha256(f"{images.fingerprint} {identity(extractor)}".encode()).hexdigest()[:32]
@@ -184,7 +180,7 @@ def cached_features(
 
 
 def read_features(file: Path, count: int) -> Features | None:
-    """Kept features, or None where there are none that can be used."""
+    """Cached features, or None without a usable file."""
     try:
         features = np.load(file, allow_pickle=False)
         file.touch()
@@ -195,7 +191,7 @@ def read_features(file: Path, count: int) -> Features | None:
 
 
 def store(file: Path, features: Features) -> None:
-    """Write features whole or not at all; a full disk only costs the next evaluation some time."""
+    """Write features atomically. A full disk is ignored: the next evaluation computes them again."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(file) as beside:
@@ -217,7 +213,7 @@ def trim(folder: Path, newest: Path) -> None:
 
 
 def protocol_of_extractor(extractor: Extractor) -> dict[str, Any]:
-    """What a score's protocol says of the extractor."""
+    """The extractor's entries in a score's protocol."""
     return {
         "extractor": extractor.name,
         "extractor_sha256": extractor.hash,

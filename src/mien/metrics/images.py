@@ -1,4 +1,4 @@
-"""The images to be inputs: of a pack, of a folder made by anything, or drawn by a model, read in blocks as uint8."""
+"""The images to evaluate: of a pack, of any folder, or sampled from a model, read in blocks as uint8."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mien.data.readers import UnreadableFile
 from mien.errors import DataError, Mismatch
 
 Pixels = npt.NDArray[np.uint8]  # [n, H, W, 3]
-CACHE_BYTES = 1 << 30  # of samples kept in memory between two metrics
+CACHE_BYTES = 1 << 30  # of samples in memory between two metrics
 T = TypeVar("T")
 
 
 class Images(ABC):
     """Images of one size that can be read by row."""
 
-    name: str  # as a reader would call them
+    name: str  # a name for readers
     split: str  # for the score's name: train, holdout, all, folder, or samples
     count: int
     size: tuple[int, int]  # height, width
@@ -37,7 +37,7 @@ class Images(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Names the content, so that its features can be kept; empty where they should not be."""
+        """A fingerprint of the content, for the feature cache; empty if features must not be cached."""
 
     @abstractmethod
     def read(self, rows: slice) -> Pixels:
@@ -136,7 +136,7 @@ class SampledImages(Images):
 
     @property
     def fingerprint(self) -> str:
-        return ""  # a model changes more often than its samples are inputs twice
+        return ""  # samples of a model are rarely evaluated twice
 
     def read(self, rows: slice) -> Pixels:
         start, stop, _ = rows.indices(self.count)
@@ -175,7 +175,7 @@ class FirstImages(Images):
 
 
 class CachedImages(Images):
-    """Images whose blocks stay in memory once read, as far as they fit: drawing costs more than keeping."""
+    """Images whose blocks stay in memory after the first read, if they fit, because sampling is expensive."""
 
     def __init__(self, images: Images) -> None:
         self.images, self.count = images, images.count

@@ -1,4 +1,4 @@
-"""Metrics of lpips difference: how far apart samples are, how well faces are reconstructed, how smooth walks are."""
+"""Metrics on LPIPS: diversity of samples, reconstruction error, perceptual path length."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRIM = 0.01  # of the walks at either end are left out, as there
 
 
 def diversity(inputs: MetricInputs) -> Iterator[Score]:
-    """Mean LPIPS over all pairs of samples; that of as many real images stands beside it."""
+    """Mean LPIPS over all pairs of samples; with that of as many real images."""
     extractor = PerceptualFeatures("alex", inputs.device)
     width = extractor(inputs.reference.read(slice(0, 1))).shape[1]
     count = min(inputs.fake.count, inputs.reference.count, MAX_EMBEDDED, max(MAX_BYTES // (4 * width), 2))
@@ -40,7 +40,7 @@ def diversity(inputs: MetricInputs) -> Iterator[Score]:
 
 
 def reconstruction(inputs: MetricInputs) -> Iterator[Score]:
-    """How far faces are from what the model makes of their encodings: mean l1 difference, and LPIPS."""
+    """Reconstruction error of real faces: mean absolute difference and LPIPS."""
     sampler = require_model(inputs, "reconstruction")
     model = sampler.model
     if not isinstance(model, Invertible):
@@ -93,20 +93,20 @@ def path_length(inputs: MetricInputs) -> Iterator[Score]:
         inputs.on_progress("ppl", count, WALKS)
     values = joined(lengths)
     low, high = np.quantile(values, (TRIM, 1.0 - TRIM))
-    kept = values[(values >= low) & (values <= high)]
+    inner = values[(values >= low) & (values <= high)]
     protocol = inputs.protocol(extractor, samples=WALKS, step=STEP, seeds=[0, 2 * WALKS - 1])
-    yield Score.of("ppl", f"ppl{in_thousands(WALKS)}", bootstrap(kept), protocol)
+    yield Score.of("ppl", f"ppl{in_thousands(WALKS)}", bootstrap(inner), protocol)
 
 
 def require_model(inputs: MetricInputs, metric: str) -> Sampler:
-    """The model itself. Raises UsageError where only images are inputs."""
+    """The model itself. Raises UsageError when the inputs are only images."""
     if inputs.sampler is None:
         raise UsageError(f"{metric} needs a model.", "Folders hold only its images.", "Name the model, with --data.")
     return inputs.sampler
 
 
 def labels_of(images: object, rows: slice, label_dim: int) -> Tensor | None:
-    """The labels of a pack's images for a model that is on_progress them."""
+    """The labels of a pack's images for a conditional model."""
     if not label_dim or not isinstance(images, PackImages) or images.pack.labels is None:
         return None
     labels = torch.from_numpy(np.array(images.pack.labels[images.rows[rows]]))
@@ -114,5 +114,5 @@ def labels_of(images: object, rows: slice, label_dim: int) -> Tensor | None:
 
 
 def joined(values: list[Tensor]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """One array of one value a face."""
+    """Concatenate arrays with one value per face."""
     return np.asarray(torch.cat(values).numpy(), np.float64)

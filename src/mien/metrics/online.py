@@ -1,6 +1,6 @@
-"""Scores while a run learns: the averaged model against its data at every evaluation period, the best checkpoint, patience.
+"""Evaluation during training: scores of the EMA model at every evaluation period, the best checkpoint, early stopping.
 
-All that is remembered stands in eval/during.jsonl, which a rollback or a resume cuts as it cuts metrics.jsonl.
+All state is in eval/during.jsonl, which a rollback or a resume cuts as it cuts metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mien.storage import checkpoint
 from mien.storage.bounded_json import read_lines
 from mien.storage.run_directory import RunDirectory
 
-#: What a checkpoint can be the best by: the metric that gives the score, and whether a higher one is better.
+#: Scores that can rank checkpoints: the metric that computes the score, and whether higher is better.
 RANKING_SCORES: Mapping[str, tuple[str, bool]] = {
     "fid": ("fid", False),
     "kid": ("kid", False),
@@ -54,17 +54,17 @@ NEEDED_WEIGHTS = {
 
 
 def prepare(run: Run, pack: Pack, faces: ImageSpec, device: str) -> Extractor:
-    """The extractor of a run's evaluations, once everything that they need is at hand.
+    """The extractor of a run's evaluations, after a check that all their inputs are available.
 
-    Raises UsageError for words that do not fit the run, DataError for weights that are missing or a pack of one image: now,
-    and not in an hour.
+    Raises UsageError for options that do not fit the run, DataError for missing weights or a pack of one image: before
+    training, not after an hour of it.
     """
     metrics = known(split_names(run.evaluate_metrics), "--evaluate-metrics")
     if run.patience and not ranking(run):
         raise UsageError(
             f"--patience {run.patience} has nothing to rank checkpoints by.",
             f"--evaluate-metrics {run.evaluate_metrics} gives no score that does.",
-            f"Add one of {', '.join(dict.fromkeys(giver for giver, _ in RANKING_SCORES.values()))}.",
+            f"Add one of {', '.join(dict.fromkeys(source for source, _ in RANKING_SCORES.values()))}.",
         )
     ranking(run)
     if "reconstruction" in metrics and not encodes(run, faces):
@@ -88,20 +88,18 @@ def prepare(run: Run, pack: Pack, faces: ImageSpec, device: str) -> Extractor:
 
 
 def encodes(run: Run, faces: ImageSpec) -> bool:
-    """Whether the run's model has an encoder, as far as its outline tells."""
+    """Whether the run's model has an encoder, as far as a model without weights shows it."""
     try:
         return isinstance(run.model.outline(faces), Invertible)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
-        return (
-            True  # knobs that make no network, which the run says next, or a model of one's own that needs real numbers
-        )
+        return True  # an invalid config, which the run reports next, or a custom model that needs real weights
 
 
 def ranking(run: Run) -> str:
-    """The score that a run's checkpoints are ranked by, "" if none of those measured ranks them. Raises UsageError."""
+    """The score that ranks a run's checkpoints, or "" if it measures none that can. Raises UsageError."""
     metrics = split_names(run.evaluate_metrics)
     if not run.keep_best:
-        found = (score for metric in metrics for score, (giver, _) in RANKING_SCORES.items() if giver == metric)
+        found = (score for metric in metrics for score, (source, _) in RANKING_SCORES.items() if source == metric)
         return next(found, "")
     if run.keep_best not in RANKING_SCORES:
         raise UsageError(
@@ -130,12 +128,12 @@ def history(home: RunDirectory, score: str) -> list[JSON]:
 
 
 def best_of(lines: Sequence[JSON], score: str) -> JSON:
-    """The best line, the earliest of equals."""
+    """The best line; the earliest one of equal lines."""
     return (max if RANKING_SCORES[score][1] else min)(lines, key=lambda line: float(line["value"]))
 
 
 def out_of_patience(run: Run, home: RunDirectory) -> str:
-    """Why a run should end before its goal, in words; empty: it should not."""
+    """The reason for early stopping, or an empty string."""
     if not run.patience:
         return ""
     score = ranking(run)
@@ -151,7 +149,7 @@ def out_of_patience(run: Run, home: RunDirectory) -> str:
 
 
 def update_best(run: Run, home: RunDirectory) -> None:
-    """Let checkpoints/BEST name the best of the checkpoints that were evaluated and still stand; without one there is no BEST."""
+    """Write checkpoints/BEST: the best evaluated checkpoint that still exists; without one the file is removed."""
     before = checkpoint.read_best(home.checkpoints)
     score = ranking(run) if run.evaluate_every or run.keep_best else str(before.get("metric", ""))
     standing = {int(path.name) for path in checkpoint.all_of(home.checkpoints)}
@@ -161,7 +159,7 @@ def update_best(run: Run, home: RunDirectory) -> None:
 
 
 class BestByConvergence:
-    """Ranks checkpoints by the mean of BEGAN's M over the steps before each, as sicongzhao's code saves its models."""
+    """Ranks checkpoints by the mean of BEGAN's M over the preceding steps, as sicongzhao's code does."""
 
     def __init__(self, home: RunDirectory, run: Run) -> None:
         self.home, self.run = home, run
@@ -186,7 +184,7 @@ class BestByConvergence:
 
 
 class OnlineEvaluator:
-    """Judges a run while it goes on, and watches its commits. Every rank has one; the first one writes."""
+    """Evaluates a run during training and follows its commits. Every rank has one; rank 0 writes."""
 
     def __init__(
         self, home: RunDirectory, run: Run, pack: Pack, header: JSON, engine: DeviceContext, extractor: Extractor
@@ -207,7 +205,11 @@ class OnlineEvaluator:
     def scores(self, seen: int, model: Model, stopping: Callable[[], bool]) -> Mapping[str, float]:
         def on_progress(what: str, count: int, total: int) -> None:
             if stopping() and not distributed.joined():  # ranks that share the work finish it together
-                raise Preempted("The evaluation was left.", "A signal asked the run to stop.", "It resumes with one.")
+                raise Preempted(
+                    "The evaluation was interrupted.",
+                    "A signal requested the run to stop.",
+                    "Start the same command again: it resumes with an evaluation.",
+                )
 
         started = time.perf_counter()
         sampler = Sampler(model, self.header, self.engine, "")

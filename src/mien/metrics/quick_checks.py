@@ -1,5 +1,5 @@
-"""What a glance at a few dozen faces tells, without any network: how many different faces they are, which of them are
-copies of training images, and how much of a face passes through a latent. A few milliseconds on one core.
+"""Quick checks on a few dozen faces without a network: the number of different faces, copies of training images, and the
+information in a latent. They take a few milliseconds on one core.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from mien.core.families import VariationalModel
 from mien.data.pack import Pack
 
 COARSE, FINE = 8, 16  # pixels a side: to search for copies, to tell faces apart
-GRID = 64  # faces in one glance
-MAX_IMAGES = 20_000  # training images that copies are looked for among, evenly spread
+GRID = 64  # faces in one check
+MAX_IMAGES = 20_000  # training images that are searched for copies, evenly spread
 NEIGHBOURS = 50  # what is near for a face is measured by its nearest training images
-REALS = 512  # real faces that say how near two different faces may be
+REALS = 512  # real faces that calibrate how near two different faces may be
 ACTIVE = (
     0.01  # nats that a dimension of the latent carries on average, if it is used (as arXiv:1509.00519, section 5.2)
 )
@@ -32,18 +32,18 @@ def small(images: Tensor, side: int) -> Tensor:
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """`[n, d]` and `[m, d]` -> `[n, m]`, in the precision given."""
+    """`[n, d]` and `[m, d]` -> `[n, m]`, in the precision of the arguments."""
     squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2.0 * a @ b.T
     return squared.clamp(min=0.0)
 
 
 def spread(faces: Tensor) -> float:
-    """The difference of two faces `[n, d]` in [-1, 1], root mean square, in grey levels of 255."""
+    """Root mean square difference of two faces `[n, d]` in [-1, 1], in grey levels of 255."""
     return float(2.0 * faces.double().var(0).mean()) ** 0.5 * 127.5 if len(faces) > 1 else 0.0
 
 
 def different(faces: Tensor) -> float:
-    """How many different faces `[n, d]` amount to, from 1 (all equal) to n (none alike), by the measure of their own spread.
+    """The effective number of different faces `[n, d]`, from 1 (all equal) to n (all different), relative to their spread.
 
     The Vendi score (Friedman and Dieng 2023, arXiv:2210.02410): the exponential of the entropy of the eigenvalues of K / n,
     here with K = exp(-2 d^2 / m), m the mean d^2 of two faces. Two modes give 2, whether their faces are good or grey; faces
@@ -56,7 +56,7 @@ def different(faces: Tensor) -> float:
 
 
 class RealFaces:
-    """What is compared with: training images at two small sizes, read on first use."""
+    """The reference: training images at two small sizes, read on first use."""
 
     def __init__(self, pack: Pack) -> None:
         self.pack = pack
@@ -85,7 +85,7 @@ class RealFaces:
 
     @cached_property
     def different(self) -> float:
-        """How many different faces as many real ones amount to."""
+        """The effective number of different faces among as many real ones."""
         return different(small(self.some, FINE))
 
     @cached_property
@@ -127,9 +127,9 @@ class RealFaces:
 
 @dataclass(frozen=True)
 class LatentUse:
-    """What of a face passes through the latent of an autoencoder."""
+    """The information that the latent of an autoencoder transmits."""
 
-    kept: float  # share of the difference between two faces that is kept: 0 when the latent is ignored, 1 at best
+    kept: float  # share of the difference between two faces that the latent preserves: 0 if it is ignored, 1 at best
     nats: float  # of information in a latent, on average
     active: int  # dimensions that carry some
     dimensions: int

@@ -1,4 +1,4 @@
-"""A score and its protocol: what must be known to compare it with another."""
+"""A score and its protocol, which decides whether two scores are comparable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mien.metrics.confidence import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One number, its 95% interval, and the protocol that gave it. `name` says the protocol in short: `fid10k_train`."""
+    """One number, its 95% interval, and its protocol. `name` is a short form of the protocol: `fid10k_train`."""
 
     metric: str
     name: str
@@ -45,7 +45,7 @@ class Score:
 
 
 class Scores(list[Score]):
-    """Scores in order, also found by metric or name: `scores["fid"]`, `scores["fid10k_train"]`."""
+    """Scores in order, with access by metric or name: `scores["fid"]`, `scores["fid10k_train"]`."""
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Score: ...
@@ -84,7 +84,7 @@ PROTOCOL = (
 
 
 def comparable(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a protocol that two scores must share to stand in one column."""
+    """The parts of a protocol that two scores must share to be in one column."""
     return {part: protocol[part] for part in PROTOCOL if part in protocol}
 
 

@@ -1,4 +1,4 @@
-"""Films: frames to mp4, gif, webp or a strip, and the film of a training from its sample grids."""
+"""Films: frames to mp4, gif, webp or a strip, and the film of a run from its sample grids."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def film(frames: Iterable[Image.Image], path: Path, fps: float = 24, columns: in
 
 
 def _write_mp4(frames: Iterable[Image.Image], size: tuple[int, int], path: Path, fps: float) -> Path:
-    """H.264 that every browser and phone plays: yuv420p, even sides, the index in front."""
+    """H.264 that all browsers and phones play: yuv420p, even sides, the index in front."""
     try:
         import av
     except ImportError:
@@ -117,9 +117,9 @@ def _write_strip(frames: Sequence[Image.Image], path: Path, columns: int | None)
 
 
 def _held(frames: Sequence[Image.Image], fps: float) -> tuple[list[Image.Image], list[int]]:
-    """Frames without immediate repeats, and how long each stands in milliseconds.
+    """Frames without immediate repeats, and the duration of each in milliseconds.
 
-    Times are rounded to hundredths of a second, all that a GIF can say, such that the errors do not add up.
+    Times are rounded to hundredths of a second, the resolution of GIF, so that the errors do not accumulate.
     """
     held: list[Image.Image] = []
     durations: list[int] = []
@@ -151,7 +151,7 @@ def captioned(image: Image.Image, text: str, share: float) -> Image.Image:
 def training_film(run_dir: Path, out: Path | None = None) -> Path:
     """The film of a run from its sample grids: `out`, or in the run training.mp4, training.webp where PyAV is not installed.
 
-    It lasts 6 to 20 seconds however many grids there are, and rests on the last. Raises DataError without a grid.
+    It lasts 6 to 20 seconds for any number of grids, and ends with a pause on the last. Raises DataError without a grid.
     """
     grids = _readable(sample_grids(run_dir))
     if not grids:
@@ -170,8 +170,8 @@ def training_film(run_dir: Path, out: Path | None = None) -> Path:
 
 
 def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
-    """The grids that open and are of one size with the last such."""
-    found: list[tuple[int, Path]] = []
+    """The grids that can be opened and have the size of the last one."""
+    readable: list[tuple[int, Path]] = []
     size = None
     for seen, path in reversed(grids):
         try:
@@ -181,8 +181,8 @@ def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
             continue
         if size in (None, image.size):
             size = image.size
-            found.insert(0, (seen, path))
-    return found
+            readable.insert(0, (seen, path))
+    return readable
 
 
 def _frames(frames: Sequence[tuple[int, Path]], max_width: int | None = None) -> Iterator[Image.Image]:

@@ -1,4 +1,4 @@
-"""Watches over the health of a run: checks at the grid's faces whenever they are drawn, and speaks only when something is new."""
+"""Checks the health of a run whenever the sample grid is drawn, and prints only what is new."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIRST_GUESS = 8  # times the served model's bytes: a checkpoint of two players, 
 
 
 class HealthCheck:
-    """Writes health.json at every sample period, and a line of health.jsonl; says a new warning or alarm once."""
+    """Writes health.json at every sample period, and a line of health.jsonl; prints a new warning or alarm once."""
 
     def __init__(
         self,
@@ -32,8 +32,8 @@ class HealthCheck:
         start: int = 0,
         say: Callable[[str], None] = print,
     ) -> None:
-        """`faces` gives what the grid has just drawn, `[n, C, H, W]` in [-1, 1]; `run` is the content of run.json; `start` is
-        where a resumed run goes on: what was found beyond is struck out.
+        """`faces` returns the last grid, `[n, C, H, W]` in [-1, 1]; `run` is the content of run.json; `start` is
+        where a resumed run continues: later lines are removed.
         """
         self.run_dir, self.faces, self.reals, self.run, self.say = run_dir, faces, reals, run, say
         self.best_effort = BestEffort(run_dir)
@@ -58,7 +58,7 @@ class HealthCheck:
             self.conclude(progress, self.check(progress, model))
 
     def check(self, progress: Progress, model: Model) -> list[Symptom]:
-        """All symptoms that can be judged here."""
+        """All symptoms that can be measured now."""
         faces = self.faces()[: quick_checks.GRID]
         drawn = bool(faces.isfinite().all())
         best = max((check["spread"] for check in self.checks), default=0.0)
@@ -72,7 +72,7 @@ class HealthCheck:
         return found
 
     def conclude(self, progress: Progress, symptoms: list[Symptom]) -> None:
-        """Verdicts on the symptoms of a check: written, and said where new."""
+        """Derive verdicts from the symptoms of a check, write them, and print new ones."""
         before = self.checks[-1]["verdicts"] if self.checks else {}
         ill = {name for name, known in before.items() if known["state"] != "healthy"}
         sound = next((check["seen"] for check in reversed(self.checks) if is_sound(check)), 0)
@@ -81,7 +81,7 @@ class HealthCheck:
         self.window = Window()
 
     def write(self, seen: int, seconds: float, rollbacks: int) -> None:
-        """Put the verdicts into the files, and say what is new."""
+        """Write the verdicts to the files, and print new ones."""
         check = {
             "seen": seen,
             "seconds": round(seconds, 3),
@@ -101,7 +101,7 @@ class HealthCheck:
                 self.say(f"mien: {verdict.state}: {verdict.name}. {verdict.evidence} {verdict.suggestion}")
 
     def forget(self, seen: int) -> None:
-        """Strike out what was found beyond `seen`: a rollback or a resume took it back."""
+        """Remove the lines beyond `seen` after a rollback or a resume."""
         remaining = [check for check in self.checks if check["seen"] <= seen]
         self.checks, self.window = remaining, Window()
         with self.best_effort("health"):
@@ -121,7 +121,7 @@ class HealthCheck:
 def symptoms_of_model(
     model: Model, faces: Tensor, reals: quick_checks.RealFaces, seen: int, best: float
 ) -> list[Symptom]:
-    """What the faces drawn, and a model's own encoder, tell. `best` is the widest spread of the faces drawn before."""
+    """Symptoms of the samples and of the encoder. `best` is the largest spread of earlier samples."""
     drawn = quick_checks.small(faces, quick_checks.FINE)
     found = [
         health.collapse(quick_checks.different(drawn), reals.different, quick_checks.spread(drawn), best, seen),
@@ -133,13 +133,13 @@ def symptoms_of_model(
 
 
 def symptoms_of_window(window: Window, seen: int) -> list[Symptom]:
-    """What was logged tells."""
+    """Symptoms of the logged values."""
     found = (health.critic_too_strong(window), health.pinned(window, seen), health.starvation(window))
     return [symptom for symptom in found if symptom is not None]
 
 
 def in_order(symptoms: list[Symptom]) -> list[Symptom]:
-    """As they are listed everywhere."""
+    """Verdicts in their standard order."""
     return sorted(symptoms, key=lambda symptom: health.NAMES.index(symptom.name))
 
 
@@ -151,7 +151,7 @@ def page(seen: int, verdicts: list[Verdict]) -> str:
 
 
 def is_sound(check: JSON) -> bool:
-    """Whether everything was healthy at a check."""
+    """Whether all verdicts of a check are healthy."""
     return all(known["state"] == "healthy" for known in check["verdicts"].values())
 
 

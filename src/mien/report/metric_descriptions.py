@@ -1,4 +1,4 @@
-"""What each number means in one line, and which way is better."""
+"""A one-line description of each number, and whether higher or lower is better."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Meaning:
-    """A number explained."""
+    """A description of a number."""
 
     title: str
     better: Literal["lower", "higher", ""]
@@ -93,10 +93,10 @@ UNKNOWN = Meaning("", "", "")
 
 
 def metric_meaning(metric: str) -> Meaning:
-    """The meaning of a metric, empty for one that is not known here."""
+    """The meaning of a metric, empty for an unknown one."""
     return METRICS.get(metric, UNKNOWN)
 
 
 def stat_meaning(name: str) -> str:
-    """What a stat of the training means, empty for one that is not known here."""
+    """What a stat of the training means, empty for an unknown one."""
     return STATS.get(name, "")

@@ -1,4 +1,4 @@
-"""What watches a run: grids of fixed seeds, TensorBoard, and the report. None of it can stop a training or change it."""
+"""Observers of a run: sample grids, TensorBoard and the report. They never stop or change the training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SampleGrids:
         columns: int | None = None,
         titles: Sequence[str] | None = None,
     ) -> None:
-        """`draw` gives faces `[n, C, H, W]` in [-1, 1] without touching torch's global random state; `titles` stand under them."""
+        """`draw` returns faces `[n, C, H, W]` in [-1, 1] without torch's global random state; `titles` stand under them."""
         self.samples = run_dir / "samples"
         self.draw, self.recipe, self.columns, self.titles = draw, recipe, columns, titles
         self.faces = torch.empty(0)  # the last sample grid, for observers that follow
@@ -63,7 +63,7 @@ class TensorBoard:
     """Writes stats and grids as events in tensorboard/, where it is installed. Steps are images seen."""
 
     def __init__(self, run_dir: Path, purge_step: int = 0) -> None:
-        """`purge_step` is where a resumed run starts: what was logged beyond is struck out."""
+        """`purge_step` is where a resumed run starts: later events are removed."""
         self.run_dir, self.start = run_dir, purge_step
         self.best_effort = BestEffort(run_dir)
         self.writer: Any = None
@@ -111,7 +111,7 @@ class TensorBoard:
 
 
 class Report:
-    """Keeps plots/ and report.html fresh; at the end also writes the film of the training and the model card."""
+    """Updates plots/ and report.html; at the end also writes the film of the training and the model card."""
 
     def __init__(self, run_dir: Path, every_seconds: float = 60, film: str = "auto") -> None:
         """`film` is the suffix of the training's film, or auto."""
@@ -129,7 +129,7 @@ class Report:
             self.due = now + max(self.every_seconds, (now - started) / SHARE)
 
     def refresh(self, state: str | None = None) -> None:
-        """Write plots and page as things stand."""
+        """Write plots and page from the current state."""
         with self.best_effort("plots"):
             plot_run(self.run_dir)
         with self.best_effort("report"):
@@ -141,7 +141,7 @@ class Report:
         self.refresh(outcome)
         with self.best_effort("model card"):
             write_card(self.run_dir, outcome)
-        # Whoever takes the machine away does not wait; the film comes at the end of the resumed run.
+        # A preempted run has no time; the film is made at the end of the resumed run.
         if outcome != "preempted" and sample_grids(self.run_dir):
             with self.best_effort("film"):
                 out = None if self.film == "auto" else self.run_dir / f"training.{self.film}"

@@ -1,4 +1,4 @@
-"""The report of a run: one page that opens from disk and asks nothing of any network."""
+"""The report of a run: one page that opens from disk without network requests."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ VERDICTS = {"healthy": "good", "warning": "watch", "alarm": "bad"}
 def write_report(run_dir: Path, state: str | None = None, compressed: Compressed | None = None) -> Path:
     """Write report.html of the run in `run_dir`. Raises DataError where there is no run.
 
-    `state` says more than status.json while a run is ending. `compressed` remembers the pictures from one refresh to the
-    next, so that each is recompressed once.
+    `state` overrides status.json while a run ends. `compressed` caches the pictures between refreshes, so that each is
+    compressed once.
     """
     record = read_record(run_dir, state)
     path = run_dir / "report.html"
@@ -133,7 +133,7 @@ def _head(record: RunRecord) -> Markup:
 
 
 def _allowance(record: RunRecord) -> str:
-    """What bounds the time, and how often the run was taken up again."""
+    """The time limit, and how often the run was resumed."""
     minutes, times = record.run.get("minutes"), record.status.get("resumes")
     return ", ".join(
         [

@@ -1,4 +1,4 @@
-"""Pictures of a run's curves for papers and slides, drawn with matplotlib where it is installed."""
+"""Plots of a run's curves for papers and slides, with matplotlib if it is installed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ WIDTH, HEIGHT = 7.2, 3.4  # inches of one panel
 
 
 def plot_run(run_dir: Path) -> list[Path]:
-    """Draw plots/losses.png, balance.png and speed.png from metrics.jsonl, those that it has curves for.
+    """Draw plots/losses.png, balance.png and speed.png from metrics.jsonl, those with curves.
 
-    Returns what was drawn: nothing where matplotlib is not installed.
+    Returns the written files: none without matplotlib.
     """
     try:
         import matplotlib  # noqa: F401

@@ -1,4 +1,4 @@
-"""What a model that encodes knows while it learns: what becomes of real faces, and what each number of a latent carries."""
+"""Reconstructions during training: real faces beside their reconstructions, and KL of each latent dimension."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ MEASURED = 256  # faces that the information of each dimension is the mean over
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What a model makes of some real faces."""
+    """Reconstructions of some real faces."""
 
     images: Tensor  # [n, C, H, W] in [-1, 1]: reconstructions
     kl: Tensor | None  # [d] nats per latent dimension, for an encoder that returns mean and log-variance
 
 
 def reconstruct(sampler: Sampler, images: Tensor, labels: Tensor | None) -> Reconstructed | None:
-    """Reconstructions of the first faces and the information over all; None for a model that does not encode.
+    """Reconstructions of the first faces and KL over all faces; None for a model without an encoder.
 
-    A flow is left out: it is invertible by construction, and its encodings cost hundreds of evaluations.
+    Flows are excluded: they are invertible by construction, and their encodings cost hundreds of function evaluations.
     """
     model = sampler.model
     if not isinstance(model, Invertible) or isinstance(model, FlowModel):
@@ -62,7 +62,7 @@ def kl_per_dimension(sampler: Sampler, images: Tensor, labels: Tensor | None) ->
 
 
 class Reconstructions:
-    """Whenever a sample period ends: the same real faces above what the model makes of them, and encodings.json."""
+    """Writes, at each sample period, the same real faces above their reconstructions, and encodings.json."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Reconstructions:
         reconstruct_with: Callable[[Model], Reconstructed | None],
         recipe: Mapping[str, Any],
     ) -> None:
-        """`images` `[n, C, H, W]` in [-1, 1] are the faces that `reconstruct_with` looks at."""
+        """`images` `[n, C, H, W]` in [-1, 1] are the faces that `reconstruct_with` reconstructs."""
         self.run_dir, self.images, self.reconstruct_with, self.recipe = run_dir, images, reconstruct_with, recipe
         self.best_effort = BestEffort(run_dir)
 
