@@ -406,7 +406,7 @@ def test_evaluate_is_public(here: Path, train: Callable[..., SimpleNamespace], b
     assert by_run == by_model and by_run[0].name == "kid20_train_pixels-32"
     answer = verb(Path("run"), metrics="kid", samples=20, extractor="eye.py:pixels")
     assert answer is not None and answer.data["scores"] == [by_run[0].json()]
-    with pytest.raises(UsageError, match="does not say"):
+    with pytest.raises(UsageError, match="has no training data recorded"):
         mien.evaluate(mien.load("run"), metrics="kid", extractor=eye)
     with pytest.raises(UsageError, match="no metric `fidd`"):
         mien.evaluate("run", metrics="fidd", extractor=eye)

@@ -218,7 +218,7 @@ def test_wrong_words_are_refused(tmp_path: Path, blob_pack: Pack, eye: str) -> N
             evaluate(model, **{"data": pack, "extractor": eye, **arguments})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="nothing to evaluate"):
         evaluate(extractor=eye)
-    with pytest.raises(UsageError, match="does not say"):
+    with pytest.raises(UsageError, match="has no training data recorded"):
         evaluate(model, extractor=eye)
     with pytest.raises(UsageError, match="is not an extractor"):
         evaluate(model, extractor=eye.replace(":pixels", ":other"))

@@ -121,7 +121,7 @@ def check_absent(path: Path) -> None:
     """Raise DataError when there is something at `path`."""
     if path.exists():
         raise DataError(
-            f"{path} is there already.", "Nothing is ever overwritten.", "Choose another name, or remove it."
+            f"{path} exists already.", "Nothing is ever overwritten.", "Choose another name, or remove it."
         )
 
 
