@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from mien.data.tables import MOST_COLUMNS, Row, Table, UnusableTable, scalar
 from mien.errors import UsageError
+from mien.storage import bounded_json
 
 IMAGE_TITLES = ("image", "img", "picture", "photo", "face", "jpg", "png", "pixel_values")
 MOST_ROWS = 1_000_000  # that a file may hold whatever its size; above it, a byte for each at least
@@ -54,13 +54,13 @@ def words_of(values: list[Any], known: list[str] | None) -> list[str]:
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
     """The names of class numbers, by column, from the metadata that Hugging Face writes into a schema."""
     try:
-        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = bounded_json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {
             name: list(map(str, kind["names"]))
             for name, kind in features.items()
             if isinstance(kind, dict) and kind.get("names")
         }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
