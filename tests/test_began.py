@@ -20,7 +20,7 @@ from mien.models.began import BEGANModel, BEGANModelConfig
 from mien.models.zhao import ZhaoBEGAN, ZhaoConfig
 from mien.recipes.balance import PlateauDetector, ProportionalControl
 from mien.recipes.began import BEGAN
-from mien.training.train_state import move
+from mien.training.train_state import apply_updates
 from tests.conftest import tiny
 from tests.test_models import count
 
@@ -242,7 +242,7 @@ def step(recipe: Recipe) -> list[tuple[Update, ...]]:
     groups = []
     for group in recipe.step(batches()):
         groups.append(group if isinstance(group, tuple) else (group,))
-        move(groups[-1])
+        apply_updates(groups[-1])
     return groups
 
 

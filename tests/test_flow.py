@@ -179,10 +179,12 @@ def test_guidance_in_closed_form(guidance: float) -> None:
     asked = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, torch.nan]]).double()
     with torch.no_grad():
         without, with_labels = model.velocity(x, t, None), model.velocity(x, t, asked)
-        found = model.led(guidance, asked)(x, t)
+        found = model.guided_field(guidance, asked)(x, t)
         assert (with_labels - without).abs().max() > 1e-3
         assert torch.allclose(found, without + guidance * (with_labels - without), atol=1e-9)
-        assert torch.allclose(model.led(guidance, None)(x, t), without, atol=1e-9)  # nothing is asked: no guidance
+        assert torch.allclose(
+            model.guided_field(guidance, None)(x, t), without, atol=1e-9
+        )  # nothing is asked: no guidance
 
 
 def test_guidance_leans_toward_what_is_asked() -> None:

@@ -16,7 +16,7 @@ from mien.core.run import override, scale_run
 from mien.data.pack import Pack
 from mien.errors import UsageError
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
-from mien.nn.pixel_shuffle import Unfolded, entry, way_out
+from mien.nn.pixel_shuffle import ShuffleConv, input_layer, output_layer
 from mien.recipes.losses import relativistic_loss
 from mien.recipes.relativistic_gan import RelativisticGAN, RelativisticGANConfig
 from mien.storage.run_directory import RunDirectory
@@ -31,7 +31,7 @@ def spread_inside(images: Tensor) -> float:
 def test_smooth_doubling_has_no_period_and_shuffled_channels_have() -> None:
     torch.manual_seed(0)
     features = torch.randn(2, 12, 1, 1).expand(2, 12, 8, 8)  # the same everywhere
-    smooth, shuffled = way_out(12, 3, fold=2, fine=8), Unfolded(12, 3, fold=2)
+    smooth, shuffled = output_layer(12, 3, patch=2, full_res_width=8), ShuffleConv(12, 3, patch=2)
     torch.nn.init.normal_(shuffled.weight)  # as after training: at the start its pixels are made equal
     assert smooth(features).shape == shuffled(features).shape == (2, 3, 16, 16)
     assert spread_inside(smooth(features)) < 1e-5 < 0.1 < spread_inside(shuffled(features))
@@ -42,7 +42,7 @@ def test_smooth_doubling_has_no_period_and_shuffled_channels_have() -> None:
 def test_every_pixel_reaches_the_features(fold: int, fine: int) -> None:
     torch.manual_seed(0)
     images = torch.randn(1, 3, 16, 16, requires_grad=True)
-    features = entry(3, 8, fold, fine)(images)
+    features = input_layer(3, 8, fold, fine)(images)
     assert features.shape == (1, 8, 16 // fold, 16 // fold)
     (gradient,) = torch.autograd.grad(features.square().sum(), images)
     assert bool((gradient.abs().sum(1) > 0).all())

@@ -20,7 +20,7 @@ from mien.models.vae import ResidualVAE, VAEModelConfig
 from mien.recipes import balance
 from mien.recipes.losses import haar_bands, reconstruction
 from mien.recipes.vae import VAE, draw
-from mien.training.train_state import move
+from mien.training.train_state import apply_updates
 from tests.conftest import blobs, shuffled_weights, tiny
 from tests.test_models import count
 
@@ -53,7 +53,7 @@ def batches(size: int = 8) -> Iterator[Batch]:
 
 def step(recipe: VAE, source: Iterator[Batch] | None = None) -> Update:
     (update,) = recipe.step(source or batches())
-    move((update,))
+    apply_updates((update,))
     return update
 
 
@@ -199,8 +199,8 @@ def test_latents_lead_to_codes_and_back() -> None:
     images = next(batches(5)).images.double()
     codes, latents = model.posterior(images).mean, model.encode(images)
     assert torch.allclose(model.flow(latents), codes, atol=1e-6) and not torch.allclose(latents, codes, atol=0.1)
-    assert torch.allclose(model.reconstruct(images), model.render(codes), atol=1e-6)
-    assert torch.equal(model.decode(latents), model.render(model.flow(latents)))
+    assert torch.allclose(model.reconstruct(images), model.decode_code(codes), atol=1e-6)
+    assert torch.equal(model.decode(latents), model.decode_code(model.flow(latents)))
 
 
 def test_information_is_the_density_of_the_posterior_over_that_of_the_learned_prior() -> None:
@@ -209,7 +209,7 @@ def test_information_is_the_density_of_the_posterior_over_that_of_the_learned_pr
     posterior = Gaussian(torch.randn(4, 6).double(), torch.randn(4, 6).double() - 2.0)
     codes = draw(posterior, torch.randn(4, 6).double())
     for code, nats, log_variance in zip(
-        codes, model.information(posterior, codes).squeeze(1), posterior.log_variance, strict=True
+        codes, model.kl(posterior, codes).squeeze(1), posterior.log_variance, strict=True
     ):
         latent = model.flow.inverse(code[None])[0][0]
         slopes = torch.autograd.functional.jacobian(lambda z: model.flow(z[None])[0], latent)
@@ -225,9 +225,7 @@ def test_information_of_a_flow_that_only_turns_is_that_without_one() -> None:
     )
     many = Gaussian(posterior.mean.expand(100_000, -1), posterior.log_variance.expand(100_000, -1))
     codes = draw(many, torch.randn(100_000, 6, generator=torch.Generator().manual_seed(0)))
-    assert float(model.information(many, codes).mean().detach()) == pytest.approx(
-        float(posterior.divergence().sum()), abs=0.02
-    )
+    assert float(model.kl(many, codes).mean().detach()) == pytest.approx(float(posterior.divergence().sum()), abs=0.02)
 
 
 @torch.no_grad()
@@ -242,12 +240,12 @@ def test_what_each_number_carries_sums_to_the_information() -> None:
         posterior = model.posterior(images)
         narrow = Gaussian(posterior.mean, posterior.log_variance - (8.0 if bends else 0.0))
         model.posterior = lambda *_, kept=narrow: kept  # type: ignore[method-assign]
-        carried = model.carried(images)
+        carried = model.kl_per_dimension(images)
         assert carried.shape == (3, 6) and (carried > 0).any()
         noise = torch.randn(40_000, 1, 6, generator=torch.Generator().manual_seed(0)).double()
         codes = (narrow.mean + noise * (0.5 * narrow.log_variance).exp()).reshape(-1, 6)
         many = Gaussian(codes, narrow.log_variance.expand(40_000, 3, 6).reshape(-1, 6))
-        nats = model.information(many, codes).reshape(40_000, 3).mean(0)
+        nats = model.kl(many, codes).reshape(40_000, 3).mean(0)
         assert torch.allclose(carried.sum(1), nats, rtol=0.03, atol=0.03), bends
 
 
@@ -258,7 +256,7 @@ def test_codes_cost_less_under_the_learned_prior() -> None:
     with torch.no_grad():
         posterior = recipe.model.posterior(next(batches(512)).images)
         codes = draw(posterior, torch.randn(512, 8, generator=torch.Generator().manual_seed(0)))
-        learned, normal = recipe.model.information(posterior, codes).mean(), posterior.divergence().sum(1).mean()
+        learned, normal = recipe.model.kl(posterior, codes).mean(), posterior.divergence().sum(1).mean()
     assert float(learned) < 0.95 * float(normal)
 
 
@@ -291,7 +289,7 @@ def test_our_vae_keeps_information_where_the_simpsons_price_kills_it() -> None:
         source = batches(32)
         for _ in range(120):
             step(recipe, source)
-        ends[name] = recipe.model.carried(next(source).images).mean(0).detach()
+        ends[name] = recipe.model.kl_per_dimension(next(source).images).mean(0).detach()
     assert int((ends["vae"] > 0.01).sum()) >= 5 and float(ends["vae"].sum()) > 1.5
     assert float(ends["vae-simpsons-2023"].sum()) < 0.2
 

@@ -17,7 +17,7 @@ from mien.errors import UsageError
 from mien.models.vaegan import VAEGANCritic, VAEGANCriticConfig, VAEGANModelConfig
 from mien.recipes.losses import offset_bce_fake, offset_bce_real
 from mien.recipes.vaegan import VAEGAN
-from mien.training.train_state import move, own
+from mien.training.train_state import apply_updates, parameters_of
 from tests.conftest import blobs, tiny
 from tests.test_models import count
 
@@ -64,7 +64,7 @@ def by_hand(recipe: VAEGAN) -> dict[str, Tensor]:
     posterior = model.posterior(IMAGES)
     z = posterior.mean + (0.5 * posterior.log_variance).exp() * recipe.noise(posterior.mean)
     reconstructions, fakes = model.decode(z), model.decode(recipe.latents(8))
-    seen, wanted = critic.perceive(torch.cat([reconstructions, IMAGES]))[1].chunk(2)  # normalised together
+    seen, wanted = critic.features(torch.cat([reconstructions, IMAGES]))[1].chunk(2)  # normalised together
     real, fake = critic(torch.cat([IMAGES, fakes])).chunk(2)
     kl = 0.5 * (posterior.mean**2 + posterior.log_variance.exp() - 1 - posterior.log_variance).sum(1).mean()
     return {
@@ -86,8 +86,8 @@ def test_routes_of_the_gradient() -> None:
         "critic": terms["judgement"],
     }
     for player, rule in rules.items():
-        mine = gradients(applied[player].loss, own(recipe.optimizers[player]))
-        theirs = gradients(rule, own(twin.optimizers[player]))
+        mine = gradients(applied[player].loss, parameters_of(recipe.optimizers[player]))
+        theirs = gradients(rule, parameters_of(twin.optimizers[player]))
         assert any(float(g.abs().max()) > 0 for g in theirs)
         for a, b in zip(mine, theirs, strict=True):
             assert torch.allclose(a, b, rtol=1e-4, atol=1e-6 * float(1 + b.abs().max()))
@@ -106,7 +106,7 @@ def test_likeness_would_move_the_critic_if_it_were_not_routed() -> None:
     encoder = updates(recipe)["encoder"]
     leaking = gradients(encoder.loss, list(recipe.critic.parameters()))
     assert any(g.any() for g in leaking)
-    move((encoder,))
+    apply_updates((encoder,))
     moved = {name for name, p in recipe.named_parameters() if not torch.equal(before[name], p)}
     assert moved and all(name.startswith("model.encoder.") for name in moved)
 
@@ -132,7 +132,7 @@ def test_the_sign_trap(generator_loss: str) -> None:
         recipe = build(balance="none", similarity_weight=0.0, generator_loss=generator_loss, optimizer="adam", lr=1e-3)
         applied = updates(recipe)
         before = float(applied["critic"].loss.detach())
-        move((applied[player],))
+        apply_updates((applied[player],))
         recipe.shared_noise.manual_seed(0)
         after = float(updates(recipe)["critic"].loss.detach())
         assert (after - before) * sign > 0
@@ -143,7 +143,7 @@ def test_all_three_move_from_one_state() -> None:
     (group,) = recipe.step(batches())
     assert isinstance(group, tuple) and len(group) == 3
     losses = [float(update.loss.detach()) for update in group]
-    move(group)
+    apply_updates(group)
     assert losses == pytest.approx([float(update.loss.detach()) for update in updates(twin).values()])
 
 
@@ -180,9 +180,9 @@ def test_who_rests(gate: str, bounds: tuple[float, float], players: set[str]) ->
     applied = updates(recipe)
     assert set(applied) == players
     if gate == "adversary":  # it still learns to copy, and only that
-        mine = gradients(applied["decoder"].loss, own(recipe.optimizers["decoder"]))
+        mine = gradients(applied["decoder"].loss, parameters_of(recipe.optimizers["decoder"]))
         twin = build()
-        copying = gradients(1e-6 * by_hand(twin)["similarity_error"], own(twin.optimizers["decoder"]))
+        copying = gradients(1e-6 * by_hand(twin)["similarity_error"], parameters_of(twin.optimizers["decoder"]))
         assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-9) for a, b in zip(mine, copying, strict=True))
 
 
@@ -217,15 +217,14 @@ def test_rates_anneal() -> None:
     for seen in (0, 2_000_000, 4_000_000, 9_000_000):
         recipe.schedule(seen)
         rates.append(recipe.optimizers["decoder"].param_groups[0]["lr"])
-    start = 0.025 / 64
-    assert rates == pytest.approx([start, 1e-5 + (start - 1e-5) * 0.5**0.75, 1e-5, 1e-5])
-    assert all(group["weight_decay"] == 1e-5 for o in recipe.optimizers.values() for group in o.param_groups)
+    start, end = 0.025 / 64, 1e-5 / 64
+    assert rates == pytest.approx([start, start - 0.5**0.75 * (start - end), end, end])
 
 
 def test_the_critic_perceives_in_its_third_strided_convolution() -> None:
     critic = VAEGANCriticConfig().build(ImageSpec()).eval()
     with torch.no_grad():
-        logits, features = critic.perceive(torch.zeros(2, 3, 64, 64))
+        logits, features = critic.features(torch.zeros(2, 3, 64, 64))
     assert logits.shape == (2,) and features.shape == (2, 256, 8, 8)
     assert isinstance(critic.look[-1], nn.Conv2d) and not any(
         isinstance(m, nn.BatchNorm2d) for m in list(critic.look)[:2]
@@ -237,7 +236,7 @@ def test_initialisation_has_the_deviation_of_its_fan_in() -> None:
     torch.manual_seed(0)
     model = VAEGANModelConfig(gain=1.0).build(ImageSpec(side=16))
     weight = model.encoder.body[3].weight.detach()  # 64 -> 128
-    assert float(weight.std()) == pytest.approx((64 * 25) ** -0.5, rel=0.02)
+    assert float(weight.std()) == pytest.approx((64 * 25) ** -0.5 / 3, rel=0.02)  # DeepPy's AutoFiller
 
 
 def test_unfit_partners_are_refused() -> None:

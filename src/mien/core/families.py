@@ -1,4 +1,4 @@
-"""Families of models: what some models can do beyond `decode`. Verbs and metrics ask for a family, never for a model."""
+"""Families of models: abilities beyond `decode`. Verbs and metrics test for a family, never for a particular model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class StyleModel(Model):
-    """A model whose stages, coarse to fine, each get a style: a face can have those of two latents.
+    """A model whose stages, coarse to fine, each take a style, so that styles of two latents can be mixed.
 
-    Truncation happens among styles (Karras et al. 2018, arXiv:1812.04948, section 3.2 and appendix B).
+    Truncation is applied to styles (Karras et al. 2018, arXiv:1812.04948, section 3.2 and appendix B).
     """
 
-    style_count: int  # stages that have a style
+    style_count: int  # number of stages
 
     @property
     @abstractmethod
@@ -46,13 +46,13 @@ class StyleModel(Model):
     def decode_mixed(
         self, z: Tensor, other: Tensor, shares: Tensor, truncation: float | Tensor = 1.0, labels: Tensor | None = None
     ) -> Tensor:
-        """Faces of `z` with styles of `other`, both `[n, *latent_shape]`: of each stage a share in `[n, style_count]`."""
+        """Style mixing of `z` and `other`, both `[n, *latent_shape]`; `shares` `[n, style_count]` is the weight of `other`."""
         own, others = self.styles(z), self.styles(other)
         mixed = [torch.lerp(own, others, share[:, None].to(own)) for share in shares.unbind(1)]
         return self.decode_styles([self._typical(style, truncation) for style in mixed], labels)
 
     def _typical(self, style: Tensor, truncation: float | Tensor) -> Tensor:
-        """Styles `[n, width]` moved toward their mean; to the bit the same for a truncation of 1."""
+        """Styles `[n, width]` moved towards their mean; bit-identical for a truncation of 1."""
         if not isinstance(truncation, Tensor) and truncation == 1.0:
             return style
         mean = self.mean_style.to(style)
@@ -60,24 +60,24 @@ class StyleModel(Model):
 
 
 class Invertible(Model):
-    """A model that also finds the latent of a given face (VAE, VAE/GAN, BEGAN with its autoencoder, flow)."""
+    """A model with an encoder: images -> latents (VAE, VAE/GAN, BEGAN with its autoencoder, flow)."""
 
     @abstractmethod
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] -> latents `[n, *latent_shape]`."""
 
     def decode_encoding(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What `encode` gave -> images. The same as `decode`, but for a model whose encodings have a decoder of their own."""
+        """Encodings -> images. Calls `decode`, except in models with a separate decoder for encodings."""
         return self.decode(z, labels)
 
     def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images -> what the model makes of them, both `[n, C, H, W]` in [-1, 1]."""
+        """Images -> reconstructions, both `[n, C, H, W]` in [-1, 1]."""
         return self.decode_encoding(self.encode(images, labels), labels)
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Normal distributions with independent dimensions, one a row."""
+    """Diagonal Gaussians, one per row."""
 
     mean: Tensor  # [n, *latent_shape]
     log_variance: Tensor  # [n, *latent_shape], natural logarithm
@@ -92,75 +92,76 @@ class Gaussian:
 
 
 class VariationalModel(Invertible):
-    """A model whose encoder tells how sure it is of each code (VAE, VAE/GAN).
+    """A model whose encoder returns mean and log-variance (VAE, VAE/GAN).
 
-    A code is what the encoder gives and `render` takes. Codes are the latents themselves, unless the model learns where codes
-    lie: then a flow leads from N(0, I), the latents, to codes, and back.
+    A code is what the encoder returns and `decode_code` takes. Codes equal latents, unless the model has a learned prior: then
+    a normalizing flow maps latents, N(0, I), to codes and back.
     """
 
     encoder: nn.Module
     decoder: nn.Module
+    heads: tuple[nn.Module, ...] = ()  # the encoder's last layers, where weight decay must leave them alone
 
     @abstractmethod
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
-        """Where the codes of images `[n, C, H, W]` in [-1, 1] lie."""
+        """The distribution of the codes of images `[n, C, H, W]` in [-1, 1]."""
 
-    def render(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+    def decode_code(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Codes `[n, *latent_shape]` -> images."""
         return self.decode(codes, labels)
 
     def latents_of(self, codes: Tensor) -> Tensor:
-        """Codes -> the latents that `decode` makes the same images of."""
+        """Codes -> the latents of the same images."""
         return codes
 
-    def information(self, posterior: Gaussian, codes: Tensor) -> Tensor:
-        """What codes drawn from the posterior tell, in nats: KL from where codes lie without a face, `[n, dimensions]`.
+    def kl(self, posterior: Gaussian, codes: Tensor) -> Tensor:
+        """KL of the posterior from the prior, in nats, `[n, dimensions]`, in closed form.
 
-        In closed form; of a learned prior by the draw `codes`, and for all dimensions together, `[n, 1]`.
+        With a learned prior it is estimated from the samples `codes`, for all dimensions together, `[n, 1]`.
         """
         return posterior.divergence().flatten(1)
 
-    def carried(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Nats that each number of a face's latent tells beyond those before it, `[n, dimensions]`: their sum is the KL."""
+    def kl_per_dimension(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """KL of each latent dimension given the earlier ones, in nats, `[n, dimensions]`; the sum is the KL."""
         return self.posterior(images, labels).divergence().flatten(1)
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The latent of the posterior's mean, so that the same face always has the same latent."""
+        """The latent of the posterior's mean, so that encoding is deterministic."""
         return self.latents_of(self.posterior(images, labels).mean)
 
 
 class AutoencoderCriticModel(Invertible):
-    """A model that keeps the autoencoder that judged its generator (BEGAN): the one decodes latents, the other faces."""
+    """A generator together with the autoencoder that was its critic (BEGAN), which reconstructs images."""
 
     generator: nn.Module  # what `decode` runs
     autoencoder: nn.Module  # what `reconstruct` runs
-    carry: Tensor  # scalar buffer in [0, 1]: how much of its input each residual layer passes on unchanged
+    carry: Tensor  # scalar buffer in [0, 1]: the weight of the identity in each residual layer
 
 
 class FlowModel(Invertible):
-    """A model that carries noise to faces along a velocity field, and faces back (flow matching).
+    """A velocity field whose ODE maps noise to faces and back (flow matching).
 
-    Latents are as large as images. Time runs from 0, noise, to 1, faces.
+    Latents have the shape of images. Time is 0 at noise and 1 at faces.
     """
 
-    solution: Solution  # how `decode` follows the field
-    guidance: float  # of `decode`: over 1, faces show more of what is asked for, and vary less
+    solution: Solution  # the solver of `decode`
+    guidance: float  # of `decode`: classifier-free guidance scale; above 1, faces follow the labels more and vary less
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """dx/dt `[n, C, H, W]` at places `[n, C, H, W]` and times `[n]`."""
+        """dx/dt `[n, C, H, W]` at x `[n, C, H, W]` and times `[n]`."""
 
     @abstractmethod
     def decode_by(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Tensor:
-        """`decode` with another solver, or led further toward what the labels ask (arXiv:2207.12598)."""
+        """`decode` with another solver or guidance scale (arXiv:2207.12598)."""
 
     @abstractmethod
     def stages(self, z: Tensor, how: Solution, guidance: float, labels: Tensor | None = None) -> Iterator[Tensor]:
-        """What `decode_by` comes by: the noise, the face in the making after each step, and the face last."""
+        """The trajectory of `decode_by`: the noise, x after each step, and the face."""
 
 
 class ResolutionFreeModel(Model):
-    """A model that paints a plane rather than pixels (CPPN): the same latent at any side."""
+    """An image as a function of pixel coordinates (CPPN): the same latent at any resolution."""
 
     @abstractmethod
     def decode_at(self, z: Tensor, side: int, labels: Tensor | None = None) -> Tensor:
@@ -168,12 +169,12 @@ class ResolutionFreeModel(Model):
 
 
 class FeatureCritic(nn.Module, ABC):
-    """A critic whose inner features can be compared: a learned measure of likeness (VAE/GAN)."""
+    """A critic whose features define a reconstruction error (VAE/GAN)."""
 
     @abstractmethod
-    def perceive(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real, and features `[n, ...]`."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """The logits alone."""
-        return self.perceive(images)[0]
+        return self.features(images)[0]

@@ -44,7 +44,7 @@ def word_columns(schema: Any) -> list[str]:
     return [field.name for field in schema if field.name not in images and not types.is_nested(field.type)]
 
 
-def words_of(values: list[Any], known: list[str] | None) -> list[str]:
+def split_names(values: list[Any], known: list[str] | None) -> list[str]:
     """Values as cells; class numbers by their names."""
     if known:
         values = [known[value] if isinstance(value, int) and 0 <= value < len(known) else None for value in values]
@@ -82,7 +82,7 @@ def parquet_table(name: str, data: bytes) -> Table:
 
     def rows() -> Iterator[Row]:
         for batch in file.iter_batches(columns=titles):
-            columns = [words_of(batch.column(title).to_pylist(), classes.get(title)) for title in titles]
+            columns = [split_names(batch.column(title).to_pylist(), classes.get(title)) for title in titles]
             yield from map(list, zip(*columns, strict=True))
 
     return Table(name=name, titles=tuple(titles), rows=rows)

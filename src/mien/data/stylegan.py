@@ -121,9 +121,7 @@ def write_zip(pack: Pack, path: Path) -> None:
 def check_absent(path: Path) -> None:
     """Raise DataError when there is something at `path`."""
     if path.exists():
-        raise DataError(
-            f"{path} is there already.", "Nothing is ever overwritten.", "Choose another name, or remove it."
-        )
+        raise DataError(f"{path} exists already.", "Nothing is ever overwritten.", "Choose another name, or remove it.")
 
 
 def to_png(pack: Pack, row: int) -> bytes:

@@ -68,7 +68,7 @@ def initialise(network: nn.Module) -> None:
 
 
 class HomoganGenerator(Model):
-    """A latent to a small tensor, perhaps with the labels as one more map, then four doublings to a tanh."""
+    """Latent -> a small tensor, optionally with the labels as one more channel, then four upsamplings by 2, then tanh."""
 
     def __init__(self, config: HomoganGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ class HomoganGenerator(Model):
         self.latent_shape = (config.latent,)
         self.prior = Normal()
         self.entrance = nn.Sequential(*self.entry(base))
-        self.told = LabelChannel(faces.label_dim, base, config.embedding) if faces.label_dim else None
-        stages, inputs = [], config.width + (self.told is not None)
+        self.label_channel = LabelChannel(faces.label_dim, base, config.embedding) if faces.label_dim else None
+        stages, inputs = [], config.width + (self.label_channel is not None)
         for index, (kernel, maps, mixed) in enumerate(self.plan()):
             layers: list[nn.Module] = [SameConvTranspose2d(inputs, maps, kernel, 2, bias=not config.batch_norm)]
             if mixed:
@@ -113,11 +113,11 @@ class HomoganGenerator(Model):
         return [*layers, nn.Flatten(), nn.Unflatten(1, (c.width, base, base))]
 
     def tail(self, width: int) -> list[nn.Module]:
-        """What follows each linear map but the last."""
+        """Normalisation and activation after each layer except the last."""
         return [*([norm(width)] if self.config.batch_norm else []), nn.LeakyReLU(self.config.slope)]
 
     def plan(self) -> list[tuple[int, int, int]]:
-        """Of each doubling: kernel, feature maps, and feature maps of the 1x1 convolution behind it, or 0."""
+        """For each upsampling: kernel size, feature maps, and feature maps of the following 1x1 convolution, or 0."""
         width = self.config.width
         if self.config.layout == "plain":
             return [(4, width, 0)] * 4
@@ -127,8 +127,8 @@ class HomoganGenerator(Model):
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.entrance(z)
-        if self.told is not None:
-            x = self.told(x, labels)
+        if self.label_channel is not None:
+            x = self.label_channel(x, labels)
         images = torch.tanh(self.last(self.stages(x)))
         return 2 * images - 1 if self.config.output == "unit" else images
 
@@ -161,20 +161,20 @@ class HomoganGeneratorConfig(ModelConfig):
 
 
 class HomoganCritic(nn.Module):
-    """Strided convolutions to one logit, perhaps with the labels as a fourth channel of the image."""
+    """Strided convolutions to one logit, optionally with the labels as a fourth channel of the image."""
 
     def __init__(self, config: HomoganCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         base_of(faces.side)
         width = config.width
-        self.told = LabelChannel(faces.label_dim, faces.side, config.embedding) if faces.label_dim else None
+        self.label_channel = LabelChannel(faces.label_dim, faces.side, config.embedding) if faces.label_dim else None
         plan = {  # kernel, stride, feature maps
             "mixed": [(5, 1, width), (5, 2, 2 * width), (3, 2, 4 * width), (3, 2, 8 * width)],
             "slim": [(5, 1, width), (3, 2, 4 * width), (3, 2, 8 * width)],
             "plain": [(5, 1, width), *[(5, 2, width)] * 4],
         }[config.layout]
         layers: list[nn.Module] = []
-        inputs, side = faces.channels + (self.told is not None), faces.side
+        inputs, side = faces.channels + (self.label_channel is not None), faces.side
         for index, (kernel, stride, maps) in enumerate(plan):
             layers.append(SameConv2d(inputs, maps, kernel, stride))
             layers += [norm(maps)] if config.batch_norm else []
@@ -189,7 +189,7 @@ class HomoganCritic(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` -> logits `[n]`, large for real."""
-        x = images if self.told is None else self.told(images, labels)
+        x = images if self.label_channel is None else self.label_channel(images, labels)
         return self.body(x).squeeze(1)  # type: ignore[no-any-return]
 
 

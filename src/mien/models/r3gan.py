@@ -29,7 +29,7 @@ def widths_of(side: int, width: int) -> list[int]:
     if side not in LEGAL:
         raise UsageError(
             f"R3GAN's networks cannot make {side} px.",
-            "They double from 4 px, to 256 at most.",
+            "They support powers of two from 16 to 256.",
             f"Use --side {nearest_side(side, LEGAL)}.",
         )
     sides = [4 * 2**power for power in range((side // 4).bit_length())]
@@ -82,13 +82,13 @@ class Stage(nn.Module):
 
 
 def changes(widths: list[int]) -> Iterator[nn.Module]:
-    """1x1 convolutions where the width changes, and nothing where it does not."""
+    """A 1x1 convolution where the width changes, the identity elsewhere."""
     for before, after in pairwise(widths):
         yield scaled(nn.Conv2d(before, after, 1, bias=False)) if before != after else nn.Identity()
 
 
 class R3GANGenerator(Model):
-    """A learned 4x4 picture, weighed by the latent channel for channel, then stages of blocks; linear at the end."""
+    """A learned 4x4 tensor, scaled per channel by the latent, then stages of residual blocks; linear output."""
 
     def __init__(self, config: R3GANGeneratorConfig, faces: ImageSpec) -> None:
         super().__init__()
@@ -96,10 +96,10 @@ class R3GANGenerator(Model):
         self.latent_shape = (config.latent,)
         self.label_dim = faces.label_dim
         self.prior = Normal()
-        told = config.latent if faces.label_dim else 0
-        self.embedding = scaled(nn.Linear(faces.label_dim, told, bias=False)) if told else None
+        embedding_dim = config.latent if faces.label_dim else 0
+        self.embedding = scaled(nn.Linear(faces.label_dim, embedding_dim, bias=False)) if embedding_dim else None
         self.start = nn.Parameter(torch.randn(widths[0], 4, 4))
-        self.weigh = scaled(nn.Linear(config.latent + told, widths[0], bias=False))
+        self.modulation = scaled(nn.Linear(config.latent + embedding_dim, widths[0], bias=False))
         self.stages = nn.ModuleList(Stage(width, config.group, 2 * len(widths)) for width in widths)
         self.changes = nn.ModuleList(changes(widths))
         self.last = scaled(nn.Conv2d(widths[-1], faces.channels, 1, bias=False))
@@ -108,7 +108,7 @@ class R3GANGenerator(Model):
         if self.embedding is not None:
             known = torch.zeros(len(z), self.label_dim).to(z) if labels is None else labels.nan_to_num(0.0).to(z)
             z = torch.cat([z, self.embedding(known).to(z.dtype)], 1)
-        x = (self.start * self.weigh(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        x = (self.start * self.modulation(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
         for index, stage in enumerate(self.stages):
             if index:
                 x = twice(self.changes[index - 1](x))
@@ -132,7 +132,7 @@ class R3GANGeneratorConfig(ModelConfig):
 
 
 class R3GANCritic(nn.Module):
-    """The generator's mirror image, to one logit, or to the likeness of its features to the label's embedding."""
+    """Mirrors the generator, down to one logit; with labels, the inner product of its features and the label embedding."""
 
     def __init__(self, config: R3GANCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class R3GANCritic(nn.Module):
         self.first = scaled(nn.Conv2d(faces.channels, widths[0], 1, bias=False))
         self.stages = nn.ModuleList(Stage(width, config.group, 2 * len(widths)) for width in widths)
         self.changes = nn.ModuleList(changes(widths))
-        self.gather = scaled(nn.Conv2d(features, features, 4, groups=features, bias=False))
+        self.pool = scaled(nn.Conv2d(features, features, 4, groups=features, bias=False))
         self.last = scaled(nn.Linear(features, features if faces.label_dim else 1, bias=False))
         self.embedding = (
             scaled(nn.Linear(faces.label_dim, features, bias=False), features**-0.5) if faces.label_dim else None
@@ -154,12 +154,12 @@ class R3GANCritic(nn.Module):
             if index:
                 x = self.changes[index - 1](halve(x))
             x = stage(x)
-        found: Tensor = self.last(self.gather(x).flatten(1))
+        features: Tensor = self.last(self.pool(x).flatten(1))
         if self.embedding is None:
-            return found.squeeze(1)
+            return features.squeeze(1)
         assert labels is not None
-        likeness: Tensor = (found * self.embedding(labels.nan_to_num(0.0).to(images))).sum(1)
-        return likeness
+        logits: Tensor = (features * self.embedding(labels.nan_to_num(0.0).to(images))).sum(1)
+        return logits
 
 
 @dataclass(frozen=True, kw_only=True)

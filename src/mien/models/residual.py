@@ -1,6 +1,5 @@
-"""A small residual generator and critic for little compute, in the spirit of R3GAN (arXiv:2501.05441): no normalisation in
-the critic, blocks that start as the identity, and the last doubling done by rearranging channels into pixels, so that the
-most expensive resolution is never convolved.
+"""A small residual generator and critic for little compute, after R3GAN (arXiv:2501.05441): no normalisation, residual blocks
+that start as the identity, and a last upsampling that avoids most convolutions at full resolution.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from mien.core import distributed
 from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
 from mien.core.families import StyleModel
 from mien.errors import UsageError
-from mien.nn.labels import Asking, LabelChannel, LabelledLatent, LabelProjection, Telling
-from mien.nn.pixel_shuffle import SLOPE, entry, scaled, way_out
+from mien.nn.labels import CriticConditioning, GeneratorConditioning, LabelChannel, LabelledLatent, LabelProjection
+from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
 from mien.nn.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
-MOST_LAYERS = 16  # of a mapping network
-TRACK = 0.01  # how far the tracked mean of styles moves toward that of a batch
+MAX_LAYERS = 16  # of a mapping network
+MEAN_MOMENTUM = 0.01  # how far the tracked mean of styles moves toward that of a batch
 
 
 def widths_of(side: int, width: int, max_width: int, patch: int) -> list[int]:
@@ -59,10 +58,10 @@ class Block(nn.Module):
         return x + self.second(F.leaky_relu(h, SLOPE))  # type: ignore[no-any-return]
 
 
-def told_by(
-    conditioning: Telling, label_dim: int, latent: int, side: int = 4
+def label_layers(
+    conditioning: GeneratorConditioning, label_dim: int, latent: int, side: int = 4
 ) -> tuple[LabelledLatent | None, LabelChannel | None]:
-    """What tells a generator labels: an embedding beside the latent, or a feature map of its first tensor."""
+    """The label conditioning of a generator: an embedding beside the latent, or a channel of its first tensor."""
     if not label_dim:
         return None, None
     if conditioning == "norm":
@@ -71,9 +70,9 @@ def told_by(
 
 
 class Mapping(nn.Module):
-    """Latents `[n, latent]` -> styles of the same shape, so that what a face is told by need not be spread like the prior.
+    """Mapping network (Karras et al. 2018, arXiv:1812.04948): latents `[n, latent]` -> styles of the same shape.
 
-    As in Karras et al. 2018, arXiv:1812.04948; `mean` follows that of all ranks' styles while it learns.
+    `mean` tracks the mean style over all ranks during training.
     """
 
     mean: Tensor
@@ -88,14 +87,14 @@ class Mapping(nn.Module):
             z = F.leaky_relu(layer(z), SLOPE)
         if self.training:
             with torch.no_grad():
-                self.mean.lerp_(distributed.mean(z.to(self.mean).mean(0)), TRACK)
+                self.mean.lerp_(distributed.mean(z.to(self.mean).mean(0)), MEAN_MOMENTUM)
         return z
 
 
 class ResidualGenerator(StyleModel):
-    """A 4x4 tensor from the style, then blocks and nearest doublings, each scaled by the style, then pixels from channels.
+    """A 4x4 tensor from the style, then residual blocks and nearest upsampling, each modulated by the style.
 
-    The style is the latent's direction, or what a mapping network makes of it.
+    The style is the normalised latent, or the output of a mapping network.
     """
 
     def __init__(self, config: ResidualGeneratorConfig, faces: ImageSpec) -> None:
@@ -106,7 +105,7 @@ class ResidualGenerator(StyleModel):
         self.label_dim = faces.label_dim
         self.prior = Normal()
         self.style_count = len(widths)
-        labelled, channel = told_by(config.conditioning, faces.label_dim, config.latent)
+        labelled, channel = label_layers(config.conditioning, faces.label_dim, config.latent)
         self.labelled, self.channel = labelled, channel
         latent = 2 * config.latent if labelled is not None else config.latent
         self.mapper = Mapping(config.latent, config.mapping) if config.mapping else None
@@ -118,28 +117,30 @@ class ResidualGenerator(StyleModel):
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
-        self.last = way_out(widths[-1], faces.channels, config.patch, config.full_res_width)
+        self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width)
 
     @property
     def mean_style(self) -> Tensor:
         return torch.zeros(self.latent_shape).to(self.mapping.weight) if self.mapper is None else self.mapper.mean
 
     def styles(self, z: Tensor) -> Tensor:
-        z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # the direction is the face: lengths say nothing
+        z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # only the direction of a latent matters
         return z if self.mapper is None else self.mapper(z)
 
     def decode_styles(self, styles: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        once = {id(style): style for style in styles}  # most often one style steers all
-        told = {key: style if self.labelled is None else self.labelled(style, labels) for key, style in once.items()}
-        steering = [told[id(style)] for style in styles]
-        x = self.mapping(steering[0]).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        once = {id(style): style for style in styles}  # usually one style for all stages
+        conditioned = {
+            key: style if self.labelled is None else self.labelled(style, labels) for key, style in once.items()
+        }
+        modulations = [conditioned[id(style)] for style in styles]
+        x = self.mapping(modulations[0]).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         x = x if self.channel is None else self.channel(x, labels)
         for index, stage in enumerate(self.stages):
             if index:
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
-            x = stage(x * (1 + self.style[index](steering[index]))[:, :, None, None])
+            x = stage(x * (1 + self.style[index](modulations[index]))[:, :, None, None])
         images: Tensor = self.last(F.leaky_relu(x, SLOPE))
-        return images  # linear, as in R3GAN: behind a tanh that saturates nothing is learned any more
+        return images  # linear, as in R3GAN: a saturated tanh has no gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,16 +157,16 @@ class ResidualGeneratorConfig(ModelConfig):
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels instead
     mapping: int = 0  # layers of a network between latents and styles; 0 = the latent's direction is the style
-    conditioning: Telling = (
+    conditioning: GeneratorConditioning = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mapping <= MOST_LAYERS:
+        if not 0 <= self.mapping <= MAX_LAYERS:
             raise UsageError(
                 f"--model.mapping {self.mapping} is not possible.",
                 "It counts layers between latents and styles.",
-                f"Give 0 to {MOST_LAYERS}; 2 is a good start.",
+                f"Give 0 to {MAX_LAYERS}; 2 is a good start.",
             )
 
     def build(self, faces: ImageSpec) -> ResidualGenerator:
@@ -173,7 +174,7 @@ class ResidualGeneratorConfig(ModelConfig):
 
 
 class ResidualCritic(nn.Module):
-    """The generator's mirror image, to one logit."""
+    """Mirrors the generator, down to one logit."""
 
     def __init__(self, config: ResidualCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
@@ -182,7 +183,7 @@ class ResidualCritic(nn.Module):
         channel = faces.label_dim > 0 and config.conditioning == "channel"
         self.channel = LabelChannel(faces.label_dim, faces.side) if channel else None
         self.project = LabelProjection(faces.label_dim, widths[-1] * 16) if faces.label_dim and not channel else None
-        self.first = entry(faces.channels + channel, widths[0], config.patch, config.full_res_width)
+        self.first = input_layer(faces.channels + channel, widths[0], config.patch, config.full_res_width)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
@@ -216,7 +217,7 @@ class ResidualCriticConfig(NetworkConfig):
     blocks: int = 1  # residual blocks a resolution
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels instead
-    conditioning: Asking = (
+    conditioning: CriticConditioning = (
         "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
     )
 

@@ -1,10 +1,9 @@
-"""Our best VAE: residual blocks without normalisation, so that no face depends on its batch, around one vector.
+"""Our best VAE: residual encoder and decoder without normalisation, so that no image depends on its batch.
 
-The decoder sees the latent at every resolution, as a scale of its feature maps: what only the coarsest tensor is told has to
-survive every layer above it, and fine detail is what gets lost on the way.
+The latent modulates the decoder at every resolution: with only one input at the coarsest resolution, fine detail is lost.
 
-Where codes lie is learned too: a flow leads from the latents, N(0, I), to codes (a flow prior: arXiv:1611.02731, section 3.2). A
-VAE that keeps much of each face cannot also spread its codes as N(0, I): the prior then draws where no face lies.
+The prior is learned: a normalizing flow maps latents, N(0, I), to codes (arXiv:1611.02731, section 3.2). A VAE with sharp
+reconstructions cannot also match its codes to N(0, I), so that samples of that prior would not be faces.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from torch.nn import functional as F
 from mien.core.contracts import ImageSpec, ModelConfig
 from mien.core.families import Gaussian, VariationalModel
 from mien.errors import UsageError
-from mien.models.residual import Block, told_by, widths_of
+from mien.models.residual import Block, label_layers, widths_of
 from mien.nn.coupling import CouplingFlow
-from mien.nn.labels import LabelChannel, Telling
-from mien.nn.pixel_shuffle import SLOPE, entry, scaled, way_out
+from mien.nn.labels import GeneratorConditioning, LabelChannel
+from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
 from mien.nn.priors import Normal
 
 
@@ -36,7 +35,7 @@ class Encoder(nn.Module):
         total = config.blocks * len(widths)
         self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
         channels = faces.channels + (self.channel is not None)
-        self.first = entry(channels, widths[0], config.patch, config.full_res_width)
+        self.first = input_layer(channels, widths[0], config.patch, config.full_res_width)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
         )
@@ -63,7 +62,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)
         total = config.blocks * len(widths)
-        labelled, channel = told_by(config.conditioning, faces.label_dim, config.latent)
+        labelled, channel = label_layers(config.conditioning, faces.label_dim, config.latent)
         self.labelled, self.channel = labelled, channel
         latent = 2 * config.latent if labelled is not None else config.latent
         self.first = scaled(nn.Linear(latent, (widths[0] - (channel is not None)) * 16), 1.0)
@@ -74,7 +73,7 @@ class Decoder(nn.Module):
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
-        self.last = way_out(widths[-1], faces.channels, config.patch, config.full_res_width, shared=False)
+        self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width, shared=False)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = z if self.labelled is None else self.labelled(z, labels)
@@ -99,9 +98,9 @@ class ResidualVAE(VariationalModel):
         self.flow = CouplingFlow(config.latent, config.couplings, config.coupling_width)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.render(self.flow(z), labels)
+        return self.decode_code(self.flow(z), labels)
 
-    def render(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+    def decode_code(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.decoder(codes, labels)  # type: ignore[no-any-return]
 
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
@@ -110,19 +109,19 @@ class ResidualVAE(VariationalModel):
     def latents_of(self, codes: Tensor) -> Tensor:
         return self.flow.inverse(codes)[0]
 
-    def information(self, posterior: Gaussian, codes: Tensor) -> Tensor:
+    def kl(self, posterior: Gaussian, codes: Tensor) -> Tensor:
         if not self.flow.layers:
-            return super().information(posterior, codes)
+            return super().kl(posterior, codes)
         latents, volume = self.flow.inverse(codes)
         entropy = 0.5 * (1.0 + posterior.log_variance.to(latents.dtype)).sum(1)  # constants of both terms cancel
         return (0.5 * latents.square().sum(1) - volume - entropy)[:, None]
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def carried(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def kl_per_dimension(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Of a learned prior: of the Gaussian that the posterior is near its mean, once the flow has led it back."""
         if not self.flow.layers:
-            return super().carried(images, labels)
+            return super().kl_per_dimension(images, labels)
         posterior = self.posterior(images, labels)
         means = posterior.mean.to(self.flow.precision(posterior.mean))
         latents = self.flow.inverse(means)[0].double()
@@ -148,7 +147,7 @@ class VAEModelConfig(ModelConfig):
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels, and back
     couplings: int = 0  # layers of the flow from the latents to the decoder's codes; 0 = they are the same
     coupling_width: int = 256  # hidden numbers of each such layer
-    conditioning: Telling = (
+    conditioning: GeneratorConditioning = (
         "norm"  # with labels, the decoder's: they scale every stage's features, or are a feature map (homogan)
     )
 

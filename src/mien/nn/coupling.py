@@ -1,5 +1,5 @@
-"""An invertible network on vectors: rotations that stay as they were drawn, and affine couplings that learn (Real NVP,
-Dinh et al. 2016, arXiv:1605.08803; Glow, arXiv:1807.03039, turns vectors between couplings too, and learns how).
+"""Normalizing flow on vectors: fixed random rotations and affine coupling layers (Real NVP, Dinh et al. 2016, arXiv:1605.08803).
+Glow (arXiv:1807.03039) also rotates between couplings, with learned rotations.
 """
 
 from __future__ import annotations
@@ -8,43 +8,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BOUND = 2.0  # of the logarithm of a scale: a draw far out stays finite through every layer, both ways
+MAX_LOG_SCALE = 2.0  # keeps outliers finite through all layers, in both directions
 
 
 class Coupling(nn.Module):
-    """A rotation, then half of the numbers are scaled and shifted by what the other half says. Starts as the rotation alone."""
+    """A rotation, then an affine function of one half whose scale and shift depend on the other half. Starts as the rotation."""
 
     rotation: Tensor
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.kept = width // 2
+        self.unchanged = width // 2
         self.register_buffer("rotation", nn.init.orthogonal_(torch.empty(width, width)))
-        self.first, self.second = nn.Linear(self.kept, hidden), nn.Linear(hidden, hidden)
-        self.last = nn.Linear(hidden, 2 * (width - self.kept))
+        self.first, self.second = nn.Linear(self.unchanged, hidden), nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, 2 * (width - self.unchanged))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def told(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """The logarithms of the scales, and the shifts, `[n, width - kept]` each."""
-        scale, shift = self.last(F.silu(self.second(F.silu(self.first(kept))))).chunk(2, 1)
-        return BOUND * torch.tanh(scale / BOUND), shift
+    def scale_and_shift(self, unchanged: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-scales and shifts, each `[n, width - unchanged]`."""
+        scale, shift = self.last(F.silu(self.second(F.silu(self.first(unchanged))))).chunk(2, 1)
+        return MAX_LOG_SCALE * torch.tanh(scale / MAX_LOG_SCALE), shift
 
     def forward(self, x: Tensor) -> Tensor:
         x = x @ self.rotation
-        kept, moved = x[:, : self.kept], x[:, self.kept :]
-        scale, shift = self.told(kept)
-        return torch.cat([kept, moved * scale.exp() + shift], 1)
+        unchanged, transformed = x[:, : self.unchanged], x[:, self.unchanged :]
+        scale, shift = self.scale_and_shift(unchanged)
+        return torch.cat([unchanged, transformed * scale.exp() + shift], 1)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The x that `forward` takes to y, and log |dx/dy| `[n]`."""
-        kept, moved = y[:, : self.kept], y[:, self.kept :]
-        scale, shift = self.told(kept)
-        return torch.cat([kept, (moved - shift) * (-scale).exp()], 1) @ self.rotation.T, -scale.sum(1)
+        unchanged, transformed = y[:, : self.unchanged], y[:, self.unchanged :]
+        scale, shift = self.scale_and_shift(unchanged)
+        return torch.cat([unchanged, (transformed - shift) * (-scale).exp()], 1) @ self.rotation.T, -scale.sum(1)
 
 
 class CouplingFlow(nn.Module):
-    """`[n, width]` -> `[n, width]`, and exactly back. Always in fp32 or more: in bf16 there would be no way back."""
+    """`[n, width]` -> `[n, width]`, invertible. Always in fp32 or fp64: in bf16 the inverse would be inexact."""
 
     def __init__(self, width: int, layers: int, hidden: int) -> None:
         super().__init__()
@@ -74,5 +74,5 @@ class CouplingFlow(nn.Module):
 
     @staticmethod
     def precision(x: Tensor) -> torch.dtype:
-        """What it computes in."""
+        """The precision of the computation."""
         return torch.float64 if x.dtype == torch.float64 else torch.float32

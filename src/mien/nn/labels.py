@@ -1,4 +1,4 @@
-"""What a network is told of a face: labels in [0, 1], of which some may not be known."""
+"""Label conditioning of generators and critics. Labels are in [0, 1]; NaN means unknown."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Telling = Literal["norm", "channel"]  # how a generator is told labels
-Asking = Literal["projection", "channel"]  # how a critic is
+GeneratorConditioning = Literal["norm", "channel"]
+CriticConditioning = Literal["projection", "channel"]
 
-QUIETLY = 0.3  # the deviation of what labels say beside a latent, whose own is 1
+EMBEDDING_STD = 0.3  # initial standard deviation of a label embedding; that of the latent beside it is 1
 
 
 def known(labels: Tensor | None, like: Tensor, label_dim: int) -> Tensor:
-    """Labels `[n, label_dim]` for the `n` rows of `like`; one that is not known is 0.5, as far from yes as from no.
-
-    Without labels nothing is known of any.
-    """
+    """Labels `[n, label_dim]` for the `n` rows of `like`, with 0.5 for unknown ones; all are unknown if `labels` is None."""
     if labels is None:
         return torch.full((len(like), label_dim), 0.5, dtype=like.dtype, device=like.device)
     return labels.nan_to_num(0.5).to(like.dtype)
 
 
 class LabelChannel(nn.Module):
-    """Labels as one more feature map, a linear map of them: `[n, C, side, side]` -> `[n, C + 1, side, side]`.
+    """Labels as one more channel, a linear function of them: `[n, C, side, side]` -> `[n, C + 1, side, side]`.
 
-    With `embedding`, each label first becomes that many numbers: those of its yes, those of its no, or between them. No
-    `nn.Linear`, so that a spectral norm of the layers beside leaves it alone: over so many pixels nothing would be left of it.
+    With `embedding`, each label is first embedded in that many dimensions; fractional labels interpolate between the
+    embeddings of 0 and 1. The parameters are not an `nn.Linear`, so that spectral normalisation of the neighbouring layers
+    skips them: over so many pixels it would scale the channel to almost nothing.
     """
 
     table: nn.Parameter
@@ -42,23 +40,23 @@ class LabelChannel(nn.Module):
         self.bias = nn.Parameter(torch.zeros(side**2))
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        told = known(labels, x, self.label_dim)
+        values = known(labels, x, self.label_dim)
         if self.embedding:
-            told = (1 - told) @ self.table[:, 0] + told @ self.table[:, 1]
-        return torch.cat([x, F.linear(told, self.weight, self.bias).view(-1, 1, self.side, self.side)], 1)
+            values = (1 - values) @ self.table[:, 0] + values @ self.table[:, 1]
+        return torch.cat([x, F.linear(values, self.weight, self.bias).view(-1, 1, self.side, self.side)], 1)
 
 
 class LabelledLatent(nn.Module):
-    """A latent with an embedding of the labels beside it, equally wide: `[n, latent]` -> `[n, 2 latent]` (as in arXiv:2501.05441).
+    """Concatenates a latent and a label embedding of equal width: `[n, latent]` -> `[n, 2 latent]` (as in arXiv:2501.05441).
 
-    Yes and no are 1 and -1; a label that is not known says nothing. At the start labels speak QUIETLY: as loud as the latent,
-    they would be half of what a face is made from, and faces of one label would vary less (docs/LOG.md).
+    Labels enter as 1 and -1, unknown ones as 0. The embedding starts with a small standard deviation: with that of the
+    latent, labels would dominate, and faces of one label would vary less (docs/LOG.md).
     """
 
     def __init__(self, label_dim: int, latent: int) -> None:
         super().__init__()
         self.label_dim = label_dim
-        self.weight = nn.Parameter(QUIETLY * torch.randn(latent, label_dim) / label_dim**0.5)
+        self.weight = nn.Parameter(EMBEDDING_STD * torch.randn(latent, label_dim) / label_dim**0.5)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         signs = 2.0 * known(labels, z, self.label_dim) - 1.0
@@ -66,9 +64,10 @@ class LabelledLatent(nn.Module):
 
 
 class LabelProjection(nn.Module):
-    """How well features `[n, f]` fit the labels, `[n]`: what a critic adds to its logit (Miyato and Koyama 2018, arXiv:1802.05637).
+    """Projection conditioning of a critic (Miyato and Koyama 2018, arXiv:1802.05637).
 
-    Each label that is known adds or subtracts its own direction's share; one that is not says nothing.
+    Features `[n, f]` -> `[n]`, which is added to the logit: the inner product of the features with a direction per label,
+    signed by the label. Unknown labels contribute 0.
     """
 
     def __init__(self, label_dim: int, features: int) -> None:

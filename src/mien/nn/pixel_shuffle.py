@@ -1,7 +1,7 @@
-"""The way into the pixels and out of them, for networks whose most expensive resolution is `fold` times coarser than the image.
+"""First and last layers of networks whose most expensive resolution is `patch` times coarser than the image.
 
-Rearranging channels into pixels is the cheapest way, and leaves a period of `fold` pixels: each of them has weights of its own, and
-nothing makes neighbours agree. With a few `fine` feature maps at full resolution they do, for a seventh of the time more.
+Pixel shuffle is the cheapest, but leaves an artefact with a period of `patch` pixels, because each position of a patch has its own
+weights. A few feature maps at full resolution (`full_res_width`) remove it and cost 14% more time (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SLOPE = 0.2  # of every LeakyReLU
-GAIN = sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a LeakyReLU
+GAIN = sqrt(2 / (1 + SLOPE**2))  # preserves the variance through a LeakyReLU
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -29,71 +29,75 @@ def scaled(layer: Layer, gain: float) -> Layer:
 
 
 def share_weights(layer: nn.Conv2d, phases: int) -> None:
-    """Start the pixels that one position unfolds into equal: no checkerboard to unlearn (Aitken et al. 2017, arXiv:1707.02937)."""
+    """Equal initial weights for all pixels of a patch: avoids checkerboard artefacts (Aitken et al. 2017, arXiv:1707.02937)."""
     with torch.no_grad():
         layer.weight.copy_(layer.weight[::phases].repeat_interleave(phases, 0))
 
 
-class Folded(nn.Conv2d):
-    """Images -> features: pixels become channels, then a 3x3 convolution."""
+class UnshuffleConv(nn.Conv2d):
+    """Images -> features: pixel unshuffle, then a 3x3 convolution."""
 
-    def __init__(self, channels: int, width: int, fold: int) -> None:
-        super().__init__(channels * fold**2, width, 3, padding=1)
-        self.fold = fold
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(F.pixel_unshuffle(images, self.fold).contiguous(memory_format=torch.channels_last))
-
-
-class Unfolded(nn.Conv2d):
-    """Features -> images: a 3x3 convolution, whose channels become pixels."""
-
-    def __init__(self, width: int, channels: int, fold: int) -> None:
-        super().__init__(width, channels * fold**2, 3, padding=1)
-        self.fold = fold
-
-    def forward(self, features: Tensor) -> Tensor:
-        return F.pixel_shuffle(super().forward(features), self.fold)
-
-
-class FineEntry(nn.Module):
-    """Images -> features: a look at full resolution, then a convolution with a stride whose steps overlap."""
-
-    def __init__(self, channels: int, width: int, fold: int, fine: int) -> None:
-        super().__init__()
-        self.see = scaled(nn.Conv2d(channels, fine, 3, padding=1), 1.0)
-        self.gather = scaled(nn.Conv2d(fine, width, 2 + fold, padding=1, stride=fold), GAIN)
+    def __init__(self, channels: int, width: int, patch: int) -> None:
+        super().__init__(channels * patch**2, width, 3, padding=1)
+        self.patch = patch
 
     def forward(self, images: Tensor) -> Tensor:
-        seen = self.see(images.contiguous(memory_format=torch.channels_last))
-        return self.gather(F.leaky_relu(seen, SLOPE))  # type: ignore[no-any-return]
+        return super().forward(F.pixel_unshuffle(images, self.patch).contiguous(memory_format=torch.channels_last))
 
 
-class FineExit(nn.Module):
-    """Features -> images: smoothly enlarged feature maps, and two convolutions at full resolution."""
+class ShuffleConv(nn.Conv2d):
+    """Features -> images: a 3x3 convolution, then pixel shuffle."""
 
-    def __init__(self, width: int, channels: int, fold: int, fine: int) -> None:
-        super().__init__()
-        self.fold = fold
-        self.narrow = scaled(nn.Conv2d(width, fine, 3, padding=1), GAIN)
-        self.draw = scaled(nn.Conv2d(fine, fine, 3, padding=1), GAIN)
-        self.paint = scaled(nn.Conv2d(fine, channels, 3, padding=1), 0.3)
+    def __init__(self, width: int, channels: int, patch: int) -> None:
+        super().__init__(width, channels * patch**2, 3, padding=1)
+        self.patch = patch
 
     def forward(self, features: Tensor) -> Tensor:
-        x = F.interpolate(self.narrow(features), scale_factor=float(self.fold), mode="bilinear", align_corners=False)
-        return self.paint(F.leaky_relu(self.draw(F.leaky_relu(x, SLOPE)), SLOPE))  # type: ignore[no-any-return]
+        return F.pixel_shuffle(super().forward(features), self.patch)
 
 
-def entry(channels: int, width: int, fold: int, fine: int) -> nn.Module:
-    """Images `[n, channels, H, W]` -> features `[n, width, H / fold, W / fold]`."""
-    return FineEntry(channels, width, fold, fine) if fine else scaled(Folded(channels, width, fold), 1.0)
+class FullResolutionInput(nn.Module):
+    """Images -> features: a convolution at full resolution, then an overlapping strided convolution."""
+
+    def __init__(self, channels: int, width: int, patch: int, full_res_width: int) -> None:
+        super().__init__()
+        self.first = scaled(nn.Conv2d(channels, full_res_width, 3, padding=1), 1.0)
+        self.second = scaled(nn.Conv2d(full_res_width, width, 2 + patch, padding=1, stride=patch), GAIN)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.first(images.contiguous(memory_format=torch.channels_last))
+        return self.second(F.leaky_relu(x, SLOPE))  # type: ignore[no-any-return]
 
 
-def way_out(width: int, channels: int, fold: int, fine: int, shared: bool = True) -> nn.Module:
-    """Features (after their activation) `[n, width, h, w]` -> images `[n, channels, h fold, w fold]`."""
-    if fine:
-        return FineExit(width, channels, fold, fine)
-    unfolded = scaled(Unfolded(width, channels, fold), 0.3)
+class FullResolutionOutput(nn.Module):
+    """Features -> images: bilinear upsampling, then two convolutions at full resolution."""
+
+    def __init__(self, width: int, channels: int, patch: int, full_res_width: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.first = scaled(nn.Conv2d(width, full_res_width, 3, padding=1), GAIN)
+        self.second = scaled(nn.Conv2d(full_res_width, full_res_width, 3, padding=1), GAIN)
+        self.third = scaled(nn.Conv2d(full_res_width, channels, 3, padding=1), 0.3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = F.interpolate(self.first(features), scale_factor=float(self.patch), mode="bilinear", align_corners=False)
+        return self.third(F.leaky_relu(self.second(F.leaky_relu(x, SLOPE)), SLOPE))  # type: ignore[no-any-return]
+
+
+def input_layer(channels: int, width: int, patch: int, full_res_width: int) -> nn.Module:
+    """Images `[n, channels, H, W]` -> features `[n, width, H / patch, W / patch]`."""
+    return (
+        FullResolutionInput(channels, width, patch, full_res_width)
+        if full_res_width
+        else scaled(UnshuffleConv(channels, width, patch), 1.0)
+    )
+
+
+def output_layer(width: int, channels: int, patch: int, full_res_width: int, shared: bool = True) -> nn.Module:
+    """Features (after their activation) `[n, width, h, w]` -> images `[n, channels, h patch, w patch]`."""
+    if full_res_width:
+        return FullResolutionOutput(width, channels, patch, full_res_width)
+    layer = scaled(ShuffleConv(width, channels, patch), 0.3)
     if shared:
-        share_weights(unfolded, fold**2)
-    return unfolded
+        share_weights(layer, patch**2)
+    return layer

@@ -10,7 +10,7 @@ from mien.recipes.began import BEGANConfig
 PRESETS = (
     Run(
         preset="began-2017",
-        story="an autoencoder judges by what it can reproduce, and one number keeps the balance",
+        story="the critic is an autoencoder, and proportional control balances it with the generator",
         model=BEGANModelConfig(
             layout="author",
             width=128,
@@ -45,12 +45,15 @@ PRESETS = (
         average=None,
         seed=0,
         images=3_200_000,
+        prepare=("mien data prepare celeba.zip began-2017.pack --size 64 --crop celeba-148",),
         notes=(
+            "Data: 360,000 faces of celebrities that were not published, more varied in pose than CelebA and cropped more tightly. "
+            "CelebA's inner square, with an antialiased Lanczos resampler and values from -1 to 1, is our reading.",
             "Source: arXiv:1703.10717. Batch 16, 16,000 steps of vanishing residuals and 200,000 steps in all; lambda_k 0.001.",
             "--model.layout author is that of the author's layer library: 17,268,038 parameters at 128 px, the paper's 17.3M. "
             "figure is Figure 1 to the letter: 25,527,366, or 24,347,718 without skips.",
             "The paper shows gamma 0.3, 0.5 and 0.7; 0.5 stands here.",
-            "The paper halves the rate when M stalls and does not say how it notices: here, when the mean of M over 10,000 "
+            "The paper halves the rate when M stalls and does not say how it detects that: here, when the mean of M over 10,000 "
             "steps is not below 0.9999 times that of the 10,000 before (after carpedm20's BEGAN-pytorch).",
             "Adam's betas are TensorFlow's defaults. The output is linear; pictures are clipped to [-1, 1].",
         ),
@@ -94,13 +97,16 @@ PRESETS = (
         average=None,
         seed=0,
         images=202_599_000,
+        prepare=("mien data prepare celeba.zip began-zhao-2020.pack --size 32 --crop resize-center",),
         notes=(
-            "Source: sicongzhao/Face-Generation-and-Interpolation-with-BEGAN, last commit of 2020-09-10. 1000 epochs of CelebA.",
+            "Data: torchvision's Resize(32), bilinear with Pillow's antialiasing, then CenterCrop(32); values from -1 to 1; no "
+            "mirror images.",
+            "Source: sicongzhao/Face-Generation-and-Interpolation-with-BEGAN, @79f0ed2, of 2020-09-10. 1000 epochs of CelebA.",
             "Fault kept, --recipe.plateau-decays-by-gamma: the rates fall by gamma, and the factor lr_gamma is never read.",
             "Fault kept, --recipe.plateau-whole-history and --recipe.plateau-lazy-mark: M is averaged over all steps since the "
-            "first, and what it is compared with changes only when it has stalled.",
+            "first, and its reference changes only on a plateau.",
             "Fault kept, --model.initialise linear: N(0, 0.002) is meant for all layers and reaches the linear ones alone.",
-            "The code's learning rate is 1e-4, its description says 2e-4: code is what made the published pictures.",
+            "The code's learning rate is 1e-4, its description says 2e-4: the code made the published pictures.",
             "The published pictures are of 128 px with --model.upsampling transposed (G.pth holds 916,291 parameters).",
         ),
     ),
@@ -124,8 +130,8 @@ PRESETS = (
         average=EMAConfig(half_life=10_000, warmup=0.1),
         images=3_000_000,
         notes=(
-            "began-zhao-2020 with the rates falling by their own factor, M compared between windows of 3000 steps, all layers "
-            "started as torch starts them, mirrored images, and an average of the weights.",
+            "began-zhao-2020 with a decay factor of its own, M compared between windows of 3000 steps, torch's initial weights "
+            "in all layers, mirrored images, and an average of the weights.",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Flow matching: no adversary, no encoder to learn, and both directions for free."""
+"""Flow matching: one network and one loss, and a map from latents to faces that can be inverted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mien.recipes.flow import FlowMatchingConfig
 PRESETS = (
     Run(
         preset="flow",
-        story="a field that carries noise to faces, and faces back to noise",
+        story="flow matching: a velocity field that maps noise to faces, and faces back to noise",
         model=FlowConfig(width=64, max_width=192, blocks=1, patch=2, method="multistep", steps=12),
         recipe=FlowMatchingConfig(),
         side=64,
@@ -17,9 +17,9 @@ PRESETS = (
         average=EMAConfig(half_life=20_000, warmup=0.1),
         images=2_000_000,
         notes=(
-            "Straight lines (arXiv:2210.02747, 2209.03003), times from a logit-normal (arXiv:2403.03206); labels withheld from one "
+            "Straight lines (arXiv:2210.02747, 2209.03003), times from a logit-normal (arXiv:2403.03206); labels dropped for one "
             "face in ten, for guidance (arXiv:2207.12598).",
-            "Drawing costs 12 looks at the field a face; --solver multistep:6 is twice as fast, and coarser.",
+            "A face costs 12 function evaluations; --solver multistep:6 is twice as fast, and coarser.",
         ),
     ),
 )

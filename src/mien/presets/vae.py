@@ -1,4 +1,4 @@
-"""Autoencoders with a prior: the Simpsons VAE, the Torch blog's, and the best we know."""
+"""VAEs: the Simpsons VAE, that of the Torch blog, and our best."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mien.recipes.vae import VAEConfig
 PRESETS = (
     Run(
         preset="vae-simpsons-2023",
-        story="a large convolutional VAE that drew Simpsons, and blurred them by its price on information",
+        story="a large convolutional VAE that drew Simpsons, blurred by a large weight of its KL",
         model=SimpsonsConfig(latent=512, width=128),
         recipe=VAEConfig(
             likelihood="mean",
@@ -32,11 +32,14 @@ PRESETS = (
         average=None,
         seed=0,
         images=493_850,
+        prepare=("mien data prepare cropped.zip simpsons.pack --size 128 --crop squash --resampler bicubic",),
         notes=(
-            "Source: Leikrit/LMH_Summer_Programme, VAE/VAE_Simpsons.ipynb: 50 epochs of 9,877 images, 139,524,355 parameters.",
+            "Source: Leikrit/LMH_Summer_Programme@b962e54, VAE/VAE_Simpsons.ipynb: 50 epochs of 9,877 images; 139.5 M parameters.",
+            "Data: faces whole, their aspect ignored, by Pillow's resize, whose default is bicubic with antialiasing; "
+            "x / 127.5 - 1; no mirror images.",
             "Fault kept, --recipe.kl mean: the divergence is averaged over 512 dimensions, and 1.7 times that against a mean "
-            "squared error over 49,152 values is a beta of about 82: nearly nothing passes through the latent.",
-            "Its blur comes from there, not from transposed convolutions, as its page has it.",
+            "squared error over 49,152 values is a beta of about 82: the latent carries almost no information.",
+            "Its blur comes from there, not from transposed convolutions, as its page says.",
             "Here a batch of one works, where the original's squeeze() failed, and a side under 128 px has fewer halvings.",
         ),
     ),
@@ -63,7 +66,11 @@ PRESETS = (
         average=None,
         seed=1,
         images=1_300_000,
+        prepare=(
+            "mien data prepare lfw.zip torch-gan-2015.pack --size 64 --crop lfw-150 --resampler bicubic-no-antialias",
+        ),
         notes=(
+            "Data: that of the post's GAN (torch-gan-2015): LFW, 50 px off every side, bicubic without antialiasing, -1 to 1.",
             "Source: the post of 2015-11-13, which gives pixel-wise reconstruction, a KL term and the decoder, and no code.",
             "Our choices: Adam at 1e-3 and batch 100 from y0ast/VAE-Torch, which the post credits; its sums over pixels and "
             "dimensions, here divided by the number of pixel values; a Gaussian of unit variance; the discriminator's "
@@ -72,7 +79,7 @@ PRESETS = (
     ),
     Run(
         preset="vae",
-        story="no adversary: a variance learned for every band of detail, and a prior learned where faces lie",
+        story="our best VAE: a learned variance for every band of detail, and a learned prior",
         model=VAEModelConfig(
             latent=128, width=64, max_width=256, blocks=1, patch=2, full_res_width=16, couplings=8, coupling_width=256
         ),
@@ -89,10 +96,10 @@ PRESETS = (
         notes=(
             "The decoder's variance is the one that fits best (sigma-VAE, arXiv:2006.13202), separately for every band of the "
             "Haar transform: fine detail, whose errors are small, counts as much as coarse, whose errors are large.",
-            "As the errors fall so do the variances, and information stays worth its price: no posterior collapse, and "
-            "neither a beta to tune nor a warm-up.",
-            "Codes that tell much of a face do not spread like N(0, I). A flow of affine couplings (arXiv:1605.08803, 1611.02731) "
-            "learns with the rest where they lie, so that seeds are drawn from there; --model.couplings 0 is the VAE without it.",
+            "The variances fall with the errors, so the posterior does not collapse, and there is neither a beta to tune nor a "
+            "warm-up.",
+            "Informative codes are not distributed like N(0, I). A flow of affine couplings (arXiv:1605.08803, 1611.02731) is "
+            "trained together with the VAE as its prior; --model.couplings 0 is the VAE without it.",
         ),
     ),
 )

@@ -1,0 +1,53 @@
+"""The gallery's page is written from what was measured, shows every sheet, and names commands that exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mien.core.run import config_fields
+from mien.presets import PRESETS
+
+ROOT = Path(__file__).parent.parent
+PICTURES = ROOT / "docs" / "pictures" / "gallery"
+
+
+@pytest.fixture(scope="module")
+def gallery() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery_of_mien", ROOT / "benchmarks" / "gallery.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up here
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_current(gallery: ModuleType) -> None:
+    facts = json.loads((PICTURES / "gallery.json").read_text(encoding="utf-8"))
+    written = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert written == gallery.page(facts), "run python benchmarks/gallery.py ARCHIVE WORK_DIR --page"
+
+
+def test_every_trained_row_has_a_sheet_and_a_command(gallery: ModuleType) -> None:
+    facts = json.loads((PICTURES / "gallery.json").read_text(encoding="utf-8"))
+    for row in gallery.ROWS:
+        known = facts.get(row.name)
+        assert (PICTURES / f"{row.name}.webp").exists() == (known is not None), row.name
+        assert known is None or known["command"].startswith(f"mien train {row.preset}")
+
+
+def test_pictures_are_small(gallery: ModuleType) -> None:
+    assert [path.name for path in PICTURES.iterdir() if path.stat().st_size >= gallery.MOST_BYTES] == []
+
+
+def test_its_commands_set_options_that_exist(gallery: ModuleType) -> None:
+    for row in gallery.ROWS:
+        known = {f"--{field.name.replace('_', '-')}" for field in config_fields(PRESETS[row.preset])}
+        flags = re.findall(r"--\S+", " ".join(row.flags))
+        assert set(flags) <= known, row.name
