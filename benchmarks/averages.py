@@ -25,8 +25,8 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.errors import DataError
 from mien.metrics.evaluate import inception, measure
-from mien.metrics.images import DrawnImages, First, PackImages
-from mien.metrics.inputs import Judged
+from mien.metrics.images import FirstImages, PackImages, SampledImages
+from mien.metrics.inputs import MetricInputs
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import read_json
@@ -67,9 +67,9 @@ def go_on(run_dir: Path, pack: Path, out: Path, images: int, half_lives: list[in
 
 def distances(model: Path, pack: Path, samples: int) -> tuple[float, float]:
     """FID and KID of so many samples against as many of the first images."""
-    judged = Judged(
-        fake=DrawnImages(Sampler.load(model, device="cpu"), samples),
-        reference=First(PackImages(Pack.open(pack), "train"), samples),
+    judged = MetricInputs(
+        fake=SampledImages(Sampler.load(model, device="cpu"), samples),
+        reference=FirstImages(PackImages(Pack.open(pack), "train"), samples),
         extractor=inception(),
         extrapolate=False,
     )

@@ -1,7 +1,7 @@
-"""Do directions change what they are named after, and little else? Judged by a classifier that has seen only real faces.
+"""Do directions change what they are named after, and little else? MetricInputs by a classifier that has seen only real faces.
 
     python benchmarks/edits.py RUN PACK --out results/edits
-    python benchmarks/edits.py RUN PACK --out results/edits --of seeds --purity plain joint
+    python benchmarks/edits.py RUN PACK --out results/edits --of seeds --disentangle none joint
 
 RUN is a run of a model with an encoder, PACK a pack with labels of the same side. A small network learns all labels of nine tenths
 of the pack's real faces; the last tenth says how well, and gives the faces to edit. Directions are found on the nine tenths. For
@@ -145,7 +145,7 @@ def main() -> None:
     arguments.add_argument("pack", type=Path)
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--attributes", nargs="+", default=list(ATTRIBUTES))
-    arguments.add_argument("--purity", nargs="+", default=["plain", "joint", "orthogonal"])
+    arguments.add_argument("--disentangle", nargs="+", default=["none", "joint", "orthogonal"])
     arguments.add_argument("--of", choices=["faces", "seeds"], default="faces")
     arguments.add_argument("--faces", type=int, default=256)
     arguments.add_argument("--epochs", type=int, default=8)
@@ -175,24 +175,24 @@ def main() -> None:
     done = set()
     if results_file.exists():
         lines = [json.loads(line) for line in results_file.read_text().splitlines()]
-        done = {(line["model"], line["of"], line["purity"], line["attribute"]) for line in lines}
-    for purity in given.purity:
-        wanted = names if purity == "joint" else given.attributes
+        done = {(line["model"], line["of"], line["disentangle"], line["attribute"]) for line in lines}
+    for method in given.disentangle:
+        wanted = names if method == "joint" else given.attributes
         columns = [names.index(name) for name in wanted]
-        found, _ = by_labels(encodings, labels[:, columns], wanted, space, purity)
+        found, _ = by_labels(encodings, labels[:, columns], wanted, space, method)
         directions = {direction.name: direction for direction in found}
         for attribute in given.attributes:
-            if (sampler.model_hash, given.of, purity, attribute) in done or attribute not in directions:
+            if (sampler.model_hash, given.of, method, attribute) in done or attribute not in directions:
                 continue
             place = names.index(attribute)
             with torch.inference_mode():
                 score = measure(sampler, judge, eye, z, directions[attribute], place, tells)
-            line = {"model": sampler.model_hash, "of": given.of, "purity": purity, "attribute": attribute}
+            line = {"model": sampler.model_hash, "of": given.of, "disentangle": method, "attribute": attribute}
             line |= {"accuracy": round(float(accuracy[place]), 4), "faces": len(z), **score}
             with results_file.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
             print(
-                f"{purity:<10} {attribute:<20} judge {line['accuracy']:.3f}  by {score['amount']}: changed {score['changed']:.2f}, "
+                f"{method:<10} {attribute:<20} judge {line['accuracy']:.3f}  by {score['amount']}: changed {score['changed']:.2f}, "
                 f"others flipped {score['flipped']:.3f} (worst {score['worst_flipped']:.2f}), "
                 f"LPIPS {score['lpips_share']:.2f} of random",
                 flush=True,

@@ -25,8 +25,8 @@ from mien.cli.fitted_prior import PriorOptions
 from mien.data.pack import Pack
 from mien.metrics.evaluate import inception, measure
 from mien.metrics.features import Extractor
-from mien.metrics.images import DrawnImages, PackImages
-from mien.metrics.inputs import Judged
+from mien.metrics.images import PackImages, SampledImages
+from mien.metrics.inputs import MetricInputs
 from mien.sampling.sampler import Sampler
 
 
@@ -74,7 +74,7 @@ def ways(sampler: Sampler, run: Path, pack: Pack) -> Iterator[tuple[str, Faces]]
 
 
 def scores(faces: Faces, pack: Pack, samples: int, metrics: Sequence[str], eye: Extractor) -> dict[str, float]:
-    judged = Judged(fake=DrawnImages(faces, samples), reference=PackImages(pack, "train"), extractor=eye)
+    judged = MetricInputs(fake=SampledImages(faces, samples), reference=PackImages(pack, "train"), extractor=eye)
     return {score.name: round(score.value, 5) for score in measure(judged, metrics)}
 
 

@@ -21,7 +21,7 @@ from mien.data.pack import Pack
 from mien.downloads import weights
 from mien.metrics.distances import frechet
 from mien.metrics.features import BLOCK, InceptionFeatures, extract
-from mien.metrics.images import First, Images, PackImages, Pixels
+from mien.metrics.images import FirstImages, Images, PackImages, Pixels
 from mien.metrics.inception import Inception
 
 
@@ -76,7 +76,7 @@ def speed(threads: int, repeats: int) -> None:
 
 def effect(pack: Pack, count: int) -> None:
     images = PackImages(pack, "all")
-    halves = First(images, count), Next(images, count, count)
+    halves = FirstImages(images, count), Next(images, count, count)
     values = {}
     for precision in ("fp32", "bf16"):
         eye = InceptionFeatures(precision=precision)

@@ -59,7 +59,7 @@ def rate(source: Path, repeats: int, copies: int) -> None:
         if copies > 1:
             source = copied(source, copies, Path(folder) / source.name)
         todo = plan(find_source(source), Preparation(side=64))
-        names, box_of = list(todo.listing.names), find_crop(todo.cutting.crop).box
+        names, box_of = list(todo.listing.names), find_crop(todo.preprocess.crop).box
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(folder) / "bytecode")}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         warm = [*command(source, Path(folder) / "warm.pack"), "--limit", "1000"]

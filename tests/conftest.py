@@ -114,7 +114,7 @@ def steer(model: Path) -> None:
         sampler.model_hash,
         found.tensors(),
         "again",
-        directions=found.told(),
+        directions=found.descriptions(),
     )
 
 

@@ -100,7 +100,7 @@ def metric_lines(lines: int, every: int, seed: int = 0) -> list[dict[str, Any]]:
 
 def score_lines(goal: int) -> list[dict[str, Any]]:
     """Three scores, measured four times."""
-    passport = {"extractor": "inception-2015", "hash": "6726825d", "resizer": "bicubic, antialiased", "samples": 10_000}
+    protocol = {"extractor": "inception-2015", "hash": "6726825d", "resizer": "bicubic, antialiased", "samples": 10_000}
     found = []
     for step in range(1, 5):
         for metric, name, start, end in (
@@ -116,7 +116,7 @@ def score_lines(goal: int) -> list[dict[str, Any]]:
                     "value": value,
                     "low": value * 0.97,
                     "high": value * 1.03,
-                    "passport": passport,
+                    "protocol": protocol,
                     "seen": goal * step // 4,
                 }
             )
@@ -219,7 +219,7 @@ def hostile_run(run_dir: Path) -> Path:
     write_run(run_dir, name=" ".join(PAYLOADS), preset=PAYLOADS[22], nested={text: [text] for text in PAYLOADS})
     lines = "".join(json.dumps({"seen": n, "seconds": n, **stats}) + "\n" for n in (64, 128))
     (run_dir / "metrics.jsonl").write_text(lines)
-    scores = [{"metric": t, "name": t, "value": 1.0, "seen": n, "passport": {t: t}} for t in PAYLOADS for n in (1, 2)]
+    scores = [{"metric": t, "name": t, "value": 1.0, "seen": n, "protocol": {t: t}} for t in PAYLOADS for n in (1, 2)]
     (run_dir / "eval" / "scores.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
     for name in ("env", "data"):
         (run_dir / f"{name}.json").write_text(json.dumps({text: text for text in PAYLOADS}))

@@ -113,10 +113,10 @@ def test_rate_falls_by_a_percent_an_epoch() -> None:
     recipe.calls.fill_(100)
     for seen, rate in (
         (0, 1e-3),
-        (12_999, 1e-3),
-        (13_000, 0.99e-3),
-        (13_000 * 10, 0.99**10 * 1e-3),
-        (13_000 * 5000, 1e-6),
+        (13_055, 1e-3),
+        (13_056, 0.99**2 * 1e-3),  # epoch 2
+        (13_056 * 10, 0.99**11 * 1e-3),
+        (13_056 * 5000, 1e-6),
     ):
         recipe.schedule(seen)
         recipe.warm_up("critic")

@@ -21,7 +21,7 @@ from tests.test_cli import PRINTED, call
 OWN = """
 import dataclasses
 from mien import Update
-from mien.run import turn
+from mien.core.run import override
 
 
 class Broken(Reconstruct):
@@ -37,7 +37,7 @@ class BrokenConfig(ReconstructConfig):
 
 
 tiny = PRESETS["tiny"]
-PRESETS["slow"] = dataclasses.replace(turn(tiny, {"recipe.lr": 1e-5}), preset="slow")
+PRESETS["slow"] = dataclasses.replace(override(tiny, {"recipe.lr": 1e-5}), preset="slow")
 PRESETS["broken"] = dataclasses.replace(tiny, preset="broken", recipe=BrokenConfig())
 """
 
@@ -92,7 +92,7 @@ def test_every_preset_has_its_row_and_what_is_done_is_left_alone(here: Path, mon
     assert {run["name"]: run["state"].split(":")[0].split(",")[0] for run in planned["runs"]} == {
         "tiny-s0": "finished", "quick-s0": "left out", "broken-s0": "left out",
     }  # fmt: skip
-    assert planned["training_seconds"] == 0 and planned["judging_seconds"] > 0
+    assert planned["training_seconds"] == 0 and planned["evaluation_seconds"] > 0
     text = call(*[word for word in line if word != "--json"]).out
     assert "eigenfaces" in text and "quick-s0: " in text and "off/leaderboard.html" in text
     less = call(*words("own.py:tiny", 0.0001))
@@ -168,4 +168,4 @@ def test_another_run_in_the_place_is_refused(here: Path) -> None:
     ],
 )
 def test_what_a_child_says_is_passed_on(said: str, code: int, words: str) -> None:
-    assert words in " ".join(verb.complaint(said, code))
+    assert words in " ".join(verb.child_error(said, code))

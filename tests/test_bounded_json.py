@@ -18,7 +18,7 @@ from mien.core.run import to_json
 from mien.data.pack import Pack
 from mien.errors import MienError, Mismatch, Untrusted
 from mien.foreign import homogan_config
-from mien.metrics.online import every_line
+from mien.metrics.online import all_lines
 from mien.report.run_reader import read_record
 from mien.sampling import sidecar
 from mien.storage import checkpoint, control
@@ -102,7 +102,7 @@ def test_a_resumed_run_keeps_the_lines_behind_a_damaged_one(tmp_path: Path) -> N
     home.metrics.write_bytes(LINES)
     home.evaluations.parent.mkdir()
     home.evaluations.write_bytes(b'5\n{"seen": 1}\n{"seen": 1, "metric": "fid", "name": "fid", "value": 3}\n')
-    assert [line["value"] for line in every_line(home)] == [3]
+    assert [line["value"] for line in all_lines(home)] == [3]
     home.cut_metrics(2)
     assert home.metrics.read_text().splitlines() == ['{"seen": 1, "a": 2}', '{"seen": 2, "a": 3}']
 
@@ -135,7 +135,7 @@ def read_everything(run: Path) -> None:
     checkpoint.read_best(home.checkpoints)
     for place in checkpoint.all_of(home.checkpoints):
         assert checkpoint.verify(place) is not None
-    every_line(home)
+    all_lines(home)
 
 
 FILES = (

@@ -46,7 +46,7 @@ def test_two_runs_as_a_table_as_json_and_as_a_page(tmp_path: Path) -> None:
     assert data["columns"][0]["name"] == "fid10k_train" and data["columns"][0]["better"] == "lower"
     assert data["rows"][0]["scores"]["fid10k_train"]["low"] < data["rows"][0]["scores"]["fid10k_train"]["value"]
     assert data["machine"]["threads"] == ["2"] and data["out"] == str(page)
-    assert "holds no model" in page.read_text(encoding="utf-8")
+    assert "contains no model" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("what", ["data", "side"])
@@ -99,7 +99,7 @@ def test_a_score_of_another_model_or_protocol_does_not_count(fitted: list[Path],
     (line,) = file.read_text().splitlines()
     for part, other in (("model_sha256", "0" * 64), ("precision", "bf16"), ("samples", 47)):
         score = json.loads(line)
-        score["passport"][part] = other
+        score["protocol"][part] = other
         file.write_text(json.dumps(score) + "\n")
         protocol.measure(fitted[0])
         assert len(read_record(fitted[0]).scores) == 2, part
@@ -110,7 +110,7 @@ def test_unusable_protocols_are_refused(eye: str, tmp_path: Path, fitted: list[P
     for words, said in (
         (("--metrics", "fidd"), "fidd"),
         (("--metrics", ","), "empty"),
-        (("--samples", "1"), "--samples 1"),
+        (("--samples", "1"), "samples must be an integer of 2 or more"),
     ):
         refused = call("compare", *fitted, "--evaluate", "--extractor", eye, *words)
         assert refused.code == 2 and said in refused.err and PRINTED.fullmatch(refused.err)

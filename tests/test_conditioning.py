@@ -261,8 +261,8 @@ def test_scarce_labels_are_told(tmp_path: Path) -> None:
         writer.append(blobs(1200, 16), labels, [Entry(f"{i}.png") for i in range(1200)])
         pack = writer.commit({})
     lines = scarce(pack)
-    assert lines[0].startswith("the label Male has 246 examples of yes") and len(lines) == 2
-    assert lines[1].startswith("the label Bald has 0 examples of no")
+    assert lines[0].startswith("the label Male has 246 positive examples") and len(lines) == 2
+    assert lines[1].startswith("the label Bald has 0 negative examples")
 
 
 def test_tiles_are_called_by_what_they_are_asked_for(tmp_path: Path) -> None:
@@ -289,8 +289,8 @@ def test_an_autoencoder_in_a_game_is_told_too() -> None:
     seen: list[Tensor | None] = []
     model = learner.recipe.model
     assert isinstance(model, VariationalModel)
-    render = model.render  # of reconstructions, and on the way of fakes
-    model.render = lambda codes, labels=None: (seen.append(labels), render(codes, labels))[1]  # type: ignore
+    decode_code = model.decode_code  # of reconstructions, and on the way of fakes
+    model.decode_code = lambda codes, labels=None: (seen.append(labels), decode_code(codes, labels))[1]  # type: ignore
     stats = learner.step(source())
     assert all(torch.isfinite(value) for value in stats.values())
     assert len(seen) == 2 and all(labels is not None and labels.shape == (8, 3) for labels in seen)
@@ -300,4 +300,4 @@ def test_a_generator_that_cannot_be_told_says_so(mien: Callable[..., CompletedPr
     write_pack(tmp_path / "p.pack", labels=("Hat",))
     small = ["--model.width", "4", "--model.latent", "8", "--model.encoder-width", "4", "--images", "8", "--batch", "8"]
     said = mien("train", "vae-torch-2015", "--data", "p.pack", "--conditional", "--model.hidden", "16", *small).stderr
-    assert "is not told labels" in said and "the label Hat has" in said
+    assert "is not label-conditional" in said and "the label Hat has" in said

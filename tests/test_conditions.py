@@ -16,10 +16,10 @@ from mien.errors import DataError
 from mien.metrics import attributes
 from mien.metrics.attributes import attributes_of
 from mien.metrics.conditions import conditions, leaks
-from mien.metrics.evaluate import drawn, inception
+from mien.metrics.evaluate import inception, samples_of
 from mien.metrics.features import PixelFeatures
 from mien.metrics.images import PackImages
-from mien.metrics.inputs import Judged
+from mien.metrics.inputs import MetricInputs
 from mien.nn.priors import Normal
 from mien.sampling.sampler import Sampler
 
@@ -67,7 +67,7 @@ class Obedient:
         return torch.from_numpy(faces(asked)).permute(0, 3, 1, 2) / 127.5 - 1.0
 
 
-def judged(pack: Pack, leak: bool, names: tuple[str, ...] = NAMES) -> Judged:
+def judged(pack: Pack, leak: bool, names: tuple[str, ...] = NAMES) -> MetricInputs:
     rows = [[float(i & 1), float(i >> 1 & 1), 0.0] for i in range(4)]
     header: dict[str, Any] = {
         "faces": {"side": 16, "channels": 3, "label_dim": 3},
@@ -77,19 +77,21 @@ def judged(pack: Pack, leak: bool, names: tuple[str, ...] = NAMES) -> Judged:
     model: Any = Obedient(leak)
     sampler = Sampler(model, header, DeviceContext(torch.device("cpu"), "fp32"), "hash")
     reference = PackImages(pack, "all")
-    return Judged(fake=drawn(sampler, reference, 200), reference=reference, extractor=PixelFeatures(), sampler=sampler)
+    return MetricInputs(
+        fake=samples_of(sampler, reference, 200), reference=reference, extractor=PixelFeatures(), sampler=sampler
+    )
 
 
 def test_the_classifier_learns_is_kept_and_moves_no_randomness(pack: Pack) -> None:
     state = torch.get_rng_state()
     told: list[int] = []
-    first = attributes_of(pack, told=lambda _what, count, _total: told.append(count))
+    first = attributes_of(pack, on_progress=lambda _what, count, _total: told.append(count))
     assert torch.equal(torch.get_rng_state(), state)
     assert first.accuracy["Bright"] > 0.95 and first.accuracy["Red"] > 0.95 and first.held_out == 120
     asked = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], dtype=np.float32)
     assert first(faces(asked))[:, :2].tolist() == asked[:, :2].tolist()
     told.clear()
-    again = attributes_of(pack, told=lambda _what, count, _total: told.append(count))
+    again = attributes_of(pack, on_progress=lambda _what, count, _total: told.append(count))
     assert not told and again.accuracy == first.accuracy
     (file,) = (attributes.weights.cache_folder() / "attributes").iterdir()
     file.write_bytes(b"torn")
@@ -98,19 +100,19 @@ def test_the_classifier_learns_is_kept_and_moves_no_randomness(pack: Pack) -> No
 
 def test_wishes_met(pack: Pack) -> None:
     own, whole, *single = conditions(judged(pack, leak=False))
-    assert own.metric == "classifier" and own.value == pytest.approx(np.mean(list(own.passport["classifier"].values())))
-    assert whole.name == "conditions" and whole.value > 0.95 and whole.passport["labels"] == ["Bright", "Red"]
+    assert own.metric == "classifier" and own.value == pytest.approx(np.mean(list(own.protocol["classifier"].values())))
+    assert whole.name == "conditions" and whole.value > 0.95 and whole.protocol["labels"] == ["Bright", "Red"]
     assert [score.name for score in single] == [f"condition_{name}" for name in NAMES]
     bright, red, rare = single
     assert bright.value > 0.95 and red.value > 0.95 and rare.value < 0.7  # nothing shows it
-    assert bright.passport["leak"]["Bright"] > 0.9 and abs(bright.passport["leak"]["Red"]) < 0.1
-    assert rare.passport["examples"]["yes"] < 50
+    assert bright.protocol["leak"]["Bright"] > 0.9 and abs(bright.protocol["leak"]["Red"]) < 0.1
+    assert rare.protocol["examples"]["yes"] < 50
     assert whole.low <= whole.value <= whole.high
 
 
 def test_what_leaks_is_seen(pack: Pack) -> None:
     _, _, bright, red, _ = scores = list(conditions(judged(pack, leak=True)))
-    assert red.passport["leak"]["Bright"] > 0.3  # half of the faces were bright already
+    assert red.protocol["leak"]["Bright"] > 0.3  # half of the faces were bright already
     assert bright.value == pytest.approx(0.75, abs=0.05)
     lines = leaks(scores)
     assert lines[2].split() == list(NAMES) and lines[4].split()[0] == "Red" and float(lines[4].split()[1]) > 0.3

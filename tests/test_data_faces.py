@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from mien.__main__ import main
 from mien.data import Preparation, find_source, prepare
 from mien.data.pack import Pack
-from mien.data.preprocess import GIVEN, PreprocessConfig, Preprocessor
+from mien.data.preprocess import ALIGNED_BY_SOURCE, PreprocessConfig, Preprocessor
 from mien.downloads import weights
 from mien.errors import DataError, UsageError
 from tests.conftest import SHARED
@@ -61,8 +61,8 @@ def test_given_landmarks_replace_the_detection(
     assert main(["data", "prepare", str(tmp_path / "in"), str(tmp_path / "a.pack"), "--crop", "face"]) == 0
     said = capsys.readouterr().out
     pack = Pack.open(tmp_path / "a.pack")
-    assert pack.meta["notes"] == {GIVEN: 1} and pack.meta["recipe"]["landmarks_of"] == [178, 218]
-    assert GIVEN in said and "detected in" not in said
+    assert pack.meta["notes"] == {ALIGNED_BY_SOURCE: 1} and pack.meta["recipe"]["landmarks_of"] == [178, 218]
+    assert ALIGNED_BY_SOURCE in said and "detected in" not in said
     bright = pack.images[0, :, :, 2] > 150  # the eyes are white, at (0.37, 0.47) and (0.63, 0.47) of 64 pixels
     for half, x in ((slice(0, 32), 0.37), (slice(32, 64), 0.63)):
         rows, columns = np.nonzero(bright[:, half])
@@ -71,9 +71,9 @@ def test_given_landmarks_replace_the_detection(
 
 
 def test_a_line_of_zeros_is_no_landmark() -> None:
-    cutter = Preprocessor(PreprocessConfig(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
+    preprocessor = Preprocessor(PreprocessConfig(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
     for wrong in (np.zeros((5, 2)), np.full((5, 2), np.nan)):
-        assert cutter.given((178, 218), wrong.astype(np.float32)) is None
+        assert preprocessor.source_landmarks((178, 218), wrong.astype(np.float32)) is None
 
 
 def test_landmarks_do_not_fit_a_picture_of_another_shape(tmp_path: Path) -> None:

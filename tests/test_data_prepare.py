@@ -18,7 +18,7 @@ from PIL import Image
 
 from mien.__main__ import main
 from mien.data import Preparation, find_source, open_data, prepare
-from mien.data import worker_pool as crew_module
+from mien.data import worker_pool as worker_pool_module
 from mien.data.assembly import Assembly
 from mien.data.duplicates import near, signature
 from mien.data.pack import Pack
@@ -89,7 +89,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path: Pa
     stamp = (first.path / "images.npy").stat().st_mtime_ns
     assert made(folder, tmp_path / "a.pack").fingerprint == first.fingerprint
     assert (first.path / "images.npy").stat().st_mtime_ns == stamp
-    with pytest.raises(DataError, match="there already"):
+    with pytest.raises(DataError, match="exists already"):
         made(folder, tmp_path / "a.pack", crop="squash")
 
 
@@ -244,31 +244,31 @@ worker.main()
 
 
 def test_a_file_that_kills_or_hangs_a_decoder_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_module, "PATIENCE", 3.0)
-    monkeypatch.setattr(crew_module, "COMMAND", [sys.executable, "-c", DEADLY])
+    monkeypatch.setattr(worker_pool_module, "IMAGE_TIMEOUT", 3.0)
+    monkeypatch.setattr(worker_pool_module, "COMMAND", [sys.executable, "-c", DEADLY])
     shards = {0: ["a", "crash", "b"], 1: ["c"], 2: ["d", "hang", "e", "crash"], 3: ["f"]}
     begun: list[int] = []
-    with WorkerPool(2) as crew:
-        crew.make_shards(tmp_path, shards, Deadly(), CUTTING, begun.append)
+    with WorkerPool(2) as pool:
+        pool.make_shards(tmp_path, shards, Deadly(), CUTTING, begun.append)
     outcomes = [Shard.load(tmp_path / f"shard-{number:06d}") for number in range(4)]
-    assert [outcome.kept for outcome in outcomes] == [[0, 2], [0], [0, 2], [0]]
+    assert [outcome.positions for outcome in outcomes] == [[0, 2], [0], [0, 2], [0]]
     reasons = {tuple(item) for outcome in outcomes for item in outcome.refused}
-    assert reasons == {(1, "ended the decoder"), (1, "took longer than 3 s to decode"), (3, "ended the decoder")}
+    assert reasons == {(1, "crashed the decoder"), (1, "took longer than 3 s to decode"), (3, "crashed the decoder")}
 
 
 def test_a_full_disk_is_no_fault_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = "worker.Shard.save = lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device'))"
     monkeypatch.setattr(
-        crew_module, "COMMAND", [sys.executable, "-c", DEADLY.replace("worker.main()", f"{full}\nworker.main()")]
+        worker_pool_module, "COMMAND", [sys.executable, "-c", DEADLY.replace("worker.main()", f"{full}\nworker.main()")]
     )
-    with pytest.raises(StorageError, match="No space left"), WorkerPool(1) as crew:
-        crew.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
+    with pytest.raises(StorageError, match="No space left"), WorkerPool(1) as pool:
+        pool.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
 
 
 def test_workers_that_cannot_start_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_module, "COMMAND", [sys.executable, "-c", "raise SystemExit(1)"])
-    with pytest.raises(MienError, match="could not start"), WorkerPool(1) as crew:
-        crew.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
+    monkeypatch.setattr(worker_pool_module, "COMMAND", [sys.executable, "-c", "raise SystemExit(1)"])
+    with pytest.raises(MienError, match="could not start"), WorkerPool(1) as pool:
+        pool.make_shards(tmp_path, {0: ["a"]}, Deadly(), CUTTING, print)
 
 
 def test_duplicates_are_found_exact_and_near(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_balance_holds_after_refusals(tmp_path: Path) -> None:
 def test_a_source_without_one_usable_image(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(b"no")
-    with pytest.raises(DataError, match="Not one image"):
+    with pytest.raises(DataError, match="No image of the source"):
         prepare(find_source(tmp_path / "in"), tmp_path / "a.pack", Preparation(), force=True)
 
 
@@ -343,18 +343,18 @@ def test_open_data_prepares_a_folder_once(tmp_path: Path, monkeypatch: pytest.Mo
         (["data", "prepare", "in", "a.pack", "--labels", "Male"], 2, "no labels"),
         (["data", "prepare", "in", "a.pack", "--size", "2"], 2, "between 4 and 4096"),
         (["data", "prepare", "in", "a.pack", "--box", "1,2,3"], 2, "LEFT,TOP,RIGHT,BOTTOM"),
-        (["data", "prepare", "in", "a.pack", "--holdout", "2"], 2, "not a share"),
+        (["data", "prepare", "in", "a.pack", "--holdout", "2"], 2, "out of range"),
         (["data", "prepare", "in", "a.pack", "--background", "nocolour"], 2, "not a colour"),
-        (["data", "prepare", "in", "a.pack", "--holdout", "some"], 2, "not a share"),
+        (["data", "prepare", "in", "a.pack", "--holdout", "some"], 2, "holdout must be"),
         (["data", "prepare", "in", "a.pack", "--holdout", "official"], 2, "no split of its own"),
         (["data", "prepare", "in", "a.pack", "--workers", "-1"], 2, "workers"),
         (["data", "prepare", "in", "a.pack", "--workers", "0"], 2, "workers"),
         (["data", "check", "in", "--workers", "0"], 2, "workers"),
-        (["data", "prepare", "in", "a.pack", "--crop", "center", "--box", "0,0,9,9"], 2, "together"),
+        (["data", "prepare", "in", "a.pack", "--crop", "center", "--box", "0,0,9,9"], 2, "cannot be combined"),
         (["data", "prepare", "in", "a.pack", "--eye-height", "0.4"], 2, "no effect"),
         (["data", "prepare", "in", "a.pack", "--crop", "face", "--resampler", "nearest"], 2, "no effect"),
         (["data", "prepare", "classes", "a.pack", "--balance", "a", "--limit", "1"], 2, "too small for --balance"),
-        (["data", "prepare", "in", "there.zip"], 3, "there already"),
+        (["data", "prepare", "in", "there.zip"], 3, "exists already"),
         (["data", "info", "in"], 3, "not a pack"),
         (["data", "prepare", "broken.zip", "a.pack"], 8, "not a readable ZIP"),
     ],

@@ -367,7 +367,7 @@ def test_a_pack_goes_through_the_stylegan_archive_bit_for_bit(tmp_path: Path) ->
     assert first.meta["label_scales"] == second.meta["label_scales"] and len(second.rows("holdout")) == 1
     write_zip(second, tmp_path / "b.zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
-    with pytest.raises(DataError, match="there already"):
+    with pytest.raises(DataError, match="exists already"):
         write_zip(second, tmp_path / "b.zip")
 
 

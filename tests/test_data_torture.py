@@ -129,7 +129,7 @@ def test_colour_profiles_are_converted() -> None:
     plain, converted = decoded("progressive.jpg").astype(int), decode(torture_files()["other_profile.jpg"][0])
     assert "colour profile converted" in converted.notes
     assert np.abs(np.asarray(converted.image) - plain).mean() > 10
-    assert decode(torture_files()["broken_profile.jpg"][0]).notes == ("colour profile unreadable: taken as sRGB",)
+    assert decode(torture_files()["broken_profile.jpg"][0]).notes == ("colour profile unreadable: treated as sRGB",)
 
 
 @pytest.mark.slow

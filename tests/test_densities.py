@@ -176,4 +176,4 @@ def test_scores_of_fitted_latents_are_named_apart(here: Path, pack: Pack) -> Non
     assert plain.code == fitted.code == 0, fitted.err
     (a,), (b,) = (json.loads(said.out)["scores"] for said in (plain, fitted))
     assert b["name"] == f"{a['name']}_fitted_gmm" and a["value"] != b["value"]
-    assert b["passport"]["prior"] == "fitted_gmm" and "prior" not in a["passport"]
+    assert b["protocol"]["prior"] == "fitted_gmm" and "prior" not in a["protocol"]

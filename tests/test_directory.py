@@ -137,7 +137,7 @@ def test_names_of_every_kind(tmp_path: Path, name: str) -> None:
 OWNER = """
 import sys, time
 from pathlib import Path
-from mien.directory import RunDirectory
+from mien.storage.run_directory import RunDirectory
 with RunDirectory(Path(sys.argv[1])).locked():
     print("mine", flush=True)
     time.sleep(60)

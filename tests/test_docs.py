@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -76,10 +78,44 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_tour_names_every_room() -> None:
-    tour = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rooms = {p.name for p in (ROOT / "src" / "mien").iterdir() if not p.name.startswith(("_", "."))} - {"py.typed"}
-    assert {room for room in rooms if room.removesuffix(".py") not in tour} == set()
+MANY = 16  # files: of a folder with more the tour shows its one line alone
+
+
+def summary(file: Path) -> str:
+    """The first sentence of a module's docstring."""
+    docstring = " ".join((ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split())
+    return re.split(r"(?<=[a-z0-9)`\"]{2}[.])\s(?=[A-Z`])", docstring)[0].rstrip(".")
+
+
+def tour() -> str:
+    """The tree of CONTRIBUTING.md: every folder, and every file of the small ones, with the first sentence of its docstring."""
+    source = ROOT / "src" / "mien"
+    lines = ["src/mien/"]
+
+    def line(depth: int, name: str, words: str) -> None:
+        label = f"{'    ' * depth}{name}".ljust(30)
+        lines.append(f"{label} {textwrap.shorten(words, 100, placeholder=' …')}")
+
+    for path in sorted(source.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+        if path.suffix == ".py":
+            line(1, path.name, summary(path))
+        elif path.is_dir() and path.name != "__pycache__":
+            line(1, f"{path.name}/", summary(path / "__init__.py"))
+            files = [file for file in sorted(path.glob("*.py")) if file.name != "__init__.py"]
+            for file in files if len(files) <= MANY else ():
+                line(2, file.name, summary(file))
+    return "\n".join(lines)
+
+
+def test_the_tour_of_the_source_is_current() -> None:
+    page = ROOT / "CONTRIBUTING.md"
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split("make test`. -->\n```\n", 1)
+    _, after = rest.split("```\n", 1)
+    current = f"{before}make test`. -->\n```\n{tour()}\n```\n{after}"
+    if os.environ.get("MIEN_WRITE_DOCS"):
+        page.write_text(current, encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == current, "MIEN_WRITE_DOCS=1 make test"
 
 
 def test_public_names() -> None:

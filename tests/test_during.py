@@ -28,7 +28,16 @@ from mien.downloads import weights
 from mien.errors import DataError, UsageError
 from mien.metrics.api import of_model
 from mien.metrics.features import PixelFeatures
-from mien.metrics.online import RANKED, EvaluateDuring, best_of, history, name_best, out_of_patience, prepare, ranking
+from mien.metrics.online import (
+    RANKING_SCORES,
+    OnlineEvaluator,
+    best_of,
+    history,
+    out_of_patience,
+    prepare,
+    ranking,
+    update_best,
+)
 from mien.report.run_reader import read_record
 from mien.report.series import panels
 from mien.storage import checkpoint
@@ -85,7 +94,7 @@ def test_scores_are_written_where_they_are_looked_for(
     assert [(score["seen"], score["metric"]) for score in scores] == [
         (seen, metric) for seen in (32, 64, 96) for metric in ("fid", "kid")
     ]
-    assert all(score["passport"]["seeds"] == [0, 19] and score["low"] <= score["high"] for score in scores)
+    assert all(score["protocol"]["seeds"] == [0, 19] and score["low"] <= score["high"] for score in scores)
     logged = {line["seen"]: line for line in lines(here / "run" / "metrics.jsonl")}
     assert {seen for seen, line in logged.items() if "fid20_train_pixels-32" in line} == {32, 64, 96}
     assert "critic_loss" in logged[32] or len(logged[32]) > 6  # beside the stats of the same line
@@ -222,17 +231,17 @@ def test_patience_counts_evaluations_since_the_best(tmp_path: Path) -> None:
 def test_best_never_names_what_is_gone(tmp_path: Path) -> None:
     run = dataclasses.replace(QUICK, evaluate_every=10)
     home = judged_run(tmp_path / "run", [3.0, 1.0, 2.0, 1.0])
-    name_best(run, home)
+    update_best(run, home)
     assert checkpoint.read_best(home.checkpoints)["seen"] == 20  # the earlier of equals
     (home.checkpoints / "0000000020").rename(home.checkpoints / "damaged-0000000020-x")
-    name_best(dataclasses.replace(run, evaluate_every=0), home)  # also where the run is evaluated no more
+    update_best(dataclasses.replace(run, evaluate_every=0), home)  # also where the run is evaluated no more
     assert checkpoint.read_best(home.checkpoints)["seen"] == 40
     home.cut_metrics(10)
     (home.checkpoints / "0000000040").rename(home.checkpoints / "superseded-0000000040-x")
-    name_best(run, home)
+    update_best(run, home)
     assert checkpoint.read_best(home.checkpoints)["seen"] == 10
     home.cut_metrics(0)
-    name_best(run, home)
+    update_best(run, home)
     assert not (home.checkpoints / "BEST").exists()
     with pytest.raises(DataError, match="does not name a checkpoint"):
         checkpoint.find_model(home.checkpoints / "BEST")
@@ -260,11 +269,11 @@ HIGHER_IS_BETTER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("score", RANKED)
+@pytest.mark.parametrize("score", RANKING_SCORES)
 def test_which_way_is_better(score: str) -> None:
     values = [0.5, 0.9, 0.1, 0.9, 0.1]
     best = best_of([{"seen": seen, "value": value} for seen, value in enumerate(values)], score)
-    assert best["seen"] == (1 if HIGHER_IS_BETTER[score] else 2)
+    assert best["seen"] == (1 if HIGHER_IS_BETTER.get(score, False) else 2)  # M, which no metric gives: lower
 
 
 @pytest.mark.parametrize(
@@ -280,8 +289,8 @@ def test_what_checkpoints_are_ranked_by(metrics: str, keep: str, score: str) -> 
 @pytest.mark.parametrize(
     "flags, code, words",
     [
-        (("--evaluate-every", -1), 2, "--evaluate-every -1"),
-        (("--evaluate-every", 8, "--evaluate-samples", 1), 2, "--evaluate-samples 1"),
+        (("--evaluate-every", -1), 2, "evaluate_every must not be negative"),
+        (("--evaluate-every", 8, "--evaluate-samples", 1), 2, "evaluate_samples must be an integer of 2 or more"),
         (("--patience", 3), 2, "never evaluated"),
         (("--keep-best", "fid"), 2, "never evaluated"),
         (("--evaluate-every", 8, "--evaluate-metrics", "fidd"), 2, "no metric `fidd`"),
@@ -321,12 +330,12 @@ def test_a_pack_of_one_image_is_refused(train: Callable[..., SimpleNamespace], h
     assert said.code == 3 and "one training image" in said.err and not (here / "run").exists()
 
 
-def judge(home: Path, pack: Pack, run: Run) -> EvaluateDuring:
+def judge(home: Path, pack: Pack, run: Run) -> OnlineEvaluator:
     home.mkdir(exist_ok=True)
     header = {"faces": {"side": pack.side, "channels": 3, "label_dim": 0}}
     engine = DeviceContext(torch.device("cpu"), "bf16")
     extractor = prepare(run, pack, ImageSpec(side=pack.side), "cpu")
-    return EvaluateDuring(RunDirectory(home), run, pack, header, engine, extractor)
+    return OnlineEvaluator(RunDirectory(home), run, pack, header, engine, extractor)
 
 
 def test_a_generator_of_nan_is_reported_and_training_goes_on(
@@ -397,7 +406,7 @@ def test_evaluate_is_public(here: Path, train: Callable[..., SimpleNamespace], b
     assert by_run == by_model and by_run[0].name == "kid20_train_pixels-32"
     answer = verb(Path("run"), metrics="kid", samples=20, extractor="eye.py:pixels")
     assert answer is not None and answer.data["scores"] == [by_run[0].json()]
-    with pytest.raises(UsageError, match="does not say"):
+    with pytest.raises(UsageError, match="has no training data recorded"):
         mien.evaluate(mien.load("run"), metrics="kid", extractor=eye)
     with pytest.raises(UsageError, match="no metric `fidd`"):
         mien.evaluate("run", metrics="fidd", extractor=eye)

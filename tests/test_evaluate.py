@@ -1,4 +1,4 @@
-"""`mien evaluate`: scores with passports, refusals in three parts, shared work; with an extractor that needs no weights."""
+"""`mien evaluate`: scores with protocols, refusals in three parts, shared work; with an extractor that needs no weights."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
 from mien.metrics import features, lpips_metrics
 from mien.metrics.evaluate import measure
-from mien.metrics.features import PixelFeatures, extract, kept
-from mien.metrics.images import DrawnImages, First, FolderImages, Held, PackImages, ahead, to_pixels
-from mien.metrics.inputs import Judged
+from mien.metrics.features import PixelFeatures, cached_features, extract
+from mien.metrics.images import CachedImages, FirstImages, FolderImages, PackImages, SampledImages, prefetch, to_pixels
+from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import disagreements, in_thousands
 from mien.storage import checkpoint
 
@@ -91,21 +91,21 @@ def test_a_model_is_scored_with_passports(tmp_path: Path, blob_pack: Pack, eye: 
         )
     ]
     for score in scores.values():
-        assert set(score) == {"metric", "name", "value", "low", "high", "passport"}
+        assert set(score) == {"metric", "name", "value", "low", "high", "protocol"}
         assert score["low"] <= score["value"] <= score["high"]
-        passport = score["passport"]
+        protocol = score["protocol"]
         assert (
-            passport["extractor"] == "pixels-32"
-            and passport["resizer"] == "bilinear"
-            and passport["precision"] == "fp32"
+            protocol["extractor"] == "pixels-32"
+            and protocol["resizer"] == "bilinear"
+            and protocol["precision"] == "fp32"
         )
-        assert passport["reference"] == {
+        assert protocol["reference"] == {
             "fingerprint": f"{blob_pack.fingerprint}/train/96", "split": "train", "count": 96, "size": [16, 16],
         }  # fmt: skip
-        assert passport["samples"] == 96 and passport["seeds"] == [0, 95] and len(passport["model_sha256"]) == 64
-        assert passport["interval"]
+        assert protocol["samples"] == 96 and protocol["seeds"] == [0, 95] and len(protocol["model_sha256"]) == 64
+        assert protocol["interval"]
     fid = scores["fid96_train_pixels-32"]
-    assert fid["passport"]["extrapolated"] < fid["value"]  # few samples: the bias is upwards, and it is said
+    assert fid["protocol"]["extrapolated"] < fid["value"]  # few samples: the bias is upwards, and it is said
     assert any("few" in warning for warning in answer.data["warnings"])
     lines = (tmp_path / "eval" / "fid.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [fid]
@@ -130,14 +130,14 @@ def test_memorisation_shows_the_copies(tmp_path: Path, eye: str) -> None:
     train, others = blobs(120, 16), blobs(60, 16, seed=3)
     fakes = others.copy()
     fakes[10:16] = train[50:56]
-    judged = Judged(
+    inputs = MetricInputs(
         fake=FolderImages(write_folder(tmp_path / "fake", fakes)),
         reference=FolderImages(write_folder(tmp_path / "real", train)),
         extractor=PixelFeatures(),
     )
-    score = measure(judged, ["memorisation"])[0]
+    score = measure(inputs, ["memorisation"])[0]
     assert score.value == pytest.approx(0.1 - 0.01, abs=0.04)
-    pairs = judged.pictures["memorisation_pairs"]
+    pairs = inputs.pictures["memorisation_pairs"]
     assert len(pairs) == 24 and np.array_equal(pairs[:6], pairs[12:18])
 
 
@@ -180,9 +180,11 @@ class Overflowing:
 
 
 def test_a_generator_of_nan_is_refused(blob_pack: Pack) -> None:
-    judged = Judged(fake=DrawnImages(Overflowing(), 40), reference=PackImages(blob_pack), extractor=PixelFeatures())
+    inputs = MetricInputs(
+        fake=SampledImages(Overflowing(), 40), reference=PackImages(blob_pack), extractor=PixelFeatures()
+    )
     with pytest.raises(DataError, match="face of seed 20 is not made of numbers"):
-        measure(judged, ["fid"])
+        measure(inputs, ["fid"])
 
 
 def test_pixels_are_rounded_and_grey_has_three_channels() -> None:
@@ -210,13 +212,13 @@ def test_wrong_words_are_refused(tmp_path: Path, blob_pack: Pack, eye: str) -> N
         ({"metrics": "fidd"}, "no metric `fidd`"),
         ({"metrics": " , "}, "nothing to measure"),
         ({"metrics": "reconstruction"}, "reconstructs nothing"),
-        ({"fake": tmp_path}, "Both a model and folders"),
+        ({"fake": tmp_path}, "A model and folders"),
     ):
         with pytest.raises(UsageError, match=words):
             evaluate(model, **{"data": pack, "extractor": eye, **arguments})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="nothing to judge"):
+    with pytest.raises(UsageError, match="nothing to evaluate"):
         evaluate(extractor=eye)
-    with pytest.raises(UsageError, match="does not say"):
+    with pytest.raises(UsageError, match="has no training data recorded"):
         evaluate(model, extractor=eye)
     with pytest.raises(UsageError, match="is not an extractor"):
         evaluate(model, extractor=eye.replace(":pixels", ":other"))
@@ -235,14 +237,14 @@ class Counting(PixelFeatures):
 
 def test_features_of_real_images_are_kept_and_checked(blob_pack: Pack, own_cache: Path) -> None:
     images, eye = PackImages(blob_pack), Counting()
-    first = kept(images, eye)
+    first = cached_features(images, eye)
     calls = Counting.calls
-    assert np.array_equal(kept(images, eye), first) and Counting.calls == calls == 6
+    assert np.array_equal(cached_features(images, eye), first) and Counting.calls == calls == 6
     (file,) = (own_cache / "features").glob("*.npy")
     file.write_bytes(file.read_bytes()[:-100])  # damaged at rest: computed again
-    assert np.array_equal(kept(images, eye), first) and Counting.calls == 2 * calls
+    assert np.array_equal(cached_features(images, eye), first) and Counting.calls == 2 * calls
     eye.resizer = "another"
-    kept(images, eye)
+    cached_features(images, eye)
     assert Counting.calls == 3 * calls
     assert len(list((own_cache / "features").glob("*.npy"))) == 2
 
@@ -251,7 +253,7 @@ def test_kept_features_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(features, "CACHE_BYTES", 3000)
     for index in range(5):
         file = tmp_path / f"{index}.npy"
-        features.keep(file, np.zeros((100, 2), np.float32))
+        features.store(file, np.zeros((100, 2), np.float32))
         os.utime(file, (index, index))
     assert sorted(file.name for file in tmp_path.glob("*.npy")) == ["2.npy", "3.npy", "4.npy"]
 
@@ -264,7 +266,7 @@ def test_large_packs_are_read_evenly(blob_pack: Pack) -> None:
 
 def test_held_and_first_images_are_the_images(blob_pack: Pack) -> None:
     images = PackImages(blob_pack)
-    held = Held(First(images, 20))
+    held = CachedImages(FirstImages(images, 20))
     assert held.count == 20
     for rows in (slice(0, 16), slice(16, 20), slice(0, 16), slice(3, 4)):
         assert np.array_equal(held.read(rows), images.read(rows))
@@ -272,13 +274,13 @@ def test_held_and_first_images_are_the_images(blob_pack: Pack) -> None:
 
 
 def test_work_ahead_keeps_order_and_passes_errors_on() -> None:
-    assert list(ahead(lambda i=i: i * i for i in range(10))) == [i * i for i in range(10)]
+    assert list(prefetch(lambda i=i: i * i for i in range(10))) == [i * i for i in range(10)]
 
     def fail() -> int:
         raise DataError("what", "why", "remedy")
 
     with pytest.raises(DataError):
-        list(ahead([lambda: 1, fail, lambda: 2]))
+        list(prefetch([lambda: 1, fail, lambda: 2]))
 
 
 def test_two_processes_give_the_scores_of_one(tmp_path: Path, blob_pack: Pack, eye: str) -> None:
@@ -293,7 +295,7 @@ def test_two_processes_give_the_scores_of_one(tmp_path: Path, blob_pack: Pack, e
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
     alone = scored(model, data=str(blob_pack.path), extractor=eye, samples=50)
     for shared, own in zip(json.loads(line)["scores"], alone.data["scores"], strict=True):
-        assert shared["passport"] == own["passport"]
+        assert shared["protocol"] == own["protocol"]
         assert [shared[key] for key in ("value", "low", "high")] == pytest.approx(
             [own[key] for key in ("value", "low", "high")], rel=1e-9
         )
@@ -314,19 +316,52 @@ def test_all_processes_stop_together(tmp_path: Path, eye: str) -> None:
 
 def test_names_and_comparability() -> None:
     assert [in_thousands(count) for count in (500, 1000, 9000, 10_000, 12_345)] == ["500", "1k", "9k", "10k", "12345"]
-    passport = {"extractor": "a", "reference": {"count": 5}, "seeds": [0, 1]}
-    assert disagreements(passport, {**passport, "seeds": [0, 9]}) == []
-    assert disagreements(passport, {**passport, "resizer": "tf1", "reference": {"count": 6}}) == [
+    protocol = {"extractor": "a", "reference": {"count": 5}, "seeds": [0, 1]}
+    assert disagreements(protocol, {**protocol, "seeds": [0, 9]}) == []
+    assert disagreements(protocol, {**protocol, "resizer": "tf1", "reference": {"count": 6}}) == [
         "resizer",
         "reference",
     ]
 
 
+def test_the_distance_of_identities_is_that_of_their_embeddings(
+    blob_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the Fréchet distance as it is written down, with SciPy's matrix root; the embeddings are replaced by colours."""
+    from scipy import linalg
+
+    class Colours(PixelFeatures):
+        def __init__(self, reference: Any) -> None:
+            super().__init__()
+            self.reference, self.name = reference, "colours"
+
+        def __call__(self, images: Any) -> Any:
+            return super().__call__(images)[:, 37::640]  # far fewer than there are images
+
+    monkeypatch.setattr("mien.metrics.evaluate.IdentityFeatures", Colours)
+    real, fake = FirstImages(PackImages(blob_pack), 40), Negative(PackImages(blob_pack), 40)
+    (score,) = measure(MetricInputs(fake=fake, reference=real, extractor=PixelFeatures()), ["sface"])
+    a, b = (extract(images, Colours(real)).astype(np.float64) for images in (real, fake))
+    assert len(a) > 2 * a.shape[1] > 4
+    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    shift = a.mean(0) - b.mean(0)
+    wanted = shift @ shift + np.trace(first + second - 2.0 * np.real(linalg.sqrtm(first @ second)))
+    assert score.value == pytest.approx(wanted, rel=1e-5) and wanted > 0.01
+    assert score.metric == "sface" and score.protocol["extractor"] == "colours"
+
+
+class Negative(FirstImages):
+    """Another crowd."""
+
+    def read(self, rows: slice) -> np.ndarray[Any, Any]:
+        return 255 - super().read(rows)
+
+
 def test_a_constant_extractor_column_is_no_nan(blob_pack: Pack) -> None:
     """Features without spread, as of a constant generator: every score is a number."""
     constant = FirstRepeated(blob_pack)
-    judged = Judged(fake=constant, reference=PackImages(blob_pack), extractor=PixelFeatures())
-    scores = {score.metric: score for score in measure(judged)}
+    inputs = MetricInputs(fake=constant, reference=PackImages(blob_pack), extractor=PixelFeatures())
+    scores = {score.metric: score for score in measure(inputs)}
     assert all(np.isfinite([score.value, score.low, score.high]).all() for score in scores.values())
     assert scores["recall"].value == 0.0 and scores["precision"].value == 1.0
     assert extract(constant, PixelFeatures()).std(0).max() < 1e-5
@@ -352,7 +387,7 @@ def test_the_documented_extractor_takes_an_exported_network(
     file = Path(__file__).parent.parent / "docs" / "own_extractor.py"
     answer = scored(real=folder, fake=folder, extractor=f"{file}:dinov2", metrics="kid")
     (score,) = answer.data["scores"]
-    assert score["name"] == "kid20_folder_small" and score["passport"]["resizer"] == "bicubic 224, ImageNet range"
+    assert score["name"] == "kid20_folder_small" and score["protocol"]["resizer"] == "bicubic 224, ImageNet range"
 
 
 class Perceiving:
@@ -391,4 +426,4 @@ def test_reconstruction_goes_through_the_decoder_of_encodings(
     assert [score.name for score in scores] == ["reconstruction_l1_20_train", "reconstruction_lpips20_train"]
     assert scores[0].value == pytest.approx(float(off.abs().mean()) / 2, rel=1e-4)
     assert scores[1].value == pytest.approx(float(off.square().mean()), rel=1e-4)
-    assert scores[0].passport["of"] == "train" and scores[1].passport["extractor"] == "lpips-alex"
+    assert scores[0].protocol["of"] == "train" and scores[1].protocol["extractor"] == "lpips-alex"

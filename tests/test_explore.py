@@ -174,10 +174,10 @@ def test_a_model_says_what_it_can(served: Served, ids: dict[str, tuple[str, str]
 
 def test_neighbours_know_a_copy(served: Served, ids: dict[str, tuple[str, str]], runs: Path, model: str) -> None:
     near = served.json(f"{model}/neighbours?at=3")
-    assert len(near["neighbours"]) == 6 and near["looked_at"] == 96
+    assert len(near["neighbours"]) == 6 and near["compared"] == 96
     distances = [entry["distance"] for entry in near["neighbours"]]
     assert distances == sorted(distances)
-    run = served.explorer.desk.registry.run(ids["quick"][0])
+    run = served.explorer.service.registry.run(ids["quick"][0])
     pack = Pack.open(runs.parent / "blobs.pack")
     from mien.web.neighbours import Neighbours, tensor
 
@@ -381,12 +381,12 @@ def test_every_answer_is_dressed(served: Served, model: str) -> None:
 
 def test_controls_need_the_token(served: Served, ids: dict[str, tuple[str, str]]) -> None:
     for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train"):
-        assert served.post(path, {"wish": "stop"})[0] == 401
+        assert served.post(path, {"request": "stop"})[0] == 401
         for given in ("Bearer wrong", "Bearer ", "Bearer", "", f"Basic {TOKEN}", f"bearer {TOKEN}", f"Bearer {TOKEN}x"):
-            assert served.post(path, {"wish": "stop"}, Authorization=given)[0] == 401, given
-    status, body = served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "stop"}, token=True)
+            assert served.post(path, {"request": "stop"}, Authorization=given)[0] == 401, given
+    status, body = served.post(f"/api/run/{ids['quick'][0]}/control", {"request": "stop"}, token=True)
     assert status == 404 and "not running" in body["error"]["message"]
-    assert served.post(f"/api/run/{ids['quick'][0]}/control", {"wish": "dance"}, token=True)[0] == 400
+    assert served.post(f"/api/run/{ids['quick'][0]}/control", {"request": "dance"}, token=True)[0] == 400
     assert served.json("/api/models")["trusted"] is False
 
 
@@ -499,8 +499,8 @@ def flood(served: Served, model: str, requests: int, at_once: int) -> dict[int, 
         for seed in range(16)
     }
     counts: dict[int, int] = {}
-    served.explorer.desk.kept.answers.clear()
-    served.explorer.desk.kept.bytes = 0
+    served.explorer.service.cache.answers.clear()
+    served.explorer.service.cache.bytes = 0
     lock = threading.Lock()
 
     def one(number: int) -> None:
@@ -663,7 +663,7 @@ def test_nothing_is_asked_of_any_network(served: Served, model: str) -> None:
 
 
 def test_a_full_queue_says_when_to_come_again(served: Served, model: str) -> None:
-    queue = served.explorer.desk.queue
+    queue = served.explorer.service.queue
     room, queue.room = queue.room, 0
     try:
         status, body, headers = served.ask(f"{model}/image?at=123456")
@@ -724,9 +724,9 @@ def test_events_come_as_things_change(served: Served, ids: dict[str, tuple[str, 
 def test_the_description_names_every_route(served: Served, model: str) -> None:
     described = served.json("/api/description")
     assert described["openapi"].startswith("3.1") and "/api/model/{id}/image" in described["paths"]
-    for door in served.explorer.table():
-        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", door.path)
-        assert door.method.lower() in described["paths"][path]
+    for route in served.explorer.table():
+        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
+        assert route.method.lower() in described["paths"][path]
 
 
 def test_hostile_names_stay_text(tmp_path: Path, runs: Path) -> None:

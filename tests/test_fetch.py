@@ -27,12 +27,14 @@ import numpy as np
 import pytest
 
 from mien.__main__ import main
+from mien.downloads import connection
 from mien.downloads import datasets as table
 from mien.downloads import download as transfers
-from mien.downloads.download import Patience, transfer
+from mien.downloads.connection import RetryPolicy
+from mien.downloads.download import transfer
 from mien.errors import DataError, Locked, MienError, StorageError, Untrusted, UsageError
 
-QUICK = Patience(timeout=0.5, attempts=3, pause=0.01, longest_pause=0.2, slowest=50_000, window=0.4)
+QUICK = RetryPolicy(timeout=0.5, attempts=3, pause=0.01, longest_pause=0.2, slowest=50_000, window=0.4)
 
 
 def archive() -> bytes:
@@ -188,11 +190,11 @@ FAULTS: dict[str, Fault] = {
     "a length that is too short": Fault(too_short_a_length, Untrusted, "SHA-256", 1),
     "no length, and cut": Fault(no_length_and_cut, Untrusted, "SHA-256", 1),
     "cut between chunks": Fault(cut_chunks, DataError, "broke at", ATTEMPTS),
-    "a redirect in circles": Fault(redirect("/faces.zip"), DataError, "circles", 0),
+    "a redirect loop": Fault(redirect("/faces.zip"), DataError, "loop", 0),
     "a redirect to another protocol": Fault(redirect("ftp://127.0.0.1/faces.zip"), DataError, "ftp://", 1),
-    "a redirect to a local file": Fault(redirect("file:///etc/passwd"), DataError, "elsewhere", 1),
+    "a redirect to a local file": Fault(redirect("file:///etc/passwd"), DataError, "another protocol", 1),
     "not allowed": Fault(status(403), DataError, "403", 1),
-    "login wanted": Fault(status(401, WWW_Authenticate="Basic"), DataError, "login", 1),
+    "login required": Fault(status(401, WWW_Authenticate="Basic"), DataError, "login", 1),
     "not there": Fault(status(404), DataError, "404", 1),
     "the server fails": Fault(status(500), DataError, "500", ATTEMPTS),
     "too many requests": Fault(status(429, Retry_After=0), DataError, "429", ATTEMPTS),
@@ -208,7 +210,7 @@ def test_a_fault_has_a_clear_outcome(kind: str, server: Server, tmp_path: Path) 
     server.script = fault.script
     begun = time.monotonic()
     with pytest.raises(fault.error) as raised:
-        transfer(server.address, target, sha256=SHA256, patience=QUICK)
+        transfer(server.address, target, sha256=SHA256, retry=QUICK)
     assert time.monotonic() - begun < 10
     assert not target.exists(), "a piece must never have the name of the whole"
     assert fault.says in str(raised.value)
@@ -217,7 +219,7 @@ def test_a_fault_has_a_clear_outcome(kind: str, server: Server, tmp_path: Path) 
         assert len(server.asked) == fault.requests
     # The server recovers: the same call now succeeds, whatever the fault left behind.
     server.script = lambda reply: reply.whole()
-    assert transfer(server.address, target, sha256=SHA256, patience=QUICK).read_bytes() == BODY
+    assert transfer(server.address, target, sha256=SHA256, retry=QUICK).read_bytes() == BODY
     assert not list(tmp_path.glob("*.part*"))
 
 
@@ -227,14 +229,14 @@ def test_at_least_twelve_faults_are_injected() -> None:
 
 def test_a_cut_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.script = lambda reply: reply.whole(stop=HALF) if reply.number == 1 else reply.whole()
-    assert transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, patience=QUICK).read_bytes() == BODY
+    assert transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK).read_bytes() == BODY
     assert server.asked[1]["Range"] == f"bytes={HALF}-" and server.asked[1]["If-Range"] == '"one"'
 
 
 def test_steady_small_progress_is_not_given_up(server: Server, tmp_path: Path) -> None:
     step = len(BODY) // 20
     server.script = lambda reply: reply.whole(stop=(reply.start or 0) + step)
-    assert transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, patience=QUICK).read_bytes() == BODY
+    assert transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK).read_bytes() == BODY
     assert len(server.asked) > 20
 
 
@@ -242,22 +244,22 @@ def test_a_changed_file_is_begun_anew(server: Server, tmp_path: Path) -> None:
     newer = BODY[::-1]
     server.script = lambda reply: reply.whole(stop=HALF) if reply.number == 1 else reply.whole(newer, tag='"two"')
     digest = hashlib.sha256(newer).hexdigest()
-    assert transfer(server.address, tmp_path / "faces.bin", sha256=digest, patience=QUICK).read_bytes() == newer
+    assert transfer(server.address, tmp_path / "faces.bin", sha256=digest, retry=QUICK).read_bytes() == newer
 
 
 def test_a_piece_of_another_address_is_not_continued(server: Server, tmp_path: Path) -> None:
     server.script = lambda reply: reply.whole(stop=HALF)
     with pytest.raises(DataError):
-        transfer(server.address + "?old", tmp_path / "faces.zip", patience=QUICK)
+        transfer(server.address + "?old", tmp_path / "faces.zip", retry=QUICK)
     server.script = lambda reply: reply.whole()
-    transfer(server.address, tmp_path / "faces.zip", patience=QUICK)
+    transfer(server.address, tmp_path / "faces.zip", retry=QUICK)
     assert "Range" not in server.asked[-1]
 
 
 def test_a_piece_longer_than_the_file_is_begun_anew(server: Server, tmp_path: Path) -> None:
     server.script = lambda reply: reply.whole(stop=HALF)
     with pytest.raises(DataError):
-        transfer(server.address, tmp_path / "faces.zip", patience=QUICK)
+        transfer(server.address, tmp_path / "faces.zip", retry=QUICK)
     with (tmp_path / "faces.zip.part").open("ab") as piece:
         piece.write(bytes(len(BODY)))
 
@@ -268,13 +270,13 @@ def test_a_piece_longer_than_the_file_is_begun_anew(server: Server, tmp_path: Pa
             reply.whole()
 
     server.script = answer
-    assert transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, patience=QUICK).read_bytes() == BODY
+    assert transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK).read_bytes() == BODY
 
 
 def test_the_server_may_ask_for_a_pause(server: Server, tmp_path: Path) -> None:
     server.script = lambda reply: reply.whole() if reply.number > 1 else status(429, Retry_After=3600)(reply)
     begun = time.monotonic()
-    transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, patience=QUICK)
+    transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK)
     assert 0.2 <= time.monotonic() - begun < 5  # as long as it asks, but never longer than `longest_pause`
 
 
@@ -283,14 +285,14 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/faces.zip"
     with pytest.raises(DataError, match="cannot be reached"):
-        transfer(address, tmp_path / "faces.zip", patience=QUICK)
+        transfer(address, tmp_path / "faces.zip", retry=QUICK)
     with pytest.raises(DataError, match="cannot be reached"):
-        transfer("http://name.invalid/faces.zip", tmp_path / "faces.zip", patience=QUICK)
+        transfer("http://name.invalid/faces.zip", tmp_path / "faces.zip", retry=QUICK)
 
 
 def test_the_announced_size_must_be_the_known_one(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="announces"):
-        transfer(server.address, tmp_path / "faces.zip", size=len(BODY) + 1, patience=QUICK)
+        transfer(server.address, tmp_path / "faces.zip", size=len(BODY) + 1, retry=QUICK)
     assert not (tmp_path / "faces.zip.part").exists()
 
 
@@ -307,28 +309,28 @@ def test_without_a_checksum_the_archive_must_read_to_its_end(kind: str, server: 
     name = "faces.tgz" if kind == "cut gzip" else "faces.zip"
     server.script = lambda reply: reply.whole(bodies[kind])
     with pytest.raises((Untrusted, DataError)):
-        transfer(server.address, tmp_path / name, patience=QUICK)
+        transfer(server.address, tmp_path / name, retry=QUICK)
     assert not (tmp_path / name).exists()
     server.script = lambda reply: reply.whole(gzip.compress(BODY) if kind == "cut gzip" else BODY)
-    transfer(server.address, tmp_path / name, patience=QUICK)
+    transfer(server.address, tmp_path / name, retry=QUICK)
 
 
 def test_a_full_disk_keeps_the_piece(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(StorageError, match="no room"):
-        transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, patience=QUICK)
+    with pytest.raises(StorageError, match="not enough disk space"):
+        transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK)
     monkeypatch.undo()
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(transfers, "force", full)
+    monkeypatch.setattr(transfers, "fsync", full)
     with pytest.raises(StorageError, match="No space left") as raised:
-        transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, patience=QUICK)
+        transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK)
     assert raised.value.exit_code == 6 and not (tmp_path / "faces.zip").exists()
     monkeypatch.undo()
-    assert transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, patience=QUICK).read_bytes() == BODY
+    assert transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK).read_bytes() == BODY
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
@@ -355,7 +357,7 @@ def test_a_killed_download_is_continued(server: Server, tmp_path: Path) -> None:
     kept = piece.stat().st_size
     assert 0 < kept < len(BODY) and not target.exists()
     server.script = lambda reply: reply.whole()
-    assert transfer(server.address, target, sha256=SHA256, patience=QUICK).read_bytes() == BODY
+    assert transfer(server.address, target, sha256=SHA256, retry=QUICK).read_bytes() == BODY
     assert server.asked[-1]["Range"] == f"bytes={kept}-"
 
 
@@ -363,16 +365,16 @@ def test_two_processes_do_not_write_one_file(server: Server, tmp_path: Path) -> 
     import filelock
 
     with filelock.FileLock(tmp_path / ".faces.zip.lock"), pytest.raises(Locked):
-        transfer(server.address, tmp_path / "faces.zip", patience=QUICK)
+        transfer(server.address, tmp_path / "faces.zip", retry=QUICK)
 
 
 def test_a_whole_file_is_not_fetched_again_and_a_wrong_one_not_taken(server: Server, tmp_path: Path) -> None:
-    target = transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, patience=QUICK)
-    transfer(server.address, target, sha256=SHA256, patience=QUICK)
+    target = transfer(server.address, tmp_path / "faces.zip", sha256=SHA256, retry=QUICK)
+    transfer(server.address, target, sha256=SHA256, retry=QUICK)
     assert len(server.asked) == 1
     target.write_bytes(BODY[:-1])
     with pytest.raises(Untrusted, match="Delete"):
-        transfer(server.address, target, sha256=SHA256, patience=QUICK)
+        transfer(server.address, target, sha256=SHA256, retry=QUICK)
     assert target.exists()  # it is the user's: named, not deleted
 
 
@@ -380,7 +382,7 @@ def test_credentials_stay_with_the_first_server(server: Server, tmp_path: Path) 
     other = Server()
     try:
         server.script = redirect(other.address)
-        transfer(server.address, tmp_path / "faces.zip", secret={"Authorization": "Bearer key"}, patience=QUICK)
+        transfer(server.address, tmp_path / "faces.zip", secret={"Authorization": "Bearer key"}, retry=QUICK)
     finally:
         other.http.shutdown()
         other.http.server_close()
@@ -395,13 +397,13 @@ def test_credentials_stay_with_the_first_server(server: Server, tmp_path: Path) 
 )  # fmt: skip
 def test_a_redirect_never_leaves_encryption(from_: str, to: str, followed: bool) -> None:
     request = urllib.request.Request(f"{from_}://a.example/faces.zip")
-    handler, headers = transfers.Redirects(), http.client.HTTPMessage()
+    handler, headers = connection.RedirectHandler(), http.client.HTTPMessage()
     target = f"{to}://b.example/faces.zip"
     if followed:
         further = handler.redirect_request(request, io.BytesIO(), 302, "Found", headers, target)
         assert further is not None and further.full_url == target
     else:
-        with pytest.raises(DataError, match="elsewhere"):
+        with pytest.raises(DataError, match="another protocol"):
             handler.redirect_request(request, io.BytesIO(), 302, "Found", headers, target)
 
 
@@ -412,7 +414,7 @@ def test_nothing_secret_is_written_down(server: Server, tmp_path: Path) -> None:
             server.address + "?token=hush",
             tmp_path / "faces.zip",
             secret={"Authorization": "Bearer hush"},
-            patience=QUICK,
+            retry=QUICK,
         )
     written = (tmp_path / "faces.zip.part.json").read_text()
     assert "hush" not in written and "hush" not in str(raised.value)

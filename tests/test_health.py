@@ -23,12 +23,13 @@ import mien
 from mien import presets
 from mien.__main__ import main
 from mien.core.contracts import ImageSpec, Model, Progress
+from mien.core.families import Gaussian, VariationalModel
 from mien.core.run import Run, config_fields, override, to_json
 from mien.data.pack import Pack
 from mien.errors import Diverged
 from mien.metrics import health, quick_checks
 from mien.metrics.health import Symptom, Window, diagnose
-from mien.metrics.quick_checks import Passage, RealFaces
+from mien.metrics.quick_checks import LatentUse, RealFaces
 from mien.metrics.suggestions import remedy
 from mien.report.health_observer import HealthCheck
 from mien.report.page import write_report
@@ -85,7 +86,7 @@ def test_how_far_apart_faces_are() -> None:
 
 
 def test_real_faces_are_many(reals: RealFaces) -> None:
-    assert 15 < reals.different < quick_checks.SHOWN and 0 < reals.copy_bound < 1
+    assert 15 < reals.different < quick_checks.GRID and 0 < reals.copy_bound < 1
     for modes in (1, 2, 3):
         made = quick_checks.different(quick_checks.small(reals.some[torch.arange(64) % modes], quick_checks.FINE))
         assert modes - 0.3 < made < modes + 0.1
@@ -103,7 +104,7 @@ def test_copies_are_found_and_blurred_faces_are_not(reals: RealFaces, pack: Pack
     assert reals.copies(blurred) == 0.0, "near the middle of all, and nearer to none"
     some = torch.cat([training[:6], unseen[:58]])
     assert reals.copies(some) == pytest.approx(6 / 64)
-    assert reals.nearness(training[:3])[1].tolist() == [0, 1, 2]
+    assert reals.distances_to_training(training[:3])[1].tolist() == [0, 1, 2]
 
 
 def test_a_pack_of_one_face_is_no_error(tmp_path: Path) -> None:
@@ -112,26 +113,26 @@ def test_a_pack_of_one_face_is_no_error(tmp_path: Path) -> None:
     assert 0.0 <= alone.copies(alone.some) <= 1.0
 
 
-class Ignorant(mien.core.contracts.Variational):
+class Ignorant(VariationalModel):
     """Encodes by the mean colours, or not at all."""
 
     def __init__(self, deaf: bool) -> None:
         super().__init__()
         self.deaf, self.latent_shape, self.weight = deaf, (48,), torch.nn.Parameter(torch.ones(()))
 
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> mien.core.contracts.Gaussian:
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
         mean = quick_checks.small(images, 4) * (0.0 if self.deaf else 1.0)
-        return mien.core.contracts.Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
+        return Gaussian(mean, torch.zeros_like(mean) if self.deaf else torch.full_like(mean, -4.0))
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return torch.nn.functional.interpolate(z.unflatten(1, (3, 4, 4)), scale_factor=4)
 
 
 def test_what_passes_through_a_latent(reals: RealFaces) -> None:
-    hears = quick_checks.passage(Ignorant(deaf=False), reals.some)
+    hears = quick_checks.latent_use(Ignorant(deaf=False), reals.some)
     assert hears.kept > 0.5 and hears.active == 48 and hears.nats > 10
-    deaf = quick_checks.passage(Ignorant(deaf=True), reals.some)
-    assert deaf == Passage(kept=0.0, nats=0.0, active=0, dimensions=48)
+    deaf = quick_checks.latent_use(Ignorant(deaf=True), reals.some)
+    assert deaf == LatentUse(kept=0.0, nats=0.0, active=0, dimensions=48)
 
 
 # Verdicts
@@ -164,8 +165,8 @@ LATE = health.SETTLING
         (health.collapse(1.0, 30.0, 40.0, 40.0, LATE - 1), False),
         (health.memorisation(2 / 64, LATE), True),
         (health.memorisation(1 / 64, LATE), False),
-        (health.posterior_collapse(Passage(0.001, 0.01, 0, 32), LATE), True),
-        (health.posterior_collapse(Passage(0.0, 9.0, 20, 32), LATE), False),
+        (health.posterior_collapse(LatentUse(0.001, 0.01, 0, 32), LATE), True),
+        (health.posterior_collapse(LatentUse(0.0, 9.0, 20, 32), LATE), False),
         (health.critic_too_strong(window({"generator_loss": 12.0})), True),
         (health.critic_too_strong(window({"generator_loss": 1.2})), False),
         (health.critic_too_strong(window(*[{"critic_fake": 0.01}] * 40)), True),
@@ -457,11 +458,11 @@ def test_doctor_without_the_pack_judges_the_rest(healthy: Path, pack: Pack, tmp_
     data = json.loads((healthy / "data.json").read_text())
     (healthy / "data.json").write_text(json.dumps({**data, "name": str(tmp_path / "gone.pack")}))
     said = call("doctor", healthy)
-    assert said.code == 0 and "Name the pack with --data." in said.out and "stands as it was judged" in said.out
+    assert said.code == 0 and "Name the pack with --data." in said.out and "the verdict is that of training" in said.out
     again = call("doctor", healthy, "--data", pack.path)
     assert again.code == 0 and "note" not in again.out
     other = write_pack(tmp_path / "other.pack", count=80, seed=4)
-    assert "other data" in call("doctor", healthy, "--data", other.path).out
+    assert "not the data that the run was trained on" in call("doctor", healthy, "--data", other.path).out
 
 
 def test_doctor_of_a_killed_run(healthy: Path, early: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,7 +481,7 @@ def test_doctor_of_a_killed_run(healthy: Path, early: None, monkeypatch: pytest.
 def test_doctor_of_a_run_that_has_not_saved_yet(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(to_json(presets.PRESETS["quick"])))
     said = call("doctor", tmp_path, "--strict")
-    assert said.code == 0 and "no checkpoint is valid (yet)" in said.out
+    assert said.code == 0 and "there is no valid checkpoint" in said.out
 
 
 def test_doctor_tells_of_alarms_that_went_away(healthy: Path) -> None:
@@ -491,7 +492,7 @@ def test_doctor_tells_of_alarms_that_went_away(healthy: Path) -> None:
     said = call("doctor", healthy, "--strict")
     assert (
         said.code == 0
-        and f"mode collapse: alarm from {lines[1]['seen']} to {lines[2]['seen']} images, then gone" in said.out
+        and f"mode collapse: alarm from {lines[1]['seen']} to {lines[2]['seen']} images, then it ended" in said.out
     )
 
 

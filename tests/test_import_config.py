@@ -9,9 +9,12 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+import torch
 
+from mien.core.contracts import Batch, ImageSpec
 from mien.errors import DataError, Mismatch, Untrusted
 from mien.foreign.homogan_config import KEYS, homogan_config
+from tests.conftest import tiny
 
 CONFIG = """{
   "network_params": {"model": "model_15_noisy", "multilabelling": true, "features": 3, "noise_dim": 256},
@@ -42,7 +45,7 @@ def test_every_key_is_honoured_or_named(tmp_path: Path) -> None:
     said = "\n".join(remarks)
     keys = {"kaggle_user", "kaggle_pass", *KEYS} - {"train_d"}
     assert {remark.split(" ")[0].rstrip(":").lower() for remark in remarks if not remark.startswith(" ")} == keys
-    assert "train_g stands twice" in said and "opposite of a beard" in said
+    assert "train_g occurs twice" in said and "opposite of a beard" in said
 
 
 def test_credentials_are_never_read(tmp_path: Path) -> None:
@@ -52,10 +55,41 @@ def test_credentials_are_never_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("model", "preset"),
-    [("model_07", "homogan-07"), ("model_15", "homogan-15"), ("model_16", "homogan-16"), ("Model1", "homogan-01")],
+    [
+        ("model_07", "homogan-07"),
+        ("model_15", "homogan-15"),
+        ("model_16", "homogan-16"),
+        ("Model1", "homogan-01"),
+        ("model_14", "homogan-14"),
+    ],
 )
 def test_models(model: str, preset: str, tmp_path: Path) -> None:
     assert homogan_config(written(tmp_path, {"model": model}))[0].preset == preset
+
+
+def test_the_file_model_14_is_not_experiment_14(tmp_path: Path) -> None:
+    """src/models/model_14.py: an embedding of one label, GaussianNoise(0.5) in the generator, no spectral norm."""
+    run, remarks = homogan_config(written(tmp_path, {"model": "src.models.model_14", "train_g": 5}))
+    assert run.preset == "homogan-11" and run.recipe.spectral_norm == "none"  # type: ignore[attr-defined]
+    assert (run.recipe.generator_noise, run.recipe.critic_noise) == (0.5, 0.0)  # type: ignore[attr-defined]
+    assert run.model.embedding == 50 and any("homogan-14" in remark for remark in remarks)  # type: ignore[attr-defined]
+
+
+def test_train_d_is_honoured(tmp_path: Path) -> None:
+    """There the critic moves `if cycle % train_d == 0`, and the generator by a count of its own."""
+    run, _ = homogan_config(written(tmp_path, {"model": "src.models.model_15", "train_d": 2, "train_g": 3}))
+    recipe = tiny(run).recipe.build(
+        tiny(run).model.build(ImageSpec(side=16, label_dim=2)), ImageSpec(side=16, label_dim=2)
+    )
+    names = {id(optimizer): name for name, optimizer in recipe.optimizers.items()}
+    batch = Batch(torch.rand(4, 3, 16, 16), torch.zeros(4, 2))
+    moves = []
+    for _ in range(6):
+        recipe.measured.clear()
+        moves.append([names[id(update.optimizer)] for update in recipe.step(iter([batch]))])  # type: ignore[union-attr]
+        assert moves[-1] or recipe.measured.keys() >= {"critic_real", "critic_fake", "generator_loss"}
+    critic, generator = ["critic"] * 2, ["generator"]
+    assert moves == [[], critic, generator, critic, [], critic + generator]
 
 
 def test_what_cannot_be_honoured_is_said(tmp_path: Path) -> None:
@@ -70,10 +104,10 @@ def test_what_cannot_be_honoured_is_said(tmp_path: Path) -> None:
     run, remarks = homogan_config(written(tmp_path, content))
     said = "\n".join(remarks)
     for words in (
-        "train_d = 3: not honoured",
+        "train_d = 3: --recipe.critic-interval 3",
         "IMG_WIDTH = 96: not possible",
-        'colour = "red": not known',
-        "not told labels",
+        'colour = "red": unknown key',
+        "not label-conditional",
     ):
         assert words in said
     assert run.side == 128 and not run.conditional

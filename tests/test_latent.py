@@ -186,17 +186,17 @@ def test_a_direction_is_the_difference_of_means() -> None:
     assert warnings == [] and torch.allclose(a.vector / a.vector.norm(), expected / expected.norm(), atol=1e-5)
     along = z @ (a.vector / a.vector.norm())
     assert abs(float(along.std() / a.vector.norm()) - 1) < 1e-4  # its length is one standard deviation
-    assert a.told["with"] + a.told["without"] == 400 and 0.9 < a.told["auc"] < 1 and a.told["apart"] > 1
+    assert a.facts["with"] + a.facts["without"] == 400 and 0.9 < a.facts["auc"] < 1 and a.facts["apart"] > 1
     assert b.name == "b" and b.space == "latent"
 
 
 def test_joint_and_orthogonal_directions_are_purer() -> None:
     z, labels = toy()
     share = {}
-    for purity in ("plain", "joint", "orthogonal"):
-        (a, _), _ = by_labels(z, labels, ["a", "b"], "latent", purity)  # type: ignore[arg-type]
-        share[purity] = abs(float(a.vector[1] / a.vector[0]))
-    assert share["plain"] > 0.5 and share["joint"] < 0.15
+    for disentangle in ("none", "joint", "orthogonal"):
+        (a, _), _ = by_labels(z, labels, ["a", "b"], "latent", disentangle)  # type: ignore[arg-type]
+        share[disentangle] = abs(float(a.vector[1] / a.vector[0]))
+    assert share["none"] > 0.5 and share["joint"] < 0.15
     plain_b = by_labels(z, labels, ["a", "b"], "latent")[0][1].vector
     pure_a = by_labels(z, labels, ["a", "b"], "latent", "orthogonal")[0][0].vector
     assert abs(float(pure_a @ plain_b)) < 1e-3
@@ -208,7 +208,7 @@ def test_labels_that_are_not_known_do_not_count() -> None:
     holes[::3, 0] = torch.nan
     kept = torch.arange(400) % 3 != 0
     (a, b), _ = by_labels(z, holes, ["a", "b"], "latent")
-    assert a.told["with"] == int((labels[kept, 0] > 0.5).sum()) and b.told["with"] == int((labels[:, 1] > 0.5).sum())
+    assert a.facts["with"] == int((labels[kept, 0] > 0.5).sum()) and b.facts["with"] == int((labels[:, 1] > 0.5).sum())
     expected = z[kept & (labels[:, 0] > 0.5)].mean(0) - z[kept & (labels[:, 0] <= 0.5)].mean(0)
     assert torch.allclose(a.vector / a.vector.norm(), expected / expected.norm(), atol=1e-5)
     (joint, _), _ = by_labels(z, holes, ["a", "b"], "latent", "joint")
@@ -246,9 +246,9 @@ def test_components_are_where_pictures_change_most() -> None:
         unit = direction.vector / direction.vector.norm()
         assert abs(float(unit @ exact[place])) > 0.9
         assert 0.9 < float(direction.vector.norm()) < 1.1  # one standard deviation of the prior
-    assert found[0].told["share"] > found[1].told["share"] > 0
+    assert found[0].facts["share"] > found[1].facts["share"] > 0
     assert abs(float(found[0].vector @ found[1].vector)) < 1e-4
-    with pytest.raises(UsageError, match="12 such directions"):
+    with pytest.raises(UsageError, match="from 1 to 12, not 13"):
         components(decode, Normal(), (12,), 13, like=torch.zeros(()))
 
 
@@ -282,7 +282,7 @@ def keep(sampler: Sampler, *directions: Direction, model: str | None = None) -> 
     kept = Directions(directions)
     return sidecar.write(
         sampler.extras_folder, "directions", "directions", model or sampler.model_hash, kept.tensors(),
-        "mien directions MODEL --unsupervised 1", directions=kept.told(),
+        "mien directions MODEL --unsupervised 1", directions=kept.descriptions(),
     )  # fmt: skip
 
 
@@ -295,7 +295,7 @@ def test_an_edit_moves_by_standard_deviations(tmp_path: Path, blob_pack: Pack) -
     z = sampler.latents([3, 4])
     assert torch.equal(sampler.edit(z, {"up": 2.0}), z + 2 * vector)
     assert torch.equal(sampler.edit(z, {}), z)
-    assert list(sampler.directions) == ["up", "far"] and sampler.directions["far"].told == {"auc": 0.5}
+    assert list(sampler.directions) == ["up", "far"] and sampler.directions["far"].facts == {"auc": 0.5}
     with pytest.raises(UsageError, match="Did you mean up"):
         sampler.edit(z, {"upp": 1.0})
     with pytest.raises(UsageError, match="a direction of encodings"):
@@ -337,7 +337,12 @@ def test_hostile_extras_are_refused(tmp_path: Path, blob_pack: Pack) -> None:
 
     def told(**changes: object) -> bytes:
         kept = Directions((Direction("up", torch.ones(8), "latent", {}),))
-        header = {"kind": "directions", "model_sha256": sampler.model_hash, "again": "", "directions": kept.told()}
+        header = {
+            "kind": "directions",
+            "model_sha256": sampler.model_hash,
+            "again": "",
+            "directions": kept.descriptions(),
+        }
         return checkpoint.pack_tensors(kept.tensors(), {**header, **changes})
 
     long = Directions((Direction("up", torch.ones(9), "latent", {}),)).tensors()

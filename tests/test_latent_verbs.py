@@ -89,7 +89,7 @@ def test_photographs_of_any_mode(here: Path, mode: str, kind: str) -> None:
         data = (here / "x.tiff").read_bytes()
     (here / "photo.any").write_bytes(data)
     photo = read_photo(here / "photo.any", 16)
-    assert photo.pixels.shape == (16, 16, 3) and photo.pixels.dtype == np.uint8 and "cut by center" in photo.notes
+    assert photo.pixels.shape == (16, 16, 3) and photo.pixels.dtype == np.uint8 and "cropped by center" in photo.notes
     assert photo.pixels.std() > 5
 
 
@@ -143,11 +143,11 @@ def test_a_photograph_is_cut_as_the_data_was(here: Path) -> None:
     framing = {"crop": "celeba-148", "resampler": "bicubic"}
     photo = read_photo(here / "celeba.png", 64, framing=framing)
     expected = Image.fromarray(pixels[40:188, 15:163]).resize((64, 64), Image.Resampling.BICUBIC)
-    assert (photo.pixels == np.asarray(expected)).all() and photo.notes == ("cut by celeba-148",)
+    assert (photo.pixels == np.asarray(expected)).all() and photo.notes == ("cropped by celeba-148",)
     photograph(here / "other.png", 60, 40)  # another shape: its centre, and no word of CelebA
-    assert "cut by center" in read_photo(here / "other.png", 16, framing=framing).notes
+    assert "cropped by center" in read_photo(here / "other.png", 16, framing=framing).notes
     photograph(here / "exact.png", 16, 16)
-    assert read_photo(here / "exact.png", 16, framing=framing).notes == ("taken as it is",)
+    assert read_photo(here / "exact.png", 16, framing=framing).notes == ("used unchanged",)
     with pytest.raises(DataError, match="cannot be used"):
         read_photo(here / "other.png", 16, crop="celeba-148")
 
@@ -157,7 +157,7 @@ def test_a_photograph_without_a_face_is_taken_as_it_is(here: Path, monkeypatch: 
     monkeypatch.setattr(Aligner, "align", lambda *_: None)
     photograph(here / "wall.png")
     photo = read_photo(here / "wall.png", 16)
-    assert photo.notes[:2] == ("no face found", "cut by center")
+    assert photo.notes[:2] == ("no face found", "cropped by center")
     with pytest.raises(DataError, match="cannot be used") as caught:
         read_photo(here / "wall.png", 16, crop="face")
     assert "--crop center" in caught.value.remedy
@@ -175,7 +175,7 @@ def test_a_real_face_is_found(tmp_path: Path) -> None:
     with zipfile.ZipFile(SHARED / "data" / "celeba-10k.zip") as archive:
         name = next(name for name in archive.namelist() if name.endswith(".jpg"))
         (tmp_path / "face.jpg").write_bytes(archive.read(name))
-    assert "cut by face" in read_photo(tmp_path / "face.jpg", 64).notes
+    assert "cropped by face" in read_photo(tmp_path / "face.jpg", 64).notes
 
 
 # Verbs
@@ -192,7 +192,7 @@ def test_project(here: Path, model: Path) -> None:
         "b.png",
     ]
     first, second = answer["photos"]
-    assert first["notes"] == ["cut by center"] and second["notes"] == ["taken as it is"] and 0 < first["l1"] < 1
+    assert first["notes"] == ["cropped by center"] and second["notes"] == ["used unchanged"] and 0 < first["l1"] < 1
     assert "lpips" not in first  # its weights are not in this empty cache
     sheet = pixels(here / "project.png")
     assert (cell(sheet, 0, 0, 128)[::8, ::8] == read_photo(here / "a.png", 16).pixels).all()
@@ -231,8 +231,11 @@ def test_directions_of_labels(here: Path, labelled: Pack, model: Path) -> None:
     expected, vector = z[yes].mean(0) - z[~yes].mean(0), sampler.directions["Hat"].vector
     assert torch.allclose(vector / vector.norm(), expected / expected.norm(), atol=1e-4)
     assert abs(float((z @ (vector / vector.norm())).std() / vector.norm()) - 1) < 1e-4
-    for purity in ("joint", "orthogonal"):
-        assert call("directions", model, "--data", labelled.path, "--labels", "Hat", "--purity", purity).code == 0
+    for disentangle in ("joint", "orthogonal"):
+        assert (
+            call("directions", model, "--data", labelled.path, "--labels", "Hat", "--disentangle", disentangle).code
+            == 0
+        )
     assert list(Sampler.load(model).directions) == ["Beard", "Hat"]  # the newer one has taken its place
 
 
@@ -251,7 +254,7 @@ def test_directions_without_labels(here: Path, model: Path) -> None:
     ("words", "code"),
     [
         (("--labels", "Hut"), 2), (("--labels", "Hat", "--images", "1"), 2), (("--split", "holdout"), 3),
-        (("--purity", "clean"), 2), (("--unsupervised", "3"), 2),
+        (("--disentangle", "clean"), 2), (("--unsupervised", "3"), 2),
     ],
 )  # fmt: skip
 def test_directions_that_cannot_be_found(

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"core", "data", "downloads", "sampling", "storage"},
     "report": {"core", "data", "metrics", "presets", "sampling", "storage"},
     "training": {"core", "data", "metrics", "models", "presets", "report", "sampling", "storage"},
-    "web": {"core", "data", "downloads", "metrics", "nn", "report", "sampling", "storage"},
+    "web": {"core", "data", "downloads", "metrics", "nn", "presets", "report", "sampling", "storage"},
     "export": {"core", "downloads", "nn", "report", "sampling", "storage", "web"},
     "cli": {
         *("core", "data", "downloads", "export", "foreign", "metrics", "nn"),

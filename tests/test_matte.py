@@ -91,7 +91,7 @@ def test_the_guide_draws_the_edge_of_the_photograph() -> None:
     colours = np.zeros((128, 128, 3), np.float32)
     colours[:, 64:] = [0.9, 0.7, 0.2]
     mask = np.clip((np.arange(128, dtype=np.float32) - 62) / 6 + 0.5, 0, 1) * np.ones((128, 1), np.float32)
-    found = matte.follow(colours, *matte.guide(colours, mask))
+    found = matte.apply_guide(colours, *matte.guide(colours, mask))
     assert found[:, :62].max() < 0.3 and found[:, 66:].min() > 0.7
     assert (found[:, 64] - found[:, 63]).min() > 2 * (mask[:, 64] - mask[:, 63]).max()
 

@@ -143,7 +143,7 @@ def test_manifold_scores_agree_with_plain_loops(monkeypatch, block):
 
 
 def test_manifolds_look_at_five_neighbours_unless_told():
-    """Naeem et al.'s k, and what `evaluate` writes into its passport."""
+    """Naeem et al.'s k, and what `evaluate` writes into its protocol."""
     real, fake = draw(120), draw(90, seed=1, shift=0.05, spread=0.9)
     assert manifolds(real, fake) == manifolds(real, fake, k=NEIGHBOURS) != manifolds(real, fake, k=4)
     assert NEIGHBOURS == 5
@@ -180,6 +180,14 @@ def test_memorisation_finds_the_copied_share():
     pairs = caught.pairs[:50].tolist()
     assert sorted(pairs) == [[i, 100 + i] for i in range(50)]
     assert memorisation(train, None, copying).excess.low > 0.05
+
+
+def test_equal_distances_are_half_a_win_each():
+    """Nothing is memorised where samples are exactly as near as unseen faces; all is where they are nearer."""
+    train = np.arange(8.0)[:, None] * 10
+    at_one, nearer = memorisation(train, train + 1, train - 1), memorisation(train, train + 1, train)
+    assert at_one.nearer == 0.5 and nearer.nearer == 1.0 and memorisation(train, train, train + 1).nearer == 0.0
+    assert at_one.ratio == pytest.approx(1.0) and nearer.ratio == 0.0
 
 
 def test_bootstrap_is_seeded_and_as_wide_as_theory():

@@ -211,7 +211,7 @@ def test_mean_over_all_pairs_is_the_mean_over_all_pairs():
 def test_lpips_with_the_published_weights(network):
     """By the paper's formula, written plainly, on drawn faces and the real weights, where they are in the cache."""
     name = f"lpips-{network}"
-    if not weights.kept_file(name).is_file():
+    if not weights.cached_file(name).is_file():
         pytest.skip(f"`mien data fetch weights:{name}` brings the weights that this compares with")
     faces = blobs(4, 64)
     images = torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1.0

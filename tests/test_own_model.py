@@ -57,7 +57,7 @@ def test_the_file_is_short_and_needs_nothing_private() -> None:
     assert len(lines) < 60
     imports = [line for line in lines if line.startswith(("import ", "from ")) and "mien" in line]
     assert imports == [
-        "from mien import Batch, Faces, Invertible, ModelConfig, Recipe, RecipeConfig, Run, Update",
+        "from mien import Batch, ImageSpec, Invertible, ModelConfig, Recipe, RecipeConfig, Run, Update",
         "from mien.nn.priors import Normal",
     ]
 
@@ -102,7 +102,7 @@ def test_it_trains_resumes_and_samples(own: Callable[..., Any], blob_pack: Pack)
     renamed = own("sample", "run", "--code", "own_model.py")
     assert renamed.code == 9 and "LinearConfig" in renamed.err
     assert own("walk", "run", "--code", "nowhere.py").code == 3
-    assert Sampler.load("run", device="cpu", code=FILE).faces == ImageSpec(side=16)
+    assert Sampler.load("run", device="cpu", code=FILE).image_spec == ImageSpec(side=16)
 
 
 def test_its_flags_and_its_help(own: Callable[..., Any], blob_pack: Pack) -> None:

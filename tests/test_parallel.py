@@ -56,7 +56,9 @@ def learned(run: Run, pack: Pack, world: World) -> dict[str, Tensor]:
     loader = Loader(pack, batch=run.batch, seed=run.seed, rank=world.rank, world=world.size, flip=run.flip, threads=0)
     moves = 0
     for _ in range(STEPS):
-        moves += "generator_loss" in learner.step(loader)
+        before = next(learner.recipe.model.parameters()).detach().clone()
+        learner.step(loader)
+        moves += not torch.equal(before, next(learner.recipe.model.parameters()))
     return {**{name: tensor.contiguous() for name, tensor in learner.tensors().items()}, "moves": torch.tensor(moves)}
 
 

@@ -54,7 +54,7 @@ def test_blocks_start_as_the_identity_and_images_are_linear() -> None:
     model = R3GANGeneratorConfig(width=16, latent=8).build(ImageSpec(side=16))
     z = torch.randn(2, 8)
     with torch.no_grad():
-        start = model.start * model.weigh(z)[:, :, None, None]
+        start = model.start * model.modulation(z)[:, :, None, None]
         assert torch.allclose(model.decode(z), model.last(twice(twice(start))), atol=1e-5)
         assert torch.allclose(model.decode(3 * z), 3 * model.decode(z), atol=1e-4)
 

@@ -137,7 +137,7 @@ def test_the_leaderboard_shows_the_same_seeds_and_fits(tmp_path: Path, blob_pack
     page.goto(leaderboard_of(runs, tmp_path / "leaderboard.html"))
     faces = page.locator(".strip img")
     assert faces.count() == 4 and all(image.evaluate("image => image.naturalWidth") > 100 for image in faces.all())
-    assert page.locator(".strip .soft").inner_text().startswith("trained holds no model")
+    assert page.locator(".strip .soft").inner_text().startswith("trained contains no model")
     tops = {round(image.bounding_box()["y"]) for image in faces.all()}
     assert len(tops) == (2 if width > 1000 else 4), "two pictures side by side, or under one another"
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,4 +1,4 @@
-"""What a run shows of a model that encodes: reconstructions, the information of each dimension, the balance of a BEGAN."""
+"""What a run shows of a model that encodes: reconstructions, the kl_per_dimension of each dimension, the balance of a BEGAN."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mien.data.pack import Pack
 from mien.models.vae import VAEModelConfig
 from mien.report.grid import GAP
 from mien.report.page import write_report
-from mien.report.reconstructions import Look, Reconstructions, information, look
+from mien.report.reconstructions import Reconstructed, Reconstructions, kl_per_dimension, reconstruct
 from mien.report.run_reader import read_record, sample_grids
 from mien.sampling.sampler import Sampler
 from mien.training.experiment import train
@@ -40,24 +40,26 @@ def test_information_is_the_divergence_of_each_dimension(vae: Sampler) -> None:
     q = torch.distributions.Normal(posterior.mean, (0.5 * posterior.log_variance).exp())
     exact = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).mean(0)
     assert torch.allclose(plain.kl_per_dimension(images).mean(0), exact, rtol=1e-4, atol=1e-5)
-    found = information(vae, images, None)
+    found = kl_per_dimension(vae, images, None)
     assert found is not None and torch.allclose(found, vae.model.kl_per_dimension(images).mean(0), rtol=1e-4, atol=1e-5)  # type: ignore[operator]
 
 
 def test_only_models_that_encode_are_looked_at(tmp_path: Path, blob_pack: Pack, vae: Sampler) -> None:
-    seen = look(vae, faces(20), None)
-    assert seen is not None and torch.equal(seen.images, vae.reconstruct(faces(20)[:16])) and seen.carried is not None
+    seen = reconstruct(vae, faces(20), None)
+    assert seen is not None and torch.equal(seen.images, vae.reconstruct(faces(20)[:16])) and seen.kl is not None
     for preset, expected in (("began-zhao", True), ("quick", False), ("flow", False)):
         (tmp_path / preset).mkdir()
-        other = look(Sampler.load(write_model(preset, tmp_path / preset, blob_pack)), faces(3), None)
+        other = reconstruct(Sampler.load(write_model(preset, tmp_path / preset, blob_pack)), faces(3), None)
         assert (other is not None) is expected
-        assert other is None or other.carried is None
+        assert other is None or other.kl is None
 
 
 def test_reconstructions_stand_below_their_faces(tmp_path: Path, vae: Sampler) -> None:
     run = write_run(tmp_path / "run", lines=5, grids=0, scores=False, health=False)
     images = faces(16)
-    observer = Reconstructions(run, images, lambda _: Look(-images, torch.tensor([0.5, 0.0])), {"preset": "vae"})
+    observer = Reconstructions(
+        run, images, lambda _: Reconstructed(-images, torch.tensor([0.5, 0.0])), {"preset": "vae"}
+    )
     for seen, show in ((640, True), (960, False), (1280, True), (900, True)):  # the last after a rollback
         observer.after_step(progress(seen, show), vae.model)
     observer.close("done")
@@ -82,7 +84,9 @@ def test_the_report_shows_them(tmp_path: Path, vae: Sampler) -> None:
     plain = write_report(run).read_text()
     assert not any(title in plain for title in ("Reconstructions", "What the latents carry", "The balance"))
     carried = torch.tensor([2.0, 0.5, 0.001])
-    Reconstructions(run, faces(16), lambda _: Look(faces(16), carried), {}).after_step(progress(640), vae.model)
+    Reconstructions(run, faces(16), lambda _: Reconstructed(faces(16), carried), {}).after_step(
+        progress(640), vae.model
+    )
     with (run / "metrics.jsonl").open("a") as file:
         for number in range(20):
             line = {

@@ -32,7 +32,7 @@ from mien.training.baseline import fit_baseline
 from tests.report_example import face, write, write_run
 
 
-def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **passport: Any) -> RunRecord:
+def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **protocol: Any) -> RunRecord:
     """A run with one score of each metric, its interval `spread` of the value on either side."""
     write_run(run_dir, lines=20, grids=1, scores=False)
     lines = [
@@ -43,7 +43,7 @@ def scored(run_dir: Path, values: dict[str, float], spread: float = 0.01, **pass
             "low": value * (1 - spread),
             "high": value * (1 + spread),
             "seen": 12_800,
-            "passport": {"extractor": "inception-2015", "samples": 10_000, **passport},
+            "protocol": {"extractor": "inception-2015", "samples": 10_000, **protocol},
         }
         for metric, value in values.items()
     ]
@@ -82,11 +82,11 @@ def test_equal_runs_agree(tmp_path: Path) -> None:
     assert "Not comparable" not in page_of(*records, out=tmp_path / "l.html")
 
 
-@pytest.mark.parametrize("what", ["data", "passport", "side", "seeds", "state", "threads", "old"])
+@pytest.mark.parametrize("what", ["data", "protocol", "side", "seeds", "state", "threads", "old"])
 def test_every_difference_that_matters_is_said_aloud(tmp_path: Path, what: str) -> None:
     scored(tmp_path / "a", {"fid": 30.0})
     other = tmp_path / "b"
-    scored(other, {"fid": 30.0}, **({"resizer": "bilinear"} if what == "passport" else {}))
+    scored(other, {"fid": 30.0}, **({"resizer": "bilinear"} if what == "protocol" else {}))
     if what == "data":
         (other / "data.json").write_text('{"fingerprint": "another"}')
     elif what == "side":
@@ -103,7 +103,7 @@ def test_every_difference_that_matters_is_said_aloud(tmp_path: Path, what: str) 
     lines = disagreements([read_record(tmp_path / "a"), read_record(other)])
     words = {
         "data": "another",
-        "passport": "resizer",
+        "protocol": "resizer",
         "side": "32, 128",
         "seeds": "[64, 127]",
         "state": "Not finished: b",
@@ -166,9 +166,9 @@ def test_the_same_seeds_are_drawn_by_every_model(tmp_path: Path, blob_pack: Pack
     fitted = fit_baseline(blob_pack, tmp_path / "eigenfaces", EigenfacesConfig(components=4))
     plain = write_run(tmp_path / "plain", lines=20, grids=0, scores=False)
     strips = [draw_sample_row(read_record(path)) for path in (fitted, plain)]
-    assert [len(strip.pictures) for strip in strips] == [2, 0] and "holds no model" in strips[1].missing
+    assert [len(strip.pictures) for strip in strips] == [2, 0] and "contains no model" in strips[1].missing
     page = leaderboard(compared([read_record(fitted), read_record(plain)]), strips, "Faces")
-    assert "eigenfaces: faces of seeds 8 to 15" in page and "holds no model" in page and "fitted" in page
+    assert "eigenfaces: faces of seeds 8 to 15" in page and "contains no model" in page and "fitted" in page
 
 
 def test_parameters_are_counted_in_the_newest_whole_model(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_stopped_by_signals_it_saves_and_goes_on(
         assert process.wait(60) == code
         here = kills.checkpoints(out)[-1]
         words = out.with_suffix(".txt").read_text().splitlines()[-3:]
-        assert words[0] == f"mien: Stopped at {here} images, state saved."
+        assert words[0] == f"mien: Stopped at {here} images; the state is saved."
         assert last < here < IMAGES and checkpoint.verify(out / "checkpoints" / f"{here:010d}") is None
         now = status(out)
         assert (now["state"], now["seen"], now["exit_code"], now["started_from"]) == (state, here, code, last)
@@ -136,7 +136,7 @@ SLOW_MODEL = """
 import time
 from pathlib import Path
 from docs_model import PRESETS as OWN, Reconstruct, ReconstructConfig, dataclass
-from mien.run import turn
+from mien.core.run import override
 import dataclasses
 
 class Slow(Reconstruct):
@@ -231,7 +231,7 @@ def test_the_same_command_again_resumes_and_a_finished_run_says_so(
     assert first.code == 0 and first.out == "run" and status(here / "run")["resumes"] == 0
     before = {path: path.stat().st_mtime_ns for path in (here / "run").rglob("*") if path.is_file()}
     again = train()
-    assert again.code == 0 and "run is finished; give more --images or --minutes" in again.err
+    assert again.code == 0 and "run is finished; use more --images or --minutes" in again.err
     assert {path: path.stat().st_mtime_ns for path in (here / "run").rglob("*") if path.is_file()} == before
 
 
@@ -533,7 +533,7 @@ def test_a_signal_on_a_full_disk_does_not_claim_to_have_saved(
 
     monkeypatch.setattr(checkpoint, "commit", stopped)
     starved = train()
-    assert starved.code == 6 and "state saved" not in starved.err and "not saved" in starved.err
+    assert starved.code == 6 and "state is saved" not in starved.err and "not saved" in starved.err
     assert status(here / "run")["reason"] == "The checkpoint could not be saved."
 
 

@@ -108,7 +108,7 @@ def test_truncation_scales_the_latents(sampler: Sampler) -> None:
 
 @pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, 2**80])
 def test_impossible_seeds(sampler: Sampler, seed: int) -> None:
-    with pytest.raises(UsageError, match="not a seed"):
+    with pytest.raises(UsageError, match="not a valid seed"):
         sampler.sample([seed])
 
 
@@ -205,7 +205,7 @@ def test_other_files_are_untrusted(tmp_path: Path, name: str) -> None:
 def test_safetensors_of_another_program_are_untrusted(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(checkpoint.pack_tensors(tensors()))
-    with pytest.raises(Untrusted, match="not a model of mien's"):
+    with pytest.raises(Untrusted, match="not a model file of mien"):
         Sampler.load(path)
     for header in ({}, {"config": 5}, {"config": {}}, [1, 2]):
         path.write_bytes(checkpoint.pack_tensors(tensors(), header))  # type: ignore[arg-type]
@@ -237,7 +237,7 @@ def test_every_cut_and_many_flips_are_found_or_harmless(tmp_path: Path, file: Pa
 def test_numbers_that_are_not_finite_are_untrusted(tmp_path: Path) -> None:
     weights = tensors()
     next(iter(weights.values())).view(-1)[0] = float("nan")
-    with pytest.raises(Untrusted, match="not finite"):
+    with pytest.raises(Untrusted, match="NaN or infinity"):
         Sampler.load(write(tmp_path / "m.safetensors", HEADER, weights))
 
 
@@ -297,7 +297,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from mien import Model, ModelConfig, Recipe, RecipeConfig, Run
-from mien.priors import Normal
+from mien.nn.priors import Normal
 
 class Tinted(Model):
     """Grey noise, tinted by its labels."""

@@ -75,16 +75,23 @@ def variational(c: VAEConfig, recipe: Any, seen: int) -> dict[str, tuple[float, 
 
 
 def beyond_pixels(c: VAEGANConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
-    left = max(0.0, 1.0 - seen / c.decay_images) if c.decay_images else 1.0
-    wanted = c.lr * left**c.decay_power + c.lr_end * (1.0 - left**c.decay_power)
+    begun = seen // c.epoch_images * c.epoch_images if c.epoch_images else seen
+    done = min(1.0, begun / c.decay_images) ** c.decay_power if c.decay_images else 0.0
+    wanted = c.lr * (1.0 - done) + c.lr_end * done
+    if c.lr_decay < 1.0:
+        wanted = epochs(c.lr, c.lr_decay, seen // c.epoch_images + 1, c.lr_end)
     return {name: (o.param_groups[0]["lr"], wanted) for name, o in recipe.optimizers.items()}
 
 
+def epochs(lr: float, decay: float, epoch: int, floor: float) -> float:
+    """Whole in epoch 1, then lr times decay as often as the epoch counts."""
+    for _ in range(epoch if epoch > 1 else 0):
+        lr = max(lr * decay, floor)
+    return lr
+
+
 def torch_gan(c: TorchGANConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:
-    wanted = c.lr
-    for _ in range(seen // c.lr_decay_images if c.lr_decay < 1.0 else 0):
-        wanted = max(wanted * c.lr_decay, c.lr_floor)
-    return {"rate": (recipe.lr, wanted)}
+    return {"rate": (recipe.lr, epochs(c.lr, c.lr_decay, seen // c.lr_decay_images + 1, c.lr_floor))}
 
 
 def equilibrium(c: BEGANConfig, recipe: Any, seen: int) -> dict[str, tuple[float, float]]:

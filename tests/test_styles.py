@@ -210,5 +210,5 @@ def test_styles_that_there_are_not() -> None:
             sampler.with_options(DrawOptions(style=words))
     with pytest.raises(UsageError, match="no style stages"):
         drawn_by(tiny(presets.PRESETS["vae"])).with_options(DrawOptions(style="42:fine"))
-    with pytest.raises(UsageError, match="not a seed"):
+    with pytest.raises(UsageError, match="not a valid seed"):
         sampler.with_options(DrawOptions(style=f"{2**53}:fine")).sample([1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from torch import Tensor, nn, optim
 from mien.core.contracts import Batch, Model, Progress, Recipe, Update
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
-from mien.errors import MienError
+from mien.core.run import EMAConfig
+from mien.errors import Interrupted, Preempted
 from mien.nn.priors import Normal
+from mien.training.ema import EMA
 from mien.training.period import Period
 from mien.training.signals import StopFlag, handled, stop_now
 from mien.training.train_state import NonFinite, TrainState, apply_updates, scaled_rates
@@ -224,14 +227,40 @@ def test_three_rollbacks_and_no_more(tmp_path: Path) -> None:
     from mien.errors import Diverged
     from mien.storage import checkpoint
 
-    train, arguments, _, home = start(tmp_path, {24: 9})
+    train, arguments, learner, home = start(tmp_path, {24: 9})
     with pytest.raises(Diverged) as caught:
         train(*arguments)
+    assert learner.recipe.wrong[24] == 9 - 4  # the fourth time it went wrong was the last
     assert caught.value.exit_code == 5
     newest, reports = checkpoint.newest(home.checkpoints)
     assert newest is not None and int(newest.name) == 16 and not reports
     tensors, _ = checkpoint.read_state(newest)
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("failures, ends_at", [({1, 2}, 200), ({1, 3, 4, 6}, 200), ({1, 2, 3}, 48), ({2, 4, 5, 6}, 96)])
+def test_three_saves_that_fail_in_a_row_end_a_run(
+    failures: set[int], ends_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien.errors import StorageError
+    from mien.storage import checkpoint
+
+    train, arguments, learner, _ = start(tmp_path, {}, images=200)
+    commit, calls = checkpoint.commit, []
+
+    def failing(*given: Any) -> Path:
+        calls.append(learner.seen)
+        if len(calls) in failures:
+            raise OSError("no space")
+        return commit(*given)
+
+    monkeypatch.setattr(checkpoint, "commit", failing)
+    if ends_at < 200:
+        with pytest.raises(StorageError, match="could not be saved"):
+            train(*arguments)
+    else:
+        train(*arguments)
+    assert learner.seen == ends_at
 
 
 def test_a_retry_draws_other_numbers() -> None:
@@ -275,6 +304,31 @@ def test_after_a_rollback_rates_are_halved_until_the_next_checkpoint(tmp_path: P
     assert rates[10:14] == again and {rate for _, rate in rates[14:]} == {1.0}
 
 
+class Looking:
+    """A judge that finds nothing, and keeps when it was asked."""
+
+    def __init__(self) -> None:
+        self.last_seen = 0
+        self.asked: list[int] = []
+
+    def scores(self, seen: int, model: Model, stopping: Any) -> dict[str, float]:
+        self.asked.append(seen)
+        return {}
+
+    def stop_reason(self) -> str:
+        return ""
+
+
+def test_a_rollback_takes_evaluations_and_metrics_back(tmp_path: Path) -> None:
+    train, arguments, _, home = start(tmp_path, {28: 1}, images=40, evaluate_every=8)
+    home.metrics.parent.mkdir(parents=True, exist_ok=True)
+    home.metrics.write_text("".join(f'{{"seen": {seen}}}\n' for seen in (8, 16, 24)))
+    judge = Looking()
+    train(*arguments, evaluator=judge)
+    assert judge.asked == [8, 16, 24, 24, 32, 40]
+    assert [json.loads(line)["seen"] for line in home.metrics.read_text().splitlines()] == [8, 16]
+
+
 class Counting:
     """An observer that keeps how many rollbacks it was told of."""
 
@@ -306,6 +360,25 @@ def test_snapshot_refuses_what_is_not_finite() -> None:
         learner.snapshot({})
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_every_part_of_a_snapshot_must_be_finite(bad: float) -> None:
+    """Weights, what the optimizer remembers, and the average, each by itself."""
+    recipe = Script({})
+    learner = TrainState(recipe, EMA(recipe.model, EMAConfig()), ENGINE, World(), seed=0)
+    learner.step(Source(0))
+    learner.snapshot({})
+    parts = {name for name, tensor in learner.tensors().items() if tensor.is_floating_point()}
+    assert {name.split(".")[0] for name in parts} == {"recipe", "ema", "optimizer"}
+    for name in parts:
+        tensor = learner.tensors()[name]
+        kept = tensor.clone()
+        tensor.data.fill_(bad)
+        with pytest.raises(NonFinite):
+            learner.snapshot({})
+        tensor.data.copy_(kept)
+    learner.snapshot({})
+
+
 def test_signals_are_a_flag() -> None:
     import os
 
@@ -319,6 +392,6 @@ def test_signals_are_a_flag() -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_before_the_first_step_has_its_exit_code_too(number: int, code: int) -> None:
-    with pytest.raises(MienError) as error, handled(stop_now):
+    with pytest.raises((Preempted, Interrupted)) as error, handled(stop_now):
         signal.raise_signal(number)
     assert error.value.exit_code == code

@@ -1,4 +1,4 @@
-"""`mien benchmark`: presets trained for the same time on this machine, and their leaderboard."""
+"""`mien benchmark`: train presets for the same time on this machine, and rank them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mien.core.run import Device, Run, override
 from mien.data import open_data
 from mien.data.pack import Pack
 from mien.errors import DataError, Diverged, Interrupted, Locked, Mismatch, Preempted, StorageError, UsageError
-from mien.metrics.evaluate import MOST_SAMPLES
+from mien.metrics.evaluate import MAX_SAMPLES
 from mien.metrics.features import BLOCK, Extractor
 from mien.report.comparison import Board, Entry, compared
 from mien.report.formatting import duration
@@ -42,24 +42,24 @@ from mien.training.find_run import existing_run
 from mien.training.resolve import resolve_run
 
 STOPS: dict[str, type[Interrupted] | type[Preempted]] = {"SIGINT": Interrupted, "SIGTERM": Preempted}
-OVER = 1.05  # times the asked minutes that a run found in its place may have trained
+TOLERANCE = 1.05  # times --minutes that a run found in its directory may have trained
 
 
 @dataclass
 class Contender:
-    """One run of the benchmark: a preset under a seed, and its place."""
+    """One run of the benchmark: a preset with a seed, and its directory."""
 
     preset: str  # as `mien train` takes it
     run: Run
     seed: int
     path: Path
-    failure: str = ""  # why it has no model, or none that is worth judging
-    seconds: float = 0.0  # trained already
+    failure: str = ""  # why it has no model, or none to evaluate
+    seconds: float = 0.0  # of training done already
     finished: bool = False
 
     @property
     def code(self) -> Path | None:
-        """The file of a preset of the user's own."""
+        """The Python file of a user's own preset."""
         file = self.preset.rpartition(":")[0]
         return Path(file) if file else None
 
@@ -82,7 +82,7 @@ def benchmark(
 ) -> Result:
     """Train presets for the same time on this machine, one after another, and write their leaderboard.
 
-    Quality per compute, measured by yourself. The same command again goes on where it stopped. Examples:
+    Measures quality per compute on your machine. The same command again resumes. Examples:
 
         mien benchmark faces.pack --minutes 10 --presets quick,vae,dcgan-2015
         mien benchmark faces.pack --minutes 30 --presets quick,began-zhao --repeats 3 --baseline
@@ -91,40 +91,44 @@ def benchmark(
     Parameters
     ----------
     pack
-        A pack, or a folder or ZIP of photographs; `drawn` for the built-in faces.
+        Pack, or folder or ZIP of photographs; `drawn` for the built-in drawn faces.
     minutes
-        Training time of each run.
+        Training time of each run, in minutes.
     presets
-        Names with commas between them, or FILE.py:NAME.
+        Presets separated by commas, or FILE.py:NAME.
     repeats
-        Runs of each preset, with seeds 0 to K-1: the table has their mean and range.
+        Number of runs of each preset, with seeds 0 to K-1; the table has their mean and range.
     out
-        Where runs/, leaderboard.html and leaderboard.json go; by default benchmark/ and a folder named by pack and minutes.
+        Folder for runs/, leaderboard.html and leaderboard.json; by default benchmark/ and a folder named by pack and minutes.
     metrics
-        Of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl, conditions.
+        Metrics: fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
-        How many faces of each are judged; as many as there are real images by default, at most 10,000.
+        Number of samples of each run to evaluate; by default as many as there are real images, at most 10,000.
     baseline
-        A row for eigenfaces, a Gaussian over principal components: what a linear model does.
+        Add a row for eigenfaces, a Gaussian over principal components: a linear model.
     threads
-        Of torch, in every run and in judging; 0 is all cores.
+        CPU threads of torch, in training and evaluation; 0 = all cores.
     extractor
-        FILE.py:NAME in place of Inception, as for `mien evaluate`.
+        FILE.py:NAME instead of Inception, as for `mien evaluate`.
     device
-        Where to compute.
+        Device to compute on: auto, cpu, cuda or mps.
     dry_run
         Print the plan with the estimated time, and stop.
     """
     if not 0 < minutes < inf:
-        raise UsageError(f"--minutes {minutes} is not possible.", "It is training time.", "Give more than 0.")
+        raise UsageError("minutes must be a positive number.", f"{minutes} is not.", "Give --minutes 5.")
     if repeats < 1 or threads < 0:
-        raise UsageError("--repeats and --threads count.", f"They are {repeats} and {threads}.", "Give 1 or more.")
+        raise UsageError(
+            "repeats must be a positive integer, and threads must not be negative.",
+            f"They are {repeats} and {threads}.",
+            "Give --repeats 1 or more, and --threads 0 for all cores.",
+        )
     data = open_data(pack, None)
     home = out or Path("benchmark") / f"{Path(pack).stem}{data.side}-{minutes:g}min"
     contenders = line_up(presets, repeats, home)
-    protocol = protocol_of(metrics, samples, extractor, device)  # before hours of training, not after
+    protocol = protocol_of(metrics, samples, extractor, device)  # fails before hours of training, not after
     for contender in contenders:
-        look(contender, data, minutes, threads, device)
+        check_directory(contender, data, minutes, threads, device)
     if dry_run:
         return plan(contenders, protocol, data, minutes, home)
     if threads:
@@ -134,13 +138,13 @@ def benchmark(
         protocol.measure(fitted, str(data.path))
     started = [] if fitted is None else [fitted]
     for contender in contenders:
-        before = contender.finished
-        if not contender.failure and not before:
+        was_finished = contender.finished
+        if not contender.failure and not was_finished:
             train(contender, data, minutes, threads, device)
         if not contender.failure:
-            judge(contender, protocol, data)
+            evaluate(contender, protocol, data)
         started += [contender.path] if (contender.path / "run.json").is_file() else []
-        if not before:
+        if not was_finished:
             write(board_of(started, contenders), contenders, home, minutes)
     board = board_of(started, contenders)
     write(board, contenders, home, minutes)
@@ -161,14 +165,14 @@ def line_up(words: str, repeats: int, home: Path) -> list[Contender]:
     """
     names = [word.strip() for word in words.split(",") if word.strip()]
     if not names:
-        raise UsageError("There is nothing to train.", "--presets is empty.", "Write --presets quick,vae.")
+        raise UsageError("--presets is empty.", "There is nothing to train.", "Write --presets quick,vae.")
     runs = {name: presets.find(name)[0] for name in names}
     labels = [run.preset for run in runs.values()]
     if len(set(labels)) < len(names):
         raise UsageError(
             "A preset is named twice.",
             f"--presets is {words}.",
-            "Name each once; --repeats trains it under more seeds.",
+            "Name each once; --repeats trains it with more seeds.",
         )
     return [
         Contender(name, run, seed, home / "runs" / f"{run.preset}-s{seed}")
@@ -177,10 +181,10 @@ def line_up(words: str, repeats: int, home: Path) -> list[Contender]:
     ]
 
 
-def look(contender: Contender, data: Pack, minutes: float, threads: int, device: Device) -> None:
-    """Find out what stands in the place of a run, and whether its networks can be made.
+def check_directory(contender: Contender, data: Pack, minutes: float, threads: int, device: Device) -> None:
+    """Read the state of a run's directory, and check that its networks can be built.
 
-    Raises Mismatch where another run stands there, or one that has trained for longer.
+    Raises Mismatch if another run is there, or one that has trained for longer.
     """
     changes: dict[str, Any] = {"seed": contender.seed, "minutes": minutes, "side": data.side, "threads": threads}
     try:
@@ -196,8 +200,8 @@ def look(contender: Contender, data: Pack, minutes: float, threads: int, device:
     place, status = existing_run(plan, home), home.status
     contender.seconds, contender.finished = float(status["seconds"]), place.finished
     if status["state"] == "diverged":
-        contender.failure = f"diverged: {status.get('reason') or 'it stayed non-finite'}"
-    if contender.seconds > OVER * minutes * 60 + 5:
+        contender.failure = f"diverged: {status.get('reason') or 'a loss stayed NaN or infinite'}"
+    if contender.seconds > TOLERANCE * minutes * 60 + 5:
         raise Mismatch(
             f"{contender.path} has trained for {duration(contender.seconds)}.",
             f"This benchmark gives each run {duration(minutes * 60)}.",
@@ -206,26 +210,26 @@ def look(contender: Contender, data: Pack, minutes: float, threads: int, device:
 
 
 def train(contender: Contender, data: Pack, minutes: float, threads: int, device: Device) -> None:
-    """Train one run as `mien train` does, in a process of its own; it resumes by itself. A failure is noted.
+    """Train one run as `mien train` does, in its own process; it resumes by itself. A failure is noted.
 
-    Raises Interrupted or Preempted when it was stopped, Locked or StorageError where the next would fare no better.
+    Raises Interrupted or Preempted if it was stopped, Locked or StorageError if the next run would fail too.
     """
     print(f"mien: {contender.path.name}, {duration(minutes * 60)}", file=sys.stderr, flush=True)
     words = ["train", contender.preset, "--data", data.path, "--minutes", f"{minutes:g}", "--seed", contender.seed]
     words += ["--out", contender.path, *(["--threads", threads] if threads else [])]
     words += ["--json", *(["--device", device] if device != "auto" else [])]
     command = [sys.executable, "-m", "mien", *map(str, words)]
-    # In a session of its own, so that Ctrl-C reaches it once, from here: twice would end it without saving.
+    # In its own session, so that Ctrl-C reaches it once, through this process: a second one would end it without saving.
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    with passing_on(child) as received:
-        said, _ = child.communicate()
+    with forwarded_signals(child) as received:
+        output, _ = child.communicate()
     again = "Run the same command again to go on."
     if received or child.returncode in (Interrupted.exit_code, Preempted.exit_code):
         kind = STOPS[received[0]] if received else Preempted
-        raise kind(f"Stopped in {contender.path.name}.", "A signal asked for it; its state is saved.", again)
+        raise kind(f"Stopped in {contender.path.name}.", "The process received a signal; the state is saved.", again)
     if child.returncode == 0:
         return
-    what, why, remedy = complaint(said, child.returncode)
+    what, why, remedy = child_error(output, child.returncode)
     for fatal in (StorageError, Locked, Mismatch):
         if child.returncode == fatal.exit_code:
             raise fatal(what, why, remedy)
@@ -234,16 +238,16 @@ def train(contender: Contender, data: Pack, minutes: float, threads: int, device
 
 
 @contextmanager
-def passing_on(child: subprocess.Popen[str]) -> Iterator[list[str]]:
-    """Signals that ask this process to stop go to the child, which saves its state; yields their names."""
+def forwarded_signals(child: subprocess.Popen[str]) -> Iterator[list[str]]:
+    """Stop signals to this process are forwarded to the child, which saves its state; yields their names."""
     received: list[str] = []
 
-    def pass_on(number: int, _: object) -> None:
+    def forward(number: int, _: object) -> None:
         received.append(signal.Signals(number).name)
         child.send_signal(number)
 
     numbers = [signal.Signals[name] for name in STOPS]
-    old = {number: signal.signal(number, pass_on) for number in numbers}
+    old = {number: signal.signal(number, forward) for number in numbers}
     try:
         yield received
     finally:
@@ -251,18 +255,18 @@ def passing_on(child: subprocess.Popen[str]) -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def complaint(said: str, code: int) -> tuple[str, str, str]:
-    """The three parts of what a child reported with --json."""
+def child_error(output: str, code: int) -> tuple[str, str, str]:
+    """The three parts of the error that a child printed with --json."""
     try:
-        error = json.loads(said.splitlines()[-1])["error"]
+        error = json.loads(output.splitlines()[-1])["error"]
         return error["message"], error["why"], error["hint"]
     except (ValueError, KeyError, IndexError, TypeError):
         how = f"It was killed by signal {-code}." if code < 0 else f"It ended with exit code {code}."
-        return how, "It left no word; perhaps there was too little memory.", "Run `mien train` by hand to see."
+        return how, "It printed no error; memory may have run out.", "Run `mien train` with the same flags to see."
 
 
-def judge(contender: Contender, protocol: Protocol, data: Pack) -> None:
-    """Measure what a finished run lacks. What cannot be judged is noted, and the others go on."""
+def evaluate(contender: Contender, protocol: Protocol, data: Pack) -> None:
+    """Measure the scores that a finished run lacks. A run that cannot be evaluated is noted, and the others go on."""
     try:
         warnings = replace(protocol, code=contender.code).measure(contender.path, str(data.path))
     except (DataError, Mismatch) as error:
@@ -273,7 +277,7 @@ def judge(contender: Contender, protocol: Protocol, data: Pack) -> None:
 
 
 def board_of(started: Sequence[Path], contenders: Sequence[Contender]) -> Board:
-    """The comparison so far; a preset that failed before it had a directory is a row all the same."""
+    """The comparison so far, with a row for each preset that failed before it had a directory."""
     reasons = {contender.path: contender.failure for contender in contenders if contender.failure}
     failed = [
         Entry(name=contender.path.name, preset=contender.run.preset, failure=contender.failure)
@@ -289,39 +293,39 @@ def write(board: Board, contenders: Sequence[Contender], home: Path, minutes: fl
     strips = [draw_sample_row(record, codes.get(record.directory)) for record in board.records]
     home.mkdir(parents=True, exist_ok=True)
     atomic.replace_text(home / "leaderboard.json", json.dumps(as_json(board), indent=1) + "\n")
-    write_leaderboard(board, strips, home / "leaderboard.html", f"Bench-off, {minutes:g} minutes each")
+    write_leaderboard(board, strips, home / "leaderboard.html", f"Benchmark, {minutes:g} minutes each")
 
 
 def plan(contenders: Sequence[Contender], protocol: Protocol, data: Pack, minutes: float, home: Path) -> Result:
-    """What would be done, and how long it would take."""
-    lines, training, judged = [], 0.0, 0
+    """The runs to do, and how long they would take."""
+    lines, training, evaluated = [], 0.0, 0
     for contender in contenders:
-        left = 0.0 if contender.finished or contender.failure else max(0.0, minutes * 60 - contender.seconds)
+        remaining = 0.0 if contender.finished or contender.failure else max(0.0, minutes * 60 - contender.seconds)
         if contender.failure:
             state = f"left out: {contender.failure}"
         elif contender.finished:
             state = f"finished, {duration(contender.seconds)}"
         else:
-            state = f"resumes, {duration(left)} to go" if contender.seconds else duration(left)
-        training += left
-        judged += not contender.failure
+            state = f"resumes, {duration(remaining)} to go" if contender.seconds else duration(remaining)
+        training += remaining
+        evaluated += not contender.failure
         lines.append((contender.path.name, state))
-    count = protocol.samples or min(len(data.rows("train")), MOST_SAMPLES)
-    judging = seconds_an_image(protocol.extractor, data.side) * count * judged
+    count = protocol.samples or min(len(data.rows("train")), MAX_SAMPLES)
+    evaluation = seconds_per_image(protocol.extractor, data.side) * count * evaluated
     width = max(len(name) for name, _ in lines)
     text = "\n".join(f"{name:<{width}}  {state}" for name, state in lines)
-    total = f"{duration(training)} of training, and about {duration(judging)} to judge {count:,} faces of each."
+    total = f"{duration(training)} of training, and about {duration(evaluation)} to evaluate {count:,} samples of each."
     found = {
         "runs": [{"name": name, "state": state} for name, state in lines],
         "training_seconds": training,
-        "judging_seconds": judging,
+        "evaluation_seconds": evaluation,
         "out": str(home),
     }
-    return Result(f"{text}\n\n{total}\nEverything goes to {home}.", found)
+    return Result(f"{text}\n\n{total}\nAll files go to {home}.", found)
 
 
-def seconds_an_image(extractor: Extractor, side: int) -> float:
-    """What an image costs the extractor, from its second block."""
+def seconds_per_image(extractor: Extractor, side: int) -> float:
+    """Seconds that the extractor takes per image, measured on its second block."""
     block = np.zeros((BLOCK, side, side, 3), np.uint8)
     extractor(block)
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`mien cite`: the papers behind a run or a preset."""
+"""`mien cite`: the papers of a run or a preset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mien.storage.run_directory import RunDirectory
 
 
 def cite(run: str, /, *, code: Path | None = None) -> Result:
-    """BibTeX for exactly what a run or a preset uses. Examples:
+    """Print BibTeX for the papers that a run or a preset uses. Examples:
 
         mien cite runs/00000-quick-drawn64-s0 > references.bib
         mien cite torch-gan-2015
@@ -21,11 +21,11 @@ def cite(run: str, /, *, code: Path | None = None) -> Result:
     run
         A run directory, or the name of a preset.
     code
-        The file of a model of your own.
+        Python file that defines a model of your own.
     """
-    described = RunDirectory(Path(run)).run_json
-    name = run if described is None else described["preset"]
-    if described is not None and code is not None:
+    run_json = RunDirectory(Path(run)).run_json
+    name = run if run_json is None else run_json["preset"]
+    if run_json is not None and code is not None:
         name = f"{code}:{name}"
     config, _ = presets.find(name)
     keys = list(dict.fromkeys(key for cls in presets.configs_in(config) for key in getattr(cls, "cites", ())))

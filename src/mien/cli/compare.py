@@ -1,4 +1,4 @@
-"""`mien compare`: runs on the same data side by side, as a table and as a page."""
+"""`mien compare`: rank runs on the same data, as a table and as a page."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def compare(
     device: Device = "auto",
     code: Path | None = None,
 ) -> Result:
-    """Set runs on the same data side by side, best first.
+    """Compare runs on the same data, best first.
 
-    Scores stand in one column only if they were measured in one way. Runs of one configuration and several seeds are one
-    row: their mean and range. Examples:
+    Scores share a column only if they share a protocol. Runs of one configuration with several seeds share a row, with
+    their mean and range. Examples:
 
         mien compare runs/*-quick-* runs/*-vae-*
         mien compare RUN RUN -o leaderboard.html
@@ -49,31 +49,33 @@ def compare(
     runs
         Two run directories or more.
     out
-        A page to write, leaderboard.html: with the same seeds drawn by each, and curves. Opens from disk.
+        HTML page to write, such as leaderboard.html, with the same seeds of each run and the curves. It needs no server.
     evaluate
-        Measure first what a run's newest model lacks, all by one protocol.
+        Measure missing scores first, all by one protocol.
     metrics
-        With --evaluate: of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl, conditions.
+        With --evaluate, metrics: fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
-        With --evaluate: how many faces are drawn; as many as there are real images by default, at most 10,000.
+        With --evaluate, number of samples; by default as many as there are real images, at most 10,000.
     extractor
-        With --evaluate: FILE.py:NAME in place of Inception, as for `mien evaluate`.
+        With --evaluate, FILE.py:NAME instead of Inception, as for `mien evaluate`.
     force
-        Compare runs on different data or of different sides all the same, with a loud banner.
+        Compare runs on different data or of different sides, with a warning.
     device
-        Where to compute.
+        Device to compute on: auto, cpu, cuda or mps.
     code
-        The file of a model of your own.
+        Python file that defines a model of your own.
     """
     records = [read_record(run) for run in {run.resolve(): run for run in runs}.values()]
     if len(records) < 2:
-        raise UsageError("There is nothing to compare.", "It takes two runs.", "Name two run directories or more.")
+        raise UsageError(
+            "A comparison needs two runs or more.", f"{len(records)} is named.", "Name two run directories or more."
+        )
     check_page(out)
     if (why := refusals(records)) and not force:
         raise Mismatch(
             "These runs cannot be compared.",
             " ".join(why),
-            "Compare runs on one pack; --force compares them all the same.",
+            "Compare runs on one pack; --force compares them anyway.",
         )
     if evaluate:
         protocol = protocol_of(metrics, samples, extractor, device, code)
@@ -102,45 +104,47 @@ def compare(
 
 
 def check_page(out: Path | None) -> None:
-    """Raises UsageError for a page that no browser would open."""
+    """Raises UsageError for a page that is not HTML."""
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{out} is no page.", "A leaderboard is one HTML file.", "Write -o leaderboard.html.")
+        raise UsageError(
+            f"{out} does not end in .html.", "A leaderboard is one HTML file.", "Write -o leaderboard.html."
+        )
 
 
 def commands(board: Board) -> list[tuple[str, str]]:
-    """For each run that the first column lacks, the command that measures it as the others were."""
-    lacking = [
+    """For each run without a score in the first column, the command that measures it by the same protocol."""
+    missing = [
         record
         for entry in board.entries
         for record in entry.records
         if record.status.get("state") != "diverged" and not scored(board, record)
     ]
-    return [(record.name, f"mien evaluate {record.directory}{words(board)}") for record in lacking]
+    return [(record.name, f"mien evaluate {record.directory}{words(board)}") for record in missing]
 
 
 def scored(board: Board, record: RunRecord) -> bool:
-    """Whether a run stands in the first column."""
+    """Whether a run has a score in the first column."""
     alone = compared([record]).entries[0]
     return bool(board.columns) and standing(alone, board.columns[0]) is not None
 
 
 def words(board: Board) -> str:
-    """The flags of `mien evaluate` that give the scores of the first column and its like."""
+    """The flags of `mien evaluate` for the scores of the first column and of columns with the same number of samples."""
     if not board.columns:
         return ""
-    shown = board.columns[0].protocol
+    protocol = board.columns[0].protocol
     alike: Sequence[str] = [
-        column.metric for column in board.columns if column.protocol.get("samples") == shown.get("samples")
+        column.metric for column in board.columns if column.protocol.get("samples") == protocol.get("samples")
     ]
     metrics = ",".join(dict.fromkeys(GROUPS.get(metric, metric) for metric in alike))
-    split = (shown.get("reference") or {}).get("split", "train")
-    own = str(shown.get("extractor", "inception")).startswith("inception")  # else only its author knows where it is
+    split = (protocol.get("reference") or {}).get("split", "train")
+    own = str(protocol.get("extractor", "inception")).startswith("inception")  # else only its author knows the file
     flags = [
         f" --metrics {metrics}",
-        f" --samples {shown['samples']}" if "samples" in shown else "",
+        f" --samples {protocol['samples']}" if "samples" in protocol else "",
         f" --split {split}" if split != "train" else "",
-        f" --legacy {shown['legacy']}" if "legacy" in shown else "",
-        f" --precision {shown['precision']}" if own and "precision" in shown and "legacy" not in shown else "",
+        f" --legacy {protocol['legacy']}" if "legacy" in protocol else "",
+        f" --precision {protocol['precision']}" if own and "precision" in protocol and "legacy" not in protocol else "",
         "" if own else " --extractor FILE.py:NAME",
     ]
     return "".join(flags)

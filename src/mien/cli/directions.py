@@ -1,4 +1,4 @@
-"""`mien directions`: find what to add to a latent so that its face smiles, and keep it with the model."""
+"""`mien directions`: find named directions in latent space, and store them with the model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mien.errors import DataError, Mismatch, UsageError, did_you_mean
 from mien.metrics.api import open_pack
 from mien.nn.ode import Solution
 from mien.sampling import sidecar
-from mien.sampling.directions import PICTURES, Direction, Directions, Purity, by_labels, components
+from mien.sampling.directions import PROBES, Direction, Directions, Disentangle, by_labels, components
 from mien.sampling.sampler import Sampler
 
-FACES = range(64, 257)  # that are looked at for directions without labels: as many as the operations allow
-OPERATIONS = 3e12  # for that, about: under half a minute of one core with bf16 units
-ROUGHLY = Solution(method="midpoint", steps=4)  # how a flow is followed there
+FACES = range(64, 257)  # for directions without labels: as many as MAX_FLOPS allows
+MAX_FLOPS = 3e12  # under half a minute of one core with bf16 units
+SOLVER = Solution(method="midpoint", steps=4)  # of a flow, for directions without labels
 
 
 def directions(
@@ -34,19 +34,19 @@ def directions(
     *,
     data: str | None = None,
     labels: str = "",
-    purity: Purity = "plain",
+    disentangle: Disentangle = "none",
     images: int = 10_000,
     split: Literal["train", "holdout", "all"] = "train",
     unsupervised: Annotated[int | None, Parameter(negative=())] = None,
     device: Device = "auto",
     code: Path | None = None,
 ) -> Result:
-    """Find named directions of a model's latents; without --data or --unsupervised, list those that it has.
+    """Find named directions in a model's latent space; without --data or --unsupervised, list those that it has.
 
-    They are kept in extras/ of the run, bound to the model's hash; `mien edit` moves along them. Examples:
+    They are stored in extras/ of the run, bound to the model's hash; `mien edit` moves along them. Examples:
 
         mien directions RUN --data celeba.pack --labels Smiling,Male,Eyeglasses
-        mien directions RUN --data celeba.pack --purity joint
+        mien directions RUN --data celeba.pack --disentangle joint
         mien directions RUN --unsupervised 10
         mien directions RUN
 
@@ -55,45 +55,56 @@ def directions(
     model
         A run, a checkpoint inside it, or a .safetensors file.
     data
-        A pack with labels, whose faces the model encodes: the direction of a label is the mean encoding with it minus without.
+        Pack with labels: the direction of a label is the mean encoding of the faces with it, minus that of the faces without.
     labels
-        Which of the pack's labels, with commas; all by default.
-    purity
-        plain: the difference of means; joint: what a label adds while the others stay, by least squares over all of the pack's
-        labels; orthogonal: the difference without its share in those of the other chosen labels.
+        Labels of the pack, separated by commas; by default all.
+    disentangle
+        none: the difference of means; joint: the effect of a label with all others of the pack fixed, by least squares;
+        orthogonal: the difference of means projected off those of the other chosen labels.
     images
-        How many faces are encoded, at most: the first ones.
+        Maximum number of faces to encode: the first ones.
     split
-        The part of the pack.
+        Split of the pack: train, holdout or all.
     unsupervised
-        So many directions without labels: where the picture changes most, called component-1 and so on.
+        Number of directions to find without labels: those along which images change most, named component-1 and so on.
     device
-        Where to compute.
+        Device to compute on: auto, cpu, cuda or mps.
     code
-        The file of a model of your own.
+        Python file that defines a model of your own.
     """
-    precision: Precision = "fp32" if unsupervised is None else "auto"  # how faces change is an estimate anyhow
+    precision: Precision = "fp32" if unsupervised is None else "auto"  # components are estimates: bf16 suffices
     sampler = Sampler.load(model, device=device, precision=precision, code=code)
     if data is None and unsupervised is None:
         if not sampler.directions:
             raise UsageError(
                 "This model has no directions yet.",
-                "They are found from a pack's labels, or without.",
+                "They are found with a pack's labels, or without labels.",
                 "Add --data PACK for a model with an encoder, or --unsupervised 10 for any.",
             )
-        return shown(sampler.directions, [])
+        return listing(sampler.directions, [])
     if data is not None and unsupervised is not None:
-        raise UsageError("--data and --unsupervised are two ways.", "Each run finds by one.", "Leave one out.")
+        raise UsageError(
+            "--data and --unsupervised are both given.",
+            "Directions are found with labels or without.",
+            "Leave one out.",
+        )
     warnings: list[str] = []
     if unsupervised is not None:
-        found, again = changes(sampler, unsupervised), f"mien directions MODEL --unsupervised {unsupervised}"
+        found, again = (
+            unsupervised_directions(sampler, unsupervised),
+            f"mien directions MODEL --unsupervised {unsupervised}",
+        )
     else:
         assert data is not None
         if images < 4:
-            raise UsageError(f"--images {images} is not possible.", "It counts faces.", "Give 1,000 or more.")
-        found, warnings = supervised(sampler, data, labels, purity, images, split)
+            raise UsageError(
+                f"images must be an integer of 4 or more, not {images}.",
+                "It is a number of faces.",
+                "Give --images 1000.",
+            )
+        found, warnings = supervised(sampler, data, labels, disentangle, images, split)
         chosen = ",".join(direction.name for direction in found)
-        again = f"mien directions MODEL --data PACK --labels {chosen} --purity {purity}"
+        again = f"mien directions MODEL --data PACK --labels {chosen} --disentangle {disentangle}"
     kept = known(sampler).joined(found)
     assert sampler.extras_folder is not None
     path = sidecar.write(
@@ -103,55 +114,61 @@ def directions(
         sampler.model_hash,
         kept.tensors(),
         again,
-        directions=kept.told(),
+        directions=kept.descriptions(),
     )
     for line in warnings:
         print(f"mien: {line}", file=sys.stderr)
-    return shown(Directions(tuple(found)), warnings, path)
+    return listing(Directions(tuple(found)), warnings, path)
 
 
 def known(sampler: Sampler) -> Directions:
-    """The directions that this very model has already: those of another are not carried over."""
+    """The directions that this model has already; those of another model are not carried over."""
     try:
         return sampler.directions
     except Mismatch:
         return Directions()
 
 
-def changes(sampler: Sampler, count: int) -> list[Direction]:
+def unsupervised_directions(sampler: Sampler, count: int) -> list[Direction]:
     """Directions without labels."""
-    model, engine = sampler.model, sampler.device_context
+    model, context = sampler.model, sampler.device_context
     like = next(model.parameters())
 
     def decode(z: Tensor) -> Tensor:
         rows = sampler.labels(range(len(z)))
-        told = None if rows is None else rows.to(z)
-        with engine.autocast():
-            return model.decode_by(z, ROUGHLY, 1.0, told) if isinstance(model, FlowModel) else model.decode(z, told)
+        labels = None if rows is None else rows.to(z)
+        with context.autocast():
+            return model.decode_by(z, SOLVER, 1.0, labels) if isinstance(model, FlowModel) else model.decode(z, labels)
 
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         decode(model.prior.draw([0], model.latent_shape).to(like))
-    affordable = OPERATIONS / (1 + PICTURES) / max(1, counter.get_total_flops())
+    affordable = MAX_FLOPS / (1 + PROBES) / max(1, counter.get_total_flops())
     faces = int(min(max(affordable, FACES[0]), FACES[-1]))
     with tqdm(total=faces, desc="components", unit=" faces", leave=False, disable=None) as bar:
         return components(
-            decode, model.prior, model.latent_shape, count, like=like, faces=faces, told=lambda n: void(bar.update(n))
+            decode,
+            model.prior,
+            model.latent_shape,
+            count,
+            like=like,
+            faces=faces,
+            progress=lambda n: void(bar.update(n)),
         )
 
 
 def void(_: object) -> None:
-    """What a listener answers."""
+    """Discards a value."""
 
 
 def supervised(
-    sampler: Sampler, data: str, labels: str, purity: Purity, images: int, split: str
+    sampler: Sampler, data: str, labels: str, disentangle: Disentangle, images: int, split: str
 ) -> tuple[list[Direction], list[str]]:
     """Directions of a pack's labels, and warnings."""
     if not isinstance(sampler.model, Invertible):
         raise UsageError(
             "This model has no encoder.",
-            "Directions of labels come from encodings of labelled faces, and descending to thousands takes hours.",
-            "Find some without labels: --unsupervised 10.",
+            "Directions of labels need encodings of labelled faces; gradient descent for thousands would take hours.",
+            "Find directions without labels: --unsupervised 10.",
         )
     pack = open_pack(data, sampler)
     if pack.labels is None:
@@ -164,17 +181,17 @@ def supervised(
     for name in chosen:
         if name not in pack.label_names:
             raise UsageError(
-                f"There is no label `{name}`.", f"{data} has others.", did_you_mean(name, pack.label_names)
+                f"There is no label `{name}`.", f"{data} does not have it.", did_you_mean(name, pack.label_names)
             )
     rows = pack.rows(split)[:images]
     if len(rows) < 4:
         raise DataError(f"{data} has {len(rows)} {split} images.", "A direction needs faces.", "Use --split all.")
     encodings = encoded(sampler, pack, rows.tolist())
-    told = torch.from_numpy(pack.labels[rows])
-    # What the labels that were not chosen explain is not theirs either.
-    names = chosen if purity != "joint" else list(pack.label_names)
+    pack_labels = torch.from_numpy(pack.labels[rows])
+    # joint: effects of the labels that were not chosen are removed too
+    names = chosen if disentangle != "joint" else list(pack.label_names)
     columns = [pack.label_names.index(name) for name in names]
-    found, warnings = by_labels(encodings, told[:, columns], names, sampler.encoding_space, purity)
+    found, warnings = by_labels(encodings, pack_labels[:, columns], names, sampler.encoding_space, disentangle)
     found = [direction for direction in found if direction.name in chosen]
     warnings = [line for line in warnings if line.partition(":")[0] in chosen]
     if not found:
@@ -184,17 +201,20 @@ def supervised(
     return found, warnings
 
 
-def shown(found: Directions, warnings: list[str], path: Path | None = None) -> Result:
+def listing(found: Directions, warnings: list[str], path: Path | None = None) -> Result:
     """A line for each direction."""
     width = max(map(len, found))
     lines = []
     for name, direction in found.items():
-        told = direction.told
-        if told.get("found") == "labels":
-            auc = "unknown" if told.get("auc") is None else f"{told['auc']:.3f}"
-            said = f"{told['with']:>6,} with {told['without']:>6,} without, {told['apart']:5.2f} deviations apart, AUC {auc}"
+        facts = direction.facts
+        if facts.get("found") == "labels":
+            auc = "unknown" if facts.get("auc") is None else f"{facts['auc']:.3f}"
+            counts = f"{facts['with']:>6,} with {facts['without']:>6,} without"
+            text = f"{counts}, {facts['apart']:5.2f} standard deviations apart, AUC {auc}"
         else:
-            said = f"{100 * told['share']:.1f}% of the change" if "share" in told else ""
-        lines.append(f"{name:<{width}}  {said}")
+            text = f"{100 * facts['share']:.1f}% of the change" if "share" in facts else ""
+        lines.append(f"{name:<{width}}  {text}")
     files = [str(path)] if path else []
-    return Result("\n".join([*lines, *files]), {"directions": found.told(), "warnings": warnings, "files": files})
+    return Result(
+        "\n".join([*lines, *files]), {"directions": found.descriptions(), "warnings": warnings, "files": files}
+    )

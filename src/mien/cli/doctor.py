@@ -1,4 +1,4 @@
-"""`mien doctor`: what this machine is, and how fast; or how a run is."""
+"""`mien doctor`: check this machine and its speed, or the health of a run."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def doctor(
     code: Path | None = None,
     device: Device = "auto",
 ) -> Result:
-    """Look at this machine, or at the health of a run.
+    """Check this machine, or the health of a run.
 
-    Without a run: versions, device, bf16 units, threads, disk, and a one-second benchmark. With one: is what it learned sound?
-    A run may also be unfinished or killed. Examples:
+    Without a run: versions, device, bf16 units, threads, disk, and a one-second benchmark. With a run, which may be unfinished
+    or killed: divergence, mode collapse, memorisation and other problems. Examples:
 
         mien doctor
         mien doctor RUN
@@ -47,27 +47,27 @@ def doctor(
     run
         A run's directory.
     strict
-        Make an alarm the exit code: 5 when learning went wrong, 6 for the disk, 4 when data comes too slowly.
+        Exit with a code for an alarm: 5 for training, 6 for the disk, 4 for data that load too slowly.
     data
-        The pack that the run was trained on, where it is no longer where it was.
+        Pack that the run was trained on, if it has moved.
     code
-        The file of a model of your own.
+        Python file that defines a model of your own.
     device
-        Where to draw the run's faces.
+        Device to draw the run's samples on.
     """
     if run is not None:
         return examine(run, data, code, device, strict)
     if strict or data or code:
-        raise UsageError("There is no run to look at.", "--strict, --data and --code are about a run.", "Name one.")
-    engine = DeviceContext.choose()
-    kind = engine.device.type
+        raise UsageError("--strict, --data and --code need a run.", "No run is named.", "Name a run directory.")
+    context = DeviceContext.choose()
+    kind = context.device.type
     facts: dict[str, Any] = {
         "mien": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if kind == "cuda" else kind,
-        "precision": engine.precision,
+        "precision": context.precision,
         "bf16_units": has_bf16_units(kind),
         "bf16_matrix_units": bool(torch.cpu._is_amx_tile_supported()) if kind == "cpu" else has_bf16_units(kind),
         "cores": os.cpu_count(),
@@ -75,7 +75,7 @@ def doctor(
         "free_gigabytes": round(checkpoint.free_bytes(Path.cwd()) / 1e9, 1),
         "packages": {name: version_of(name) for name in OPTIONAL},
         "ffmpeg": shutil.which("ffmpeg") is not None,
-        "gigaflops": {name: round(speed(engine.device, name == "bf16"), 1) for name in ("fp32", "bf16")},
+        "gigaflops": {name: round(speed(context.device, name == "bf16"), 1) for name in ("fp32", "bf16")},
     }
     lines = [f"{name:<18} {value}" for name, value in facts.items() if not isinstance(value, dict)]
     lines += [f"{name:<18} {version or 'not installed'}" for name, version in facts["packages"].items()]

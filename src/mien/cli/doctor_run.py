@@ -1,4 +1,4 @@
-"""The part of `mien doctor` that looks at a run: verdicts from what it left behind."""
+"""The part of `mien doctor` that checks a run: verdicts from its files."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from mien.report.run_reader import RunRecord, read_record
 from mien.sampling.sampler import Sampler
 from mien.storage import bounded_json, checkpoint
 
-LAST, FEWEST = 10, 5  # the curves are judged by the last one in so many of their lines, and by no fewer
-OPEN_ENDED = ("running", "preempted", "interrupted", "failed")  # states of a run that still needs room on the disk
+LAST_FRACTION, MIN_LINES = 10, 5  # curves are checked by their last tenth, and by at least so many lines
+UNFINISHED = ("running", "preempted", "interrupted", "failed")  # states of a run that still needs disk space
 
 
 def examine(run: Path, data: str | None, code: Path | None, device: Device, strict: bool) -> Result:
-    """Verdicts on a run from its logs, its newest checkpoint and its data; what is missing is said."""
+    """Verdicts on a run from its logs, its newest checkpoint and its data, with a note for what is missing."""
     record = read_record(run)
-    looks = record.looks
+    checks = record.health_history
     newest = next((path for path in checkpoint.all_of(run / "checkpoints") if checkpoint.verify(path) is None), None)
-    best = max((look["spread"] for look in looks), default=0.0)
-    drawn, notes = of_model(record, newest, best, data, code, device)
-    symptoms = [*drawn, *of_logs(record, newest, looks)]
-    if newest and record.status.get("state") in OPEN_ENDED:
+    best = max((check["spread"] for check in checks), default=0.0)
+    sample_symptoms, notes = of_model(record, newest, best, data, code, device)
+    symptoms = [*sample_symptoms, *of_logs(record, newest, checks)]
+    if newest and record.status.get("state") in UNFINISHED:
         symptoms.append(health.disk(checkpoint.free_bytes(run), bytes_on_disk(newest)))
-    sound = next((look["seen"] for look in reversed(looks) if not ill_at(look)), 0)
-    # There is no second look to wait for: what is ill at the end is an alarm.
-    verdicts = [v.json() for v in health.diagnose(in_order(symptoms), health.NAMES, record.run, sound)]
-    judged = {verdict["name"] for verdict in verdicts}
-    for known in record.health:  # what could not be judged again stands as it was judged last
-        if known.get("name") in health.NAMES and known["name"] not in judged | {health.DISK}:
-            notes.append(f"{known['name']} stands as it was judged while training")
+    last_healthy = next((check["seen"] for check in reversed(checks) if not alarms_at(check)), 0)
+    # There is no later check to confirm a symptom: one at the end is an alarm.
+    verdicts = [v.json() for v in health.diagnose(in_order(symptoms), health.NAMES, record.run, last_healthy)]
+    checked = {verdict["name"] for verdict in verdicts}
+    for known in record.health:  # what cannot be checked again keeps its last verdict
+        if known.get("name") in health.NAMES and known["name"] not in checked | {health.DISK}:
+            notes.append(f"{known['name']}: the verdict is that of training")
             verdicts.append(known)
     verdicts.sort(key=lambda verdict: health.NAMES.index(verdict["name"]))
-    past = episodes(looks)
+    past = episodes(checks)
     codes = {health.EXIT_CODES.get(v["name"], 5) for v in verdicts if v["state"] == "alarm"}
     exit_code = next((code for code in (5, 6, 4) if code in codes), 0) if strict else 0
     found = {"run": str(run), "seen": record.seen, "verdicts": verdicts, "notes": notes, "alarms": past}
@@ -51,36 +51,36 @@ def examine(run: Path, data: str | None, code: Path | None, device: Device, stri
 def of_model(
     record: RunRecord, newest: Path | None, best: float, data: str | None, code: Path | None, device: Device
 ) -> tuple[list[Symptom], list[str]]:
-    """Symptoms of what the newest checkpoint draws, and why some are missing."""
+    """Symptoms of the newest checkpoint's samples, and why some are missing."""
     if newest is None:
-        return [], ["no checkpoint is valid (yet): nothing that is drawn can be judged"]
+        return [], ["there is no valid checkpoint, so samples cannot be checked"]
     try:
         sampler = Sampler.load(newest, device=device, code=code)
-        faces = sampler.sample(range(quick_checks.SHOWN))
+        faces = sampler.sample(range(quick_checks.GRID))
     except MienError as error:
-        return [], [f"what is drawn cannot be judged: {error.what} {error.remedy}"]
+        return [], [f"samples cannot be checked: {error.what} {error.remedy}"]
     if not bool(faces.isfinite().all()):
         return [health.divergence(0, Window(), (), drawn=False)], []
     try:
         pack = open_data(data or record.data.get("name"), sampler.image_spec.side)
     except MienError as error:
-        why = "" if data else " Name the pack with --data."
-        return [], [f"what is drawn cannot be compared with real faces: {error.what}{why}"]
+        hint = "" if data else " Name the pack with --data."
+        return [], [f"samples cannot be compared with real images: {error.what}{hint}"]
     symptoms = symptoms_of_model(sampler.model, faces, quick_checks.RealFaces(pack), int(newest.name), best)
     if pack.fingerprint == sampler.header.get("data", {}).get("fingerprint"):
         return symptoms, []
-    kept = [symptom for symptom in symptoms if symptom.name != health.MEMORY]
-    return kept, [f"{pack.path} is other data than the run was trained on: memorisation cannot be judged by it"]
+    others = [symptom for symptom in symptoms if symptom.name != health.MEMORY]
+    return others, [f"{pack.path} is not the data that the run was trained on, so memorisation cannot be checked"]
 
 
-def of_logs(record: RunRecord, newest: Path | None, looks: Sequence[JSON]) -> list[Symptom]:
+def of_logs(record: RunRecord, newest: Path | None, checks: Sequence[JSON]) -> list[Symptom]:
     """Symptoms of the last lines of metrics.jsonl, of how the run ended, and of its rollbacks."""
     lines = record.metrics
     window, usual = Window(), Window()
     for index, line in enumerate(lines):
-        (window if index >= len(lines) - max(FEWEST, len(lines) // LAST) else usual).add(line)
+        (window if index >= len(lines) - max(MIN_LINES, len(lines) // LAST_FRACTION) else usual).add(line)
     counters = read_counters(newest)
-    before = looks[-2]["rollbacks"] if len(looks) > 1 else 0
+    before = checks[-2]["rollbacks"] if len(checks) > 1 else 0
     rollbacks = max(0, int(counters.get("retry", 0)) - int(before))
     gave_up = record.status.get("state") == "diverged"
     usual_sizes = [usual.loss_size] if usual.lines else []
@@ -95,35 +95,35 @@ def read_counters(newest: Path | None) -> JSON:
     return bounded_json.read_object(newest / "state.json") if newest else {}
 
 
-def ill_at(look: JSON) -> list[str]:
-    """The names that were an alarm at a look."""
-    return [name for name, known in look["verdicts"].items() if known.get("state") == "alarm"]
+def alarms_at(check: JSON) -> list[str]:
+    """The names of the alarms at one check."""
+    return [name for name, known in check["verdicts"].items() if known.get("state") == "alarm"]
 
 
-def episodes(looks: Sequence[JSON]) -> list[JSON]:
-    """Every alarm of the run: from which look to which, and whether it went away."""
+def episodes(checks: Sequence[JSON]) -> list[JSON]:
+    """Every alarm of the run: its first and last check, and whether it ended."""
     found: list[JSON] = []
     running: dict[str, JSON] = {}
-    for look in looks:
-        ill = ill_at(look)
-        for name in ill:
+    for check in checks:
+        alarms = alarms_at(check)
+        for name in alarms:
             if name not in running:
-                running[name] = {"name": name, "from": look["seen"], "to": look["seen"], "over": False}
+                running[name] = {"name": name, "from": check["seen"], "to": check["seen"], "over": False}
                 found.append(running[name])
-            running[name]["to"] = look["seen"]
-        for name in set(running) - set(ill):
+            running[name]["to"] = check["seen"]
+        for name in set(running) - set(alarms):
             running.pop(name)["over"] = True
     return found
 
 
 def report(verdicts: Sequence[Mapping[str, Any]], notes: Sequence[str], past: Sequence[JSON]) -> list[str]:
-    """A line a verdict; of what is not healthy also why, and what to do."""
+    """A line for each verdict; with the evidence and a suggestion if it is not healthy."""
     lines = []
     for verdict in verdicts:
         lines.append(f"{verdict['state']:<8} {verdict['name']:<20} {verdict['value']:.3g} (bound {verdict['bound']:g})")
         if verdict["state"] != "healthy":
             lines += [f"         {verdict['evidence']}", f"         {verdict['suggestion']}"]
     lines += [f"note     {note}" for note in notes]
-    gone = [alarm for alarm in past if alarm["over"]]
-    lines += [f"earlier  {a['name']}: alarm from {a['from']:,} to {a['to']:,} images, then gone" for a in gone]
+    ended = [alarm for alarm in past if alarm["over"]]
+    lines += [f"earlier  {a['name']}: alarm from {a['from']:,} to {a['to']:,} images, then it ended" for a in ended]
     return lines

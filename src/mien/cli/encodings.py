@@ -1,4 +1,4 @@
-"""The encodings of a pack's faces."""
+"""The encodings of a pack's images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mien.data.pack import Pack
 from mien.sampling.chunks import CHUNK
 from mien.sampling.sampler import Sampler
 
-BLOCK = 32 * CHUNK  # faces encoded before the progress moves
+BLOCK = 32 * CHUNK  # images encoded per step of the progress bar
 
 
 def encoded(sampler: Sampler, pack: Pack, rows: Sequence[int], noisy: bool = False) -> Tensor:
-    """The encodings of rows of a pack, with a progress bar; `noisy` ones are draws of the posterior, where there is one."""
+    """The encodings of rows of a pack, with a progress bar; `noisy` ones are samples of the posterior, if there is one."""
     found = []
     generator = torch.Generator().manual_seed(0)
     with tqdm(total=len(rows), desc="encoding", unit=" faces", leave=False, disable=None) as bar:

@@ -1,4 +1,4 @@
-"""`mien evaluate`: scores of a model, or of two folders made by anything, each with its passport."""
+"""`mien evaluate`: scores of a model, or of two folders of images, each with its protocol."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mien.core import distributed
 from mien.core.device import DeviceContext
 from mien.core.run import Device
 from mien.errors import StorageError, UsageError
-from mien.metrics.api import home_of, of_folders, of_model, own_data
+from mien.metrics.api import of_folders, of_model, run_of, training_data_of
 from mien.metrics.conditions import leaks
-from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extractor, measure, words_of
-from mien.metrics.inputs import Judged
+from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extractor, measure, split_names
+from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Score
 from mien.report.grid import grid, save_png
 from mien.sampling.sampler import Sampler
@@ -46,7 +46,7 @@ def evaluate(
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     prior: FittedPrior = PriorOptions(),
 ) -> Result | None:
-    """Judge a model against its data, or one folder of images against another.
+    """Score a model against its data, or one folder of images against another.
 
     Every score carries its protocol and a 95% interval. Examples:
 
@@ -63,71 +63,73 @@ def evaluate(
     model
         A run, a checkpoint inside it, or a .safetensors file.
     data
-        The pack to judge it against; a run knows its own.
+        Pack to evaluate against; by default, the run's own.
     real
         A folder, ZIP or pack of real images.
     fake
-        A folder, ZIP or pack of images to judge.
+        A folder, ZIP or pack of generated images.
     metrics
-        Of fid, kid, prdc, memorisation, identity, diversity, reconstruction, ppl, conditions.
+        Metrics: fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
-        How many faces are drawn: seeds 0 to N-1; as many as there are real images by default, at most 10,000.
+        Number of samples, seeds 0 to N-1; by default as many as there are real images, at most 10,000.
     split
-        The part of the pack that is the reference.
+        Split of the pack that is the reference: train, holdout or all.
     legacy
-        The numbers of another package, with its resizing and its range: pytorch-fid, torch-fidelity or clean-fid.
+        Reproduce another package, with its resizing and value range: pytorch-fid, torch-fidelity or clean-fid.
     extractor
-        FILE.py:NAME, a function without arguments that gives an extractor of your own, in place of Inception.
+        FILE.py:NAME, a function without arguments that returns your own feature extractor, instead of Inception.
     precision
-        Of the extractor; bf16 where it is computed in hardware.
+        Precision of the extractor; auto = bf16 if the device computes it in hardware.
     device
-        Where to compute.
+        Device to compute on: auto, cpu, cuda or mps.
     code
-        The file of a model of your own.
+        Python file that defines a model of your own.
     out
-        A folder for the scores and the closest pairs; by default eval/ in the run, where there is one.
+        Folder for the scores and the nearest pairs; by default eval/ in the run.
     """
     engine = DeviceContext.choose(device, "fp32")
     with distributed.world(engine.device.type) as world:
-        words, here = known(words_of(metrics)), engine.device.type
+        words, here = known(split_names(metrics)), engine.device.type
         eye = load_extractor(extractor) if extractor else inception(legacy, precision, here, words)
         listener = Listener(quiet=not world.first)
         if model is not None and (real or fake):
-            raise UsageError("Both a model and folders were named.", "One thing is judged at a time.", "Leave one out.")
+            raise UsageError(
+                "A model and folders are both named.", "One of them is evaluated at a time.", "Leave one out."
+            )
         if model is not None:
             sampler = Sampler.load(model, device=device, precision="fp32", code=code)
-            source = data or own_data(model)
+            source = data or training_data_of(model)
             sampler = prior.apply(sampler, source, model)
-            judged = of_model(sampler, str(model), source, split, samples, eye)
+            inputs = of_model(sampler, str(model), source, split, samples, eye)
             out = out or eval_folder(model)
         elif real and fake:
-            judged = of_folders(real, fake, samples, eye, engine.device.type)
+            inputs = of_folders(real, fake, samples, eye, engine.device.type)
         else:
             raise UsageError(
-                "There is nothing to judge.",
-                "Neither a model nor both folders were named.",
+                "There is nothing to evaluate.",
+                "Neither a model nor two folders are named.",
                 "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
             )
-        judged.legacy, judged.told = legacy, listener
-        scores = measure(judged, words)
+        inputs.legacy, inputs.on_progress = legacy, listener
+        scores = measure(inputs, words)
         listener.close()
         if not world.first:
             return None
-        files = save(judged, scores, out, model) if out else []
-    for warning in judged.warnings:
+        files = save(inputs, scores, out, model) if out else []
+    for warning in inputs.warnings:
         print(f"mien: {warning}", file=sys.stderr)
-    found = {"scores": [score.json() for score in scores], "warnings": judged.warnings, "files": files}
+    found = {"scores": [score.json() for score in scores], "warnings": inputs.warnings, "files": files}
     return Result("\n".join([*table(scores), *leaks(scores), *files]), found)
 
 
 def eval_folder(model: Path) -> Path | None:
-    """Where a run keeps its scores."""
-    run = home_of(model)
+    """The folder of a run's scores."""
+    run = run_of(model)
     return run / "eval" if run else None
 
 
 class Listener:
-    """A progress bar on stderr for every set of images that is looked at."""
+    """A progress bar on stderr for every set of images that is read."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet, self.what = quiet, ""
@@ -149,12 +151,12 @@ class Listener:
 
 
 def table(scores: Sequence[Score]) -> list[str]:
-    """Name, value and interval, a line each."""
+    """Name, value and confidence interval, a line each."""
     width = max(len(score.name) for score in scores)
     return [f"{s.name:<{width}}  {s.value:10.4f}   [{s.low:.4f}, {s.high:.4f}]" for s in scores]
 
 
-def save(judged: Judged, scores: Sequence[Score], out: Path, model: Path | None) -> list[str]:
+def save(inputs: MetricInputs, scores: Sequence[Score], out: Path, model: Path | None) -> list[str]:
     """Append each score to `out/METRIC.jsonl`, and write the pictures. Returns the pictures' paths."""
     seen = seen_of(model)
     try:
@@ -163,7 +165,7 @@ def save(judged: Judged, scores: Sequence[Score], out: Path, model: Path | None)
             with (out / f"{score.metric}.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**({} if seen is None else {"seen": seen}), **score.json()}) + "\n")
         files = []
-        for name, pixels in judged.pictures.items():
+        for name, pixels in inputs.pictures.items():
             cells = [Image.fromarray(image) for image in pixels]
             path = out / f"{name}.png"
             save_png(

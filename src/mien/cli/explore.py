@@ -1,4 +1,4 @@
-"""`mien explore`: faces, models and runs on a page of their own."""
+"""`mien explore`: serve the explorer, a web page for models and runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from mien.cli.result import Result
 from mien.core.run import Device, Precision
-from mien.errors import DataError, UsageError
+from mien.errors import DataError, Untrusted, UsageError
 
 
 def explore(
@@ -22,9 +22,9 @@ def explore(
     precision: Precision = "fp32",
     code: Path | None = None,
 ) -> Result:
-    """Play with faces in a browser: move through them, mix, breed and film them, and watch a training run.
+    """Explore faces in a browser: interpolate, mix, breed and film them, and watch a training run.
 
-    Prints its address, and opens it. Nothing leaves this machine. Examples:
+    Prints its address and opens it. Nothing leaves this machine. Examples:
 
         mien explore                                  # every run under runs/, and demo/run
         mien explore runs/00007-quick-drawn64-s0
@@ -35,17 +35,17 @@ def explore(
     runs
         Runs, checkpoints, .safetensors files, or folders of runs; without any, runs/ and demo/run.
     port
-        Where to listen; without it, 8040 or the next free one.
+        Port to listen on; by default 8040 or the next free one.
     host
-        The address to listen at. Off this machine, looking needs the token too.
+        Address to listen on. From other machines, the page needs the token that is printed.
     browser
         Open the page.
     device
-        Where to compute.
+        Device to compute on: auto, cpu, cuda or mps.
     precision
-        fp32 gives the same face everywhere; bf16 is faster.
+        fp32 gives the same image on every device; bf16 is faster.
     code
-        The file of a model of your own.
+        Python file that defines a model of your own.
     """
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise UsageError(
@@ -55,18 +55,26 @@ def explore(
         )
     for path in runs:
         if not path.exists():
-            raise DataError(f"There is no {path}.", "It is none of runs, checkpoints and files.", "Check the spelling.")
+            raise DataError(
+                f"There is no {path}.", "It is neither a run, a checkpoint nor a file.", "Check the spelling."
+            )
     if port is not None and not 0 <= port <= 65535:
-        raise UsageError(f"--port {port} is not possible.", "Ports are 0 to 65535.", "Leave it out.")
+        raise UsageError(
+            f"port must be an integer from 0 to 65535, not {port}.", "It is a TCP port.", "Leave out --port."
+        )
     from mien.web.registry import Registry
     from mien.web.serve import serve
 
     registry = Registry(runs, code, device, precision)
     registry.refresh()
+    for path in runs:
+        error = registry.refused.get(path)
+        if isinstance(error, Untrusted) or (error and not registry.models and not registry.runs):
+            raise error
     if runs and not registry.models and not registry.runs:
         raise DataError(
             f"{', '.join(map(str, runs))} holds no model.",
-            "It has no run and no valid file.",
+            "It has neither a run nor a valid model file.",
             "Name a run, or leave it out.",
         )
     address = serve(registry, host, port, browser)

@@ -11,7 +11,7 @@ from mien.cli.encodings import encoded
 from mien.cli.model_options import Flat
 from mien.core.families import Invertible
 from mien.errors import UsageError
-from mien.metrics.api import home_of, open_pack, own_data
+from mien.metrics.api import open_pack, run_of, training_data_of
 from mien.sampling import sidecar
 from mien.sampling.density import Density, DensityKind, fit, tensors_of
 from mien.sampling.sampler import Sampler
@@ -50,9 +50,9 @@ class PriorOptions:
         exists = (folder / f"{kind}.safetensors").is_file()
         if exists and (data is None or sidecar.belongs(folder, kind, sampler.model_hash)):
             return sampler.with_fitted_prior(kind)
-        if data is None and home_of(model) is None:
+        if data is None and run_of(model) is None:
             return sampler.with_fitted_prior(kind)  # its error says what is missing
-        density = fit_density(sampler, kind, data if data is not None else own_data(model))
+        density = fit_density(sampler, kind, data if data is not None else training_data_of(model))
         facts = density.facts
         print(
             f"mien: {kind} fitted to {facts['count']:,} encodings: {facts['held_out']:.4f} nats a dimension on held-out ones, "

@@ -42,6 +42,7 @@ def app_of(function: Callable[..., Any], name: str) -> App:
         help_flags=sorted(HELP_FLAGS),
         result_action="return_value",
         print_error=False,
+        suppress_keyboard_interrupt=False,  # Interrupted is one: it carries the message that the run was saved
         exit_on_error=False,
         help_on_error=False,
         default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_default=shown_default),

@@ -1,4 +1,4 @@
-"""`mien import`: other people's files as models of mien's, without running anything that they name."""
+"""`mien import`: convert the weights of other projects, without running code from their files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mien.presets import PRESETS
 from mien.storage.atomic import replacing, write_bytes
 from mien.storage.checkpoint import pack_tensors
 
-#: Whose weights are known, and what tells them by names and shapes. A new kind of weights is a row.
+#: The projects whose weights can be converted, recognised by names and shapes. A new project is a row.
 MODELS: Mapping[str, Callable[[Mapping[str, Tensor]], Converted | None]] = {"began-zhao": began_zhao.convert}
 
 
@@ -33,10 +33,10 @@ def import_(
     preset: str | None = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
 ) -> Result:
-    """Turn the weights of another project into a model that `mien sample` draws from.
+    """Convert the weights of another project into a model for `mien sample`.
 
-    Reads whole pickled modules and state dicts of torch's, in its older format and its newer one, and safetensors. Nothing
-    that a file names is imported or called: its instructions are read as text. Examples:
+    Reads pickled modules and state dicts of torch, in both of its formats, and safetensors. A pickle is parsed, not executed:
+    nothing that it names is imported or called. Examples:
 
         mien import G.pth
         mien import G.pth -o zhao.safetensors
@@ -46,13 +46,13 @@ def import_(
     Parameters
     ----------
     file
-        The weights; or a configuration of homogan's, which becomes the commands that prepare its data and train it.
+        Weights; or a configuration of homogan, which becomes the commands that prepare its data and train it.
     critic
-        A second file, for a model whose other half lies apart: with its critic a BEGAN can encode too.
+        Second file with the critic, if it is separate: with its critic a BEGAN can also encode.
     preset
-        Whose model it must be, as a preset here is called; by default, any that is known.
+        Preset that the weights must belong to; by default, any known one.
     out
-        A .safetensors file, or a folder for model.safetensors; by default, the file's name with that ending, here.
+        A .safetensors file, or a folder for model.safetensors; by default, the name of the input with that ending, in this folder.
     """
     for pattern, read in FILES:
         if fnmatch(file.name, pattern):
@@ -61,18 +61,18 @@ def import_(
 
 
 def import_weights(file: Path, critic: Path | None, preset: str | None, out: Path | None) -> Result:
-    """A file of tensors as a model. Raises Untrusted for a damaged or hostile one, Mismatch for layers that nobody here has."""
+    """A file of tensors as a model. Raises Untrusted for a damaged or hostile file, Mismatch for unknown layers."""
     if preset is not None and preset not in MODELS:
         raise UsageError(
             f"Files of `{preset}` cannot be imported.",
-            "Each kind of file is known by its layers.",
+            "The layers of its files are not known here.",
             did_you_mean(preset, MODELS),
         )
     found = weights.load(file)
     tensors = dict(found.tensors)
     sources = {"file": found.sha256}
     if "mien" in found.description:
-        raise Mismatch(f"{file} is a model of mien's already.", "It says so itself.", f"Run: mien sample {file}")
+        raise Mismatch(f"{file} is already a model of mien.", "Its header says so.", f"Run: mien sample {file}")
     if critic is not None:
         second = weights.load(critic)
         halves = (("file", found), ("critic", second))
@@ -81,18 +81,18 @@ def import_weights(file: Path, critic: Path | None, preset: str | None, out: Pat
     name, model = recognise(file, found, tensors, [preset] if preset else list(MODELS))
     if critic is not None and not model.whole:
         raise Mismatch(
-            f"{critic} holds no critic of {file}'s.",
-            "It has nothing that this model lacks.",
+            f"{critic} does not contain the critic of {file}.",
+            "It has no tensors that this model lacks.",
             "Leave out --critic to import the generator alone.",
         )
     for tensor_name, tensor in model.tensors.items():
         if not tensor.isfinite().all():
             raise Untrusted(
-                f"{file} holds numbers that are not finite.",
+                f"{file} contains NaN or infinite numbers.",
                 f"They are in {tensor_name}.",
                 "Choose another checkpoint.",
             )
-    target = place(file, out)
+    target = output_path(file, out)
     header = {
         "format": 1,
         "preset": name,
@@ -120,20 +120,22 @@ def import_weights(file: Path, critic: Path | None, preset: str | None, out: Pat
 
 
 def import_configuration(file: Path, critic: Path | None, preset: str | None, out: Path | None) -> Result:
-    """homogan's configuration as the commands that do the same, and what became of every key."""
+    """A configuration of homogan as equivalent commands, with a remark for every key."""
     if critic or preset or out:
         raise UsageError(
-            "A configuration becomes commands.", "It has no critic, and nothing is written.", "Name it alone."
+            "--critic, --preset and --out are for weights.",
+            f"{file} is a configuration, which becomes commands.",
+            "Leave them out.",
         )
     run, remarks = homogan_config(file)
-    before = {knob.name: knob.value for knob in config_fields(PRESETS[run.preset])}
+    before = {field.name: field.value for field in config_fields(PRESETS[run.preset])}
     flags = [f"--{k.name.replace('_', '-')} {k.value}" for k in config_fields(run) if before[k.name] != k.value]
     train = " ".join([f"mien train {run.preset} --data homogan.pack", *flags])
     lines = [*run.prepare, train, "", *remarks]
     return Result("\n".join(lines), {"run": to_json(run), "commands": [*run.prepare, train], "remarks": remarks})
 
 
-#: What reads a file, by its name; the first pattern that fits. A new kind of file is a function and a row.
+#: The reader of a file, by its name; the first pattern that matches counts. A new kind of file is a function and a row.
 FILES: Sequence[tuple[str, Callable[[Path, Path | None, str | None, Path | None], Result]]] = (
     ("*.json", import_configuration),
     ("*", import_weights),
@@ -141,20 +143,20 @@ FILES: Sequence[tuple[str, Callable[[Path, Path | None, str | None, Path | None]
 
 
 def recognise(file: Path, found: Weights, tensors: Mapping[str, Tensor], known: Sequence[str]) -> tuple[str, Converted]:
-    """The first of the known kinds of model that the tensors are, and the model. Raises Mismatch, which says what there is."""
+    """The first known project whose layers the tensors have, and the model. Raises Mismatch with the tensors found."""
     for name in known:
         model = MODELS[name](tensors)
         if model is not None:
             return name, model
     raise Mismatch(
-        f"{file} holds no model that mien knows.",
-        f"It holds {found.summary()}." if found.tensors else "It holds no tensors.",
-        f"Known by their layers: {', '.join(known)}; a critic alone draws nothing, so name its generator first.",
+        f"{file} does not contain a known model.",
+        f"It contains {found.summary()}." if found.tensors else "It contains no tensors.",
+        f"Known projects: {', '.join(known)}. A critic alone is no model: name its generator first.",
     )
 
 
-def place(file: Path, out: Path | None) -> Path:
-    """Where the model goes. Raises UsageError for a place that is neither a folder nor a .safetensors file."""
+def output_path(file: Path, out: Path | None) -> Path:
+    """The path of the model. Raises UsageError for a path that is neither a folder nor a .safetensors file."""
     if out is None:
         return Path(f"{file.stem}.safetensors")
     if out.suffix == ".safetensors":
@@ -169,11 +171,11 @@ def place(file: Path, out: Path | None) -> Path:
 
 
 def write(target: Path, content: bytes) -> None:
-    """Write the model whole or not at all; the same one again is no error. Raises UsageError before it replaces another file."""
+    """Write the model atomically; an identical file is no error. Raises UsageError rather than replace another file."""
     if target.exists():
         if target.is_file() and target.read_bytes() == content:
             return
-        raise UsageError(f"{target} is there already.", "It is another file.", "Choose another place with --out.")
+        raise UsageError(f"{target} exists.", "It has other content.", "Choose another path with --out.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as beside:
         write_bytes(beside, content)

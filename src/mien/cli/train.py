@@ -17,7 +17,7 @@ from mien.core.distributed import World
 from mien.core.run import ConfigField, Run, config_fields, override, scale_run
 from mien.errors import UsageError
 from mien.storage.run_directory import RunDirectory
-from mien.training.experiment import execute
+from mien.training.experiment import execute, warn
 from mien.training.resolve import describe, resolve_run
 
 #: Shorter names for fields that are set often.
@@ -29,8 +29,18 @@ FIRST = ("preset", "data", "minutes", "images", "out", "scale", "seed", "device"
 
 #: Then the other fields of the run by what they are about, and the parts of the recipe and the model.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Training": ("side", "batch", "flip", "conditional", "precision", "threads", "loader_threads"),
-    "Saving and logging": ("save_every", "keep", "sample_every", "log_every"),
+    "Training": (
+        "side",
+        "batch",
+        "flip",
+        "random_crop",
+        "channels",
+        "conditional",
+        "precision",
+        "threads",
+        "loader_threads",
+    ),
+    "Saving and logging": ("save_every", "keep", "sample_every", "log_every", "film"),
     "Evaluation": (
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
         *("keep_best", "patience"),
@@ -48,7 +58,7 @@ def group_of(name: str) -> Group:
     if name in FIRST:
         return MAIN
     part = name.partition(".")[0]
-    return TITLED[next(title for title, names in GROUPS.items() if part in names)]
+    return TITLED[next((title for title, names in GROUPS.items() if part in names), "Training")]
 
 
 def command(arguments: list[str]) -> tuple[Callable[..., Result | None], list[str]]:
@@ -67,7 +77,9 @@ def command(arguments: list[str]) -> tuple[Callable[..., Result | None], list[st
         resume, dry_run = values.pop("resume", "auto"), values.pop("dry_run", False)
         scale = values.pop("scale", 1.0)
         sized = run if scale == 1.0 else scale_run(run, scale)
-        changed = override(sized, {name.replace("__", "."): value for name, value in values.items()})
+        changes = {name.replace("__", "."): value for name, value in values.items()}
+        changed = override(sized, changes)
+        warn(changed, changes)
         if dry_run:
             description = describe(resolve_run(changed, code, data, World()))
             return Result(dry_run_text(description), description)

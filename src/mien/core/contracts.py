@@ -105,6 +105,7 @@ class Recipe(nn.Module, ABC):
         self.optimizers = {}
         self.shared_noise = torch.Generator()  # seeded by the loop before each step, equal on all ranks
         self.rank, self.world = 0, 1  # set by the loop: the rows of a shared draw that belong to this rank
+        self.measured: dict[str, Tensor] = {}  # stats of this step that belong to no update; cleared by the loop
 
     @abstractmethod
     def step(self, batches: Iterator[Batch]) -> Iterator[Update | tuple[Update, ...]]:
@@ -116,6 +117,10 @@ class Recipe(nn.Module, ABC):
 
     def schedule(self, seen: int) -> None:
         """Set what depends on the number of real images seen so far. Default: nothing."""
+
+    def measure(self, stats: Mapping[str, Tensor]) -> None:
+        """Log scalars of this step, also where no update does: a network that pauses has a loss all the same."""
+        self.measured.update({name: value.detach() for name, value in stats.items()})
 
     def labels_of(self, batch: Batch) -> Tensor | None:
         """The labels of a batch `[n, label_dim]` if the model is label-conditional, else None."""
@@ -145,8 +150,16 @@ class Recipe(nn.Module, ABC):
 Built = TypeVar("Built", covariant=True)
 
 
+class ConfigBase:
+    """Base class of all configurations."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        """Fields without effect at the present values of the others, each with the reason. Default: none."""
+        return {}
+
+
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig(ABC):
+class NetworkConfig(ConfigBase, ABC):
     """Configuration of a helper network of a recipe, such as a critic or an encoder."""
 
     cites: ClassVar[tuple[str, ...]] = ()  # keys of mien.presets.citations
@@ -157,7 +170,7 @@ class NetworkConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(ABC):
+class ModelConfig(ConfigBase, ABC):
     """Configuration of a model. It is frozen and stored in the header of every checkpoint."""
 
     cites: ClassVar[tuple[str, ...]] = ()
@@ -173,7 +186,7 @@ class ModelConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeConfig(ABC):
+class RecipeConfig(ConfigBase, ABC):
     """Configuration of a recipe."""
 
     cites: ClassVar[tuple[str, ...]] = ()

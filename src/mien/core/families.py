@@ -100,6 +100,7 @@ class VariationalModel(Invertible):
 
     encoder: nn.Module
     decoder: nn.Module
+    heads: tuple[nn.Module, ...] = ()  # the encoder's last layers, where weight decay must leave them alone
 
     @abstractmethod
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:

@@ -9,16 +9,17 @@ import inspect
 import io
 import json
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from math import inf, isfinite, sqrt
 from typing import Any, Literal, TypeVar, get_type_hints
 
-from mien.core.contracts import JSON, ModelConfig, NetworkConfig, RecipeConfig
+from mien.core.contracts import JSON, ConfigBase, ModelConfig, NetworkConfig, RecipeConfig
 from mien.errors import Mismatch, UsageError, did_you_mean
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32", "fp64"]
+CONVERGENCE = "convergence"  # BEGAN's measure M: --keep-best can rank checkpoints by it without an evaluation
 MAX_SEED = 2**53 - 1  # the largest integer that a JavaScript number holds exactly
 
 
@@ -63,10 +64,10 @@ class Run:
     side: int = 64  # height and width of images in pixels; the pack's side replaces the preset's
     batch: int = 64  # real images in a batch, over all processes
     flip: bool = True  # flip images horizontally at random
+    random_crop: float = 1.0  # random crops: images are enlarged by this factor first; 1 = off
+    channels: Literal[1, 3] = 3  # 3 = colour, 1 = grey
     conditional: bool = False  # condition the model on the labels of the pack
-    average: EMAConfig | None = (
-        None  # moving average of the weights, which is sampled and exported; None = the weights themselves
-    )
+    average: EMAConfig | None = None  # moving average of the weights, which is sampled and exported; None = off
     seed: int = 0  # random seed of weights, data order, latents and everything else
     precision: Precision = "auto"  # auto = bf16 if the device computes it in hardware, else fp32
     device: Device = "auto"  # auto = a GPU if there is one
@@ -80,8 +81,13 @@ class Run:
     evaluate_metrics: str = "fid,kid"  # metrics of an evaluation, as for `mien evaluate --metrics`
     evaluate_samples: int = 2000  # samples that an evaluation draws; part of its scores' names: fid2k_train
     evaluate_extractor: str = ""  # FILE.py:NAME, your own feature extractor instead of Inception
-    keep_best: str = ""  # score whose best checkpoint is kept as checkpoints/BEST; by default the first metric
+    keep_best: str = (
+        ""  # score whose best checkpoint is kept as checkpoints/BEST; else the first metric; convergence = BEGAN's M
+    )
     patience: int = 0  # early stopping: evaluations without a better score before the run ends; 0 = off
+    film: Literal["auto", "gif", "mp4", "webp"] = (
+        "auto"  # format of the film of the training; auto = mp4, or webp without PyAV
+    )
     loader_threads: int = 1  # data-loading threads; the result does not depend on them
     threads: int = 0  # CPU threads of torch; 0 = all cores
     story: str = field(default="", metadata={"flag": False})  # one line for `mien presets`
@@ -102,6 +108,12 @@ class Run:
                 raise UsageError(f"{name} must be a finite number.", f"{number} is not.", f"Give {flag} a number.")
             if isinstance(number, int) and number < 0:
                 raise UsageError(f"{name} must not be negative.", f"{number} is.", f"Give {flag} 0 or more.")
+        if not 1.0 <= self.random_crop <= 4.0:
+            raise UsageError(
+                f"random_crop must be from 1 to 4, not {self.random_crop}.",
+                "It is the factor by which images are enlarged before they are cropped.",
+                "Give --random-crop 1 for no random crops.",
+            )
         if self.seed > MAX_SEED:
             raise UsageError(
                 f"seed must be an integer from 0 to {MAX_SEED}.",
@@ -114,7 +126,11 @@ class Run:
                 "A score compares two distributions, and one image has no variance.",
                 "Give --evaluate-samples 2000.",
             )
-        if (self.patience or self.keep_best) and not self.evaluate_every:
+        if self.patience and self.keep_best == CONVERGENCE:
+            raise UsageError(
+                "--patience does not look at BEGAN's M.", "It counts evaluations.", "Leave out --keep-best convergence."
+            )
+        if (self.patience or self.keep_best not in ("", CONVERGENCE)) and not self.evaluate_every:
             raise UsageError(
                 f"--{'patience' if self.patience else 'keep-best'} needs evaluations.",
                 "evaluate_every is 0, so the run is never evaluated.",
@@ -127,7 +143,7 @@ class Run:
 #: Fields that may change when a run is resumed: the weights after any number of images do not depend on them.
 NOT_IDENTITY = frozenset(
     {
-        *("images", "minutes", "patience", "keep_best", "loader_threads", "threads"),
+        *("images", "minutes", "patience", "keep_best", "film", "loader_threads", "threads"),
         *("story", "notes", "after", "change", "prepare", "by_rule"),
         *("save_every", "sample_every", "log_every", "keep"),
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
@@ -263,6 +279,27 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
             nested.setdefault(head, {})[rest] = value
     inner = {head: override(getattr(config, head), rest) for head, rest in nested.items()}
     return dataclasses.replace(config, **here, **inner)  # type: ignore[type-var]
+
+
+def without_effect(run: Run, changed: Iterable[str]) -> list[str]:
+    """A line for each of the changed fields, by dotted name, that has no effect in this run."""
+    reasons: dict[str, str] = {}
+
+    def collect(config: Any, prefix: str) -> None:
+        if isinstance(config, ConfigBase):
+            reasons.update({f"{prefix}{name}": why for name, why in config.without_effect().items()})
+        for part in fields(config):
+            value = getattr(config, part.name)
+            if dataclasses.is_dataclass(value):
+                collect(value, f"{prefix}{part.name}.")
+
+    collect(run, "")
+    if not run.evaluate_every:
+        reasons |= dict.fromkeys(
+            ("evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
+            "the run has no evaluation; add --evaluate-every",
+        )
+    return [f"--{name.replace('_', '-')} has no effect: {reasons[name]}" for name in changed if name in reasons]
 
 
 def scale_run(run: Run, scale: float) -> Run:

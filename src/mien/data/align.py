@@ -1,8 +1,8 @@
-"""Faces found and levelled: each lands with its eyes and mouth where a template has them.
+"""Face detection and alignment: a similarity transform moves eyes and mouth to the positions of a template.
 
-YuNet (Wu et al., "YuNet: a tiny millisecond-level face detector", 2023) finds the face, with landmarks good to some 4% of
-the distance between the eyes. MediaPipe's face mesh (Kartynnik et al., arXiv 1907.06724) measures them on a level view, good
-to 1%. A similarity transform (Umeyama, 1991) takes eyes and mouth to the template.
+YuNet (Wu et al., "YuNet: a tiny millisecond-level face detector", 2023) detects the face. Its landmarks have an error of
+about 4% of the distance between the eyes. MediaPipe's face mesh (Kartynnik et al., arXiv 1907.06724) refines them on a level
+view to 1%. A similarity transform (Umeyama, 1991) maps eyes and mouth to the template.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from mien.data.affine import Pixels, Points, Transform, distance_outside, invert
 from mien.data.tflite import Network
 from mien.errors import UsageError
 
-EYES_TO_MOUTH = 1.02  # distances of eyes-to-mouth and eye-to-eye: median of 1,000 faces, half CelebA, half FairFace
-FIRST_LOOK = (256, 640)  # pixels: smaller photographs are enlarged for the detector, larger ones reduced
-SECOND_LOOK = 1600  # pixels, long side: for small faces in large photographs
-SMALLEST = 16  # pixels, short side: there is no face to see in less
-MARGIN = 0.25  # of the shorter side, added around a photograph that the face fills
-MESH_SIDE = 192  # pixels that the mesh takes
-MESH_POINTS = (  # of its 468 points, those whose mean is a landmark
-    (33, 133, 159, 145),  # left eye as seen: corners and lids
+EYES_TO_MOUTH = (
+    1.02  # ratio of the eyes-to-mouth and eye-to-eye distances: median of 1,000 faces, half CelebA, half FairFace
+)
+FIRST_SIDES = (256, 640)  # pixels: smaller photographs are enlarged for the detector, larger ones reduced
+SECOND_SIDE = 1600  # pixels, long side: for small faces in large photographs
+SMALLEST = 16  # pixels, short side: smaller pictures show no face
+MARGIN = 0.25  # share of the shorter side, added around the photograph when the face fills it
+MESH_SIDE = 192  # pixels of the mesh network's input
+MESH_POINTS = (  # for each landmark, the mesh points (of 468) whose mean it is
+    (33, 133, 159, 145),  # the eye on the left of the picture: corners and lids
     (362, 263, 386, 374),  # right eye
     (1,),  # tip of the nose
     (61,),  # left corner of the mouth
@@ -36,16 +38,16 @@ MESH_POINTS = (  # of its 468 points, those whose mean is a landmark
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """Where eyes and mouth land, as shares of the side. The mouth's corners land below, by the mean face's proportion."""
+    """Target positions of eyes and mouth, as shares of the side. The mouth is below the eyes by EYES_TO_MOUTH."""
 
     eye_distance: float = 0.26  # between the eyes; 0.26 shows the whole head, 0.47 the face alone
     eye_height: float = 0.47  # of the eyes, from the top
     mouth_weight: float = (
-        0.2  # of the mouth against one eye: 0 aligns by the eyes alone, 1 tilts and scales with expressions
+        0.2  # weight of the mouth relative to one eye: 0 uses the eyes only, 1 makes the result depend on expressions
     )
 
     def points(self, side: int) -> Points:
-        """Left eye, right eye (as seen), middle of the mouth, in pixels."""
+        """Left eye, right eye (in the picture), middle of the mouth, in pixels."""
         half = self.eye_distance / 2
         mouth = self.eye_height + EYES_TO_MOUTH * self.eye_distance
         shares = [[0.5 - half, self.eye_height], [0.5 + half, self.eye_height], [0.5, mouth]]
@@ -54,27 +56,27 @@ class Template:
     def __post_init__(self) -> None:
         if not 0.05 <= self.eye_distance <= 0.9 or not 0 < self.eye_height < 1 or not 0 <= self.mouth_weight <= 1:
             raise UsageError(
-                f"A face cannot be aligned with {self}.",
-                "eye_distance is in [0.05, 0.9], eye_height in (0, 1), mouth_weight in [0, 1].",
+                f"The template {self} is out of range.",
+                "eye_distance must be in [0.05, 0.9], eye_height in (0, 1), mouth_weight in [0, 1].",
                 "Correct the value.",
             )
 
 
-MESH_VIEW = Template(eye_distance=0.3, eye_height=0.38)  # about the framing that the mesh was trained on
+MESH_VIEW = Template(eye_distance=0.3, eye_height=0.38)  # similar to the framing of the mesh's training data
 
 
 @dataclass(frozen=True)
-class Found:
-    """A face in a photograph."""
+class Detection:
+    """A detected face."""
 
-    landmarks: Points  # [5, 2]: left eye, right eye (as seen), nose, left and right corner of the mouth
-    score: float  # the detector's, in [0, 1]
-    faces: int  # how many were found; this one is the largest and most central
+    landmarks: Points  # [5, 2]: left eye, right eye (in the picture), nose, left and right corner of the mouth
+    score: float  # of the detector, in [0, 1]
+    faces: int  # number of detected faces; this is the largest and most central
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """A face in its place."""
+    """An aligned face."""
 
     image: Image.Image  # RGB, side x side
     landmarks: Points  # [5, 2], in pixels of `image`
@@ -85,7 +87,7 @@ class Aligned:
 
 
 class Aligner:
-    """Aligns faces to `side` pixels. Cheap to make and to send to a worker; each process loads the detector at first use."""
+    """Aligns faces to `side` pixels. Cheap to create and to pickle; each process loads the detector at first use."""
 
     def __init__(self, side: int, template: Template | None = None, *, min_score: float = 0.6) -> None:
         self.side, self.template, self.min_score = side, template or Template(), min_score
@@ -96,23 +98,28 @@ class Aligner:
         return {**self.__dict__, "_detector": None}
 
     def align(self, image: Image.Image, landmarks: Points | None = None) -> Aligned | None:
-        """The face of a photograph, upright and of any size, or None when none is found.
+        """Align the face of an upright photograph of any size. Returns None when no face is detected.
 
-        `landmarks` [5, 2], in pixels, take the place of the detection when they are known.
+        `landmarks` [5, 2], in pixels, replace the detection.
         """
         pixels = np.asarray(image.convert("RGB"))
-        found = self.find(pixels) if landmarks is None else Found(landmarks, 1.0, 1)
-        if found is None:
+        detection = self.find(pixels) if landmarks is None else Detection(landmarks, 1.0, 1)
+        if detection is None:
             return None
-        transform = similarity(anchors(found.landmarks), self.template.points(self.side), self._weights())
+        transform = similarity(anchors(detection.landmarks), self.template.points(self.side), self._weights())
         picture = warp(pixels, transform, self.side)
         outside = float((distance_outside(transform, self.side, pixels.shape[1], pixels.shape[0]) > 0).mean())
         return Aligned(
-            Image.fromarray(picture), move(transform, found.landmarks), found.score, found.faces, transform, outside
+            Image.fromarray(picture),
+            move(transform, detection.landmarks),
+            detection.score,
+            detection.faces,
+            transform,
+            outside,
         )
 
     def load(self) -> None:
-        """Load both networks now. Raises UsageError without their engines, DataError without their weights."""
+        """Load both networks now. Raises UsageError without their packages, DataError without their weights."""
         self._load_detector()
         self._mesh.load()
 
@@ -120,17 +127,17 @@ class Aligner:
         if self._detector is None:
             self._detector = load_detector(self.min_score)
 
-    def find(self, pixels: Pixels) -> Found | None:
-        """The largest and most central face, its landmarks in pixels of the photograph."""
+    def find(self, pixels: Pixels) -> Detection | None:
+        """Detect the largest and most central face, with landmarks in pixels of the photograph."""
         height, width = pixels.shape[:2]
         short, long = min(height, width), max(height, width)
         if short < SMALLEST or long > 50 * short:
             return None
-        scale = min(max(1.0, FIRST_LOOK[0] / short), FIRST_LOOK[1] / long)
-        looks = [(scale, 0), (scale * 0.6, round(MARGIN * short))]
-        if long > FIRST_LOOK[1]:
-            looks.append((min(1.0, SECOND_LOOK / long), 0))
-        for scale, margin in looks:
+        scale = min(max(1.0, FIRST_SIDES[0] / short), FIRST_SIDES[1] / long)
+        views = [(scale, 0), (scale * 0.6, round(MARGIN * short))]
+        if long > FIRST_SIDES[1]:
+            views.append((min(1.0, SECOND_SIDE / long), 0))
+        for scale, margin in views:
             faces = self.detect(pixels, scale, margin)
             if len(faces):
                 break
@@ -141,37 +148,37 @@ class Aligner:
         off = np.linalg.norm((centres - middle) / middle, axis=1) / math.sqrt(2)  # 0 in the middle, 1 in a corner
         best = faces[np.argmax(np.sqrt(faces[:, 2] * faces[:, 3]) * (1 - 0.5 * np.minimum(off, 1)))]
         landmarks = best[4:14].reshape(5, 2)
-        for _ in range(2):  # the second time on a view that the first has made level
-            landmarks = self._measure(pixels, landmarks)
-        return Found(landmarks, float(best[14]), len(faces))
+        for _ in range(2):  # the second pass uses the level view of the first
+            landmarks = self._refine(pixels, landmarks)
+        return Detection(landmarks, float(best[14]), len(faces))
 
-    def _measure(self, pixels: Pixels, landmarks: Points) -> Points:
-        """The mesh's landmarks, or the ones given where it sees no face."""
+    def _refine(self, pixels: Pixels, landmarks: Points) -> Points:
+        """Landmarks of the mesh network, or the unchanged `landmarks` when it detects no face."""
         view = similarity(anchors(landmarks), MESH_VIEW.points(MESH_SIDE), np.ones(3))
         mesh, presence = self._mesh(np.divide(warp(pixels, view, MESH_SIDE, soften=False), 255, dtype=np.float32))
         if presence.item() < 0:  # a logit
             return landmarks
         points = mesh.reshape(-1, 3)[:, :2].astype(np.float64)
-        return move(invert(view), np.stack([points[list(chosen)].mean(axis=0) for chosen in MESH_POINTS]))
+        return move(invert(view), np.stack([points[list(indices)].mean(axis=0) for indices in MESH_POINTS]))
 
     def detect(self, pixels: Pixels, scale: float = 1.0, margin: int = 0) -> Points:
-        """Faces [n, 15] in pixels of `pixels`: x, y, width, height, five landmarks, score."""
+        """Detected faces [n, 15] in pixels of `pixels`: x, y, width, height, five landmarks, score."""
         cv2 = opencv()
         self._load_detector()
         view = pixels
         if margin:
             view = cv2.copyMakeBorder(view, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(127, 127, 127))
         if scale != 1:
-            way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-            view = cv2.resize(view, None, fx=scale, fy=scale, interpolation=way)
+            interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            view = cv2.resize(view, None, fx=scale, fy=scale, interpolation=interpolation)
         self._detector.setInputSize((view.shape[1], view.shape[0]))
         _, faces = self._detector.detect(view[:, :, ::-1])  # the network was trained on BGR
         if faces is None:
             return np.zeros((0, 15))
-        found: Points = faces.astype(np.float64)
-        found[:, :14] /= scale
-        found[:, [0, 1, *range(4, 14)]] -= margin
-        return found
+        detected: Points = faces.astype(np.float64)
+        detected[:, :14] /= scale
+        detected[:, [0, 1, *range(4, 14)]] -= margin
+        return detected
 
     def _weights(self) -> NDArray[np.float64]:
         return np.array([1.0, 1.0, self.template.mouth_weight])
@@ -185,5 +192,5 @@ def load_detector(min_score: float) -> Any:
 
 
 def anchors(landmarks: Points) -> Points:
-    """The three points that are aligned: both eyes and the middle of the mouth."""
+    """The three points to align: both eyes and the middle of the mouth."""
     return np.stack([landmarks[0], landmarks[1], landmarks[3:].mean(axis=0)])

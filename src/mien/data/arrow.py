@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from mien.data.tables import MOST_COLUMNS, Row, Table, UnusableTable, scalar
 from mien.errors import UsageError
+from mien.storage import bounded_json
 
 IMAGE_TITLES = ("image", "img", "picture", "photo", "face", "jpg", "png", "pixel_values")
 MOST_ROWS = 1_000_000  # that a file may hold whatever its size; above it, a byte for each at least
@@ -44,7 +44,7 @@ def word_columns(schema: Any) -> list[str]:
     return [field.name for field in schema if field.name not in images and not types.is_nested(field.type)]
 
 
-def words_of(values: list[Any], known: list[str] | None) -> list[str]:
+def split_names(values: list[Any], known: list[str] | None) -> list[str]:
     """Values as cells; class numbers by their names."""
     if known:
         values = [known[value] if isinstance(value, int) and 0 <= value < len(known) else None for value in values]
@@ -54,13 +54,13 @@ def words_of(values: list[Any], known: list[str] | None) -> list[str]:
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
     """The names of class numbers, by column, from the metadata that Hugging Face writes into a schema."""
     try:
-        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = bounded_json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {
             name: list(map(str, kind["names"]))
             for name, kind in features.items()
             if isinstance(kind, dict) and kind.get("names")
         }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -82,7 +82,7 @@ def parquet_table(name: str, data: bytes) -> Table:
 
     def rows() -> Iterator[Row]:
         for batch in file.iter_batches(columns=titles):
-            columns = [words_of(batch.column(title).to_pylist(), classes.get(title)) for title in titles]
+            columns = [split_names(batch.column(title).to_pylist(), classes.get(title)) for title in titles]
             yield from map(list, zip(*columns, strict=True))
 
     return Table(name=name, titles=tuple(titles), rows=rows)

@@ -34,14 +34,14 @@ class Examination:
     def report(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON."""
         listing, outcome = self.plan.listing, self.outcome
-        repeated = outcome.repeated()
-        pairs = [(place, earlier, exact) for place, (earlier, exact) in repeated.items()]
-        names = [listing.names[row] for row in outcome.kept]
-        labels = None if listing.labels is None else listing.labels[outcome.kept]
+        found = outcome.duplicates()
+        pairs = [(place, earlier, exact) for place, (earlier, exact) in found.items()]
+        names = [listing.names[row] for row in outcome.rows]
+        labels = None if listing.labels is None else listing.labels[outcome.rows]
         return {
             "source": {**self.plan.source.description, "layout": listing.layout},
-            "crop": self.plan.cutting.crop,
-            "counts": {**self.plan.counts, "usable": len(outcome.kept), "refused": len(outcome.refused)},
+            "crop": self.plan.preprocess.crop,
+            "counts": {**self.plan.counts, "usable": len(outcome.rows), "refused": len(outcome.refused)},
             "reasons": dict(Counter(general(item["reason"]) for item in outcome.refused).most_common()),
             "refused": outcome.refused,
             "notes": dict(sorted(outcome.notes.items())),
@@ -58,24 +58,24 @@ class Examination:
 
 
 def check(source: Source, preparation: Preparation, workers: int | None = None) -> Examination:
-    """Decode and cut every image once, keep nothing on disk. Raises DataError when the source holds no images."""
-    with tempfile.TemporaryDirectory(prefix="mien-check-") as name, WorkerPool(workers or cores()) as crew:
+    """Decode and crop every image once, without writing a pack. Raises DataError when the source contains no images."""
+    with tempfile.TemporaryDirectory(prefix="mien-check-") as name, WorkerPool(workers or cores()) as pool:
         todo, folder = plan(source, replace(preparation, dedupe=True)), Path(name)
-        decode_share(todo, folder, crew)
+        decode_share(todo, folder, pool)
         outcome = collect(todo, folder)
         return Examination(todo, outcome, sample(todo, folder, outcome))
 
 
 def sample(todo: PreparationPlan, folder: Path, outcome: Outcome) -> Images:
     """Usable images, evenly spread."""
-    wanted = {outcome.kept[place] for place in spread(len(outcome.kept), SHEET)}
-    found = [np.empty((0, todo.cutting.side, todo.cutting.side, 3), dtype=np.uint8)]
+    rows = {outcome.rows[place] for place in spread(len(outcome.rows), SHEET)}
+    parts = [np.empty((0, todo.preprocess.side, todo.preprocess.side, 3), dtype=np.uint8)]
     for number, part in enumerate(todo.shards):
-        if wanted.isdisjoint(range(part.start, part.stop)):
+        if rows.isdisjoint(range(part.start, part.stop)):
             continue
         shard = Shard.load(shard_path(folder, number))
-        found.append(shard.images[[part.start + position in wanted for position in shard.kept]])
-    return np.concatenate(found)
+        parts.append(shard.images[[part.start + position in rows for position in shard.positions]])
+    return np.concatenate(parts)
 
 
 def spread(count: int, most: int) -> list[int]:

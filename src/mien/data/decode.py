@@ -1,7 +1,7 @@
-"""From a file's bytes to an upright RGB image, or to the reason why not.
+"""Decodes a file's bytes to an upright RGB image, or raises UnreadableFile with the reason.
 
-Everything is decoded fully, once: a header that parses proves nothing. What a mode means is kept: 16-bit grey is scaled, not
-clipped; alpha is composed on a colour; colour profiles are converted to sRGB; EXIF rotation is applied.
+Every file is decoded fully, because a valid header proves nothing. 16-bit grey is scaled, not clipped; alpha is composed on a
+colour; colour profiles are converted to sRGB; the EXIF rotation is applied.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from mien.data.jpeg import decode_plain
 from mien.data.readers import UnreadableFile
 
 if TYPE_CHECKING:
-    from PIL import ImageCms  # loaded where they are needed, as numpy is: workers start faster without
+    from PIL import ImageCms  # imported where needed, as numpy is, so that workers start faster
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
-MAX_PIXELS = 50_000_000  # larger ones are refused before they are decoded: 200 MB of memory each
-MIN_SIDE = 16  # pixels; below it there is no face to see
-DRAFT_PIXELS = 12_000_000  # JPEGs above it are decoded at half size by their own transform: far above any training size
+MAX_PIXELS = 50_000_000  # larger pictures are refused before decoding: each would need 200 MB of memory
+MIN_SIDE = 16  # pixels; smaller pictures show no face
+DRAFT_PIXELS = 12_000_000  # larger JPEGs are decoded at half size by the DCT: still far above any training size
 
 
 class Decoded(NamedTuple):
-    """An upright RGB image, and what had to be done to it."""
+    """An upright RGB image, and the conversions that were needed."""
 
     image: Image.Image
     notes: tuple[str, ...]  # such as "animated: first frame"
 
 
 def decode(data: bytes, background: str = "white") -> Decoded:
-    """The image in `data`, upright, in sRGB, without alpha. Raises Refused with the reason."""
+    """Decode `data` to an upright sRGB image without alpha. Raises UnreadableFile with the reason."""
     plain = decode_plain(data, MIN_SIDE, DRAFT_PIXELS)
     if plain is not None:
         return Decoded(plain, ())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of sizes and damaged metadata; both are judged here
+            warnings.simplefilter("ignore")  # Pillow warns about sizes and damaged metadata; this module checks both
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return _decode(image, background)
     except UnreadableFile:
@@ -101,7 +101,7 @@ def _without_alpha(image: Image.Image, background: str, notes: list[str]) -> Ima
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits, scaled by its type's range: 65,535 becomes 255, and so does 1.0."""
+    """Grey of more than 8 bits, scaled by the range of its type: 65,535 and 1.0 become 255."""
     import numpy as np
 
     values = np.asarray(image, dtype=np.float64)
@@ -110,10 +110,10 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
         raise UnreadableFile("grey values that are negative or not finite")
     if image.mode == "F":
         if high > 1:
-            raise UnreadableFile("floating-point values above 1: their scale is not known")
+            raise UnreadableFile("floating-point values above 1: their scale is unknown")
         top = 1.0
     elif high > 65535:
-        raise UnreadableFile("32-bit values: their scale is not known")
+        raise UnreadableFile("32-bit values: their scale is unknown")
     else:
         top = 65535.0
     return Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))
@@ -121,7 +121,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a file's profile to sRGB; None when it is sRGB already."""
+    """The transform from a file's colour profile to sRGB; None if the profile is sRGB."""
     from PIL import ImageCms
 
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -140,14 +140,14 @@ def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Imag
         converted = ImageCms.applyTransform(image, transform)
         assert converted is not None
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        notes.append("colour profile unreadable: taken as sRGB")
+        notes.append("colour profile unreadable: treated as sRGB")
         return image
     notes.append("colour profile converted")
     return converted
 
 
 def guess_format(data: bytes) -> str:
-    """What bytes that no reader takes look like, for a message."""
+    """The likely format of bytes that Pillow cannot read, for an error message."""
     head = data[:512].lstrip()
     signatures = {
         b"ftypheic": "HEIC, convert it to JPEG or PNG",
@@ -155,8 +155,8 @@ def guess_format(data: bytes) -> str:
         b"ftypmif1": "HEIF, convert it to JPEG or PNG",
         b"JXL ": "JPEG XL, convert it to JPEG or PNG",
         b"\xff\x0a": "JPEG XL, convert it to JPEG or PNG",
-        b"<svg": "SVG, a drawing and not a photograph",
-        b"%!PS": "EPS, which is a program",
+        b"<svg": "SVG, a drawing, not a photograph",
+        b"%!PS": "EPS",
         b"SIMPLE": "FITS",
         b"8BPS": "Photoshop",
         b"%PDF": "PDF",
@@ -169,9 +169,9 @@ def guess_format(data: bytes) -> str:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError:
-        return "unknown or cut off"
+        return "unknown or truncated"
     return (
-        "SVG, a drawing and not a photograph"
+        "SVG, a drawing, not a photograph"
         if "<svg" in text
         else "text"
         if text.isprintable() or "\n" in text

@@ -1,9 +1,9 @@
-"""Portraits without their background: MediaPipe's selfie segmentation, its edge drawn again by the photograph.
+"""Replaces the background of portraits: MediaPipe's selfie segmentation, refined by a guided filter.
 
 The network's mask is soft and 256 pixels wide. A guided filter with a colour guide (He, Sun and Tang, "Guided image
-filtering", 2010; solved on a smaller grid as in arXiv 1505.00996) makes it follow hair. The colour of half-covered pixels is
-then estimated without the old background (Forte, "Approximate fast foreground colour estimation", ICIP 2021), so that no
-halo of it remains.
+filtering", 2010; solved on a smaller grid as in arXiv 1505.00996) aligns it with hair. Foreground estimation (Forte,
+"Approximate fast foreground colour estimation", ICIP 2021) then removes the old background's colour from partly covered
+pixels, so that no halo remains.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from mien.errors import UsageError
 
 Array = NDArray[np.float32]
 
-MASK_SIDE = 256  # pixels that the network takes and gives
+MASK_SIDE = 256  # pixels of the network's input and output
 GRID = 128  # pixels of the grid on which the guided filter is solved
-RADIUS = 3  # of the filter, in pixels of the grid: about a lock of hair
-SURE = 0.9  # where the mask's 99th percentile is below, the photograph is looked at again, with a margin around it
-SMOOTHNESS = 1e-4  # its epsilon, for colours in [0, 1]: contrasts below 0.01 are no edge
-REACH = 0.06  # how far colours are gathered for half-covered pixels, as a share of the shorter side
-BLUR = 0.08  # of the background, likewise
+RADIUS = 3  # of the guided filter, in pixels of the grid: about the width of a lock of hair
+CONFIDENT = 0.9  # if the mask's 99th percentile is lower, the network runs again with a margin around the photograph
+SMOOTHNESS = 1e-4  # the filter's epsilon, for colours in [0, 1]: contrasts below 0.01 do not count as edges
+REACH = 0.06  # radius of foreground estimation, as a share of the shorter side
+BLUR = 0.08  # radius of the background's blur, as a share of the shorter side
 GREY = (128, 128, 128)
 
 
 class Matte:
-    """Puts people before another background. Cheap to make and to send to a worker; each process loads its own network.
+    """Replaces the background behind people. Cheap to create and to pickle; each process loads its own network.
 
-    `background` is `grey` (transparency shown on middle grey), `blur` (the photograph's own, unrecognisable), or any colour
-    that Pillow knows: `white`, `#3366cc`, `hsl(200,50%,50%)`. Raises UsageError for another word. It takes some 150 bytes of
-    memory for a pixel: reduce a large photograph first.
+    `background` is `grey` (middle grey), `blur` (the photograph's own background, blurred beyond recognition), or any colour
+    that Pillow knows: `white`, `#3366cc`, `hsl(200,50%,50%)`. Raises UsageError for another value. It uses about 150 bytes of
+    memory per pixel: reduce a large photograph first.
     """
 
     def __init__(self, background: str | tuple[int, int, int] = "grey") -> None:
@@ -55,35 +55,35 @@ class Matte:
         return Image.fromarray(np.rint(np.clip(mixed, 0, 1) * 255).astype(np.uint8))
 
     def alpha(self, image: Image.Image) -> Array:
-        """How much of each pixel [height, width] is person, in [0, 1]."""
+        """The alpha matte [height, width] in [0, 1]: 1 is the person."""
         picture = image.convert("RGB")
-        small, mask = self._look(picture)
-        if np.percentile(mask, 99) < SURE:
-            framed = self._look_framed(picture)
+        small, mask = self._segment(picture)
+        if np.percentile(mask, 99) < CONFIDENT:
+            framed = self._segment_with_margin(picture)
             mask = framed if np.percentile(framed, 99) > np.percentile(mask, 99) else mask
         slope, offset = guide(resize(small, (GRID, GRID)), resize(mask, (GRID, GRID)))
-        if min(picture.size) < MASK_SIDE:  # a small photograph is finished at the mask's size, and reduced after
-            return resize(follow(small, slope, offset), picture.size)
-        return follow(np.divide(np.asarray(picture), 255, dtype=np.float32), slope, offset)
+        if min(picture.size) < MASK_SIDE:  # a small photograph is refined at the mask's size, then reduced
+            return resize(apply_guide(small, slope, offset), picture.size)
+        return apply_guide(np.divide(np.asarray(picture), 255, dtype=np.float32), slope, offset)
 
-    def _look(self, picture: Image.Image) -> tuple[Array, Array]:
-        """The picture as the network takes it [256, 256, 3], and the mask that it gives [256, 256]."""
+    def _segment(self, picture: Image.Image) -> tuple[Array, Array]:
+        """The network's input [256, 256, 3] and its mask [256, 256]."""
         square = picture.resize((MASK_SIDE, MASK_SIDE), Image.Resampling.LANCZOS)
         small = np.divide(np.asarray(square), 255, dtype=np.float32)
         return small, np.clip(self._network(small)[0][:, :, 0], 0, 1)
 
-    def _look_framed(self, picture: Image.Image) -> Array:
-        """The mask of a picture that was shown with grey above and beside it, as the network is used to."""
+    def _segment_with_margin(self, picture: Image.Image) -> Array:
+        """The mask [256, 256] of a picture with a grey margin above and beside it, as in the network's training data."""
         width, height = picture.size
         left, top = round(0.3 * width), round(0.3 * height)
         framed = Image.new("RGB", (width + 2 * left, height + top), GREY)
         framed.paste(picture, (left, top))
-        mask = resize(self._look(framed)[1], framed.size)[top:, left : left + width]
+        mask = resize(self._segment(framed)[1], framed.size)[top:, left : left + width]
         return resize(np.ascontiguousarray(mask), (MASK_SIDE, MASK_SIDE))
 
 
 def parse(colour: str | tuple[int, int, int]) -> tuple[int, int, int]:
-    """A colour as red, green, blue in 0..255. Raises UsageError for none."""
+    """A colour as red, green, blue in 0..255. Raises UsageError for an unknown colour."""
     if isinstance(colour, tuple):
         return colour
     if colour in ("grey", "gray"):
@@ -97,7 +97,7 @@ def parse(colour: str | tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def guide(colours: Array, mask: Array) -> tuple[Array, Array]:
-    """Per pixel the slope [h, w, 3] and offset [h, w] of the plane that gives the mask from the colours around it."""
+    """Guided filter: slope [h, w, 3] and offset [h, w] of the local linear model from colours to the mask."""
     mean, mask_mean = box(colours, RADIUS), box(mask, RADIUS)
     products = (colours[:, :, :, None] * colours[:, :, None, :]).reshape(*mask.shape, 9)
     covariance = box(products, RADIUS).reshape(*mask.shape, 3, 3) - mean[:, :, :, None] * mean[:, :, None, :]
@@ -106,8 +106,8 @@ def guide(colours: Array, mask: Array) -> tuple[Array, Array]:
     return box(slope, RADIUS), box(mask_mean - (slope * mean).sum(axis=2), RADIUS)
 
 
-def follow(pixels: Array, slope: Array, offset: Array) -> Array:
-    """The planes applied to a picture; nearly covered becomes covered and nearly bare bare, for the filter leaves a veil."""
+def apply_guide(pixels: Array, slope: Array, offset: Array) -> Array:
+    """Apply the linear models to a picture. Alpha near 0 or 1 is clipped to it, because the filter never quite reaches them."""
     size = (pixels.shape[1], pixels.shape[0])
     alpha = (resize(slope, size) * pixels).sum(axis=2) + resize(offset, size)
     clipped: Array = np.clip((alpha - 0.08) / 0.84, 0, 1)
@@ -115,10 +115,10 @@ def follow(pixels: Array, slope: Array, offset: Array) -> Array:
 
 
 def foreground(pixels: Array, alpha: Array) -> Array:
-    """The person's own colours, also where the old background shines through (Forte 2021, equations 6 to 8)."""
-    covered, bare = alpha**3, (1 - alpha) ** 3  # colours are gathered where hardly anything is mixed into them
+    """The foreground colours, without the old background in partly covered pixels (Forte 2021, equations 6 to 8)."""
+    covered, bare = alpha**3, (1 - alpha) ** 3  # weights: nearly pure pixels count most
     person, behind = pixels, pixels
-    for share in (REACH, REACH / 6):  # first from afar, then close by
+    for share in (REACH, REACH / 6):  # first a large radius, then a small one
         radius = max(1, round(share * min(pixels.shape[:2])))
         person = box(person * covered, radius) / (box(covered[:, :, 0], radius)[:, :, None] + 1e-5)
         behind = box(behind * bare, radius) / (box(bare[:, :, 0], radius)[:, :, None] + 1e-5)
@@ -127,18 +127,18 @@ def foreground(pixels: Array, alpha: Array) -> Array:
 
 
 def blurred_ground(pixels: Array, alpha: Array) -> Array:
-    """The background's colours, blurred, without the person's."""
+    """The blurred background, without the person's colours."""
     radius = max(2, round(BLUR * min(pixels.shape[:2])))
-    weight = (1 - alpha) ** 2 + 1e-4  # where there is hardly any background, still some colour
+    weight = (1 - alpha) ** 2 + 1e-4  # a small weight where there is hardly any background
     colours = pixels * weight
-    for _ in range(3):  # three boxes are nearly a Gaussian
+    for _ in range(3):  # three box filters approximate a Gaussian
         colours, weight = box(colours, radius), box(weight[:, :, 0], radius)[:, :, None]
     ground: Array = colours / weight
     return ground
 
 
 def box(values: Array, radius: int) -> Array:
-    """The mean over a square of `radius` around each pixel, of each channel; at the edges the picture is reflected."""
+    """Box filter: the mean over a square of `radius` around each pixel, per channel, with reflected borders."""
     cv2 = opencv()
     side = 2 * radius + 1
     mean: Array = cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)
@@ -146,7 +146,7 @@ def box(values: Array, radius: int) -> Array:
 
 
 def resize(values: Array, size: tuple[int, int]) -> Array:
-    """Channels at another width and height, antialiased."""
+    """Resize to another width and height, with antialiasing."""
     if values.ndim == 3:
         return np.stack([resize(values[:, :, channel], size) for channel in range(values.shape[2])], axis=-1)
     return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))

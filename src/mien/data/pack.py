@@ -82,8 +82,8 @@ class Pack:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every row of `index.csv`. Read on first use."""
-        _check_regular(self.path / "index.csv")
         try:
+            check_regular(self.path / "index.csv")
             with (self.path / "index.csv").open(newline="", encoding="utf-8") as file:
                 entries = [Entry(*line[1:]) for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS)][1:]
         except (OSError, ValueError, csv.Error) as error:
@@ -109,8 +109,8 @@ class Pack:
         """Read every byte and compare it with the checksums. Raises Untrusted when one differs."""
         checksums = self.meta.get("sha256", {})
         for name, expected in checksums.items():
-            _check_regular(self.path / name)
             try:
+                check_regular(self.path / name)
                 found = _hash_file(self.path / name)
             except (OSError, ValueError) as error:
                 raise _damaged(self.path, f"{name} cannot be read: {error}.") from error
@@ -302,7 +302,6 @@ def _read_meta(path: Path) -> dict[str, Any]:
 def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if 0 in shape:  # an empty file cannot be mapped
         return np.zeros(shape, dtype)
-    _check_regular(path)
     try:
         check_regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -313,12 +312,6 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[An
             path.parent, f"{path.name} holds {array.dtype} {array.shape}, pack.json promises {dtype} {shape}."
         )
     return array  # type: ignore[no-any-return]
-
-
-def _check_regular(path: Path) -> None:
-    """Raise Untrusted for what is no file: opening a pipe would wait for ever."""
-    if not path.is_file():
-        raise _damaged(path.parent, f"{path.name} is not there, or is no file.")
 
 
 def _damaged(path: Path, why: str) -> Untrusted:

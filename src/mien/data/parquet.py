@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mien.data.archives import Folder, images_in, printable
-from mien.data.arrow import MOST_ROWS, class_names, image_columns, import_pyarrow, word_columns, words_of
+from mien.data.arrow import MOST_ROWS, class_names, image_columns, import_pyarrow, split_names, word_columns
 from mien.data.label_tables import candidates, merge, shorten
 from mien.data.layouts import complete
 from mien.data.name_index import NameIndex
@@ -148,7 +148,7 @@ class ParquetSource(Source):
         for number in range(len(self._blocks)):
             block = self._block(number, titles)
             for title in titles:
-                words = words_of(block.column(title).to_pylist(), classes.get(title))
+                words = split_names(block.column(title).to_pylist(), classes.get(title))
                 columns[title] += [shared.setdefault(word, word) for word in words]
         return columns
 

@@ -1,4 +1,4 @@
-"""One photograph as a model takes it: read, upright, its face levelled where that can be done here, cut to a square."""
+"""Reads one photograph for a model: decoded, upright, face-aligned where possible, and cropped to a square."""
 
 from __future__ import annotations
 
@@ -23,33 +23,40 @@ from mien.errors import DataError
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph, cut."""
+    """A cropped photograph."""
 
-    name: str  # of its file
+    name: str  # file name
     pixels: NDArray[np.uint8]  # [side, side, 3]
-    notes: tuple[str, ...]  # how it was cut, and what had to be done
+    notes: tuple[str, ...]  # how it was cropped, and which conversions were needed
 
 
 def read_photo(path: Path, side: int, crop: str | None = None, framing: Mapping[str, Any] | None = None) -> Photo:
-    """The photograph at `path` as `side` by `side` pixels. Raises DataError, with the reason, for what cannot be used.
+    """The photograph at `path` as `side` by `side` pixels. Raises DataError with the reason if it cannot be used.
 
-    Without `crop`: as it is, if it has that size; as `framing`, the recipe of the pack that the model learned from, cuts
-    photographs of this very shape; by its face, where the extra `faces` and its weights are here; else its centre.
+    Without `crop`, the first that applies: unchanged, if it has that size; with the crop of `framing` (the recipe of the
+    model's training pack), if that fits this shape; face-aligned, if the extra `faces` and its weights are installed; else the
+    centre crop.
     """
     data = read_bytes(path)
-    told = dict(framing or {})
+    pack_framing = dict(framing or {})
     try:
-        return frame(path.name, data, side, told) if crop is None else cut(path.name, data, side, crop, told)
+        return (
+            frame(path.name, data, side, pack_framing)
+            if crop is None
+            else cut(path.name, data, side, crop, pack_framing)
+        )
     except UnreadableFile as error:
-        remedy = "Give another photograph." if str(error) != NO_FACE else "Add --crop center to take it without a face."
-        raise DataError(f"{path} cannot be used.", f"It is refused: {error}.", remedy) from error
+        remedy = (
+            "Choose another photograph." if str(error) != NO_FACE else "Add --crop center to use it without a face."
+        )
+        raise DataError(f"{path} cannot be used.", f"Reason: {error}.", remedy) from error
 
 
 def frame(name: str, data: bytes, side: int, framing: Mapping[str, Any]) -> Photo:
-    """A file's bytes, cut as `read_photo` cuts without a crop. Raises Refused."""
+    """Crop a file's bytes as `read_photo` does without `crop`. Raises UnreadableFile."""
     image = decode(data).image
     if image.size == (side, side):
-        return Photo(name, np.asarray(image), ("taken as it is",))
+        return Photo(name, np.asarray(image), ("used unchanged",))
     own = str(framing.get("crop", "center"))
     if own in CROPS and own not in ("center", "squash", "face") and fits(own, image):
         return cut(name, data, side, own, framing)
@@ -69,15 +76,17 @@ def frame(name: str, data: bytes, side: int, framing: Mapping[str, Any]) -> Phot
 def read_bytes(path: Path) -> bytes:
     """A regular file's content. Raises DataError."""
     if not path.exists():
-        raise DataError(f"There is no {path}.", "A photograph is a file.", "Check the spelling.")
+        raise DataError(f"There is no {path}.", "A photograph must be a file.", "Check the spelling.")
     if not path.is_file():
-        raise DataError(f"{path} is not a file.", "One photograph is asked for.", "Name the file itself.")
+        raise DataError(
+            f"{path} is not a file.", "A photograph must be a regular file.", "Give the path of an image file."
+        )
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(
                 f"{path} is too large.",
-                f"It has more than {MAX_BYTES:,} bytes.",
-                "Give a photograph, or a smaller copy.",
+                f"A photograph may have at most {MAX_BYTES:,} bytes.",
+                "Give a smaller copy.",
             )
         return path.read_bytes()
     except OSError as error:
@@ -85,22 +94,22 @@ def read_bytes(path: Path) -> bytes:
 
 
 def cut(name: str, data: bytes, side: int, crop: str, framing: Mapping[str, Any]) -> Photo:
-    """By a named crop. Raises Refused."""
+    """Crop by a named crop. Raises UnreadableFile."""
     own = framing.get("crop") == crop
     template = Template()
-    cutting = PreprocessConfig(
+    preprocess = PreprocessConfig(
         side=side,
         crop=crop,
         resampler=str(framing.get("resampler") or find_crop(crop).resampler) if own else find_crop(crop).resampler,
         eye_distance=float(framing.get("eye_distance") or template.eye_distance) if own else template.eye_distance,
         eye_height=float(framing.get("eye_height") or template.eye_height) if own else template.eye_height,
     )
-    made = Preprocessor(cutting).make(data)
-    return Photo(name, np.asarray(made.image), (f"cut by {crop}", *made.notes))
+    result = Preprocessor(preprocess).make(data)
+    return Photo(name, np.asarray(result.image), (f"cropped by {crop}", *result.notes))
 
 
 def fits(crop: str, image: Image.Image) -> bool:
-    """Whether a crop made for one size is for pictures of this shape."""
+    """Whether a crop fits pictures of this shape."""
     try:
         CROPS[crop].box(*image.size)
     except UnreadableFile:
@@ -109,7 +118,7 @@ def fits(crop: str, image: Image.Image) -> bool:
 
 
 def can_align() -> bool:
-    """Whether faces can be found here without a download."""
+    """Whether face alignment works without a download."""
     return (
         find_spec("cv2") is not None and find_spec("ai_edge_litert") is not None and weights.here("yunet", "face-mesh")
     )

@@ -1,4 +1,4 @@
-"""What a preparation will do: listed and selected before anything is decoded."""
+"""Plans a preparation: lists and selects the images before any is decoded."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mien.data.unread_formats import remedy_for
 from mien.errors import DataError, UsageError, did_you_mean
 
 DEFAULT_SIDE = 64
-SAMPLING = "sha256"  # how --limit and --balance draw: an older pack of the first names is another one
-SHARD_BYTES = 4_000_000  # of finished pixels; the outcome never depends on it
+SAMPLING = "sha256"  # how --limit and --balance sample; part of the key, so that packs of older versions differ
+SHARD_BYTES = 4_000_000  # of pixels in a shard; does not affect the pack
 SHARD_IMAGES = 256  # at most
 
 
@@ -29,83 +29,90 @@ class Preparation:
     """How a pack is made from a source."""
 
     side: int | None = None  # pixels, height and width; None = the source's own, or 64
-    crop: str | None = None  # None = the layout's own
+    crop: str | None = None  # None = the default of the layout
     box: Box | None = None  # left, top, right, bottom in pixels, instead of a named crop
-    resampler: str | None = None  # None = the crop's own
-    background: str = "white"  # what transparent pictures are composed on
-    matte: str | None = None  # what replaces the background of the photograph: `grey`, `blur` or a colour
-    eye_distance: float = 0.26  # of the crop `face`: between the eyes, as a share of the side
-    eye_height: float = 0.47  # of the crop `face`: of the eyes, as a share of the side, from the top
-    labels: Sequence[str] = ()  # none = every label of the source
+    resampler: str | None = None  # None = the default of the crop
+    background: str = "white"  # colour behind transparent pixels
+    matte: str | None = None  # new background: `grey`, `blur` or a colour
+    eye_distance: float = 0.26  # for --crop face: distance between the eyes, as a share of the side
+    eye_height: float = 0.47  # for --crop face: height of the eyes from the top, as a share of the side
+    labels: Sequence[str] = ()  # empty = every label of the source
     where: Mapping[str, str] = field(default_factory=dict)
     balance: Sequence[str] = ()
-    limit: int | None = None  # images at most, drawn at random
-    holdout: float | Literal["official"] = (
-        0.0  # share held out for evaluation, or what the source itself does not train on
-    )
-    dedupe: bool = False  # leave out images that occur before, exactly or nearly
+    limit: int | None = None  # maximum number of images, sampled at random
+    holdout: float | Literal["official"] = 0.0  # share held out for evaluation, or the source's own split
+    dedupe: bool = False  # leave out exact and near-duplicates
+    blur: float = 0.0  # standard deviation of a Gaussian blur before resizing, in pixels of the crop
 
     @property
     def selection(self) -> dict[str, Any]:
-        """The fields that choose images and labels, not those that shape pixels."""
+        """The fields that select images and labels; the others affect pixels."""
         chosen = ("labels", "where", "balance", "limit", "holdout", "dedupe")
         return {name: value for name, value in asdict(self).items() if name in chosen}
 
     def __post_init__(self) -> None:
         if self.side is not None and not 4 <= self.side <= 4096:
-            raise UsageError(f"--size {self.side} is not a side.", "It lies between 4 and 4096 pixels.", "Use 64.")
+            raise UsageError(f"--size {self.side} is out of range.", "It must be between 4 and 4096 pixels.", "Use 64.")
         if self.resampler is not None and self.resampler not in RESAMPLERS:
             hint = did_you_mean(self.resampler, RESAMPLERS)
-            raise UsageError(f"There is no resampler `{self.resampler}`.", "They are known by name.", hint)
+            raise UsageError(f"There is no resampler `{self.resampler}`.", f"Known: {', '.join(RESAMPLERS)}.", hint)
+        if not 0 <= self.blur <= 64:
+            raise UsageError(
+                f"--blur {self.blur} is out of range.",
+                "It is a standard deviation of 0 to 64 pixels.",
+                "Use such a value.",
+            )
         if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit {self.limit} keeps nothing.", "It counts images.", "Use 1 or more.")
+            raise UsageError(
+                f"--limit {self.limit} is too small.", "It must be a positive number of images.", "Use 1 or more."
+            )
         if self.box is not None and self.crop is not None:
             raise UsageError(
-                "--crop and --box are given together.", "Each of them says how the square is cut.", "Leave one out."
+                "--crop and --box cannot be combined.", "Each of them selects the square.", "Remove one of them."
             )
         if self.holdout != "official" and not 0 <= self.holdout < 1:
             raise UsageError(
-                f"--holdout {self.holdout} is not a share.", "It lies in [0, 1).", "Use 0.1 for a tenth, or official."
+                f"--holdout {self.holdout} is out of range.",
+                "It must be in [0, 1).",
+                "Use 0.1 for a tenth, or official.",
             )
         try:
             ImageColor.getrgb(self.background)
         except ValueError:
             raise UsageError(
-                f"--background {self.background} is not a colour.", "Colours are names or #RRGGBB.", "Use white."
+                f"--background {self.background} is not a colour.", "A colour is a name or #RRGGBB.", "Use white."
             ) from None
 
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """What will be decoded, and how: everything that decides the outcome."""
+    """Which images will be decoded, and how: everything that affects the pack."""
 
     source: Source
-    listing: Listing  # of the images that were selected
-    cutting: PreprocessConfig
+    listing: Listing  # of the selected images
+    preprocess: PreprocessConfig
     preparation: Preparation
-    counts: Mapping[str, Any]  # what each step of the selection left
-    key: str  # a hash of everything that decides the outcome
+    counts: Mapping[str, Any]  # number of images after each step of the selection
+    key: str  # a hash of everything that affects the pack
 
     @cached_property
     def shards(self) -> list[slice]:
-        """Rows of the listing that are decoded together."""
-        size = max(1, min(SHARD_IMAGES, SHARD_BYTES // (self.cutting.side**2 * 3)))
+        """The rows of the listing in each shard."""
+        size = max(1, min(SHARD_IMAGES, SHARD_BYTES // (self.preprocess.side**2 * 3)))
         return list(chunks(len(self.listing.names), size))
 
 
 def plan(source: Source, preparation: Preparation) -> PreparationPlan:
-    """List the source and select. Raises DataError when nothing is left, UsageError for a label or crop that is not there."""
-    found = source.listing()
-    if not len(found.names):
-        others = (
-            ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.other_files.items())) or "nothing at all"
-        )
-        raise DataError("The source holds no images.", f"It holds {others}.", remedy_for(found.other_files))
-    crop_name = preparation.crop or found.crop
+    """List the source and select. Raises DataError when no image is left, UsageError for an unknown label or crop."""
+    full = source.listing()
+    if not len(full.names):
+        others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(full.other_files.items())) or "no files"
+        raise DataError("The source contains no images.", f"It contains {others}.", remedy_for(full.other_files))
+    crop_name = preparation.crop or full.crop
     crop = find_crop(crop_name, preparation.box)
     check_face(preparation, crop.finds_face)
-    cutting = PreprocessConfig(
-        side=preparation.side or found.side or DEFAULT_SIDE,
+    preprocess = PreprocessConfig(
+        side=preparation.side or full.side or DEFAULT_SIDE,
         crop="box" if preparation.box else crop_name,
         resampler=preparation.resampler or crop.resampler,
         box=preparation.box,
@@ -113,47 +120,56 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
         matte=preparation.matte,
         eye_distance=preparation.eye_distance,
         eye_height=preparation.eye_height,
-        landmarks_of=found.landmarks_of if crop.finds_face and found.landmarks is not None else None,
+        landmarks_of=full.landmarks_of if crop.finds_face and full.landmarks is not None else None,
         signatures=preparation.dedupe,
+        blur=preparation.blur,
     )
-    if preparation.holdout == "official" and not any(found.splits or ()):
+    if preparation.holdout == "official" and not any(full.splits or ()):
         raise UsageError(
             "The source has no split of its own.",
-            "It is folders such as train and test, CelebA's list_eval_partition.txt, or a table's column titled split.",
-            "Put it beside the pictures, or draw one with --holdout 0.1.",
+            "A split is folders such as train and test, CelebA's list_eval_partition.txt, or a table's column named split.",
+            "Add one beside the pictures, or use a random split with --holdout 0.1.",
         )
-    listing, counts = select(found, preparation)
+    listing, counts = select(full, preparation)
     if preparation.labels:
-        labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name is told before anything is decoded
-    decides = [FORMAT, SAMPLING, asdict(cutting), asdict(preparation), source.description, found.stamp]
-    return PreparationPlan(source, listing, cutting, preparation, counts, stamp_of(decides))
+        labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name raises before any image is decoded
+    inputs = [FORMAT, SAMPLING, asdict(preprocess), asdict(preparation), source.description, full.stamp]
+    return PreparationPlan(source, listing, preprocess, preparation, counts, stamp_of(inputs))
 
 
 def check_face(preparation: Preparation, finds_face: bool) -> None:
-    """Refuse settings that would have no effect. Raises UsageError."""
+    """Raise UsageError for settings that would have no effect."""
     framed = (preparation.eye_distance, preparation.eye_height) != (Preparation.eye_distance, Preparation.eye_height)
     if framed and not finds_face:
         raise UsageError(
-            "--eye-distance and --eye-height have no effect here.", "They frame --crop face.", "Add --crop face."
+            "--eye-distance and --eye-height have no effect here.",
+            "They apply only to --crop face.",
+            "Add --crop face.",
+        )
+    if preparation.blur and finds_face:
+        raise UsageError(
+            f"--blur {preparation.blur} has no effect here.", "--crop face has its own antialiasing.", "Remove --blur."
         )
     if preparation.resampler is not None and finds_face:
         raise UsageError(
             f"--resampler {preparation.resampler} has no effect here.",
-            "--crop face turns pictures and has its own resampler.",
-            "Leave one of the two out.",
+            "--crop face rotates pictures with its own resampler.",
+            "Remove --resampler, or choose another crop.",
         )
 
 
-def select(found: Listing, preparation: Preparation) -> tuple[Listing, dict[str, Any]]:
-    """The images that the preparation asks for, and how many each step left."""
-    counts: dict[str, Any] = {"found": len(found.names)}
-    listing = found
+def select(full: Listing, preparation: Preparation) -> tuple[Listing, dict[str, Any]]:
+    """The images that the preparation selects, and the number left after each step."""
+    counts: dict[str, Any] = {"found": len(full.names)}
+    listing = full
     if preparation.where:
         listing = listing.take(labels.where(listing, preparation.where))
         counts["where"] = len(listing.names)
         if not len(listing.names):
             conditions = ", ".join(f"{name}={value}" for name, value in preparation.where.items())
-            raise DataError(f"No image has {conditions}.", f"None of {len(found.names):,} fits.", "Loosen --where.")
+            raise DataError(
+                f"No image has {conditions}.", f"None of {len(full.names):,} images matches.", "Relax --where."
+            )
     if preparation.balance:
         rows, counts["balance"] = labels.balance(listing, preparation.balance, preparation.limit)
         listing = listing.take(rows)

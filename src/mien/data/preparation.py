@@ -1,7 +1,7 @@
-"""From a source to a pack: list, select, decode in shards on every core, and assemble meanwhile.
+"""Makes a pack from a source: list, select, decode in shards on every core, and assemble at the same time.
 
-Finished shards are kept in a hidden folder beside the pack until the pack is complete, so that the same command after a kill
-goes on where it was. The folder's name holds a hash of everything that decides the outcome.
+Finished shards stay in a hidden folder beside the pack until the pack is complete, so the same command resumes after a kill.
+The folder's name contains a hash of everything that affects the result.
 """
 
 from __future__ import annotations
@@ -37,37 +37,37 @@ def prepare(
     rank: int = 0,
     world: int = 1,
 ) -> Pack | None:
-    """Make the pack at `path`, or finish making it; under several ranks, ranks above 0 do their share and return None.
+    """Make the pack at `path`, or resume making it. With several ranks, ranks above 0 decode their share and return None.
 
     Parameters
     ----------
     workers
-        Processes; None = one for each core this process may use.
+        Number of processes; None = one for each core that this process may use.
     force
-        Keep on when more than 1% of the images are refused.
+        Continue when more than 1% of the images are refused.
     wait
         When another process makes the same pack, wait for it instead of raising Locked.
     """
     if path.exists():
-        return finished(path, plan(source, preparation))
-    with WorkerPool(workers or cores()) as crew, uncollected():
+        return open_finished(path, plan(source, preparation))
+    with WorkerPool(workers or cores()) as pool, gc_disabled():
         todo = plan(source, preparation)
         folder = path.parent / f".{path.name}.{todo.key}.partial"
         while not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            with held(folder / f"lock-{rank}", wait) as owned:
-                if not owned or path.exists():  # somebody finished while we waited
+            with hold_lock(folder / f"lock-{rank}", wait) as acquired:
+                if not acquired or path.exists():  # another process finished meanwhile
                     continue
                 if rank:
-                    decode_share(todo, folder, crew, rank, world)
+                    decode_share(todo, folder, pool, rank, world)
                     return None
-                assemble(todo, folder, path, crew, force, world)
-    return finished(path, todo)
+                assemble(todo, folder, path, pool, force, world)
+    return open_finished(path, todo)
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without Python's search for cycles: it looks at every name of a listing, again and again, and there are none to find."""
+def gc_disabled() -> Iterator[None]:
+    """Disable Python's cyclic garbage collector: it would scan every name of a listing again and again, and find no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -77,23 +77,25 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def finished(path: Path, todo: PreparationPlan) -> Pack:
-    """The pack at `path`, if it is the one that was asked for; what was left of making it is removed."""
-    for stale in path.parent.glob(f".{path.name}.*.partial"):  # ours, and those of other settings that were given up
+def open_finished(path: Path, todo: PreparationPlan) -> Pack:
+    """Open the pack at `path`, if it was made with this plan, and remove temporary folders. Raises DataError otherwise."""
+    for stale in path.parent.glob(
+        f".{path.name}.*.partial"
+    ):  # ours, and those of abandoned preparations with other settings
         remove(stale)
     if is_pack(path):
         pack = Pack.open(path)
         if pack.meta.get("key") == todo.key:
             return pack
     raise DataError(
-        f"{path} is there already.",
-        "It was made from other files or with other settings, or it is no pack; nothing is ever overwritten.",
-        "Choose another name, or remove it first.",
+        f"{path} exists already.",
+        "It was made from other files or with other settings, or it is not a pack. Nothing is overwritten.",
+        "Choose another name, or remove it.",
     )
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, its files on every core: freeing a gigabyte of shards is work."""
+    """Remove a folder, with one thread for each core: deleting a gigabyte of shards takes time."""
     files = [file for file in folder.glob("*") if file.is_file()]
 
     def unlink(some: list[Path]) -> None:
@@ -110,19 +112,21 @@ def remove(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold a lock file; yields False when its folder was removed while we waited. A dead process holds nothing."""
-    import filelock  # not for the workers, which start faster without
+def hold_lock(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold a lock file. Yields False when its folder was removed meanwhile. The lock of a dead process is released."""
+    import filelock  # workers do not import it and start faster
 
     lock = filelock.FileLock(path, timeout=-1 if wait else 0)
     try:
         lock.acquire()
-    except FileNotFoundError:  # whoever finished has removed the folder
+    except FileNotFoundError:  # the process that finished has removed the folder
         yield False
         return
     except filelock.Timeout:
         raise Locked(
-            f"{path.parent.name} is being prepared by another process.", f"It holds {path}.", "Wait for its end."
+            f"{path.parent.name} is being prepared by another process.",
+            f"It holds the lock {path}.",
+            "Wait until it ends.",
         ) from None
     try:
         yield True
@@ -130,28 +134,28 @@ def held(path: Path, wait: bool) -> Iterator[bool]:
         lock.release()
 
 
-def assemble(todo: PreparationPlan, folder: Path, path: Path, crew: WorkerPool, force: bool, world: int) -> None:
-    """Decode this rank's share, and put the pack together as the shards of every rank come."""
+def assemble(todo: PreparationPlan, folder: Path, path: Path, pool: WorkerPool, force: bool, world: int) -> None:
+    """Decode this rank's share, and assemble the pack from the shards of every rank."""
     with Assembly(todo, folder, path, world) as assembly:
-        decode_share(todo, folder, crew, 0, world, assembly.take)
+        decode_share(todo, folder, pool, 0, world, assembly.take)
         wait_for(assembly)
         try:
             assembly.finish(force)
         except OSError:
-            if not path.exists():  # else another machine was first
+            if not path.exists():  # else another machine finished first
                 raise
 
 
 def decode_share(
     todo: PreparationPlan,
     folder: Path,
-    crew: WorkerPool,
+    pool: WorkerPool,
     rank: int = 0,
     world: int = 1,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
-    """Make every shard of this rank that is not there yet; `meanwhile` is called many times a second."""
-    Preprocessor(todo.cutting).load()
+    """Make every missing shard of this rank. `meanwhile` is called many times a second."""
+    Preprocessor(todo.preprocess).load()
     ours = [number for number in range(len(todo.shards)) if number % world == rank]
     for path in (shard_path(folder, number) for number in ours):
         if path.exists() and not is_whole(path):
@@ -160,22 +164,22 @@ def decode_share(
     total = sum(len(todo.listing.names[todo.shards[number]]) for number in ours)
     done = total - sum(map(len, missing.values()))
     marks = {}
-    if todo.cutting.landmarks_of is not None and todo.listing.landmarks is not None:
+    if todo.preprocess.landmarks_of is not None and todo.listing.landmarks is not None:
         marks = {number: todo.listing.landmarks[todo.shards[number]] for number in missing}
     with progress(total, done) as on_images:
 
-        def look(begun: int) -> None:
-            on_images(begun)
+        def poll(started: int) -> None:
+            on_images(started)
             meanwhile()
 
-        crew.make_shards(folder, missing, todo.source, todo.cutting, look, marks)
+        pool.make_shards(folder, missing, todo.source, todo.preprocess, poll, marks)
 
 
 @contextlib.contextmanager
 def progress(total: int, done: int) -> Iterator[Callable[[int], object]]:
-    """A function that hears of more images and draws how far it is: on a terminal, and elsewhere nothing is loaded for it."""
+    """A function that takes the number of new images and updates a progress bar, shown only on a terminal."""
     if not sys.stderr.isatty():
-        yield lambda begun: None
+        yield lambda started: None
         return
     from tqdm import tqdm
 
@@ -184,22 +188,22 @@ def progress(total: int, done: int) -> Iterator[Callable[[int], object]]:
 
 
 def cores() -> int:
-    """The cores that this process may use, shared among the processes that a launcher started on this machine."""
+    """The number of cores for this process: its allowed cores, divided by the processes that a launcher started here."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def wait_for(assembly: Assembly, patience: float = 900.0) -> None:
-    """Take the shards that are missing, those of other ranks, as they come."""
+def wait_for(assembly: Assembly, timeout: float = 900.0) -> None:
+    """Append the missing shards of other ranks as they are finished. Raises StorageError after `timeout` seconds without one."""
     last = time.monotonic()
     while assembly.missing:
         if assembly.take():
             last = time.monotonic()
-        elif time.monotonic() - last > patience:
+        elif time.monotonic() - last > timeout:
             raise StorageError(
-                f"{assembly.missing} shards of other ranks did not come.",
-                f"None came for {patience:.0f} s.",
-                "Start every rank again with the same command on a folder that all of them share.",
+                f"{assembly.missing} shards of other ranks are missing.",
+                f"No new shard for {timeout:.0f} s.",
+                "Start every rank again with the same command, on a folder that all ranks share.",
             )
         else:
             time.sleep(0.2)

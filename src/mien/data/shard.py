@@ -1,4 +1,4 @@
-"""A shard: what became of some images that were decoded together, in a file until the pack is complete."""
+"""A shard: the results of some images that were decoded together. Its file exists until the pack is complete."""
 
 from __future__ import annotations
 
@@ -14,43 +14,48 @@ from mien.storage.atomic import replacing
 if TYPE_CHECKING:
     from mien.data.pack import Images
 
-OUTCOME = ("kept", "geometry", "sizes", "hashes", "signatures", "refused", "notes")
+OUTCOME = ("positions", "geometry", "sizes", "hashes", "signatures", "refused", "notes")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The outcome of one shard, in the order of its names."""
+    """The results of one shard, in the order of its names."""
 
     side: int
-    pixels: list[bytes] = field(default_factory=list)  # of the kept images, one after another
-    kept: list[int] = field(default_factory=list)  # positions in the shard
-    geometry: list[str] = field(default_factory=list)  # of each kept image, as are the next three
+    pixels: list[bytes] = field(default_factory=list)  # of the accepted images, one after another
+    positions: list[int] = field(default_factory=list)  # of the accepted images in the shard
+    geometry: list[str] = field(default_factory=list)  # of each accepted image, as are the next three
     sizes: list[tuple[int, int]] = field(default_factory=list)  # width and height of the upright source, in pixels
-    hashes: list[str] = field(default_factory=list)  # when asked for: of the finished pixels, for exact duplicates
-    signatures: list[str] = field(default_factory=list)  # likewise: for near duplicates
+    hashes: list[str] = field(
+        default_factory=list
+    )  # SHA-256 of the pixels, for exact duplicates; empty without the search for duplicates
+    signatures: list[str] = field(default_factory=list)  # for near-duplicates; empty likewise
     refused: list[tuple[int, str]] = field(default_factory=list)  # position and reason
-    notes: dict[str, int] = field(default_factory=dict)  # how often something had to be done
+    notes: dict[str, int] = field(default_factory=dict)  # how often each conversion was needed
 
     @property
     def images(self) -> Images:
-        """[kept, side, side, 3]"""
-        import numpy as np  # not for the workers, which start faster without
+        """`[accepted, side, side, 3]`."""
+        import numpy as np  # workers do not import numpy and start faster
 
         return np.frombuffer(b"".join(self.pixels), dtype=np.uint8).reshape(-1, self.side, self.side, 3)
 
     def save(self, path: Path) -> None:
-        """A line of JSON with a checksum, then the pixels. After a kill a shard is there completely or not at all."""
+        """Write a line of JSON with a checksum, then the pixels. The write is atomic: a killed process leaves no partial shard."""
         outcome = {key: getattr(self, key) for key in OUTCOME}
         checksum = 0
         for row in self.pixels:
             checksum = zlib.crc32(row, checksum)
-        with replacing(path, durable=False) as temporary, temporary.open("wb") as file:  # flushing took 2% of the rate
+        with (
+            replacing(path, durable=False) as temporary,
+            temporary.open("wb") as file,
+        ):  # fsync would cost 2% of the rate
             file.write(json.dumps({**outcome, "side": self.side, "crc32": checksum}).encode() + b"\n")
             file.writelines(self.pixels)
 
     @classmethod
     def load(cls, path: Path, pixels: bool = True) -> Shard:
-        """Read a shard, or all of it but its pixels."""
+        """Read a shard, with or without its pixels."""
         with path.open("rb") as file:
             outcome = bounded_json.loads_object(file.readline(bounded_json.MAX_BYTES))
             del outcome["crc32"]
@@ -58,7 +63,7 @@ class Shard:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a shard is there as it was written: a power cut may have taken what a kill could not."""
+    """Whether a shard exists and matches its checksum. A power cut can damage it, although a kill cannot."""
     try:
         with path.open("rb") as file:
             return bool(

@@ -24,6 +24,7 @@ from mien.data.readers import UnreadableFile
 from mien.data.source import Listing
 from mien.data.table_labels import to_unit
 from mien.errors import DataError
+from mien.storage import bounded_json
 from mien.storage.atomic import replacing
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # equal packs give equal files
@@ -42,7 +43,7 @@ def stylegan(contents: Contents, remarks: list[str]) -> Listing | None:
         most = MOST_JSON + MOST_JSON_EACH * len(plain.names)
         if member.size > most:
             raise ValueError(f"it has {member.size:,} bytes for {len(plain.names):,} pictures, more than {most:,}")
-        described = json.loads(contents.read(member))
+        described = bounded_json.loads_object(contents.read(member))
         folder = member.name.rpartition("/")[0]
         rows = {}
         for name, label in described["labels"] or []:
@@ -50,7 +51,7 @@ def stylegan(contents: Contents, remarks: list[str]) -> Listing | None:
             if row >= 0:
                 rows[row] = label
         return with_vectors(plain, rows, described.get("mien", {}))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, UnreadableFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, UnreadableFile) as error:
         why = f"{error}" if isinstance(error, (ValueError, UnreadableFile)) else f"{error!r}"
         remarks.append(f"{member.name} is left aside. It does not parse: {why}. Pack the archive again.")
         return None
@@ -120,9 +121,7 @@ def write_zip(pack: Pack, path: Path) -> None:
 def check_absent(path: Path) -> None:
     """Raise DataError when there is something at `path`."""
     if path.exists():
-        raise DataError(
-            f"{path} is there already.", "Nothing is ever overwritten.", "Choose another name, or remove it."
-        )
+        raise DataError(f"{path} exists already.", "Nothing is ever overwritten.", "Choose another name, or remove it.")
 
 
 def to_png(pack: Pack, row: int) -> bytes:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TextIO
+
+from mien.storage import bounded_json
 
 MOST_COLUMNS = 4096
 MOST_CHARACTERS = 1_000_000  # of a line
@@ -245,10 +246,9 @@ def objects(text: Text) -> Iterator[dict[str, object] | None]:
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                value = None
-            yield value if isinstance(value, dict) else None
+                yield bounded_json.loads_object(line, max_bytes=4 * MOST_CHARACTERS, file_names=False)
+            except bounded_json.InvalidJSON:
+                yield None
 
 
 def scalar(value: object) -> str:

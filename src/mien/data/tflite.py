@@ -1,4 +1,4 @@
-"""A TFLite network by the name of its weights: loaded at first use in each process, on one thread."""
+"""Runs a TFLite network on one thread. Each process loads it at first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 
 
 class Network:
-    """Runs one network. Cheap to make and to send to a worker process."""
+    """One network, by the name of its weights. Cheap to create and to pickle."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -28,24 +28,24 @@ class Network:
         return {"name": self.name, "_interpreter": None}
 
     def __call__(self, image: Array) -> list[Array]:
-        """The outputs for one picture [height, width, 3] in [0, 1], of exactly the size that the network takes.
+        """The outputs for one picture [height, width, 3] in [0, 1], of the network's input size.
 
-        Raises UsageError without the engine, DataError without the weights.
+        Raises UsageError without ai-edge-litert, DataError without the weights.
         """
         self.load()
-        running = self._interpreter
-        running.set_tensor(running.get_input_details()[0]["index"], image[None])
-        running.invoke()
-        return [running.get_tensor(output["index"])[0] for output in running.get_output_details()]
+        interpreter = self._interpreter
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
+        interpreter.invoke()
+        return [interpreter.get_tensor(output["index"])[0] for output in interpreter.get_output_details()]
 
     def load(self) -> None:
-        """Load it now, if it is not, so that what is missing is told. Raises as a call does."""
+        """Load the network now, if it is not loaded yet. Raises the same errors as a call."""
         if self._interpreter is None:
             self._interpreter = load(self.name)
 
 
 def load(name: str) -> Any:
-    """An interpreter for weights:NAME."""
+    """Load an interpreter for weights:NAME."""
     from mien.downloads import weights
 
     file = weights.path(name)
@@ -53,25 +53,25 @@ def load(name: str) -> Any:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise UsageError(
-            f"The network {name} cannot run without ai-edge-litert.",
+            f"The network {name} needs ai-edge-litert.",
             f"{error}.",
             "Install it: pip install 'mien[faces]'.",
         ) from error
-    with quiet():  # the engine announces its delegate on stderr, once a process, whatever its log level is
-        interpreter = Interpreter(str(file), num_threads=1)  # the workers already take every core
+    with quiet():  # LiteRT prints its delegate to stderr once per process, at any log level
+        interpreter = Interpreter(str(file), num_threads=1)  # the workers already use every core
         interpreter.allocate_tensors()
     return interpreter
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Send what native code writes to stderr nowhere."""
+    """Discard what native code writes to stderr."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)

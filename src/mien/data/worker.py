@@ -1,8 +1,8 @@
-"""A worker process: decodes, cuts and resizes the images of one shard after another.
+"""A worker process: decodes, crops and resizes the images of one shard after another.
 
-Jobs come in as lines of JSON, progress goes out as lines of text: `START position` before each image, `DONE shard` after each
-shard. It is a program of its own, so that a file which kills or hangs a decoder costs one file, and so that as many run as
-there are cores, on as many machines as share the folder.
+It reads jobs as lines of JSON and prints progress as lines of text: `START position` before each image, `DONE shard` after
+each shard. It is a separate process, so that a file which crashes or hangs a decoder costs only that file, and so that one
+worker runs on each core, on every machine that shares the folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def open_reader(specification: dict[str, Any]) -> Reader:
-    """The reader of the source that a specification describes."""
+    """Open the reader that a source's specification describes."""
     kind, path = specification["kind"], Path(specification.get("path", ""))
     if kind == "folder":
         return FileReader(path)
@@ -41,7 +41,7 @@ def open_reader(specification: dict[str, Any]) -> Reader:
     if kind == "tar":
         return TarReader(Path(specification["plain"]))
     from mien.data.source_kinds import (
-        open_source,  # needs more than the standard library: loaded by those sources alone
+        open_source,  # needs more than the standard library, so it is imported only for these sources
     )
 
     return open_source(specification)
@@ -50,37 +50,37 @@ def open_reader(specification: dict[str, Any]) -> Reader:
 def make_shard(
     reader: Reader,
     addresses: Sequence[str],
-    cutter: Preprocessor,
+    preprocessor: Preprocessor,
     lost: dict[int, str],
     landmarks: Landmarks | None = None,
 ) -> Shard:
-    """Decode and cut the images at `addresses`; `lost` holds positions that ended a worker before, with the reason."""
-    shard = Shard(cutter.cutting.side)
+    """Decode and crop the images at `addresses`. `lost` maps positions that crashed a worker before to the reason."""
+    shard = Shard(preprocessor.preprocess.side)
     notes = Counter[str]()
     for position, address in enumerate(addresses):
-        say(f"START {position}")
+        report(f"START {position}")
         try:
             if position in lost:
                 raise UnreadableFile(lost[position])
-            made = cutter.make(reader.read(address), None if landmarks is None else landmarks[position])
-        except UnreadableFile as refusal:
-            shard.refused.append((position, str(refusal)))
+            result = preprocessor.make(reader.read(address), None if landmarks is None else landmarks[position])
+        except UnreadableFile as error:
+            shard.refused.append((position, str(error)))
             continue
-        shard.pixels.append(made.image.tobytes())
-        shard.kept.append(position)
-        shard.geometry.append(made.geometry)
-        shard.sizes.append(made.size)
-        if made.notes:
-            notes.update(made.notes)
-        if cutter.cutting.signatures:
-            sign(shard, made.image)
+        shard.pixels.append(result.image.tobytes())
+        shard.positions.append(position)
+        shard.geometry.append(result.geometry)
+        shard.sizes.append(result.size)
+        if result.notes:
+            notes.update(result.notes)
+        if preprocessor.preprocess.signatures:
+            add_signature(shard, result.image)
     shard.notes.update(notes)
     return shard
 
 
-def sign(shard: Shard, image: Image.Image) -> None:
-    """Note what duplicates are known by, of the newest image."""
-    import hashlib  # neither this nor numpy for a worker that is not asked for duplicates
+def add_signature(shard: Shard, image: Image.Image) -> None:
+    """Add the hash and the perceptual signature of the newest image, for the search for duplicates."""
+    import hashlib  # hashlib and numpy are imported only by a worker that searches for duplicates
 
     from mien.data.duplicates import signature
 
@@ -88,29 +88,29 @@ def sign(shard: Shard, image: Image.Image) -> None:
     shard.signatures.append(signature(image))
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
 def work(lines: Any) -> None:
-    """Answer jobs until there are no more.
+    """Process jobs until the input ends.
 
-    Each is a JSON object with `shard`, `path`, `source`, `addresses`, `cutting`, `lost` and `landmarks`.
+    Each job is a JSON object with `shard`, `path`, `source`, `addresses`, `preprocess`, `lost` and `landmarks`.
     """
-    opened: dict[str, Any] | None = None
+    specification: dict[str, Any] | None = None
     reader: Reader | None = None
     for line in lines:
         job = bounded_json.loads_object(line)
-        if reader is None or job["source"] != opened:
-            opened, reader = job["source"], open_reader(job["source"])
-            cutting: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in job["cutting"].items()
+        if reader is None or job["source"] != specification:
+            specification, reader = job["source"], open_reader(job["source"])
+            preprocess: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in job["preprocess"].items()
             }
-            cutter = Preprocessor(PreprocessConfig(**cutting))
+            preprocessor = Preprocessor(PreprocessConfig(**preprocess))
         lost = {int(position): reason for position, reason in job["lost"].items()}
         landmarks = None if job["landmarks"] is None else to_array(job["landmarks"])
-        make_shard(reader, job["addresses"], cutter, lost, landmarks).save(Path(job["path"]))
-        say(f"DONE {job['shard']}")
+        make_shard(reader, job["addresses"], preprocessor, lost, landmarks).save(Path(job["path"]))
+        report(f"DONE {job['shard']}")
 
 
 def to_array(landmarks: Any) -> Landmarks:
@@ -124,17 +124,17 @@ def job_line(
     path: Path,
     source: Source,
     names: Sequence[str],
-    cutting: PreprocessConfig,
+    preprocess: PreprocessConfig,
     lost: dict[int, str],
     landmarks: Landmarks | None = None,
 ) -> str:
-    """One job, as `work` reads it."""
+    """One job as a line of JSON, in the format that `work` reads."""
     job = {
         "shard": shard,
         "path": str(path.absolute()),
         "source": source.specification,
         "addresses": [source.address(name) for name in names],
-        "cutting": asdict(cutting),
+        "preprocess": asdict(preprocess),
         "lost": lost,
         "landmarks": None if landmarks is None else landmarks.tolist(),
     }
@@ -142,11 +142,11 @@ def job_line(
 
 
 def main() -> None:
-    """Work until the parent has no more jobs, or has gone."""
-    gc.freeze()  # what is loaded by now stays
+    """Process jobs until the parent closes the pipe or ends."""
+    gc.freeze()  # the modules loaded so far are never collected
     try:
         work(sys.stdin)
     except (BrokenPipeError, KeyboardInterrupt):
         os._exit(1)
-    except (OSError, MienError) as error:  # a full disk, a source that changed: no fault of one image
-        say(f"FAILED {' '.join(str(error).split())}")
+    except (OSError, MienError) as error:  # a full disk or a changed source: not the fault of one image
+        report(f"FAILED {' '.join(str(error).split())}")

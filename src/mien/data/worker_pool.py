@@ -1,4 +1,4 @@
-"""The worker processes of a preparation: jobs handed out, deaths and hangs outlived."""
+"""A pool of worker processes that decode images. It survives crashes and timeouts of its workers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mien.data.source import Landmarks, Source
 from mien.data.worker import job_line
 from mien.errors import MienError, StorageError
 
-PATIENCE = 60.0  # seconds that one image may take
-PAUSE = 0.02  # seconds between looks at the workers: waking for each of their words would cost a tenth of the rate
-LAST_PAUSE = 0.002  # when nothing is left to hand out, and the end is waited for
+IMAGE_TIMEOUT = 60.0  # seconds for one image
+POLL_INTERVAL = 0.02  # seconds between polls of the workers: waking for each line would cost a tenth of the rate
+LAST_POLL_INTERVAL = 0.002  # seconds, when no shard is waiting and the pool only waits for the last ones
 COMMAND = [sys.executable, "-c", "from mien.data.worker import main; main()"]
 
 
 class Worker:
-    """One process, the shards it was given and the image it is at."""
+    """One worker process, its assigned shards and the position of its current image."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -34,130 +34,132 @@ class Worker:
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},  # one process a core, one thread each
         )
-        self.shards: deque[int] = deque()  # running, then waiting: it never idles between two
-        self.position = -1  # the image it is at in the running shard
-        self.last_sign = time.monotonic()
+        self.shards: deque[int] = deque()  # the running shard, then the next: the process does not idle between two
+        self.position = -1  # of the current image in the running shard; -1 without one
+        self.last_output = time.monotonic()
         self._rest = b""
 
-    def give(self, shard: int, line: str) -> None:
+    def assign(self, shard: int, line: str) -> None:
         assert self.process.stdin is not None
-        if not self.shards:  # it has had nothing to say
-            self.last_sign = time.monotonic()
+        if not self.shards:  # an idle worker prints nothing
+            self.last_output = time.monotonic()
         self.shards.append(shard)
-        with contextlib.suppress(BrokenPipeError):  # it is dead, and will be missed when it is listened to
+        with contextlib.suppress(BrokenPipeError):  # it has died; the next read finds that out
             self.process.stdin.write(line.encode())
             self.process.stdin.flush()
 
-    def hear(self) -> list[str]:
-        """The lines said since the last call; raises EOFError when the process is gone."""
+    def read_lines(self) -> list[str]:
+        """The lines printed since the last call. Raises EOFError when the process has ended."""
         assert self.process.stdout is not None
         data = os.read(self.process.stdout.fileno(), 1 << 16)
         if not data:
             raise EOFError
-        self.last_sign = time.monotonic()
+        self.last_output = time.monotonic()
         *lines, self._rest = (self._rest + data).split(b"\n")
         return [line.decode() for line in lines]
 
-    def dismiss(self) -> None:
-        """End it. What it has finished is on the disk."""
+    def stop(self) -> None:
+        """Kill the process. Its finished shards are on the disk."""
         self.process.kill()
         assert self.process.stdin is not None and self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it died with words of ours unread
+        with contextlib.suppress(BrokenPipeError):  # it died before it read all input
             self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
 
 
 class WorkerPool:
-    """The workers of one preparation. Leaving the `with` block dismisses them, whatever they are at."""
+    """The workers of one preparation. Leaving the `with` block kills them."""
 
-    def __init__(self, most: int) -> None:
-        """`most` workers at a time. The first starts at once, while the caller still looks at the source."""
-        self.most = most
-        self._workers: dict[int, Worker] = {}  # by the descriptor of their words
+    def __init__(self, max_workers: int) -> None:
+        """At most `max_workers` at a time. The first starts now, while the caller still lists the source."""
+        self.max_workers = max_workers
+        self._workers: dict[int, Worker] = {}  # by the file descriptor of their output
         self._selector = selectors.DefaultSelector()
-        self._deaths_without_work = 0
-        self._hire()
+        self._failed_starts = 0
+        self._start_worker()
 
     def make_shards(
         self,
         folder: Path,
         shards: dict[int, Sequence[str]],
         source: Source,
-        cutting: PreprocessConfig,
+        preprocess: PreprocessConfig,
         on_images: Callable[[int], object],
         landmarks: Mapping[int, Landmarks] | None = None,
     ) -> None:
         """Make the files of `shards` (number -> names) in `folder`.
 
-        `on_images` hears several times a second how many more images were begun. `landmarks` has those of each shard's images,
-        where the source knows them and they are asked for.
+        `on_images` is called several times a second with the number of newly started images. `landmarks` maps each shard to
+        the landmarks of its images, if the source has them and the crop uses them.
         """
         waiting, marks = deque(sorted(shards)), landmarks or {}
         lost: dict[int, dict[int, str]] = {shard: {} for shard in shards}
 
-        def hand_out(worker: Worker) -> None:
+        def assign_shards(worker: Worker) -> None:
             while waiting and len(worker.shards) < 2:
                 shard = waiting.popleft()
                 path = shard_path(folder, shard)
-                worker.give(shard, job_line(shard, path, source, shards[shard], cutting, lost[shard], marks.get(shard)))
+                worker.assign(
+                    shard, job_line(shard, path, source, shards[shard], preprocess, lost[shard], marks.get(shard))
+                )
 
         def replace(worker: Worker, reason: str) -> None:
-            """After a death: the image it was at is refused, its shards wait again."""
-            self._bury(worker, reason)
+            """Replace a dead or hanging worker: refuse its current image and queue its shards again."""
+            self._remove_worker(worker, reason)
             if worker.shards and worker.position >= 0:
                 lost[worker.shards[0]][worker.position] = reason
             waiting.extendleft(reversed(worker.shards))
             if waiting:
-                hand_out(self._hire())
+                assign_shards(self._start_worker())
 
         for worker in [*self._workers.values()]:
-            hand_out(worker)
-        while waiting and len(self._workers) < self.most:
-            hand_out(self._hire())
+            assign_shards(worker)
+        while waiting and len(self._workers) < self.max_workers:
+            assign_shards(self._start_worker())
         while any(worker.shards for worker in self._workers.values()):
-            begun = 0
+            started = 0
             for key, _ in self._selector.select(timeout=1.0):
                 worker = key.data
                 try:
-                    for line in worker.hear():
-                        word, _, rest = line.partition(" ")
-                        if word == "START":
+                    for line in worker.read_lines():
+                        status, _, rest = line.partition(" ")
+                        if status == "START":
                             worker.position = int(rest)
-                            begun += 1
-                        elif word == "DONE":
+                            started += 1
+                        elif status == "DONE":
                             worker.shards.popleft()
                             worker.position = -1
-                            hand_out(worker)
-                        elif word == "FAILED":
+                            assign_shards(worker)
+                        elif status == "FAILED":
                             raise StorageError(
-                                "A worker could not go on.",
+                                "A worker process failed.",
                                 rest,
-                                "Finished shards are kept: run the same command again.",
+                                "Finished shards are saved: run the same command again to continue.",
                             )
                 except EOFError:
-                    replace(worker, "ended the decoder")
-            on_images(begun)
-            time.sleep(PAUSE if waiting else LAST_PAUSE)
+                    replace(worker, "crashed the decoder")
+            on_images(started)
+            time.sleep(POLL_INTERVAL if waiting else LAST_POLL_INTERVAL)
             now = time.monotonic()
-            for worker in [w for w in self._workers.values() if w.shards and now - w.last_sign > PATIENCE]:
-                replace(worker, f"took longer than {PATIENCE:.0f} s to decode")
+            for worker in [w for w in self._workers.values() if w.shards and now - w.last_output > IMAGE_TIMEOUT]:
+                replace(worker, f"took longer than {IMAGE_TIMEOUT:.0f} s to decode")
 
-    def _hire(self) -> Worker:
+    def _start_worker(self) -> Worker:
         worker = Worker()
         assert worker.process.stdout is not None
         self._workers[worker.process.stdout.fileno()] = worker
         self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
         return worker
 
-    def _bury(self, worker: Worker, reason: str) -> None:
+    def _remove_worker(self, worker: Worker, reason: str) -> None:
         assert worker.process.stdout is not None
         self._selector.unregister(worker.process.stdout)
         del self._workers[worker.process.stdout.fileno()]
-        worker.dismiss()
+        worker.stop()
         if worker.position < 0:
-            self._deaths_without_work += 1
-            if self._deaths_without_work > 3:
+            self._failed_starts += 1
+            if self._failed_starts > 3:
                 raise MienError(
                     "A worker process could not start.", f"It {reason}.", "Run again with --workers 1 and --debug."
                 )
@@ -167,5 +169,5 @@ class WorkerPool:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers.values():
-            worker.dismiss()
+            worker.stop()
         self._selector.close()

@@ -1,7 +1,7 @@
-"""Data sets with a public address: where each is, under which licence, and what to do when it wants a login.
+"""Public data sets: their addresses, licences and credentials.
 
-Credentials come from the environment or from Kaggle's own file in the user's home, and from nowhere that could be
-committed; they are sent to Kaggle alone.
+Credentials come from the environment or from Kaggle's own file in the user's home, never from a place that could be
+committed. They are sent to Kaggle only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mien.downloads.download import Patience, transfer
+from mien.downloads.connection import RetryPolicy
+from mien.downloads.download import transfer
 from mien.downloads.weights import cache_folder
 from mien.errors import DataError, UsageError, did_you_mean
 from mien.storage import bounded_json
@@ -22,15 +23,15 @@ KAGGLE = "https://www.kaggle.com/api/v1/datasets/download/"
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """Where a data set comes from, and on which terms."""
+    """The address and the licence of a data set."""
 
     title: str
     address: str
-    file: str  # its name here
+    file: str  # local file name
     size: int | None = None  # bytes
-    sha256: str | None = None  # None: its publisher may repack it, so only the archive's own checksums are checked
+    sha256: str | None = None  # None: the publisher may repack it; only the archive's own checksums are checked
     licence: str
-    page: str  # for people: terms, and a download by hand
+    page: str  # web page with the terms and a manual download
 
 
 DATA_SETS: dict[str, DataSet] = {
@@ -51,7 +52,7 @@ DATA_SETS: dict[str, DataSet] = {
         page="https://scikit-learn.org/stable/datasets/real_world.html",
     ),
     "lfw-deepfunneled": DataSet(
-        title="Labeled Faces in the Wild, deep-funneled: the same faces, aligned better",
+        title="Labeled Faces in the Wild, deep-funneled: the same faces, with a better alignment",
         address=KAGGLE + "jessicali9530/lfw-dataset",
         file="lfw-dataset.zip",
         licence="no formal licence: news photographs, published for research on face recognition",
@@ -96,51 +97,53 @@ def fetch(
     accept_licence: bool,
     address: str | None = None,
     sha256: str | None = None,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Path:
-    """Download a data set into `folder` (default: the cache) and return its archive; whole ones are not fetched again.
+    """Download a data set into `folder` (default: the cache) and return its archive; a complete archive is not downloaded again.
 
-    `address` replaces the table's: then neither its checksum nor any credentials are used. Raises UsageError until the
-    licence is accepted, and what `transfer` raises.
+    `address` replaces the address of the table; then neither its checksum nor credentials are used. Raises UsageError until
+    the licence is accepted, and the errors of `transfer`.
     """
-    wanted = find(name)
+    data_set = find(name)
     if not accept_licence:
         raise UsageError(
             f"The licence of {name} has not been accepted.",
-            f"{wanted.licence}. Terms: {wanted.page}",
+            f"{data_set.licence}. Terms: {data_set.page}",
             f"If you agree: mien data fetch {name} --accept-licence",
         )
-    target = (folder or cache_folder() / "datasets" / name) / wanted.file
+    target = (folder or cache_folder() / "datasets" / name) / data_set.file
     if address is None:
-        secret = kaggle_credentials() if wanted.address.startswith(KAGGLE) else {}
-        digest = sha256 or wanted.sha256
-        return transfer(wanted.address, target, sha256=digest, size=wanted.size, secret=secret, patience=patience)
+        secret = kaggle_credentials() if data_set.address.startswith(KAGGLE) else {}
+        digest = sha256 or data_set.sha256
+        return transfer(data_set.address, target, sha256=digest, size=data_set.size, secret=secret, retry=retry)
     check_address(address)
-    named = Path(urlsplit(address).path).name
-    return transfer(address, target.with_name(named or wanted.file), sha256=sha256, patience=patience)
+    file_name = Path(urlsplit(address).path).name
+    return transfer(address, target.with_name(file_name or data_set.file), sha256=sha256, retry=retry)
 
 
 def check_address(address: str) -> None:
     """Raise UsageError for an address that is not HTTP, or that carries a password."""
     try:
         parts = urlsplit(address)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
-        sound = False
-    if not sound:
-        raise UsageError(f"{address[:80]} is not an address.", "--url takes http:// or https://.", "Correct it.")
+        valid = False
+    if not valid:
+        raise UsageError(
+            f"{address[:80]} is not a valid address.", "--url takes http:// or https://.", "Correct the address."
+        )
     if parts.password or parts.username:
         raise UsageError(
-            "The address holds a user name or a password.",
-            "It would stay in the shell's history and in logs.",
-            "Download the file with the tool that knows your login, and prepare it from where it lies.",
+            "The address contains a user name or a password.",
+            "It would be saved in the shell's history and in logs.",
+            "Download the file with a tool that is logged in, and prepare it from that path.",
         )
 
 
 def kaggle_credentials() -> dict[str, str]:
-    """The header that logs in to Kaggle, from its variables or its own file; empty when there are none.
+    """The header that logs in to Kaggle, from its environment variables or its own file; empty without credentials.
 
-    Most data sets need no login. Raises DataError for a file that does not parse, or that lies in a Git work tree.
+    Most data sets need no login. Raises DataError for a file that cannot be parsed, or that is inside a Git work tree.
     """
     if token := os.environ.get("KAGGLE_API_TOKEN"):
         return {"Authorization": f"Bearer {token}"}
@@ -155,15 +158,15 @@ def kaggle_credentials() -> dict[str, str]:
     if tree is not None and tree != Path.home().resolve():
         raise DataError(
             f"{file} is not read.",
-            f"It lies in a Git work tree ({tree}), where a password could be committed.",
-            "Keep it in .kaggle in your home, or set KAGGLE_USERNAME and KAGGLE_KEY.",
+            f"It is inside a Git work tree ({tree}), where a password could be committed.",
+            "Move it to .kaggle in your home, or set KAGGLE_USERNAME and KAGGLE_KEY.",
         )
     try:
         content = bounded_json.read_object(file, 1 << 16, username=str, key=str)
         return _basic(str(content["username"]), str(content["key"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{file} does not hold credentials.",
+            f"{file} does not contain credentials.",
             f"It must be JSON with `username` and `key` ({type(error).__name__}).",
             "Download it again from your Kaggle account's settings.",
         ) from None  # the error's text would quote the file

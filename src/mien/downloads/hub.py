@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: `hf://OWNER/NAME` as a local file, and a folder as a repository. Nothing is run from there."""
+"""Models on the Hugging Face Hub: `hf://OWNER/NAME` as a local folder, and the upload of a folder. No code from the Hub is run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATTERNS = ("model.safetensors", "extras/*.safetensors")
 
 
 def fetch(address: str) -> Path:
-    """The model of `hf://OWNER/NAME` or `hf://OWNER/NAME@REVISION`, downloaded once. Raises DataError when it cannot be had."""
+    """The model of `hf://OWNER/NAME` or `hf://OWNER/NAME@REVISION`, downloaded once. Raises DataError when the download fails."""
     repository, _, revision = address.removeprefix(SCHEME).partition("@")
     check(repository, f"Write {SCHEME}OWNER/NAME.")
     try:
@@ -30,7 +30,7 @@ def fetch(address: str) -> Path:
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload a folder that was written, as whoever is logged in. Returns the address of the repository."""
+    """Upload a folder to a repository of the logged-in user. Returns the address of the repository."""
     check(repository, "Write --push OWNER/NAME.")
     try:
         from huggingface_hub import HfApi
@@ -49,18 +49,18 @@ def push(folder: Path, repository: str) -> str:
 
 
 def check(repository: str, remedy: str) -> None:
-    """Raises UsageError for what cannot be a repository."""
+    """Raise UsageError for an invalid repository name."""
     if repository.count("/") != 1 or not all(repository.split("/")):
-        raise UsageError(f"`{repository}` is no repository.", "One is OWNER/NAME.", remedy)
+        raise UsageError(f"`{repository}` is not a repository name.", "A name has the form OWNER/NAME.", remedy)
 
 
 def missing() -> UsageError:
-    """The error where the hub's client is not installed."""
+    """The error when huggingface_hub is not installed."""
     return UsageError(
-        "The hub cannot be reached from here.", "huggingface_hub is not installed.", "pip install 'mien[hub]'"
+        "The Hub cannot be used.", "huggingface_hub is not installed.", "Install it: pip install 'mien[hub]'"
     )
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first."""
+    """The first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

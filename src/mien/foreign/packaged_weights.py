@@ -1,6 +1,6 @@
-"""Tensors of weights files that packages carry: TorchScript archives and pickled trees of numpy arrays.
+"""Reads tensors of packaged weights files: TorchScript archives and pickled trees of numpy arrays.
 
-Both are pickles. They are read with the symbolic reader, so that nothing they name is imported or called.
+Both contain pickles. The symbolic reader reads them, so nothing that they name is imported or called.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STORAGES = {
     Name("torch", "DoubleStorage"): torch.float64,
     Name("torch", "LongStorage"): torch.int64,
 }
-ELEMENTS = ("f2", "f4", "f8", "i4", "i8", "u1")  # numpy's names of the element types that are read
+ELEMENTS = ("f2", "f4", "f8", "i4", "i8", "u1")  # numpy's names of the supported element types
 MAX_STORAGE = 1 << 30  # bytes
 MAX_DEPTH = 64  # of dicts in dicts
 REBUILD_TENSOR = Name("torch._utils", "_rebuild_tensor_v2")
@@ -58,7 +58,7 @@ def torchscript_tensors(content: bytes) -> dict[str, Tensor]:
                 return torch.as_strided(values, size, stride, offset).contiguous()  # raises beyond the storage's end
 
             return _flatten(read(io.BytesIO(archive.read(data))), tensor)
-    except Exception as error:  # a hostile stream can make any of these calls raise anything
+    except Exception as error:  # a malicious file can cause any exception
         raise _refuse("TorchScript archive", error) from error
 
 
@@ -95,11 +95,11 @@ def _flatten(node: Any, leaf: Leaf, prefix: str = "", depth: int = 0) -> dict[st
         raise Unreadable(f"it names {node.maker}, which weights do not need")
     if is_module:  # an object of a class of the archive: its fields
         return _flatten(node.state, leaf, prefix, depth + 1)
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key, value in node.mapping().items():
-        found |= _flatten(value, leaf, f"{prefix}.{key}" if prefix else key, depth + 1)
-    return found
+        tensors |= _flatten(value, leaf, f"{prefix}.{key}" if prefix else key, depth + 1)
+    return tensors
 
 
 def _refuse(what: str, error: Exception) -> Untrusted:
-    return Untrusted(f"This {what} could not be read.", str(error) or type(error).__name__, "Fetch the file again.")
+    return Untrusted(f"This {what} could not be read.", str(error) or type(error).__name__, "Download the file again.")

@@ -1,8 +1,8 @@
-"""What a pickle says, without doing it.
+"""Reads a pickle symbolically, without executing it.
 
-A pickle is a program: it names functions and has them called. Here its instructions are followed on paper. A name stays a name, a
-call becomes a record of what would have been called with what, and a restored state is kept beside it. No instruction can
-reach a function of this process, so there is no list of forbidden names to be incomplete.
+A pickle is a program that imports and calls functions. This reader interprets its instructions symbolically: a name stays a
+name, and a call becomes a record of the function, its arguments and its state. No instruction can reach a function of this
+process, so no list of forbidden names is needed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple, cast
 
-INSTRUCTIONS = 1_000_000  # in one pickle; a network of a thousand tensors takes some 50,000
+INSTRUCTIONS = 1_000_000  # maximum in one pickle; a network of a thousand tensors needs about 50,000
 
 
 class Unreadable(ValueError):
-    """The file does not say what it should, or says too much."""
+    """The file is invalid, or contains more than weights need."""
 
 
 class Name(NamedTuple):
-    """What a pickle calls a class or a function by."""
+    """The name of a class or function in a pickle."""
 
     module: str
     name: str
@@ -30,28 +30,28 @@ class Name(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """Data outside the pickle."""
+    """A reference to data outside the pickle (a persistent id)."""
 
     address: Any
 
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """An object, described: what would have made it, and what would have been put into it."""
+    """A symbolic object: the callable that would create it, its arguments, and its content."""
 
-    maker: Any = None  # a Name, for a sane file; None for a plain dict
+    maker: Any = None  # a Name in a valid file; None for a plain dict
     arguments: tuple[Any, ...] = ()
     state: Any = None
     items: list[Any] = field(default_factory=list)
     entries: list[tuple[Any, Any]] = field(default_factory=list)
 
     def mapping(self) -> dict[str, Any]:
-        """The entries under words and whole numbers, the last of equal ones. Other keys are left out: hashing may recurse."""
+        """The entries with string and integer keys; the last of equal keys wins. Other keys are skipped: hashing may recurse."""
         return {str(key)[:200]: value for key, value in self.entries if type(key) in (str, int)}
 
 
 class Stack:
-    """The pickle machine's stack, in pieces between marks."""
+    """The stack of the pickle machine, divided by marks."""
 
     def __init__(self) -> None:
         self.now: list[Any] = []
@@ -64,8 +64,8 @@ class Stack:
     def since_mark(self) -> list[Any]:
         if not self.below:
             raise Unreadable("it has no mark where it needs one")
-        found, self.now = self.now, self.below.pop()
-        return found
+        values, self.now = self.now, self.below.pop()
+        return values
 
     def push(self, value: Any) -> None:
         self.now.append(value)
@@ -78,11 +78,11 @@ class Stack:
     @property
     def top(self) -> Any:
         if not self.now:
-            raise Unreadable("it looks at an empty stack")
+            raise Unreadable("it reads an empty stack")
         return self.now[-1]
 
 
-PUSHED_AS_GIVEN = {
+LITERALS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
     "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
@@ -91,17 +91,17 @@ CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False
 
 
 def read(stream: BinaryIO, references: list[Reference] | None = None) -> Any:
-    """The object of the pickle at the stream's place, as names, records and plain values. Raises ValueError.
+    """Read the pickle at the stream's position as names, records and plain values. Raises ValueError.
 
-    What it refers to outside itself is also added to `references`, in its order.
+    Its references to outside data are also appended to `references`, in order.
     """
     stack, memo = Stack(), dict[int, Any]()
     for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
         if count >= INSTRUCTIONS:
             raise Unreadable(f"it has more than {INSTRUCTIONS:,} instructions")
-        code, given = operation.name, cast(Any, argument)  # of a type that the instruction fixes
-        if code in PUSHED_AS_GIVEN:
-            stack.push(given)
+        code, operand = operation.name, cast(Any, argument)  # its type depends on the instruction
+        if code in LITERALS:
+            stack.push(operand)
         elif code in CONSTANTS:
             stack.push(CONSTANTS[code])
         else:
@@ -119,13 +119,13 @@ def read(stream: BinaryIO, references: list[Reference] | None = None) -> Any:
                 case "DUP":
                     stack.push(stack.top)
                 case "PUT" | "BINPUT" | "LONG_BINPUT":
-                    memo[given] = stack.top
+                    memo[operand] = stack.top
                 case "MEMOIZE":
                     memo[len(memo)] = stack.top
                 case "GET" | "BINGET" | "LONG_BINGET":
-                    if given not in memo:
-                        raise Unreadable("it recalls what it has not remembered")
-                    stack.push(memo[given])
+                    if operand not in memo:
+                        raise Unreadable("it reads an empty memo entry")
+                    stack.push(memo[operand])
                 case "EMPTY_LIST":
                     stack.push([])
                 case "EMPTY_DICT" | "EMPTY_SET":
@@ -148,55 +148,55 @@ def read(stream: BinaryIO, references: list[Reference] | None = None) -> Any:
                     value, key = stack.pop(), stack.pop()
                     record(stack).entries.append((key, value))
                 case "SETITEMS":
-                    found = pairs(stack.since_mark())
-                    record(stack).entries.extend(found)
+                    entries = pairs(stack.since_mark())
+                    record(stack).entries.extend(entries)
                 case "GLOBAL":
-                    module, _, name = given.partition(" ")
+                    module, _, name = operand.partition(" ")
                     stack.push(Name(module, name))
                 case "STACK_GLOBAL":
                     name, module = stack.pop(), stack.pop()
                     if not (isinstance(name, str) and isinstance(module, str)):
-                        raise Unreadable("it names something by other than words")
+                        raise Unreadable("it has a name that is not a string")
                     stack.push(Name(module, name))
                 case "INST":
-                    module, _, name = given.partition(" ")
+                    module, _, name = operand.partition(" ")
                     stack.push(Record(Name(module, name), tuple(stack.since_mark())))
                 case "OBJ":
                     maker, *arguments = stack.since_mark() or [None]
                     stack.push(Record(maker, tuple(arguments)))
                 case "REDUCE" | "NEWOBJ":
-                    described, maker = stack.pop(), stack.pop()
-                    stack.push(Record(maker, described if isinstance(described, tuple) else (described,)))
+                    values, maker = stack.pop(), stack.pop()
+                    stack.push(Record(maker, values if isinstance(values, tuple) else (values,)))
                 case "NEWOBJ_EX":
-                    named, described, maker = stack.pop(), stack.pop(), stack.pop()
-                    stack.push(Record(maker, (described, named)))
+                    keywords, values, maker = stack.pop(), stack.pop(), stack.pop()
+                    stack.push(Record(maker, (values, keywords)))
                 case "BUILD":
                     state = stack.pop()
                     record(stack).state = state
                 case "PERSID" | "BINPERSID":
-                    stack.push(Reference(given if code == "PERSID" else stack.pop()))
+                    stack.push(Reference(operand if code == "PERSID" else stack.pop()))
                     if references is not None:
                         references.append(stack.top)
                 case _:  # extension codes and buffers outside the file
                     raise Unreadable(f"it uses the instruction {code}, which weights do not need")
-    raise Unreadable("it has no end")
+    raise Unreadable("it has no STOP instruction")
 
 
 def record(stack: Stack) -> Record:
-    """The object that is being filled."""
+    """The record on top of the stack."""
     if not isinstance(stack.top, Record):
-        raise Unreadable("it fills something that cannot be filled")
+        raise Unreadable("it adds content to a value that is not an object")
     return stack.top
 
 
 def put_in(stack: Stack, values: list[Any]) -> None:
-    """Append to the list, or to what stands for one, that is on top once `values` are gone."""
+    """Append `values` to the list, or to the record, on top of the stack."""
     target = stack.top if isinstance(stack.top, list) else record(stack).items
     target.extend(values)
 
 
 def pairs(flat: list[Any]) -> list[tuple[Any, Any]]:
-    """Key, value, key, value as pairs."""
+    """Split a flat list of keys and values into pairs."""
     if len(flat) % 2:
         raise Unreadable("it has a key without a value")
     return list(zip(flat[::2], flat[1::2], strict=True))

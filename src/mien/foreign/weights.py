@@ -1,6 +1,6 @@
-"""Tensors out of other people's weights files: torch's two formats, whole modules or state dicts, and safetensors.
+"""Reads tensors of third-party weights files: torch's two formats, whole modules or state dicts, and safetensors.
 
-torch's older format is a row of pickles (a magic number, a version, the machine, the object, the keys of its storages) and then
+torch's older format is a sequence of pickles (magic number, version, machine, object, keys of its storages) and then
 the storages' bytes; its newer one is a ZIP with one pickle and a file for each storage.
 """
 
@@ -23,10 +23,10 @@ from mien.errors import DataError, Untrusted
 from mien.foreign.symbolic_pickle import Name, Record, Reference, Unreadable, read
 
 LARGEST_FILE = 1 << 32  # bytes
-LARGEST_PICKLE = 1 << 28  # bytes of the object in a ZIP, its storages apart
+LARGEST_PICKLE = 1 << 28  # bytes of the object in a ZIP, without its storages
 MAGIC = 0x1950A86A20F9469CFC6C  # of torch's older format
 VERSION = 1001
-NODES = 200_000  # visited in search of tensors: a file may refer to one thing often
+NODES = 200_000  # maximum number of visited objects: a file may refer to one object often
 DEPTH = 64  # of modules inside modules
 LONGEST_NAME = 500
 DTYPES = {
@@ -51,16 +51,16 @@ Storage = Callable[[str, torch.dtype, int], Tensor]  # key, element type, how ma
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds."""
+    """The content of a weights file."""
 
-    tensors: dict[str, Tensor]  # by their path in it; views, so that shared ones cost nothing
+    tensors: dict[str, Tensor]  # by their path in the file; views, so that shared storages are not copied
     format: str
     made_by: str  # the class of a whole pickled module; "" for a state dict
     sha256: str  # of the file
-    description: dict[str, str]  # what a safetensors header says
+    description: dict[str, str]  # metadata of a safetensors header
 
     def summary(self) -> str:
-        """Counts, and the first names with their shapes."""
+        """Counts, and the first names and shapes, as text."""
         numbers = sum(tensor.numel() for tensor in self.tensors.values())
         first = [f"{printable(name)} {list(tensor.shape)}" for name, tensor in list(self.tensors.items())[:5]]
         more = ", …" if len(self.tensors) > len(first) else ""
@@ -69,21 +69,21 @@ class Weights:
 
 
 def printable(text: str) -> str:
-    """Text of a file as a terminal may show it."""
+    """Text of a file, safe to print on a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text[:100])
 
 
 def load(path: Path) -> Weights:
     """Every tensor of a file. Nothing that the file names is imported or called.
 
-    Raises DataError for a path without a file, Untrusted for one that is torn, hostile or not of a known format.
+    Raises DataError for a missing file, Untrusted for one that is truncated, malicious or of an unknown format.
     """
     if not path.is_file():
-        raise DataError(f"There is no file {path}.", "Weights are one file.", "Check the spelling.")
+        raise DataError(f"There is no file {path}.", "Weights must be one file.", "Check the path.")
     if path.stat().st_size > LARGEST_FILE:
         raise Untrusted(
             f"{path} is too large to be read.",
-            f"It has {path.stat().st_size:,} bytes, and {LARGEST_FILE:,} are the most.",
+            f"It has {path.stat().st_size:,} bytes; the limit is {LARGEST_FILE:,}.",
             "Import the generator alone.",
         )
     content = path.read_bytes()
@@ -98,11 +98,11 @@ def load(path: Path) -> Weights:
         else:
             form, root, storage = "torch's older format", *_legacy(content)
         tensors = dict(_tensors(root, storage))
-    except Exception as error:  # whatever a hostile stream makes its parts raise
+    except Exception as error:  # a malicious file can cause any exception
         raise Untrusted(
             f"{path} could not be read as weights.",
             printable(str(error)) or type(error).__name__,
-            "Fetch the file again; mien reads what torch.save and safetensors write.",
+            "Download the file again; mien reads files of torch.save and safetensors.",
         ) from error
     return Weights(tensors, form, _class_of(root), hashlib.sha256(content).hexdigest(), description)
 
@@ -112,14 +112,14 @@ def _no_storage(key: str, dtype: torch.dtype, count: int) -> Tensor:
 
 
 def _archive(content: bytes) -> tuple[Any, Storage]:
-    """The object of a ZIP, and what finds its storages. Members are read by name, never unpacked."""
+    """The object of a ZIP, and a function that loads its storages. Members are read by name, never unpacked to disk."""
     archive = zipfile.ZipFile(io.BytesIO(content))
     names = archive.namelist()
     if len(set(names)) < len(names):
         raise Unreadable("two of its members have the same name")
     roots = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise Unreadable("it is a ZIP without the one data.pkl of torch's")
+        raise Unreadable("it is a ZIP without exactly one data.pkl, so torch did not write it")
     folder = roots[0].removesuffix("data.pkl")
 
     def member(name: str, largest: int) -> bytes:
@@ -132,21 +132,21 @@ def _archive(content: bytes) -> tuple[Any, Storage]:
 
     if f"{folder}byteorder" in names and member(f"{folder}byteorder", 16) != b"little":
         raise Unreadable("its numbers are not little-endian")
-    held: dict[str, bytearray] = {}
+    loaded: dict[str, bytearray] = {}
 
     def storage(key: str, dtype: torch.dtype, count: int) -> Tensor:
-        if key not in held:
-            held[key] = bytearray(member(f"{folder}data/{key}", len(content)))
-        return _numbers(held[key], dtype, count)
+        if key not in loaded:
+            loaded[key] = bytearray(member(f"{folder}data/{key}", len(content)))
+        return _numbers(loaded[key], dtype, count)
 
     return read(io.BytesIO(member(roots[0], LARGEST_PICKLE))), storage
 
 
 def _legacy(content: bytes) -> tuple[Any, Storage]:
-    """The object of the older format, and what finds its storages."""
+    """The object of the older format, and a function that loads its storages."""
     stream = io.BytesIO(content)
     if content[:1] != b"\x80" or read(stream) != MAGIC:
-        raise Unreadable("it is neither a file of torch's nor safetensors: its magic number is wrong")
+        raise Unreadable("it is neither a torch nor a safetensors file: its magic number is wrong")
     if read(stream) != VERSION:
         raise Unreadable("it has an unknown version of torch's older format")
     machine = read(stream)
@@ -157,27 +157,27 @@ def _legacy(content: bytes) -> tuple[Any, Storage]:
     keys = read(stream)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
         raise Unreadable("it does not list its storages")
-    declared: dict[str, int] = {}  # bytes of one number: the object alone tells them
+    declared: dict[str, int] = {}  # bytes per number: only the object records them
     for reference in references:
         if reference.address[:1] == ("storage",):
             dtype, key, _ = _storage_of(reference)
             if declared.setdefault(key, dtype.itemsize) != dtype.itemsize:
                 raise Unreadable("a storage has two types")
-    offset, found = stream.tell(), dict[str, tuple[int, int]]()
+    offset, positions = stream.tell(), dict[str, tuple[int, int]]()
     for key in keys:
         count = int.from_bytes(content[offset : offset + 8], "little", signed=True)
         size = count * declared.get(key, 0)
         if key not in declared or count < 0 or offset + 8 + size > len(content):
-            raise Unreadable("a storage reaches past its end")
-        found[key] = (offset + 8, size)
+            raise Unreadable("a storage exceeds the file")
+        positions[key] = (offset + 8, size)
         offset += 8 + size
-    held: dict[str, bytearray] = {}
+    loaded: dict[str, bytearray] = {}
 
     def storage(key: str, dtype: torch.dtype, count: int) -> Tensor:
-        if key not in held:
-            start, size = found[key]
-            held[key] = bytearray(content[start : start + size])
-        return _numbers(held[key], dtype, count)
+        if key not in loaded:
+            start, size = positions[key]
+            loaded[key] = bytearray(content[start : start + size])
+        return _numbers(loaded[key], dtype, count)
 
     return root, storage
 
@@ -189,14 +189,14 @@ def _numbers(content: bytearray, dtype: torch.dtype, count: int) -> Tensor:
 
 
 def _tensors(root: Any, storage: Storage) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor under an object by its path: the attributes of modules, the keys of dicts, the places in lists."""
+    """Every tensor of an object by its path: attributes of modules, keys of dicts, indices of lists."""
     visited = 0
 
     def walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
         nonlocal visited
         visited += 1
         if visited > NODES or len(path) > DEPTH:
-            raise Unreadable("its parts refer to one another without end")
+            raise Unreadable("it is nested too deeply, or has too many objects")
         if isinstance(node, Tensor):
             yield named(path), node
         elif isinstance(node, dict):
@@ -227,7 +227,7 @@ def _tensors(root: Any, storage: Storage) -> Iterator[tuple[str, Tensor]]:
                     parts |= inside[name].mapping()
         else:
             parts |= inside
-        if node.maker == ORDERED and node.arguments:  # some write its pairs as an argument
+        if node.maker == ORDERED and node.arguments:  # some versions write its pairs as an argument
             (listed, *_) = node.arguments
             if isinstance(listed, list):
                 parts |= Record(entries=[tuple(pair) for pair in listed if _is_pair(pair)]).mapping()
@@ -240,7 +240,7 @@ def _tensors(root: Any, storage: Storage) -> Iterator[tuple[str, Tensor]]:
 
 
 def _class_of(root: Any) -> str:
-    """The class that a pickled object is of, "" for a dict. Torch's older format writes a module's class with its source."""
+    """The class of a pickled object, "" for a dict. Torch's older format stores a module's class with its source."""
     maker = root.maker if isinstance(root, Record) else None
     if isinstance(maker, Reference) and isinstance(maker.address, tuple) and len(maker.address) > 1:
         maker = maker.address[1]
@@ -252,33 +252,33 @@ def _is_pair(value: Any) -> bool:
 
 
 def _rebuilt(arguments: tuple[Any, ...], storage: Storage) -> Tensor:
-    """The tensor that `_rebuild_tensor(storage, offset, size, stride, ...)` would have made, if it lies in its storage."""
+    """The tensor that `_rebuild_tensor(storage, offset, size, stride, ...)` would return, if it fits into its storage."""
     reference, offset, size, stride, *_ = arguments
     dtype, key, count = _storage_of(reference)
     for number in (offset, count, *size, *stride):
         if type(number) is not int or not 0 <= number <= LARGEST_FILE:
-            raise Unreadable("a tensor's size, stride or offset is not possible")
+            raise Unreadable("a tensor's size, stride or offset is out of range")
     if len(size) != len(stride) or len(size) > 8:
-        raise Unreadable("a tensor has as many strides as sizes, eight at most")
+        raise Unreadable("a tensor must have as many strides as sizes, at most eight")
     reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if all(size) else offset
     numbers = 1
     for n in size:
         numbers *= n
     if reach > count or numbers > count:
-        raise Unreadable("a tensor reaches past its storage")
+        raise Unreadable("a tensor exceeds its storage")
     return storage(key, dtype, count).as_strided(size, stride, offset)
 
 
 def _storage_of(reference: Any) -> tuple[torch.dtype, str, int]:
-    """The element type, the key and the length of the storage that a reference stands for."""
+    """The element type, key and length of a referenced storage."""
     if not isinstance(reference, Reference):
         raise Unreadable("a tensor has no storage")
     kind, of_type, key, _place, count, *view = reference.address
     if kind != "storage" or not isinstance(of_type, Name) or of_type.name not in DTYPES or of_type.module != "torch":
-        # What is no name is not shown: it may be built to take for ever to print.
+        # A value that is not a Name is not printed: a malicious one could take forever to print.
         raise Unreadable(
             f"a tensor's storage is of an unknown type{f': {of_type}' if isinstance(of_type, Name) else ''}"
         )
     if not isinstance(key, str) or not key.isdecimal() or any(part is not None for part in view):
-        raise Unreadable("a storage's address is not one that torch writes")
+        raise Unreadable("a storage has an address that torch does not write")
     return DTYPES[of_type.name], key, count

@@ -1,1 +1,1 @@
-"""Judging a generator: features of images, distances between sets of features, scores that carry their protocol."""
+"""Metrics of a generator: image features, distances between feature sets, and scores with their protocols."""

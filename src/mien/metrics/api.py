@@ -1,4 +1,4 @@
-"""What is judged: a model against a pack, or one folder of images against another."""
+"""Evaluates a model against a pack, or one folder of images against another."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mien.core.run import Device
 from mien.data import open_data
 from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
-from mien.metrics.evaluate import DEFAULT, Legacy, drawn, inception, measure, words_of
+from mien.metrics.evaluate import DEFAULT, Legacy, inception, measure, samples_of, split_names
 from mien.metrics.features import Extractor
-from mien.metrics.images import First, Images, PackImages, open_images
-from mien.metrics.inputs import Judged
+from mien.metrics.images import FirstImages, Images, PackImages, open_images
+from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Scores
 from mien.sampling.sampler import Sampler
 from mien.storage.run_directory import read_json
@@ -32,26 +32,34 @@ def evaluate(
     device: Device = "auto",
     code: Path | None = None,
 ) -> Scores:
-    """Judge a model against its data: `evaluate("runs/x", metrics=("fid", "kid"))`, as `mien evaluate` does.
+    """Evaluate a model against its data: `evaluate("runs/x", metrics=("fid", "kid"))`, as `mien evaluate` does.
 
-    `model` is a run, a checkpoint or a file, or what `mien.load` gave; `data` is a pack, which a run knows itself. An
-    `extractor` of your own takes Inception's place. Warnings go to stderr; nothing is written but features of real images in
-    the cache folder. Raises UsageError for words that do not fit, DataError for images that cannot be judged, Mismatch for
-    data of another size.
+    `model` is a run, a checkpoint or a file, or the result of `mien.load`; `data` is a pack, by default that of the run. A custom
+    `extractor` replaces Inception. Warnings go to stderr. Only features of real images are written (to the cache).
+    Raises UsageError for invalid arguments, DataError for images that cannot be evaluated, Mismatch for data of another size.
     """
     sampler = model if isinstance(model, Sampler) else Sampler.load(model, device=device, precision="fp32", code=code)
     name = "the model" if isinstance(model, Sampler) else str(model)
-    eye = extractor or inception(legacy, precision, sampler.device_context.device.type)
-    judged = of_model(sampler, name, str(data) if data is not None else own_data(Path(name)), split, samples, eye)
-    judged.legacy = legacy
-    scores = Scores(measure(judged, words_of(metrics) if isinstance(metrics, str) else metrics))
-    for warning in judged.warnings:
+    chosen = extractor or inception(legacy, precision, sampler.device_context.device.type)
+    inputs = of_model(
+        sampler,
+        name,
+        str(data) if data is not None else training_data_of(Path(name)),
+        split,
+        samples,
+        chosen,
+    )
+    inputs.legacy = legacy
+    scores = Scores(measure(inputs, split_names(metrics) if isinstance(metrics, str) else metrics))
+    for warning in inputs.warnings:
         print(f"mien: {warning}", file=sys.stderr)
     return scores
 
 
-def of_model(sampler: Sampler, name: str, data: str, split: str, samples: int | None, eye: Extractor) -> Judged:
-    """A model's samples against a pack."""
+def of_model(
+    sampler: Sampler, name: str, data: str, split: str, samples: int | None, chosen: Extractor
+) -> MetricInputs:
+    """Inputs to compare a model's samples with a pack."""
     pack = open_pack(data, sampler)
     reference = PackImages(pack, split)
     if not reference.count:
@@ -59,29 +67,29 @@ def of_model(sampler: Sampler, name: str, data: str, split: str, samples: int | 
             f"{pack.path} has no {split} images.", "Its split is empty.", "Use --split all, or prepare with --holdout."
         )
     unseen = PackImages(pack, "holdout") if split == "train" else None
-    judged = Judged(
-        fake=drawn(sampler, reference, samples, name),
+    inputs = MetricInputs(
+        fake=samples_of(sampler, reference, samples, name),
         reference=reference,
-        extractor=eye,
+        extractor=chosen,
         unseen=unseen if unseen and unseen.count > 1 else None,
         sampler=sampler,
         device=sampler.device_context.device.type,
     )
     trained_on = sampler.header.get("data", {}).get("fingerprint")
     if trained_on != pack.fingerprint:
-        judged.warnings.append(f"{name} was trained on other data than {pack.path}: memorisation says nothing of it")
-    return judged
+        inputs.warnings.append(f"{name} was trained on other data than {pack.path}: memorisation says nothing of it")
+    return inputs
 
 
-def of_folders(real: Path, fake: Path, samples: int | None, eye: Extractor, device: str) -> Judged:
-    """One set of images against another."""
+def of_folders(real: Path, fake: Path, samples: int | None, chosen: Extractor, device: str) -> MetricInputs:
+    """Inputs to compare one set of images with another."""
     images = open_images(fake)
-    shown: Images = First(images, samples) if samples else images
-    return Judged(fake=shown, reference=open_images(real), extractor=eye, device=device)
+    samples_images: Images = FirstImages(images, samples) if samples else images
+    return MetricInputs(fake=samples_images, reference=open_images(real), extractor=chosen, device=device)
 
 
 def open_pack(data: str, sampler: Sampler) -> Pack:
-    """The pack to judge against. Raises Mismatch for a model of another size."""
+    """Open the reference pack. Raises Mismatch for a model of another size."""
     pack = open_data(data, sampler.image_spec.side)
     if pack.side != sampler.image_spec.side:
         raise Mismatch(
@@ -92,17 +100,15 @@ def open_pack(data: str, sampler: Sampler) -> Pack:
     return pack
 
 
-def own_data(model: Path) -> str:
-    """What a run was trained on, from the data.json above the model."""
-    run = home_of(model)
+def training_data_of(model: Path) -> str:
+    """The path of a run's training data, from the data.json above the model."""
+    run = run_of(model)
     known = read_json(run / "data.json") if run else None
     if known is None:
-        raise UsageError(
-            f"{model} does not say what it is judged against.", "It is no run.", "Name a pack with --data."
-        )
+        raise UsageError(f"{model} has no training data recorded.", "It is not a run.", "Give a pack with --data.")
     return str(known["name"])
 
 
-def home_of(model: Path) -> Path | None:
-    """The run directory that a model is or lies in."""
+def run_of(model: Path) -> Path | None:
+    """The run directory that is, or contains, a model."""
     return next((place for place in (model, *model.resolve().parents[:3]) if (place / "run.json").is_file()), None)

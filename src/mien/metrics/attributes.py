@@ -1,6 +1,6 @@
-"""A small network that tells the labels of a face, trained on a pack's own real faces and kept with its accuracy.
+"""A small attribute classifier, trained on a pack's real faces and cached with its accuracy.
 
-What says whether a face wears glasses must not be what made it: this network has seen real faces alone.
+It is independent of the generator that it evaluates: it is trained on real faces only.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from mien.metrics.features import Features, planes
 from mien.metrics.images import Pixels
 from mien.storage import atomic, bounded_json
 
-VERSION = 1  # of everything below: a kept network of another version is not used
-LARGEST = 64  # pixels a side that it looks at; larger faces are averaged down
+VERSION = 1  # of everything below: a cached network of another version is not used
+LARGEST = 64  # pixels, side of the input; larger faces are averaged down
 WIDTHS = (32, 64, 128, 256)
 EPOCHS, BATCH, RATE = 6, 64, 2e-3
 EVERY = 10  # one in so many training images is held out where the pack holds none out
@@ -35,7 +35,7 @@ FEWEST = 100  # images that the pack must hold out for that
 
 
 class AttributeNetwork(nn.Module):
-    """Strided convolutions down to 4 px, then a logit a label."""
+    """Strided convolutions down to 4 px, then one logit per label."""
 
     def __init__(self, side: int, label_dim: int) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class AttributeNetwork(nn.Module):
 
 @dataclass
 class Attributes:
-    """The network, and how right it is on real faces that it has not seen."""
+    """The classifier and its accuracy on held-out real faces."""
 
     names: tuple[str, ...]
     network: AttributeNetwork
     device: torch.device
-    accuracy: dict[str, float]  # balanced: the mean of how often yes and no are told; NaN where one of them is missing
-    held_out: int  # images that the accuracy is of
-    hash: str  # of what it was trained on and how
+    accuracy: dict[str, float]  # balanced: the mean of the recalls of yes and no; NaN where one of them is missing
+    held_out: int  # number of held-out images
+    hash: str  # hash of the training data and settings
     name: str = "attributes"
     resizer: str = "area"
     precision: str = "fp32"
@@ -78,9 +78,9 @@ def scaled(images: Pixels, device: torch.device) -> Tensor:
 
 
 def attributes_of(
-    pack: Pack, device: str = "cpu", told: Callable[[str, int, int], None] = lambda *_: None
+    pack: Pack, device: str = "cpu", on_progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> Attributes:
-    """The network for a pack's labels: the kept one, or trained now, which takes minutes. Raises DataError without labels."""
+    """The classifier for a pack's labels, cached or trained now, which takes minutes. Raises DataError without labels."""
     if pack.labels is None:
         raise DataError(
             f"{pack.path} has no labels.", "There is nothing to learn from.", "Prepare a pack with --labels."
@@ -95,33 +95,37 @@ def attributes_of(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = AttributeNetwork(pack.side, len(pack.label_names))
-        kept = read(file, network)
-        if kept is None:
-            learn(network.to(place), pack, rows, place, told)
-    if kept is None:
-        kept = {"accuracy": accuracies(network.eval(), pack, held, place)}
+        cached = read(file, network)
+        if cached is None:
+            learn(network.to(place), pack, rows, place, on_progress)
+    if cached is None:
+        cached = {"accuracy": accuracies(network.eval(), pack, held, place)}
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(file) as temporary:
-            temporary.write_bytes(save(dict(network.cpu().state_dict()), {"mien": json.dumps(kept)}))
-    accuracy = {name: float(kept["accuracy"][name]) for name in pack.label_names}
+            temporary.write_bytes(save(dict(network.cpu().state_dict()), {"mien": json.dumps(cached)}))
+    accuracy = {name: float(cached["accuracy"][name]) for name in pack.label_names}
     return Attributes(pack.label_names, network.to(place).eval(), place, accuracy, len(held), key)
 
 
 def read(file: Path, network: AttributeNetwork) -> dict[str, dict[str, float]] | None:
-    """Fill `network` from a kept file; what the file says of it, or None where there is none that can be used."""
+    """Load `network` from a cached file. Returns the file's metadata, or None without a usable file."""
     try:
         with safe_open(file, framework="pt") as opened:
-            told: dict[str, dict[str, float]] = bounded_json.loads_object(opened.metadata()["mien"], accuracy=dict)
+            metadata: dict[str, dict[str, float]] = bounded_json.loads_object(opened.metadata()["mien"], accuracy=dict)
             network.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
         return None
-    return told
+    return metadata
 
 
 def learn(
-    network: AttributeNetwork, pack: Pack, rows: Rows, device: torch.device, told: Callable[[str, int, int], None]
+    network: AttributeNetwork,
+    pack: Pack,
+    rows: Rows,
+    device: torch.device,
+    on_progress: Callable[[str, int, int], None],
 ) -> None:
-    """Train on some rows: mirrored, shifted and relit, and rare labels weighed up so that yes and no count alike."""
+    """Train on some rows with augmentation; the loss is weighted so that yes and no of each label count equally."""
     assert pack.labels is not None
     wanted = torch.from_numpy(np.array(pack.labels[rows]))
     known = ~wanted.isnan()
@@ -142,11 +146,11 @@ def learn(
             ((loss * mask).sum() / mask.sum().clamp(min=1)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            told("classifier", len(chosen), EPOCHS * len(rows))
+            on_progress("classifier", len(chosen), EPOCHS * len(rows))
 
 
 def varied(images: Tensor) -> Tensor:
-    """The images `[n, C, H, W]` a little otherwise: half of them mirrored, each shifted by up to a sixteenth, and relit."""
+    """Augment images `[n, C, H, W]`: random mirroring, shifts of up to a sixteenth of the side, and brightness."""
     count, side = len(images), images.shape[-1]
     turned = torch.rand(count, 1, 1, 1, device=images.device) < 0.5
     images = torch.where(turned, images.flip(3), images)

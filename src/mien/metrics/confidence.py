@@ -1,6 +1,6 @@
-"""How sure a score is: intervals that hold 95% of the values that other samples of the same generator would give.
+"""Confidence intervals of scores: they contain 95% of the values that other samples of the same generator would give.
 
-The reference is held fixed, because it is named in the score's passport. Resampling is seeded: the same features, the
+The reference is held fixed, because it is named in the score's protocol. Resampling is seeded: the same features, the
 same interval.
 """
 
@@ -24,7 +24,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    method: str  # how the interval was made, for the passport
+    method: str  # how the interval was computed, for the protocol
 
 
 def from_error(value: float, standard_error: float, method: str) -> Estimate:
@@ -33,7 +33,7 @@ def from_error(value: float, standard_error: float, method: str) -> Estimate:
 
 
 def infinitesimal_jackknife(value: float, influence: Array) -> Estimate:
-    """From each sample's influence: n times the change of the score, to first order, when the sample is weighed up.
+    """From each sample's influence: n times the change of the score, to first order, when the sample's weight increases.
 
     Jaeckel 1972; Efron 1982, section 6. One pass, where a bootstrap would compute the score hundreds of times.
     """
@@ -43,14 +43,14 @@ def infinitesimal_jackknife(value: float, influence: Array) -> Estimate:
 
 
 def grouped_jackknife(value: float, without: Array) -> Estimate:
-    """From the scores without each of some equal groups of samples."""
+    """Jackknife over equal groups of samples, from the scores that leave out one group each."""
     groups = len(without)
     error = np.sqrt((groups - 1) / groups * ((without - without.mean()) ** 2).sum())
     return from_error(value, float(error), f"jackknife of the samples in {groups} groups")
 
 
 def bootstrap(values: Array, seed: int = 0) -> Estimate:
-    """The mean of one value a sample, and the middle 95% of the means of 1,000 resamplings."""
+    """The mean over samples, and the middle 95% of the means of 1,000 resamplings."""
     random = np.random.default_rng(seed)
     counts = len(values)
     means = [values[random.integers(0, counts, counts)].mean() for _ in range(RESAMPLES)]

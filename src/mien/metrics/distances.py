@@ -24,7 +24,7 @@ def centred(features: Features) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Spread:
-    """A set of features as the Fréchet distance sees it."""
+    """Mean and covariance of a set of features, for the Fréchet distance."""
 
     mean: Array  # [d]
     root: Array  # [min(n, d), d]; its product with itself is the covariance
@@ -37,7 +37,7 @@ class Spread:
         return Spread(mean, root, float((x**2).sum()))
 
     def distance(self, other: Spread) -> float:
-        """The Fréchet distance alone, without what an interval needs: a third of the time of `frechet`."""
+        """The Fréchet distance without its interval, in a third of the time of `frechet`."""
         shift = self.mean - other.mean
         singular = np.linalg.svd(self.root @ other.root.T, compute_uv=False)
         return float(shift @ shift + self.trace + other.trace - 2.0 * singular.sum())
@@ -69,7 +69,7 @@ def frechet_at_infinity(real: Features, fake: Features, seed: int = 0) -> float 
     """The Fréchet distance that infinitely many samples would have: its bias is a series in 1/n (arXiv 1911.07023).
 
     The first two terms are removed with the help of two halves and four quarters of the samples (Richardson's extrapolation).
-    Below about three samples a dimension the series is longer, and the value a hint. None for fewer than eight samples.
+    Below about three samples a dimension the series is longer, and the value is approximate. None for fewer than eight samples.
     """
     if len(fake) < 8:
         return None
@@ -109,7 +109,7 @@ def kernel_distance(real: Features, fake: Features, groups: int = 10) -> Estimat
     eq. 4).
 
     All pairs have the least variance, and no seed chooses subsets. The interval is a jackknife of the samples in
-    groups, whose sums are kept apart on the way.
+    groups, whose sums are computed separately.
     """
     x, y = np.asarray(fake, np.float64), np.asarray(real, np.float64)
     groups = min(groups, len(x) // 2)

@@ -1,4 +1,4 @@
-"""Scores of a set of faces against a reference: each metric is one function of what is judged, listed in `METRICS`."""
+"""Scores of a set of faces against a reference: each metric is one function of `MetricInputs`, listed in `METRICS`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mien.metrics.confidence import Estimate
 from mien.metrics.distances import frechet, frechet_at_infinity, kernel_distance, kernel_distance_of_subsets
 from mien.metrics.features import Extractor, Features, InceptionFeatures, PixelFeatures
 from mien.metrics.identity import IdentityFeatures
-from mien.metrics.images import DrawnImages, Images
-from mien.metrics.inputs import Judged
+from mien.metrics.images import Images, SampledImages
+from mien.metrics.inputs import MetricInputs
 from mien.metrics.prdc import manifolds, memorisation
 from mien.metrics.resize import Resizer
 from mien.metrics.scores import Score
@@ -27,10 +27,10 @@ from mien.sampling.sampler import Sampler
 Legacy = Literal["pytorch-fid", "torch-fidelity", "clean-fid"]
 
 DEFAULT = ("fid", "kid", "prdc", "memorisation")
-MOST_SAMPLES = 10_000  # drawn unless more are asked for
+MAX_SAMPLES = 10_000  # by default
 FEW = 10_000  # samples, or real images: with fewer the bias of FID is worth a warning
 NEIGHBOURS = 5  # of density and coverage, as their paper measures them, and of precision and recall beside them
-PAIRS = 12  # closest pairs that are shown, the samples before their training images
+PAIRS = 12  # closest pairs in the picture, samples before their training images
 
 # How the common packages bring pixels to the network: resampling, and whether the range is (x - 128) / 128.
 CONVENTIONS: dict[Legacy, tuple[Resizer, bool]] = {
@@ -45,7 +45,7 @@ def inception(
 ) -> InceptionFeatures:
     """The extractor of a common package's protocol, in fp32, or of ours.
 
-    Raises DataError where one of `metrics` looks through it and its weights cannot be had: now, not after drawing.
+    Raises DataError if one of `metrics` needs it and its weights are not available: before sampling, not after.
     """
     if set(metrics) & set(DEFAULT):
         weights.path("inception")
@@ -59,7 +59,7 @@ def inception(
 
 
 def load_extractor(words: str) -> Extractor:
-    """An extractor from `FILE.py:NAME`, a function without arguments in a file of the user's."""
+    """Load an extractor from `FILE.py:NAME`, a function without arguments in a user's file."""
     file, _, name = words.rpartition(":")
     if not Path(file).is_file():
         raise DataError(f"There is no {file or words}.", "An extractor is FILE.py:NAME.", "Check the spelling.")
@@ -70,84 +70,94 @@ def load_extractor(words: str) -> Extractor:
             "It is FILE.py:NAME, where NAME is a function that returns one.",
             "docs/metrics.md shows one in ten lines.",
         )
-    eye: Extractor = found()
-    return eye
+    extractor: Extractor = found()
+    return extractor
 
 
-def fid(judged: Judged) -> Iterator[Score]:
+def fid(inputs: MetricInputs) -> Iterator[Score]:
     """The Fréchet distance of Inception's features; with few images, its extrapolation beside it."""
-    estimate = frechet(judged.reals, judged.fakes)
-    few = min(judged.fake.count, judged.reference.count)
-    if few >= FEW or not judged.extrapolate:
-        yield Score.of("fid", judged.name("fid"), estimate, judged.passport())
+    estimate = frechet(inputs.reals, inputs.fakes)
+    few = min(inputs.fake.count, inputs.reference.count)
+    if few >= FEW or not inputs.extrapolate:
+        yield Score.of("fid", inputs.name("fid"), estimate, inputs.protocol())
         return
-    extrapolated = frechet_at_infinity(judged.reals, judged.fakes)
+    extrapolated = frechet_at_infinity(inputs.reals, inputs.fakes)
     hint = "" if extrapolated is None else f", about {extrapolated:.2f} for infinitely many samples"
-    judged.warnings.append(
+    inputs.warnings.append(
         f"fid: {few:,} images are few, and FID is biased upwards: {estimate.value:.2f} here{hint}. "
         "Compare only scores of equal counts, or use kid."
     )
-    yield Score.of("fid", judged.name("fid"), estimate, judged.passport(extrapolated=extrapolated))
+    yield Score.of("fid", inputs.name("fid"), estimate, inputs.protocol(extrapolated=extrapolated))
 
 
-def kid(judged: Judged) -> Iterator[Score]:
+def kid(inputs: MetricInputs) -> Iterator[Score]:
     """The kernel distance over all pairs; under another package's conventions, over its subsets."""
-    if judged.legacy:
-        mean, deviation = kernel_distance_of_subsets(judged.reals, judged.fakes)
+    if inputs.legacy:
+        mean, deviation = kernel_distance_of_subsets(inputs.reals, inputs.fakes)
         subsets = Estimate(mean, mean - deviation, mean + deviation, "standard deviation of one subset")
-        passport = judged.passport(estimator="100 subsets of up to 1,000")
-        yield Score.of("kid", judged.name("kid"), subsets, passport)
+        protocol = inputs.protocol(estimator="100 subsets of up to 1,000")
+        yield Score.of("kid", inputs.name("kid"), subsets, protocol)
         return
-    estimate = kernel_distance(judged.reals, judged.fakes)
-    yield Score.of("kid", judged.name("kid"), estimate, judged.passport(estimator="all pairs"))
+    estimate = kernel_distance(inputs.reals, inputs.fakes)
+    yield Score.of("kid", inputs.name("kid"), estimate, inputs.protocol(estimator="all pairs"))
 
 
-def prdc(judged: Judged) -> Iterator[Score]:
+def prdc(inputs: MetricInputs) -> Iterator[Score]:
     """Precision, recall, density, coverage."""
-    if min(judged.fake.count, judged.reference.count) <= NEIGHBOURS:
+    if min(inputs.fake.count, inputs.reference.count) <= NEIGHBOURS:
         raise DataError(
             f"prdc needs more than {NEIGHBOURS} images on either side.",
             f"It looks at each image's {NEIGHBOURS} nearest neighbours.",
             "Give more images, or leave prdc out of --metrics.",
         )
-    four = manifolds(judged.reals, judged.fakes, NEIGHBOURS)
-    passport = judged.passport(neighbours=NEIGHBOURS)
+    four = manifolds(inputs.reals, inputs.fakes, NEIGHBOURS)
+    protocol = inputs.protocol(neighbours=NEIGHBOURS)
     for metric in ("precision", "recall", "density", "coverage"):
-        yield Score.of(metric, judged.name(metric), getattr(four, metric), passport)
+        yield Score.of(metric, inputs.name(metric), getattr(four, metric), protocol)
 
 
-def copying(judged: Judged, metric: str, extractor: Extractor, fakes: Features, reals: Features) -> Iterator[Score]:
+def copies(
+    inputs: MetricInputs, metric: str, extractor: Extractor, fakes: Features, reals: Features
+) -> Iterator[Score]:
     """The excess share of samples that are very near a training image, in one feature space, with the closest pairs."""
-    unseen = judged.of_reals(extractor, judged.unseen) if judged.unseen and judged.unseen.count > 1 else None
+    unseen = inputs.of_reals(extractor, inputs.unseen) if inputs.unseen and inputs.unseen.count > 1 else None
     found = memorisation(reals, unseen, fakes)
-    baseline = f"holdout of {judged.unseen.count}" if unseen is not None and judged.unseen else "other training images"
+    baseline = f"holdout of {inputs.unseen.count}" if unseen is not None and inputs.unseen else "other training images"
     beside = {"baseline": baseline, "nearer_than_unseen": found.nearer, "median_distance_ratio": found.ratio}
-    yield Score.of(metric, judged.name(metric), found.excess, judged.passport(extractor, **beside))
+    yield Score.of(metric, inputs.name(metric), found.excess, inputs.protocol(extractor, **beside))
     rows = found.pairs[:PAIRS]
-    samples = [judged.fake.read(slice(row, row + 1)) for row in rows[:, 0]]
-    closest = [judged.reference.read(slice(row, row + 1)) for row in rows[:, 1]]
-    judged.pictures[f"{metric}_pairs"] = np.concatenate(samples + closest)
+    samples = [inputs.fake.read(slice(row, row + 1)) for row in rows[:, 0]]
+    closest = [inputs.reference.read(slice(row, row + 1)) for row in rows[:, 1]]
+    inputs.pictures[f"{metric}_pairs"] = np.concatenate(samples + closest)
 
 
-def memorised(judged: Judged) -> Iterator[Score]:
-    """Memorisation by Inception's features, and by the pixels themselves."""
-    yield from copying(judged, "memorisation", judged.extractor, judged.fakes, judged.reals)
+def memorisation_scores(inputs: MetricInputs) -> Iterator[Score]:
+    """Memorisation by Inception's features and by pixels."""
+    yield from copies(inputs, "memorisation", inputs.extractor, inputs.fakes, inputs.reals)
     plain = PixelFeatures()
-    yield from copying(judged, "memorisation_pixels", plain, judged.of_fakes(plain), judged.of_reals(plain))
+    yield from copies(inputs, "memorisation_pixels", plain, inputs.of_fakes(plain), inputs.of_reals(plain))
 
 
-def identity(judged: Judged) -> Iterator[Score]:
-    """Memorisation by who the faces are."""
-    face = IdentityFeatures(judged.reference)
-    yield from copying(judged, "memorisation_identity", face, judged.of_fakes(face), judged.of_reals(face))
+def identity(inputs: MetricInputs) -> Iterator[Score]:
+    """Memorisation by identity embeddings."""
+    face = IdentityFeatures(inputs.reference)
+    yield from copies(inputs, "memorisation_identity", face, inputs.of_fakes(face), inputs.of_reals(face))
 
 
-METRICS: Mapping[str, Callable[[Judged], Iterator[Score]]] = {
+def sface(inputs: MetricInputs) -> Iterator[Score]:
+    """The Fréchet distance of SFace identity embeddings: a second opinion on FID by a network without ImageNet."""
+    face = IdentityFeatures(inputs.reference)
+    estimate = frechet(inputs.of_reals(face), inputs.of_fakes(face))
+    yield Score.of("sface", inputs.name("sface"), estimate, inputs.protocol(face))
+
+
+METRICS: Mapping[str, Callable[[MetricInputs], Iterator[Score]]] = {
     "fid": fid,
     "kid": kid,
     "prdc": prdc,
-    "memorisation": memorised,
+    "memorisation": memorisation_scores,
     "identity": identity,
+    "sface": sface,
     "diversity": lpips_metrics.diversity,
     "reconstruction": lpips_metrics.reconstruction,
     "ppl": lpips_metrics.path_length,
@@ -155,13 +165,13 @@ METRICS: Mapping[str, Callable[[Judged], Iterator[Score]]] = {
 }
 
 
-def words_of(metrics: str) -> list[str]:
+def split_names(metrics: str) -> list[str]:
     """`fid,kid` -> [fid, kid]."""
     return [word.strip() for word in metrics.split(",") if word.strip()]
 
 
 def known(metrics: Sequence[str], flag: str = "--metrics") -> Sequence[str]:
-    """The metrics, if there are any and all are known. Raises UsageError otherwise."""
+    """Check the names of metrics. Raises UsageError for none or an unknown one."""
     for metric in metrics:
         if metric not in METRICS:
             raise UsageError(
@@ -172,11 +182,13 @@ def known(metrics: Sequence[str], flag: str = "--metrics") -> Sequence[str]:
     return metrics
 
 
-def measure(judged: Judged, metrics: Sequence[str] = DEFAULT) -> list[Score]:
+def measure(inputs: MetricInputs, metrics: Sequence[str] = DEFAULT) -> list[Score]:
     """The scores of some metrics, in their order. Raises UsageError for an unknown one, DataError for unusable images."""
-    return [score for metric in known(metrics) for score in METRICS[metric](judged)]
+    return [score for metric in known(metrics) for score in METRICS[metric](inputs)]
 
 
-def drawn(sampler: Sampler, reference: Images, samples: int | None = None, name: str = "the model") -> DrawnImages:
-    """As many samples as asked for, or as there are real images, up to 10,000: seeds 0 to n - 1."""
-    return DrawnImages(sampler, samples or min(reference.count, MOST_SAMPLES), name)
+def samples_of(
+    sampler: Sampler, reference: Images, samples: int | None = None, name: str = "the model"
+) -> SampledImages:
+    """`samples` faces of seeds 0, 1, ...; by default as many as real images, up to MAX_SAMPLES."""
+    return SampledImages(sampler, samples or min(reference.count, MAX_SAMPLES), name)

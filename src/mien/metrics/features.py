@@ -1,6 +1,4 @@
-"""Features of images: who extracts them, how they are computed block by block, and where those of real images are
-kept.
-"""
+"""Features of images: extractors, computation in blocks, and the cache for real images."""
 
 from __future__ import annotations
 
@@ -21,22 +19,20 @@ from mien.core import distributed
 from mien.core.device import has_bf16_units
 from mien.downloads import weights
 from mien.errors import DataError, DeviceError, MienError
-from mien.metrics.images import Images, Pixels, ahead
+from mien.metrics.images import Images, Pixels, prefetch
 from mien.metrics.inception import SIDE, Inception
 from mien.metrics.lpips import Lpips, Network
 from mien.metrics.resize import Resizer, resize
 from mien.storage import atomic
 
-BLOCK = 16  # images at a time, always the same ones together: a feature never depends on who else is computed
-CACHE_BYTES = 4 << 30  # of kept features; the ones longest unused go first
+BLOCK = 16  # images at a time, always in the same blocks, so that a feature never depends on the other images
+CACHE_BYTES = 4 << 30  # of cached features; the least recently used are removed first
 
 Features = npt.NDArray[np.float32]  # [n, d]
 
 
 class Extractor(Protocol):
-    """Turns images into features. The four names say which numbers come out, and are written into each score's
-    passport.
-    """
+    """Turns images into features. Its four names identify the features and enter each score's protocol."""
 
     name: str
     hash: str  # of its weights
@@ -54,9 +50,9 @@ def planes(images: Pixels, device: torch.device) -> Tensor:
 
 
 class InceptionFeatures:
-    """The 2048 features of FID and its relatives; the network is loaded when it first looks at images.
+    """The 2048 features of FID and its relatives; the network is loaded at first use.
 
-    `legacy_range` takes pixels to (x - 128) / 128, as TensorFlow's and NVIDIA's versions do; the default is x / 127.5
+    `legacy_range` maps pixels to (x - 128) / 128, as TensorFlow's and NVIDIA's versions do; the default is x / 127.5
     - 1.
     """
 
@@ -112,7 +108,7 @@ class PerceptualFeatures:
 
 
 class PixelFeatures:
-    """The image itself at 32 by 32: the plainest second opinion, where no other network is at hand."""
+    """The image at 32 by 32 pixels: the simplest features, without a network."""
 
     name, hash, resizer, precision = "pixels-32", "", "bilinear", "fp32"
 
@@ -126,23 +122,23 @@ def blocks(count: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
 
 
-def extract(images: Images, extractor: Extractor, told: Callable[[int], None] = lambda _: None) -> Features:
-    """Features `[n, d]` of all images. Reading or drawing runs ahead in a thread; the ranks share the blocks.
+def extract(images: Images, extractor: Extractor, on_progress: Callable[[int], None] = lambda _: None) -> Features:
+    """Features `[n, d]` of all images. A thread reads or samples ahead; the ranks share the blocks.
 
-    `told` hears how many images were added. Every rank returns the same bits that one alone would.
+    `on_progress` is called with the number of new images. Every rank returns the same bits as a single process.
     """
     world = distributed.joined()
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if world else (0, 1)
     own = blocks(images.count)[rank::ranks]
     found, failure = [], None
     try:
-        for block in ahead(partial(images.read, rows) for rows in own):
+        for block in prefetch(partial(images.read, rows) for rows in own):
             found.append(extractor(block))
-            told(len(block) * ranks)
+            on_progress(len(block) * ranks)
     except MienError as error:
         failure = error
     if distributed.maximum(float(failure is not None)):  # all ranks stop together: the others would wait for ever
-        raise failure or DataError("Another process found images it must refuse.", "It says which.", "See its message.")
+        raise failure or DataError("Another process refused its images.", "Its message says which.", "See its message.")
     width = int(distributed.maximum(float(found[0].shape[1] if found else 0)))
     features = np.zeros((images.count, width), np.float32)
     for rows, part in zip(own, found, strict=True):
@@ -160,29 +156,31 @@ def summed(values: Features) -> Features:
 
 
 def identity(extractor: Extractor) -> str:
-    """One word for the numbers that an extractor gives."""
+    """A short identifier of an extractor's features."""
     return f"{extractor.name} {extractor.hash} {extractor.resizer} {extractor.precision}"
 
 
-def kept(images: Images, extractor: Extractor, told: Callable[[int], None] = lambda _: None) -> Features:
-    """The same as `extract`, kept in the cache folder under the images' fingerprint and the extractor's identity."""
+def cached_features(
+    images: Images, extractor: Extractor, on_progress: Callable[[int], None] = lambda _: None
+) -> Features:
+    """The same as `extract`, cached under the images' fingerprint and the extractor's identity."""
     if not images.fingerprint:
-        return extract(images, extractor, told)
+        return extract(images, extractor, on_progress)
     key = hashlib.sha256(f"{images.fingerprint} {identity(extractor)}".encode()).hexdigest()[:32]
     file = weights.cache_folder() / "features" / f"{key}.npy"
     features = read_features(file, images.count)
     if distributed.maximum(float(features is None)):  # also where one rank's disk has no copy
-        features = extract(images, extractor, told)
+        features = extract(images, extractor, on_progress)
         if not distributed.joined() or dist.get_rank() == 0:
-            keep(file, features)
+            store(file, features)
     else:
-        told(images.count)
+        on_progress(images.count)
     assert features is not None
     return features
 
 
 def read_features(file: Path, count: int) -> Features | None:
-    """Kept features, or None where there are none that can be used."""
+    """Cached features, or None without a usable file."""
     try:
         features = np.load(file, allow_pickle=False)
         file.touch()
@@ -192,15 +190,15 @@ def read_features(file: Path, count: int) -> Features | None:
     return np.asarray(features, np.float32) if usable else None
 
 
-def keep(file: Path, features: Features) -> None:
-    """Write features whole or not at all; a full disk only costs the next evaluation some time."""
+def store(file: Path, features: Features) -> None:
+    """Write features atomically. A full disk is ignored: the next evaluation computes them again."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(file) as beside:
             np.save(beside, features)
         trim(file.parent, file)
     except OSError as error:
-        print(f"mien: the features of real images could not be kept: {error}", file=sys.stderr)
+        print(f"mien: the features of real images could not be cached_features: {error}", file=sys.stderr)
 
 
 def trim(folder: Path, newest: Path) -> None:
@@ -214,8 +212,8 @@ def trim(folder: Path, newest: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def passport_of(extractor: Extractor) -> dict[str, Any]:
-    """What a score's passport says of the extractor."""
+def protocol_of_extractor(extractor: Extractor) -> dict[str, Any]:
+    """The extractor's entries in a score's protocol."""
     return {
         "extractor": extractor.name,
         "extractor_sha256": extractor.hash,

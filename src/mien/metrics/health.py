@@ -1,8 +1,8 @@
-"""Is this training going well? Symptoms from cheap evidence, and verdicts from symptoms. Pure functions.
+"""Training health: symptoms from cheap measurements, and verdicts from symptoms. Pure functions.
 
-A symptom is a number against its bound. It makes a verdict: healthy; a warning when a symptom is there at one look; an alarm
-when it is there at two looks in a row, or at one where the symptom is a fact (numbers that are not numbers, a full disk). The
-bounds are from benchmarks/health.py; docs/health.md says what each rests on.
+A symptom is a number and its bound. Its verdict is healthy; a warning when the bound is crossed at one check; an alarm when it
+is crossed at two checks in a row, or at one check if the symptom is certain (NaN, a full disk). The bounds come from
+benchmarks/health.py; docs/health.md gives the evidence.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from mien.core.contracts import JSON
-from mien.metrics.quick_checks import SHOWN, Passage
+from mien.metrics.quick_checks import GRID, LatentUse
 from mien.metrics.suggestions import remedy
 
-SETTLING = 2_000  # images before which what is drawn and kept is not judged: a fresh network draws one grey face
+SETTLING = 2_000  # images before which samples and encodings are not checked: a new network draws one grey face
 
 DIFFERENT = 0.2  # of the number of different faces among as many real ones
 ALIKE = 0.25  # grey levels between two faces: less than rounding
-FALLEN = 1 / 3  # of how far faces were apart at best
+FALLEN = 1 / 3  # share of the largest earlier difference of two faces
 COPIES = 0.03  # share of the samples
-SURPRISE = 8.0  # nats: the critic gives fakes a chance of 1 in 3,000
-RESTING = 0.95  # share of log lines in which the generator never moved
+SURPRISE = 8.0  # nats: the critic rates fakes as real with probability 1 in 3,000
+RESTING = 0.95  # share of log lines without an update of the generator
 PINNED, END = 0.9, 1e-3  # share of log lines in which k_t is this near to 0 or 1
-NATS = 1.0  # of information in a latent: less tells no two faces apart
+NATS = 1.0  # nats of information in a latent: less cannot distinguish two faces
 EXPLODED = 1e3  # times the usual size of the largest loss
 WAITING = 0.3  # share of the time spent waiting for data
 CHECKPOINTS = 3.0  # that must fit on the disk: one is written before an old one goes
@@ -35,25 +35,25 @@ POSTERIOR, MEMORY, DIVERGENCE = "posterior collapse", "memorisation", "divergenc
 STARVATION, DISK = "starvation for data", "disk running out"
 NAMES = (COLLAPSE, CRITIC, BALANCE, POSTERIOR, MEMORY, DIVERGENCE, STARVATION, DISK)
 AT_AN_END = "k at an end"  # in a window: whether k_t stands at 0 or 1
-EXIT_CODES = {DISK: 6, STARVATION: 4}  # of `mien doctor --strict`; every other alarm says that learning went wrong: 5
+EXIT_CODES = {DISK: 6, STARVATION: 4}  # of `mien doctor --strict`; every other alarm concerns learning: 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Symptom:
-    """A number against its bound, and what it means."""
+    """A number, its bound and its meaning."""
 
     name: str
     value: float
     bound: float
     ill: bool
     evidence: str
-    fact: bool = False  # one look is enough for an alarm
+    fact: bool = False  # one check is enough for an alarm
     lean: float = 0.0  # to which side it errs, for the remedy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What is said of one symptom."""
+    """The state of one symptom, with evidence and suggestion."""
 
     name: str
     state: str  # healthy, warning or alarm
@@ -69,7 +69,7 @@ class Verdict:
 
 @dataclass
 class Window:
-    """The means of what was logged since the last look."""
+    """The means of the logged values since the last check."""
 
     lines: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -100,8 +100,8 @@ class Window:
 
 
 def diagnose(symptoms: Sequence[Symptom], ill_before: Collection[str], run: JSON, sound: int = 0) -> list[Verdict]:
-    """The verdicts on symptoms. `ill_before` are the names that were ill at the last look, `run` is the content of run.json,
-    `sound` the images seen at the last look without a fault.
+    """The verdicts on symptoms. `ill_before` are the symptoms at the last check, `run` is the content of run.json,
+    `sound` the images seen at the last healthy check.
     """
     verdicts = []
     for symptom in symptoms:
@@ -121,11 +121,11 @@ def diagnose(symptoms: Sequence[Symptom], ill_before: Collection[str], run: JSON
 
 
 def collapse(made: float, real: float, spread: float, best: float, seen: int) -> Symptom:
-    """From the numbers of different faces among those made and among as many real ones, and from how far two faces made are
-    apart, in grey levels, now and at best before.
+    """Mode collapse, from the numbers of different faces among samples and among as many real faces, and from the difference
+    of two samples in grey levels, now and at its previous maximum.
     """
     share = made / max(real, 1e-9)
-    text = f"The {SHOWN} faces drawn amount to {made:.1f} different ones, {SHOWN} real ones to {real:.1f}: a share of {share:.2f}"
+    text = f"The {GRID} faces drawn amount to {made:.1f} different ones, {GRID} real ones to {real:.1f}: a share of {share:.2f}"
     text += f"; alarm below {DIFFERENT:g}."
     if spread < max(ALIKE, best * FALLEN):
         share = min(share, 1.0 / max(real, 1.0))
@@ -134,13 +134,13 @@ def collapse(made: float, real: float, spread: float, best: float, seen: int) ->
 
 
 def memorisation(copied: float, seen: int) -> Symptom:
-    """From the share of copies among the faces made."""
-    text = f"{copied:.0%} of the {SHOWN} faces drawn are copies of training images; alarm from {COPIES:.0%}."
+    """Memorisation, from the share of copies among the samples."""
+    text = f"{copied:.0%} of the {GRID} faces drawn are copies of training images; alarm from {COPIES:.0%}."
     return judged_later(MEMORY, copied, COPIES, copied >= COPIES, text, seen)
 
 
-def posterior_collapse(found: Passage, seen: int) -> Symptom:
-    """From what passes through the latent."""
+def posterior_collapse(found: LatentUse, seen: int) -> Symptom:
+    """Posterior collapse, from the information in the latent."""
     text = (
         f"A latent carries {found.nats:.2f} nats of its face, in {found.active} of {found.dimensions} dimensions, and "
         f"{max(0.0, found.kept):.0%} of the difference between two faces passes through it; alarm below {NATS:g} nat."
@@ -149,16 +149,16 @@ def posterior_collapse(found: Passage, seen: int) -> Symptom:
 
 
 def judged_later(name: str, value: float, bound: float, ill: bool, evidence: str, seen: int) -> Symptom:
-    """A symptom of what is drawn, which says nothing before a network has learned a little."""
+    """A symptom of samples, which counts only after the first SETTLING images."""
     if seen < SETTLING:
         return Symptom(
-            name=name, value=value, bound=bound, ill=False, evidence=f"Not judged before {SETTLING:,} images."
+            name=name, value=value, bound=bound, ill=False, evidence=f"Not inputs before {SETTLING:,} images."
         )
     return Symptom(name=name, value=value, bound=bound, ill=ill, evidence=evidence)
 
 
 def critic_too_strong(window: Window) -> Symptom | None:
-    """From the generator's loss where it is a cross-entropy, and from how often the generator moved."""
+    """Critic too strong, from the generator's cross-entropy loss and the share of steps in which the generator was updated."""
     loss, idle = window.mean("generator_loss"), 1.0 - window.presence("generator_loss")
     if "k" in window.sums or not (loss is not None or "critic_fake" in window.sums):
         return None
@@ -175,7 +175,7 @@ def critic_too_strong(window: Window) -> Symptom | None:
 
 
 def pinned(window: Window, seen: int) -> Symptom | None:
-    """From BEGAN's k_t."""
+    """Saturation of BEGAN's k_t."""
     k, share = window.mean("k"), window.mean(AT_AN_END)
     if k is None or share is None:
         return None
@@ -187,9 +187,9 @@ def pinned(window: Window, seen: int) -> Symptom | None:
 def divergence(
     rollbacks: int, window: Window, usual: Sequence[float], drawn: bool = True, gave_up: bool = False
 ) -> Symptom:
-    """From rollbacks since the last look, and the largest loss against its usual size at earlier looks.
+    """Divergence, from rollbacks since the last check and the largest loss relative to its size at earlier checks.
 
-    `drawn`: whether the faces are made of numbers; `gave_up`: whether the run ended because rolling back did not help.
+    `drawn`: whether the samples are finite; `gave_up`: whether the run ended because rolling back did not help.
     """
     fact, size = True, window.loss_size
     growth = size / max(median(usual), 1.0) if usual else 0.0
@@ -211,7 +211,7 @@ def divergence(
 
 
 def starvation(window: Window) -> Symptom | None:
-    """From the share of time spent waiting for data."""
+    """Data starvation, from the share of time spent waiting for data."""
     share = window.mean("waiting")
     if share is None:
         return None
@@ -220,7 +220,7 @@ def starvation(window: Window) -> Symptom | None:
 
 
 def disk(free: int, checkpoint: int) -> Symptom:
-    """From the free bytes, and those of a checkpoint."""
+    """Disk space, from the free bytes and the size of a checkpoint."""
     fit = free / max(checkpoint, 1)
     text = (
         f"{free / 1e6:,.0f} MB are free, room for {fit:,.1f} checkpoints of {checkpoint / 1e6:,.1f} MB; alarm below "

@@ -1,7 +1,7 @@
-"""Who a face is, as 128 numbers: SFace (Zhong et al. 2021, arXiv 2205.12010), a second opinion on memorisation.
+"""Identity embeddings of 128 numbers: SFace (Zhong et al. 2021, arXiv 2205.12010), for memorisation by identity.
 
-It looks at faces whose eyes, nose and mouth are in set places. A pack's faces already share their geometry, and a
-model learns it; so one transform, found on some of the real images, serves them all and every sample.
+SFace needs aligned faces. A pack's faces already share their geometry, and a model learns it. So one transform, estimated
+from some real images, aligns all real images and all samples.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from mien.errors import UsageError
 from mien.metrics.features import Features
 from mien.metrics.images import Images, Pixels
 
-SIDE = 112  # pixels, of the faces it takes
-PLACES = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+SIDE = 112  # pixels, side of the input
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 LEVEL = np.array([1.0, 1.0, 0.0, 1.0, 1.0])  # eyes and corners of the mouth say how a face stands; a nose turns with it
-LOOKS = 48  # real images that are searched for a face
-ENLARGED = 192  # pixels: smaller images are enlarged for the detector
+MAX_SEARCHED = 48  # real images that are searched for a face
+DETECTOR_SIDE = 192  # pixels: smaller images are enlarged for the detector
 MIN_SCORE = 0.6
 
 
@@ -38,7 +40,7 @@ class IdentityFeatures:
             import cv2
         except ImportError as error:
             raise UsageError(
-                "Faces cannot be told apart without OpenCV.", f"{error}.", "Install it: pip install 'mien[faces]'."
+                "Face recognition needs OpenCV.", f"{error}.", "Install it: pip install 'mien[faces]'."
             ) from error
         self.name, self.hash = "sface", weights.find("sface").sha256
         self.transform = shared_transform(reference)
@@ -55,21 +57,21 @@ class IdentityFeatures:
 
 
 def shared_transform(reference: Images) -> Transform:
-    """From an image of the reference to SFace's places: the median of its faces' landmarks, or the whole image if none."""
-    step = max(reference.count // LOOKS, 1)
-    rows = range(0, reference.count, step)[:LOOKS]
+    """The transform from images of the reference to SFace's template, by median landmarks; the whole image without faces."""
+    step = max(reference.count // MAX_SEARCHED, 1)
+    rows = range(0, reference.count, step)[:MAX_SEARCHED]
     found = [face for row in rows for face in landmarks(reference.read(slice(row, row + 1))[0])]
-    if len(found) < LOOKS // 8:  # drawn faces, or none at all
+    if len(found) < MAX_SEARCHED // 8:  # drawings, or pictures without faces
         height, width = reference.size
         return np.array([[SIDE / width, 0.0, 0.0], [0.0, SIDE / height, 0.0]])
-    return similarity(np.median(found, axis=0), PLACES, LEVEL)
+    return similarity(np.median(found, axis=0), TEMPLATE, LEVEL)
 
 
 def landmarks(image: Pixels) -> list[Points]:
-    """The five landmarks of the one face in an image; none where there is no face, or more than one."""
+    """The five landmarks of the only face in an image; empty with no face or several."""
     import cv2
 
-    scale = max(1.0, ENLARGED / min(image.shape[:2]))
+    scale = max(1.0, DETECTOR_SIDE / min(image.shape[:2]))
     view = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     detector = load_detector(MIN_SCORE)
     detector.setInputSize((view.shape[1], view.shape[0]))

@@ -1,4 +1,4 @@
-"""The images to be judged: of a pack, of a folder made by anything, or drawn by a model, read in blocks as uint8."""
+"""The images to evaluate: of a pack, of any folder, or sampled from a model, read in blocks as uint8."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mien.data.readers import UnreadableFile
 from mien.errors import DataError, Mismatch
 
 Pixels = npt.NDArray[np.uint8]  # [n, H, W, 3]
-HELD_BYTES = 1 << 30  # of samples kept in memory between two metrics
+CACHE_BYTES = 1 << 30  # of samples in memory between two metrics
 T = TypeVar("T")
 
 
 class Images(ABC):
     """Images of one size that can be read by row."""
 
-    name: str  # as a reader would call them
+    name: str  # a name for readers
     split: str  # for the score's name: train, holdout, all, folder, or samples
     count: int
     size: tuple[int, int]  # height, width
@@ -37,7 +37,7 @@ class Images(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Names the content, so that its features can be kept; empty where they should not be."""
+        """A fingerprint of the content, for the feature cache; empty if features must not be cached."""
 
     @abstractmethod
     def read(self, rows: slice) -> Pixels:
@@ -112,8 +112,8 @@ class FolderImages(Images):
         return np.stack(images)
 
 
-class Drawing(Protocol):
-    """What is asked of a sampler."""
+class Samplable(Protocol):
+    """The part of the Sampler that metrics use."""
 
     @property
     def header(self) -> dict[str, Any]: ...
@@ -124,19 +124,19 @@ class Drawing(Protocol):
     def sample(self, seeds: Sequence[int]) -> Tensor: ...
 
 
-class DrawnImages(Images):
+class SampledImages(Images):
     """The faces of seeds 0 to count - 1."""
 
     split = "samples"
 
-    def __init__(self, sampler: Drawing, count: int, name: str = "model") -> None:
+    def __init__(self, sampler: Samplable, count: int, name: str = "model") -> None:
         self.sampler, self.count, self.name = sampler, count, name
         side = int(sampler.header["faces"]["side"])
         self.size = (side, side)
 
     @property
     def fingerprint(self) -> str:
-        return ""  # a model changes more often than its samples are judged twice
+        return ""  # samples of a model are rarely evaluated twice
 
     def read(self, rows: slice) -> Pixels:
         start, stop, _ = rows.indices(self.count)
@@ -159,7 +159,7 @@ def to_pixels(images: Tensor, first_seed: int = 0) -> Pixels:
     return np.ascontiguousarray(whole.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
 
 
-class First(Images):
+class FirstImages(Images):
     """The first images of others."""
 
     def __init__(self, images: Images, count: int) -> None:
@@ -174,14 +174,14 @@ class First(Images):
         return self.images.read(slice(*rows.indices(self.count)))
 
 
-class Held(Images):
-    """Images whose blocks stay in memory once read, as far as they fit: drawing costs more than keeping."""
+class CachedImages(Images):
+    """Images whose blocks stay in memory after the first read, if they fit, because sampling is expensive."""
 
     def __init__(self, images: Images) -> None:
         self.images, self.count = images, images.count
         self.name, self.split, self.size = images.name, images.split, images.size
         self.blocks: dict[tuple[int, int], Pixels] = {}
-        self.free = HELD_BYTES
+        self.free = CACHE_BYTES
 
     @property
     def fingerprint(self) -> str:
@@ -203,7 +203,7 @@ def open_images(path: Path, split: str = "all") -> Images:
     return PackImages(Pack.open(path), split) if is_pack(path) else FolderImages(path)
 
 
-def ahead(tasks: Iterable[Callable[[], T]], depth: int = 2) -> Iterator[T]:
+def prefetch(tasks: Iterable[Callable[[], T]], depth: int = 2) -> Iterator[T]:
     """The results of tasks in order, the next few of them computed in a thread meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         pending: deque[Future[T]] = deque()

@@ -1,4 +1,4 @@
-"""What is judged, against what, and by whose eyes: everything that a metric may look at."""
+"""Inputs of a metric: samples, reference, extractor."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import numpy as np
 from mien.errors import DataError, Mismatch
 from mien.metrics import features
 from mien.metrics.features import Extractor, Features, InceptionFeatures
-from mien.metrics.images import Held, Images, Pixels
+from mien.metrics.images import CachedImages, Images, Pixels
 from mien.metrics.scores import in_thousands
 from mien.sampling.sampler import Sampler
 
 
 @dataclass
-class Judged:
-    """What is judged, against what, by whose eyes. Features are computed when a metric first asks for them."""
+class MetricInputs:
+    """Samples, reference and extractor. Features are computed when a metric first needs them."""
 
     fake: Images
     reference: Images
     extractor: Extractor
-    unseen: Images | None = None  # real images that were never trained on
+    unseen: Images | None = None  # real images outside the training set
     sampler: Sampler | None = None  # of the fakes, for the metrics that need the model itself
     legacy: str | None = None  # the package whose conventions the extractor follows
     device: str = "cpu"  # for the networks beside the extractor
-    extrapolate: bool = True  # whether FID of few images has its extrapolation beside it, at the cost of some more FIDs
-    told: Callable[[str, int, int], None] = lambda _what, _count, _total: None
+    extrapolate: bool = True  # whether to add the extrapolation of FID for few images, which computes some more FIDs
+    on_progress: Callable[[str, int, int], None] = lambda _what, _count, _total: None
     warnings: list[str] = field(default_factory=list)
     pictures: dict[str, Pixels] = field(default_factory=dict)  # [n, H, W, 3] by name
 
     def __post_init__(self) -> None:
-        self.fake = Held(self.fake)
+        self.fake = CachedImages(self.fake)
         if self.fake.size != self.reference.size:
             (height, width), (real_height, real_width) = self.fake.size, self.reference.size
             raise Mismatch(
@@ -51,17 +51,17 @@ class Judged:
                 )
 
     def listener(self, what: str, images: Images) -> Callable[[int], None]:
-        """Hears of progress on some images."""
-        return lambda count: self.told(what, count, images.count)
+        """A callback for the progress on some images."""
+        return lambda count: self.on_progress(what, count, images.count)
 
     def of_fakes(self, extractor: Extractor) -> Features:
-        """Features of the samples. Raises DataError where they are not numbers."""
+        """Features of the samples. Raises DataError if they are not finite."""
         return finite(features.extract(self.fake, extractor, self.listener("samples", self.fake)), self.fake)
 
     def of_reals(self, extractor: Extractor, images: Images | None = None) -> Features:
-        """Features of real images, kept in the cache folder."""
+        """Features of real images, cached."""
         images = images or self.reference
-        return finite(features.kept(images, extractor, self.listener(images.split, images)), images)
+        return finite(features.cached_features(images, extractor, self.listener(images.split, images)), images)
 
     @cached_property
     def fakes(self) -> Features:
@@ -83,15 +83,15 @@ class Judged:
         density = self.sampler.density if self.sampler else None
         return f"fitted_{density.kind}" if density else None
 
-    def passport(self, extractor: Extractor | None = None, **more: Any) -> dict[str, Any]:
-        """What a score must carry."""
+    def protocol(self, extractor: Extractor | None = None, **more: Any) -> dict[str, Any]:
+        """The protocol of a score."""
         model: dict[str, Any] = {}
         if self.sampler:
             model = {"model_sha256": self.sampler.model_hash, "seeds": [0, self.fake.count - 1]}
             density = self.sampler.density
             model |= {"prior": self.prior, "fit": density.facts} if density else {}
         return {
-            **features.passport_of(extractor or self.extractor),
+            **features.protocol_of_extractor(extractor or self.extractor),
             "reference": {
                 "fingerprint": self.reference.fingerprint,
                 "split": self.reference.split,
@@ -106,7 +106,7 @@ class Judged:
 
 
 def finite(values: Features, images: Images) -> Features:
-    """The features, if they are numbers. Raises DataError otherwise."""
+    """Return finite features. Raises DataError otherwise."""
     if not np.isfinite(values).all():
         raise DataError(
             f"The features of {images.name} are not numbers.",

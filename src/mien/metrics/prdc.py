@@ -1,6 +1,6 @@
-"""What nearest neighbours say of two sets of features: precision, recall, density, coverage, memorisation.
+"""Nearest-neighbour metrics of two feature sets: precision, recall, density, coverage, memorisation.
 
-Computed in float64, in blocks, so that memory grows with the number of images and not with its square.
+They are computed in float64 and in blocks, so memory grows linearly with the number of images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mien.metrics.confidence import Array, Estimate, bootstrap
 from mien.metrics.distances import Features
 
 BLOCK = 1024  # rows at a time
-SAME = 1e-11  # squared distances below this share of the squared lengths are rounding: the two are one image
+EQUAL_BELOW = 1e-11  # squared distances below this share of the squared lengths are rounding: the two are one image
 
 Indices = npt.NDArray[np.int64]
 
@@ -33,14 +33,14 @@ def squared_distances(queries: Features, points: Features) -> Iterator[tuple[sli
         squared = x @ y.T
         squared *= -2.0
         squared += scale
-        squared[squared < SAME * scale] = 0.0
+        squared[squared < EQUAL_BELOW * scale] = 0.0
         yield rows, squared
 
 
 def nearest(queries: Features, points: Features, k: int, within: bool = False) -> tuple[Array, Indices]:
-    """Distances to the k nearest points, ascending, and which they are: `[n, k]` each.
+    """Distances to the k nearest points, ascending, and their indices: `[n, k]` each.
 
-    `within`: the two sets are one, and a row is not its own neighbour.
+    `within`: the two sets are the same, and a row is not its own neighbour.
     """
     distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
     for rows, squared in squared_distances(queries, points):
@@ -60,7 +60,7 @@ def nearest(queries: Features, points: Features, k: int, within: bool = False) -
 
 @dataclass(frozen=True)
 class Manifolds:
-    """Two sets seen as unions of balls, each as wide as the distance to its centre's k-th neighbour in its own set.
+    """Two sets as unions of balls; each radius is the distance to the centre's k-th neighbour in its own set.
 
     Precision and recall: Kynkäänniemi et al. 2019, arXiv 1904.06991; density and coverage: Naeem et al. 2020, arXiv
     2002.09797, eq. 3 and 4. As there, a point lies in a ball only if it is nearer than the radius.
@@ -73,7 +73,7 @@ class Manifolds:
 
 
 def manifolds(real: Features, fake: Features, k: int = 5) -> Manifolds:
-    """The four scores. Their intervals resample the images that each is a mean over, the balls held fixed."""
+    """The four scores. Their intervals resample the images with the balls fixed."""
     real_radii = nearest(real, real, k, within=True)[0][:, -1] ** 2
     fake_radii = nearest(fake, fake, k, within=True)[0][:, -1] ** 2
     holding = np.zeros(len(fake))  # how many reals' balls hold each fake
@@ -93,7 +93,7 @@ def manifolds(real: Features, fake: Features, k: int = 5) -> Manifolds:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """How much nearer to training images the samples are than faces that were never trained on."""
+    """How much nearer the samples are to training images than held-out faces are."""
 
     excess: Estimate  # share of samples nearer than 99% of the unseen are, less the 1% that chance gives
     nearer: float  # probability that a sample is nearer than an unseen face: 0.5 when nothing is memorised
@@ -102,13 +102,13 @@ class Memorisation:
     distances: Array  # [n], of those pairs
 
 
-NEAR = 0.01  # the share of unseen faces that count as near
+NEAR_QUANTILE = 0.01  # the share of unseen faces that count as near
 
 
 def memorisation(train: Features, unseen: Features | None, fake: Features) -> Memorisation:
     """Compare nearest-training distances of samples with those of `unseen` faces.
 
-    None: with those of training images to the others, the best that a pack without a holdout offers.
+    None: compare with the distances between training images, for a pack without a holdout.
     """
     if unseen is None:
         baseline = nearest(train, train, 1, within=True)[0][:, 0]
@@ -116,8 +116,8 @@ def memorisation(train: Features, unseen: Features | None, fake: Features) -> Me
         baseline = nearest(unseen, train, 1)[0][:, 0]
     distances, indices = nearest(fake, train, 1)
     sampled, closest = distances[:, 0], indices[:, 0]
-    bound = np.quantile(baseline, NEAR)
-    excess = bootstrap((sampled < bound).astype(np.float64) - NEAR)
+    bound = np.quantile(baseline, NEAR_QUANTILE)
+    excess = bootstrap((sampled < bound).astype(np.float64) - NEAR_QUANTILE)
     below = np.searchsorted(np.sort(sampled), baseline, side="left")  # samples nearer than each unseen face
     ties = np.searchsorted(np.sort(sampled), baseline, side="right") - below
     nearer = float((below + 0.5 * ties).mean() / len(sampled))

@@ -1,5 +1,5 @@
-"""What a glance at a few dozen faces tells, without any network: how many different faces they are, which of them are
-copies of training images, and how much of a face passes through a latent. A few milliseconds on one core.
+"""Quick checks on a few dozen faces without a network: the number of different faces, copies of training images, and the
+information in a latent. They take a few milliseconds on one core.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from mien.core.families import VariationalModel
 from mien.data.pack import Pack
 
 COARSE, FINE = 8, 16  # pixels a side: to search for copies, to tell faces apart
-SHOWN = 64  # faces in one glance
-MOST = 20_000  # training images that copies are looked for among, evenly spread
+GRID = 64  # faces in one check
+MAX_IMAGES = 20_000  # training images that are searched for copies, evenly spread
 NEIGHBOURS = 50  # what is near for a face is measured by its nearest training images
-REALS = 512  # real faces that say how near two different faces may be
+REALS = 512  # real faces that calibrate how near two different faces may be
 ACTIVE = (
     0.01  # nats that a dimension of the latent carries on average, if it is used (as arXiv:1509.00519, section 5.2)
 )
@@ -32,18 +32,18 @@ def small(images: Tensor, side: int) -> Tensor:
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """`[n, d]` and `[m, d]` -> `[n, m]`, in the precision given."""
+    """`[n, d]` and `[m, d]` -> `[n, m]`, in the precision of the arguments."""
     squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2.0 * a @ b.T
     return squared.clamp(min=0.0)
 
 
 def spread(faces: Tensor) -> float:
-    """The difference of two faces `[n, d]` in [-1, 1], root mean square, in grey levels of 255."""
+    """Root mean square difference of two faces `[n, d]` in [-1, 1], in grey levels of 255."""
     return float(2.0 * faces.double().var(0).mean()) ** 0.5 * 127.5 if len(faces) > 1 else 0.0
 
 
 def different(faces: Tensor) -> float:
-    """How many different faces `[n, d]` amount to, from 1 (all equal) to n (none alike), by the measure of their own spread.
+    """The effective number of different faces `[n, d]`, from 1 (all equal) to n (all different), relative to their spread.
 
     The Vendi score (Friedman and Dieng 2023, arXiv:2210.02410): the exponential of the entropy of the eigenvalues of K / n,
     here with K = exp(-2 d^2 / m), m the mean d^2 of two faces. Two modes give 2, whether their faces are good or grey; faces
@@ -56,12 +56,12 @@ def different(faces: Tensor) -> float:
 
 
 class RealFaces:
-    """What is compared with: training images at two small sizes, read on first use."""
+    """The reference: training images at two small sizes, read on first use."""
 
     def __init__(self, pack: Pack) -> None:
         self.pack = pack
         rows = pack.rows("train")
-        self.rows = rows if len(rows) <= MOST else rows[np.arange(MOST) * len(rows) // MOST]
+        self.rows = rows if len(rows) <= MAX_IMAGES else rows[np.arange(MAX_IMAGES) * len(rows) // MAX_IMAGES]
 
     def images(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Some rows of the pack as float images `[n, 3, H, W]` in [-1, 1]."""
@@ -74,27 +74,27 @@ class RealFaces:
 
     @cached_property
     def some(self) -> Tensor:
-        """`SHOWN` real faces, `[n, 3, H, W]` in [-1, 1]."""
-        return self.images(self.spread_rows(SHOWN))
+        """`GRID` real faces, `[n, 3, H, W]` in [-1, 1]."""
+        return self.images(self.spread_rows(GRID))
 
     @cached_property
     def labels(self) -> Tensor | None:
         """The labels of `some`."""
-        rows = self.spread_rows(SHOWN)
+        rows = self.spread_rows(GRID)
         return None if self.pack.labels is None else torch.from_numpy(np.array(self.pack.labels[rows]))
 
     @cached_property
     def different(self) -> float:
-        """How many different faces as many real ones amount to."""
+        """The effective number of different faces among as many real ones."""
         return different(small(self.some, FINE))
 
     @cached_property
-    def coarse(self) -> Tensor:
+    def small_images(self) -> Tensor:
         """All rows in use at `COARSE` pixels, `[n, d]`."""
         parts = [small(self.images(self.rows[at : at + 1024]), COARSE) for at in range(0, len(self.rows), 1024)]
         return torch.cat(parts)
 
-    def nearness(self, faces: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def distances_to_training(self, faces: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The distance of faces `[n, 3, H, W]` to the nearest training image over the mean of the nearest `NEIGHBOURS`, and
         which that is. `own` are places in `rows` that do not count, one a face.
 
@@ -102,7 +102,9 @@ class RealFaces:
         copy (Carlini et al. 2023, arXiv:2301.13188, section 4.2, divide for the same reason). A mirrored copy is a copy.
         """
         straight, mirrored = (small(images, COARSE) for images in (faces, faces.flip(3)))
-        squared = torch.minimum(squared_distances(straight, self.coarse), squared_distances(mirrored, self.coarse))
+        squared = torch.minimum(
+            squared_distances(straight, self.small_images), squared_distances(mirrored, self.small_images)
+        )
         if own is not None:
             squared[torch.arange(len(faces)), own] = torch.inf
         neighbours = max(1, min(NEIGHBOURS, len(self.rows) - 1))
@@ -112,39 +114,39 @@ class RealFaces:
 
     @cached_property
     def copy_bound(self) -> float:
-        """The nearness under which a face is a copy: half of what 1 in 100 real faces has to the others."""
+        """The distances_to_training under which a face is a copy: half of what 1 in 100 real faces has to the others."""
         places = torch.arange(min(REALS, len(self.rows))) * len(self.rows) // min(REALS, len(self.rows))
-        nearness, _ = self.nearness(self.images(self.rows[places.numpy()]), places)
-        return float(nearness.quantile(0.01)) / 2.0
+        distances_to_training, _ = self.distances_to_training(self.images(self.rows[places.numpy()]), places)
+        return float(distances_to_training.quantile(0.01)) / 2.0
 
     def copies(self, faces: Tensor) -> float:
         """The share of faces `[n, C, H, W]` in [-1, 1] that are copies of training images."""
-        nearness, _ = self.nearness(faces.float().expand(-1, 3, -1, -1))
-        return float((nearness < self.copy_bound).double().mean())
+        distances_to_training, _ = self.distances_to_training(faces.float().expand(-1, 3, -1, -1))
+        return float((distances_to_training < self.copy_bound).double().mean())
 
 
 @dataclass(frozen=True)
-class Passage:
-    """What of a face passes through the latent of an autoencoder."""
+class LatentUse:
+    """The information that the latent of an autoencoder transmits."""
 
-    kept: float  # share of the difference between two faces that is kept: 0 when the latent is ignored, 1 at best
+    kept: float  # share of the difference between two faces that the latent preserves: 0 if it is ignored, 1 at best
     nats: float  # of information in a latent, on average
     active: int  # dimensions that carry some
     dimensions: int
 
 
 @torch.no_grad()
-def passage(model: VariationalModel, images: Tensor, labels: Tensor | None = None) -> Passage:
+def latent_use(model: VariationalModel, images: Tensor, labels: Tensor | None = None) -> LatentUse:
     """Encode and decode real faces `[n, 3, H, W]`, once with their own latents and once with each other's.
 
     An ignored latent gives the same errors for both.
     """
     like = next(model.parameters())
     images = images.to(like)
-    told = None if labels is None or not model.label_dim else labels.to(like)
-    codes = model.posterior(images, told).mean
-    own, swapped = (model.decode_code(some, told) for some in (codes, codes.roll(1, 0)))
+    conditions = None if labels is None or not model.label_dim else labels.to(like)
+    codes = model.posterior(images, conditions).mean
+    own, swapped = (model.decode_code(some, conditions) for some in (codes, codes.roll(1, 0)))
     errors = [float((made - images).double().square().mean()) for made in (own, swapped)]
-    kl = model.kl_per_dimension(images, told).double().mean(0)
+    kl = model.kl_per_dimension(images, conditions).double().mean(0)
     kept = 1.0 - errors[0] / max(errors[1], 1e-12)
-    return Passage(kept, float(kl.sum()), int((kl > ACTIVE).sum()), len(kl))
+    return LatentUse(kept, float(kl.sum()), int((kl > ACTIVE).sum()), len(kl))

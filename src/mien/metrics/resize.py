@@ -1,4 +1,4 @@
-"""Resizing before a network, named, because two resizers are two metrics (Parmar et al. 2022, arXiv 2104.11222).
+"""Named resizers before a network, because two resizers give two different metrics (Parmar et al. 2022, arXiv 2104.11222).
 
 Every resizer here is linear and works on rows and columns apart, so it is one matrix a side: `[size_out, size_in]`,
 its rows summing to one. Pixels are never rounded on the way.

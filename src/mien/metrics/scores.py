@@ -1,4 +1,4 @@
-"""A score and its passport: what must be known to compare it with another."""
+"""A score and its protocol, which decides whether two scores are comparable."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from mien.metrics.confidence import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One number, its 95% interval, and the protocol that gave it. `name` says the protocol in short: `fid10k_train`."""
+    """One number, its 95% interval, and its protocol. `name` is a short form of the protocol: `fid10k_train`."""
 
     metric: str
     name: str
     value: float
     low: float
     high: float
-    passport: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(metric: str, name: str, estimate: Estimate, passport: Mapping[str, Any]) -> Score:
-        """A score from an estimate, whose method joins the passport."""
+    def of(metric: str, name: str, estimate: Estimate, protocol: Mapping[str, Any]) -> Score:
+        """A score from an estimate, whose method joins the protocol."""
         return Score(
             metric=metric,
             name=name,
             value=estimate.value,
             low=estimate.low,
             high=estimate.high,
-            passport={**passport, "interval": estimate.method},
+            protocol={**protocol, "interval": estimate.method},
         )
 
     def json(self) -> dict[str, Any]:
@@ -40,12 +40,12 @@ class Score:
             "value": self.value,
             "low": self.low,
             "high": self.high,
-            "passport": dict(self.passport),
+            "protocol": dict(self.protocol),
         }
 
 
 class Scores(list[Score]):
-    """Scores in order, also found by metric or name: `scores["fid"]`, `scores["fid10k_train"]`."""
+    """Scores in order, with access by metric or name: `scores["fid"]`, `scores["fid10k_train"]`."""
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Score: ...
@@ -67,7 +67,7 @@ def in_thousands(count: int) -> str:
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
 
 
-# What makes two scores of one metric incomparable when it differs; the rest of a passport may.
+# What makes two scores of one metric incomparable when it differs; the rest of a protocol may.
 PROTOCOL = (
     "extractor",
     "extractor_sha256",
@@ -83,11 +83,11 @@ PROTOCOL = (
 )
 
 
-def protocol(passport: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a passport that two scores must share to stand in one column."""
-    return {part: passport[part] for part in PROTOCOL if part in passport}
+def comparable(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a protocol that two scores must share to be in one column."""
+    return {part: protocol[part] for part in PROTOCOL if part in protocol}
 
 
 def disagreements(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """The parts of two passports that differ and make their scores incomparable."""
+    """The parts of two protocols that differ and make their scores incomparable."""
     return [part for part in PROTOCOL if a.get(part) != b.get(part)]

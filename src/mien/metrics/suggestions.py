@@ -1,4 +1,4 @@
-"""One change to make for each fault of a training: a flag of this run where there is one."""
+"""Suggests one change for each health problem of a training: a flag of this run, if there is one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from mien.core.contracts import JSON
 
 
 def remedy(name: str, run: JSON, lean: float, sound: int = 0) -> str:
-    """The one change to make. `run` is the content of run.json, `lean` the side to which a balance errs, `sound` the images
-    seen when the run was last without fault.
+    """The suggested change. `run` is the content of run.json, `lean` the direction of an imbalance, `sound` the images seen at the
+    last healthy check.
     """
     found = run.get("recipe")
     recipe: JSON = found if isinstance(found, dict) else {}
@@ -38,7 +38,7 @@ def remedy(name: str, run: JSON, lean: float, sound: int = 0) -> str:
 
 
 def anew(change: str) -> str:
-    """A change of what is learned makes another run."""
+    """The hint that a change of the training needs a new run."""
     return f"Start again with {change}"
 
 
@@ -61,7 +61,7 @@ def level_game(recipe: JSON) -> str:
 
 
 def other_gamma(recipe: JSON, k: float) -> str:
-    """For BEGAN's k_t at an end: 0 when fakes are harder to reproduce than gamma asks for, 1 when they are easier."""
+    """For BEGAN's k_t at a limit: 0 when fakes are harder to reconstruct than gamma sets, 1 when they are easier."""
     if "k_step" not in recipe:
         return half_the_rate(recipe)
     gamma, step = number(recipe, "gamma"), number(recipe, "k_step")
@@ -85,7 +85,7 @@ def cheaper_information(recipe: JSON) -> str:
 
 
 def half_the_rate(recipe: JSON) -> str:
-    """For a training that moves too far at a time."""
+    """For a training whose learning rate is too high."""
     name = next((field for field in recipe if field == "lr" or field.startswith("lr_critic")), "")
     if not name:
         return "half the learning rate."

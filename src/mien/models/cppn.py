@@ -19,6 +19,7 @@ from mien.core.families import Gaussian, ResolutionFreeModel, VariationalModel
 from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
 from mien.nn.priors import Normal
+from mien.nn.same_conv import SameConv2d
 
 LEGAL = range(2, 513)
 CLASSES = 1024  # that a critic tells apart at most
@@ -33,6 +34,19 @@ def normal(layer: nn.Linear, deviation: float) -> nn.Linear:
     if layer.bias is not None:
         nn.init.normal_(layer.bias, 0.0, deviation)
     return layer
+
+
+def initialise(network: nn.Module) -> None:
+    """First weights of ops.py there: N(0, 0.02), of convolutions cut off at two deviations; scales from N(1, 0.02); biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.trunc_normal_(module.weight, 0.0, 0.02, -0.04, 0.04)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class Block(nn.Module):
@@ -56,14 +70,15 @@ class Painter(nn.Module):
         super().__init__()
         self.scale, self.residual = config.scale, config.body == "residual"
         n = config.width
-        self.from_latent = normal(nn.Linear(config.latent, n), 0.1)
-        self.from_place = normal(nn.Linear(3, n, bias=False), 0.1)  # x, y and the distance from the middle
+        deviation = config.deviation
+        self.from_latent = normal(nn.Linear(config.latent, n), deviation)
+        self.from_place = normal(nn.Linear(3, n, bias=False), deviation)  # x, y and the distance from the middle
         if self.residual:
             layers: list[nn.Module] = [Block(n) for _ in range(config.layers)]
         else:
-            layers = [part for _ in range(config.layers) for part in (normal(nn.Linear(n, n), 0.1), nn.Tanh())]
+            layers = [part for _ in range(config.layers) for part in (normal(nn.Linear(n, n), deviation), nn.Tanh())]
         self.body = nn.Sequential(*layers)
-        self.last = normal(nn.Linear(n, channels), 0.1)
+        self.last = normal(nn.Linear(n, channels), deviation)
 
     def places(self, side: int) -> Tensor:
         """`[side * side, 3]`: x and y in [-scale, scale], both ends included, and the radius."""
@@ -95,6 +110,7 @@ class Encoder(nn.Module):
         self.body = nn.Sequential(nn.Flatten(), *layers)
         self.mean = nn.Linear(config.hidden, config.latent)
         self.log_variance = nn.Linear(config.hidden, config.latent)
+        initialise(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = self.body((images + 1.0) / 2.0)
@@ -140,6 +156,7 @@ class CPPNConfig(ModelConfig):
     scale: float = 8.0  # places run from -scale to scale, and latents are multiplied by it
     hidden: int = 512  # features of the encoder's two layers
     dropout: float = 0.0  # share of the encoder's features that are dropped
+    deviation: float = 0.1  # of the painter's first weights, outside its residual blocks
 
     def build(self, faces: ImageSpec) -> CPPN:
         return CPPN(self, faces)
@@ -160,23 +177,20 @@ class CPPNCritic(nn.Module):
         n, side = config.width, faces.side
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((faces.channels, n, 2 * n, 4 * n)):
-            layers += [nn.Conv2d(inputs, outputs, 5, 2, 2)]
+            layers += [SameConv2d(inputs, outputs, 5, 2)]
             layers += [BatchNorm2d(outputs)] if inputs != faces.channels else []
             layers += [nn.LeakyReLU(0.2)]
             side = (side + 1) // 2
         outputs = 2**faces.label_dim + 1 if config.classes else 1
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * n * side**2, outputs))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, 0.0, 0.02, -0.04, 0.04)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0.0, 0.02)
-            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+        initialise(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real, or `[n, classes + 1]`, the last for fakes."""
-        logits: Tensor = self.body(images)
+        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real, or `[n, classes + 1]`, the last for fakes.
+
+        Values from 0 to 1 go in, as there.
+        """
+        logits: Tensor = self.body((images + 1.0) / 2.0)
         return logits if self.classes else logits.squeeze(1)
 
 

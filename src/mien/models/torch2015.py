@@ -16,6 +16,7 @@ from mien.errors import UsageError
 from mien.nn.labels import LabelChannel, LabelledLatent
 from mien.nn.norm import BatchNorm2d
 from mien.nn.priors import Normal
+from mien.nn.spatial_dropout import SpatialDropout
 from mien.nn.upsample import UpsampleConv2d
 
 LEGAL = range(16, 513, 8)
@@ -47,7 +48,7 @@ class TorchGenerator(Model):
         for inputs, outputs in ((width, 2 * width), (2 * width, 2 * width), (2 * width, width)):
             layers += [UpsampleConv2d(inputs, outputs, 5), BatchNorm2d(outputs), nn.ReLU()]
             if config.dropout:
-                layers.append(nn.Dropout2d(config.dropout))
+                layers.append(SpatialDropout(config.dropout))
         self.body = nn.Sequential(*layers, nn.Conv2d(width, faces.channels, 3, padding=1))
         for module in self.modules():
             if isinstance(module, BatchNorm2d):
@@ -68,7 +69,7 @@ class TorchGeneratorConfig(ModelConfig):
 
     latent: int = 512  # noise dimension, N(0, 1)
     width: int = 128  # feature maps of the first and last stage; the middle ones have twice as many
-    dropout: float = 0.0  # of whole maps, after each ReLU
+    dropout: float = 0.0  # of whole maps, after each ReLU, without rescaling
 
     def build(self, faces: ImageSpec) -> TorchGenerator:
         return TorchGenerator(self, faces)
@@ -86,7 +87,7 @@ class TorchDiscriminator(nn.Module):
         for outputs in (config.width, 2 * config.width, 3 * config.width):
             layers += [nn.Conv2d(inputs, outputs, 5, padding=2), nn.MaxPool2d(2)]
             layers += [BatchNorm2d(outputs)] if config.batch_norm else []
-            layers += [nn.ReLU(), nn.Dropout2d(config.map_dropout)]
+            layers += [nn.ReLU(), SpatialDropout(config.map_dropout)]
             inputs = outputs
         flat = 3 * config.width * (faces.side // 8) ** 2
         head = [nn.Linear(flat, config.hidden), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.hidden, 1)]
@@ -107,7 +108,7 @@ class TorchDiscriminatorConfig(NetworkConfig):
     width: int = 32  # feature maps of the first convolution; then twice and three times as many
     hidden: int = 1024  # features of the linear layer
     batch_norm: bool = False  # the blog's panel A: dangerous in a critic
-    map_dropout: float = 0.2  # of whole maps, after each convolution
+    map_dropout: float = 0.2  # of whole maps, after each convolution, without rescaling
     dropout: float = 0.5  # of features, before the logit
 
     def build(self, faces: ImageSpec) -> TorchDiscriminator:

@@ -1,10 +1,9 @@
-"""Our best VAE: residual blocks without normalisation, so that no face depends on its batch, around one vector.
+"""Our best VAE: residual encoder and decoder without normalisation, so that no image depends on its batch.
 
-The decoder sees the latent at every resolution, as a scale of its feature maps: what only the coarsest tensor is told has to
-survive every layer above it, and fine detail is what gets lost on the way.
+The latent modulates the decoder at every resolution: with only one input at the coarsest resolution, fine detail is lost.
 
-Where codes lie is learned too: a flow leads from the latents, N(0, I), to codes (a flow prior: arXiv:1611.02731, section 3.2). A
-VAE that keeps much of each face cannot also spread its codes as N(0, I): the prior then draws where no face lies.
+The prior is learned: a normalizing flow maps latents, N(0, I), to codes (arXiv:1611.02731, section 3.2). A VAE with sharp
+reconstructions cannot also match its codes to N(0, I), so that samples of that prior would not be faces.
 """
 
 from __future__ import annotations

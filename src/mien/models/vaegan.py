@@ -1,5 +1,5 @@
 """The three networks of "Autoencoding beyond pixels using a learned similarity metric" (Larsen et al. 2016, arXiv:1512.09300),
-as their authors' code has them (andersbll/autoencoding_beyond_pixels).
+as their authors' code has them (andersbll/autoencoding_beyond_pixels@24aa0f2, on andersbll/deeppy@8cb658b).
 """
 
 from __future__ import annotations
@@ -31,8 +31,13 @@ def check_side(side: int) -> None:
 
 
 def norm(width: int) -> BatchNorm2d:
-    """Batch normalisation with the original's constants: a momentum of 0.9 there is 0.1 in torch's counting."""
+    """Batch normalisation of maps with the original's constants: a momentum of 0.9 there is 0.1 in torch's counting."""
     return BatchNorm2d(width, eps=1e-6, momentum=0.1)
+
+
+def full_norm(width: int) -> BatchNorm2d:
+    """Batch normalisation of single features `[n, width, 1, 1]`: it keeps DeepPy's default eps, where maps have 1e-6."""
+    return BatchNorm2d(width, eps=1e-5, momentum=0.1)
 
 
 def halve(inputs: int, outputs: int) -> nn.Conv2d:
@@ -46,13 +51,15 @@ def double(inputs: int, outputs: int) -> nn.ConvTranspose2d:
 
 
 def initialise(network: nn.Module, gain: float) -> None:
-    """Weights uniform with a deviation of gain / sqrt(fan_in), biases zero (DeepPy's AutoFiller)."""
+    """Weights from U(-b, b) with b = gain / sqrt(3 fan_in), biases zero (AutoFiller, deeppy@8cb658b, filler.py).
+
+    A transposed convolution lies there as the convolution that it transposes: its fan_in is outputs x kernel. Torch stores it
+    the same way, `[inputs, outputs, k, k]`.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            weight = module.weight
-            fan_in = weight[:, 0].numel() if isinstance(module, nn.ConvTranspose2d) else weight[0].numel()
-            bound = gain * sqrt(3.0 / fan_in)
-            nn.init.uniform_(weight, -bound, bound)
+            bound = gain / sqrt(3.0 * module.weight[0].numel())
+            nn.init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -68,7 +75,7 @@ class Encoder(nn.Module):
             layers += [halve(inputs, outputs), norm(outputs), nn.ReLU()]
         flat = 4 * n * (faces.side // 8) ** 2
         layers += [nn.Flatten(), nn.Linear(flat, config.hidden, bias=False), nn.Unflatten(1, (-1, 1, 1))]
-        self.body = nn.Sequential(*layers, norm(config.hidden), nn.ReLU(), nn.Flatten())
+        self.body = nn.Sequential(*layers, full_norm(config.hidden), nn.ReLU(), nn.Flatten())
         self.mean = nn.Linear(config.hidden, config.latent)
         self.log_variance = nn.Linear(config.hidden, config.latent)
 
@@ -84,8 +91,8 @@ class Decoder(nn.Module):
         super().__init__()
         n, base = config.width, faces.side // 8
         maps = 4 * n * base**2  # the first normalisation is by feature, not by map
-        layers: list[nn.Module] = [nn.Linear(config.latent, maps, bias=False), nn.Unflatten(1, (-1, 1, 1)), norm(maps)]
-        layers += [nn.ReLU(), nn.Flatten(), nn.Unflatten(1, (-1, base, base))]
+        layers: list[nn.Module] = [nn.Linear(config.latent, maps, bias=False), nn.Unflatten(1, (-1, 1, 1))]
+        layers += [full_norm(maps), nn.ReLU(), nn.Flatten(), nn.Unflatten(1, (-1, base, base))]
         for inputs, outputs in ((4 * n, 4 * n), (4 * n, 2 * n), (2 * n, n // 2)):
             layers += [double(inputs, outputs), norm(outputs), nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Conv2d(n // 2, faces.channels, 5, padding=2), nn.Tanh())
@@ -102,7 +109,9 @@ class VAEGANModel(VariationalModel):
         check_side(faces.side)
         self.latent_shape = (config.latent,)
         self.prior = Normal()
-        self.encoder, self.decoder = Encoder(config, faces), Decoder(config, faces)
+        encoder = Encoder(config, faces)
+        self.encoder, self.decoder = encoder, Decoder(config, faces)
+        self.heads = (encoder.mean, encoder.log_variance)  # DeepPy's latent encoder has no weight decay
         initialise(self, config.gain)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -139,7 +148,7 @@ class VAEGANCritic(FeatureCritic):
         self.look = nn.Sequential(*layers, halve(8 * n, 8 * n))
         flat = 8 * n * (faces.side // 8) ** 2
         head: list[nn.Module] = [norm(8 * n), nn.ReLU(), nn.Flatten(), nn.Linear(flat, config.hidden, bias=False)]
-        head += [nn.Unflatten(1, (-1, 1, 1)), norm(config.hidden), nn.ReLU(), nn.Flatten()]
+        head += [nn.Unflatten(1, (-1, 1, 1)), full_norm(config.hidden), nn.ReLU(), nn.Flatten()]
         self.judge = nn.Sequential(*head, nn.Linear(config.hidden, 1))
         initialise(self, config.gain)
 

@@ -8,6 +8,7 @@ The 3x3 convolution after each upsampling absorbs it, for half of its work.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
@@ -188,6 +189,12 @@ class ZhaoConfig(ModelConfig):
     initialise: Initialisation = "framework"  # N(mean, deviation) for no layer, the linear ones (as in the code) or all
     mean: float = 0.0  # of first weights
     deviation: float = 0.002  # std: of first weights
+
+    def without_effect(self) -> Mapping[str, str]:
+        if self.initialise != "framework":
+            return {}
+        why = "all layers start as torch starts them; --model.initialise linear or all draws from it"
+        return {"mean": why, "deviation": why}
 
     def build(self, faces: ImageSpec) -> ZhaoBEGAN:
         return ZhaoBEGAN(self, faces)

@@ -27,8 +27,20 @@ from mien.models.eigenfaces import EigenfacesConfig
 from mien.models.zhao import ZhaoGeneratorConfig
 from mien.presets import began, cgan, cppn, dcgan, flow, gan, homogan, r3gan, torch2015, vae, vaegan
 
+PRECISION = (
+    "Precision: fp32 there; here bf16 where the device has units for it. What that changes is a fraction of what other latents "
+    "change (docs/LOG.md, 2026-11-28); --precision fp32 is as there."
+)
+
+
+def with_precision(run: Run) -> Run:
+    """A dated preset says that its original was fp32; R3GAN's was bf16 in most stages."""
+    dated = run.preset.rpartition("-")[2].isdigit() and run.preset != "r3gan-2024"
+    return dataclasses.replace(run, notes=(*run.notes, PRECISION)) if dated else run
+
+
 PRESETS: dict[str, Run] = {
-    run.preset: run
+    run.preset: with_precision(run)
     for module in (gan, torch2015, dcgan, began, vae, vaegan, cppn, r3gan, flow, cgan, homogan)
     for run in module.PRESETS
 }

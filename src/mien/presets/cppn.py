@@ -10,7 +10,9 @@ PRESETS = (
     Run(
         preset="cppn-2016",
         story="a face as a function of the place: the same latent at any size",
-        model=CPPNConfig(latent=32, body="wide", width=128, layers=3, scale=8.0, hidden=512, dropout=0.0),
+        model=CPPNConfig(
+            latent=32, body="wide", width=128, layers=3, scale=8.0, hidden=512, dropout=0.0, deviation=0.1
+        ),
         recipe=CPPNVAEGANConfig(
             critic=CPPNCriticConfig(width=24, classes=False),
             vae_steps=4,
@@ -30,17 +32,20 @@ PRESETS = (
         average=None,
         seed=0,
         images=7_000_000,
+        prepare=("mien data prepare faces.zip cppn.pack --size 32",),
         notes=(
-            'Source: hardmaru/cppn-gan-vae-tensorflow and "Generating Large Images from Latent Vectors" (2016-04-01): 100 epochs '
-            "of the 70,000 digits of MNIST, in grey. In grey the painter has 54,273 parameters; here it paints in colour.",
-            "Deviations: one Adam for both losses of the autoencoder (two there); no random crops; the encoder's first weights "
-            "are torch's.",
+            'Sources: hardmaru/cppn-gan-vae-tensorflow@12de312 and "Generating Large Images from Latent Vectors" (2016-04-01): '
+            "100 epochs of the 70,000 digits of MNIST, in grey: a painter of 54,273 parameters. Here it paints in colour.",
+            "Data there: digits of 28x28 as values from 0 to 1, of which 26x26 are cut out at random. Here whole faces; "
+            "encoder and critic read values from 0 to 1. Losses are divided by places, not by values, as n_points there.",
         ),
     ),
     Run(
         preset="cppn-residual-2016",
         story="24 residual blocks of width 6 that paint, and a critic that names what it sees",
-        model=CPPNConfig(latent=32, body="residual", width=6, layers=24, scale=8.0, hidden=512, dropout=0.35),
+        model=CPPNConfig(
+            latent=32, body="residual", width=6, layers=24, scale=8.0, hidden=512, dropout=0.35, deviation=0.05
+        ),
         recipe=CPPNClassGANConfig(
             critic=CPPNCriticConfig(width=32, classes=True),
             kl_weight=10.0,
@@ -64,13 +69,15 @@ PRESETS = (
         average=None,
         seed=0,
         images=210_000_000,
+        prepare=("mien data prepare faces.zip cppn.pack --size 32",),
         notes=(
-            "Source: hardmaru/resnet-cppn-gan-tensorflow (2016-06-02): 3000 epochs of MNIST, in grey, with ten digits as classes. "
-            "In grey the painter has 5,263 parameters; here it paints in colour.",
+            "Source: hardmaru/resnet-cppn-gan-tensorflow@9206e06 (2016-06-02): 3000 epochs of MNIST, in grey, with ten digits as "
+            "classes. In grey the painter has 5,263 parameters; here it paints in colour.",
+            "Data there: as of cppn-2016. The critic has an Adam for reals and fakes and another for reals alone, and stops after "
+            "the move before which it was good enough. The painter starts from N(0, 0.05), half of part one's.",
             "With --conditional the classes are the combinations of the pack's labels, ten labels at most, and an unknown label "
             "leaves its combinations open; without, there is one class, so that the critic tells real from fake.",
             "Copies are not compared with their originals in pixels: only their class and the price of information hold them.",
-            "Deviations: no random crops; the encoder's first weights are torch's.",
         ),
     ),
 )

@@ -39,7 +39,9 @@ PRESETS = (
         average=EMAConfig(half_life=1_000_000, warmup=0.0, ramp=40_000_000),
         seed=0,
         images=40_000_000,
+        prepare=("mien data prepare ffhq.zip r3gan-2024.pack --size 64 --crop center",),
         notes=(
+            "Data: FFHQ's aligned images whole, shrunk to 64 px with antialiasing (ours is Lanczos); from -1 to 1; mirrored.",
             "Source: arXiv:2501.05441, the FFHQ-64 preset. For 256 px: --recipe.gamma 150 --recipe.gamma-end 15; for 128 px "
             "nothing is published, and log interpolation between the two gives 17 to 1.7.",
             "Each network has a batch of reals of its own, and mien counts both: twice the numbers of the paper, whose 20 "

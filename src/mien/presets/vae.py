@@ -32,8 +32,11 @@ PRESETS = (
         average=None,
         seed=0,
         images=493_850,
+        prepare=("mien data prepare cropped.zip simpsons.pack --size 128 --crop squash --resampler bicubic",),
         notes=(
-            "Source: Leikrit/LMH_Summer_Programme, VAE/VAE_Simpsons.ipynb: 50 epochs of 9,877 images, 139,524,355 parameters.",
+            "Source: Leikrit/LMH_Summer_Programme@b962e54, VAE/VAE_Simpsons.ipynb: 50 epochs of 9,877 images; 139.5 M parameters.",
+            "Data: faces whole, their aspect ignored, by Pillow's resize, whose default is bicubic with antialiasing; "
+            "x / 127.5 - 1; no mirror images.",
             "Fault kept, --recipe.kl mean: the divergence is averaged over 512 dimensions, and 1.7 times that against a mean "
             "squared error over 49,152 values is a beta of about 82: the latent carries almost no information.",
             "Its blur comes from there, not from transposed convolutions, as its page says.",
@@ -63,7 +66,11 @@ PRESETS = (
         average=None,
         seed=1,
         images=1_300_000,
+        prepare=(
+            "mien data prepare lfw.zip torch-gan-2015.pack --size 64 --crop lfw-150 --resampler bicubic-no-antialias",
+        ),
         notes=(
+            "Data: that of the post's GAN (torch-gan-2015): LFW, 50 px off every side, bicubic without antialiasing, -1 to 1.",
             "Source: the post of 2015-11-13, which gives pixel-wise reconstruction, a KL term and the decoder, and no code.",
             "Our choices: Adam at 1e-3 and batch 100 from y0ast/VAE-Torch, which the post credits; its sums over pixels and "
             "dimensions, here divided by the number of pixel values; a Gaussian of unit variance; the discriminator's "

@@ -9,7 +9,7 @@ measure:    M = L(x) + |gamma L(x) - L(G(z_G))|
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -119,6 +119,18 @@ class BEGANConfig(RecipeConfig):
             raise UsageError(
                 f"--recipe.gamma {self.gamma} is not possible.", "It is a ratio of errors.", "Choose from 0 to 1."
             )
+
+    def without_effect(self) -> Mapping[str, str]:
+        found = {}
+        if not self.plateau_steps:
+            names = ("tolerance", "factor", "decays_by_gamma", "whole_history", "lazy_mark")
+            found = {f"plateau_{name}": "the rates stay; give --recipe.plateau-steps" for name in names}
+            found["lr_floor"] = "the rates stay; give --recipe.plateau-steps"
+        elif self.plateau_decays_by_gamma:
+            found["plateau_factor"] = "--recipe.plateau-decays-by-gamma takes gamma in its place"
+        if self.updates == "simultaneous" and self.latents == "shared":
+            found["k_from"] = "one forward gives both networks the same error on fakes"
+        return found
 
     def build(self, model: Model, faces: ImageSpec) -> BEGAN:
         if not isinstance(model, AutoencoderCriticModel):

@@ -1,7 +1,8 @@
 """The two games of hardmaru's CPPN-GAN-VAE (2016), which repeat each player's steps on one batch until it is good enough.
 
-In both, fakes are reconstructions: decoded samples of the posterior of real faces. Both of the autoencoder's losses move one
-Adam, whose rate is set for each; the original keeps one Adam a loss, with moments of their own.
+In both, fakes are reconstructions: decoded samples of the posterior of real faces. Every loss has an Adam of its own, with
+moments of its own, over the same parameters. Every forward draws new codes: one decides whether a network moves, and the next
+how.
 """
 
 from __future__ import annotations
@@ -42,40 +43,47 @@ class CPPNVAEGAN(Recipe):
         self.config = config
         self.critic = config.critic.build(faces)
         betas = (config.beta1, config.beta2)
-        self.optimizers["autoencoder"] = optimizers.build("adam", model.parameters(), config.lr_joint, betas)
-        self.optimizers["critic"] = optimizers.build("adam", self.critic.parameters(), config.lr_critic, betas)
+        self.optimizers["autoencoder"] = optimizers.build("adam-hat", model.parameters(), config.lr_vae, betas)
+        self.optimizers["autoencoder_joint"] = optimizers.build("adam-hat", model.parameters(), config.lr_joint, betas)
+        self.optimizers["critic"] = optimizers.build("adam-hat", self.critic.parameters(), config.lr_critic, betas)
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
-        c, autoencoder = self.config, self.optimizers["autoencoder"]
+        c = self.config
         images = next(batches).images
         for _ in range(c.vae_steps):
             _, bound, stats = self.reconstruct(images)
-            optimizers.set_rate(autoencoder, c.lr_vae)
-            yield Update(autoencoder, bound, stats=stats)
+            yield Update(self.optimizers["autoencoder"], bound, stats=stats)
         for _ in range(c.joint_steps):
             reconstructions, bound, _ = self.reconstruct(images)
             generator_loss = bce_real(self.critic(reconstructions))
-            optimizers.set_rate(autoencoder, c.lr_joint)
-            yield Update(autoencoder, generator_loss + bound, stats={"generator_loss": generator_loss})
+            yield Update(
+                self.optimizers["autoencoder_joint"], generator_loss + bound, stats={"generator_loss": generator_loss}
+            )
             if balance.mean_over_ranks(generator_loss) < c.joint_stop_below:
                 break
         with torch.no_grad():
+            real, fake = self.critic_losses(images)
+        self.measure({"critic_real": real, "critic_fake": fake})
+        behind = balance.mean_over_ranks((real + fake) / 2) > c.critic_moves_above
+        if behind and balance.mean_over_ranks(generator_loss) < c.critic_moves_below:
+            real, fake = self.critic_losses(images)
+            stats = {"critic_real": real, "critic_fake": fake}
+            yield Update(self.optimizers["critic"], (real + fake) / 2, stats=stats)
+
+    def critic_losses(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The critic's losses on images and on reconstructions of them."""
+        with torch.no_grad():
             reconstructions, _, _ = self.reconstruct(images)
-        real, fake = bce_real(self.critic(images)), bce_fake(self.critic(reconstructions))
-        loss = (real + fake) / 2
-        if (
-            balance.mean_over_ranks(loss) > c.critic_moves_above
-            and balance.mean_over_ranks(generator_loss) < c.critic_moves_below
-        ):
-            yield Update(self.optimizers["critic"], loss, stats={"critic_real": real, "critic_fake": fake})
+        return bce_real(self.critic(images)), bce_fake(self.critic(reconstructions))
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Copies of images, their (cross-entropy + KL) for each pixel value, and both for the log."""
+        """Copies of images, their (cross-entropy + KL) for each place, and both for the log."""
         posterior = self.model.posterior(images)
         reconstructions = self.model.decode_code(draw(posterior, self.noise(posterior.mean)))
         kl = posterior.divergence().flatten(1).sum(1).mean()
         error = pixel_cross_entropy(reconstructions, images)
-        return reconstructions, error + kl / images[0].numel(), {"reconstruction": error, "kl": kl}
+        bound = images.shape[1] * error + kl / images[0, 0].numel()  # all colours of a place count, as n_points there
+        return reconstructions, bound, {"reconstruction": error, "kl": kl}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +132,9 @@ class CPPNClassGAN(Recipe):
         self.critic = config.critic.build(faces)
         self.classes = 2**faces.label_dim
         betas = (config.beta1, config.beta2)
-        self.optimizers["autoencoder"] = optimizers.build("adam", model.parameters(), config.lr_joint, betas)
-        self.optimizers["critic"] = optimizers.build("adam", self.critic.parameters(), config.lr_critic, betas)
+        self.optimizers["autoencoder"] = optimizers.build("adam-hat", model.parameters(), config.lr_joint, betas)
+        for name in ("critic", "critic_reals"):
+            self.optimizers[name] = optimizers.build("adam-hat", self.critic.parameters(), config.lr_critic, betas)
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
         c = self.config
@@ -136,7 +145,7 @@ class CPPNClassGAN(Recipe):
             reconstructions, kl = self.reconstruct(images)
             logits = self.critic(reconstructions)
             generator_loss, passed = self.class_loss(logits, right), self.class_accuracy(logits, right)
-            loss = generator_loss + c.kl_weight * kl / images[0].numel()
+            loss = generator_loss + c.kl_weight * kl / images[0, 0].numel()
             stats = {"generator_loss": generator_loss, "kl": kl, "reconstruction_accuracy": passed}
             yield Update(self.optimizers["autoencoder"], loss, clip=c.clip, stats=stats)
             if balance.mean_over_ranks(passed) > c.joint_stop_above:
@@ -146,27 +155,35 @@ class CPPNClassGAN(Recipe):
     def critic_steps(self, images: Tensor, right: Tensor, passed: float) -> Iterator[Update]:
         """Both kinds while fakes pass and are not caught; else reals alone while they are not named."""
         c = self.config
-        fakes_slip = passed > c.critic_moves_above
-        for turn in range(c.critic_repeats):
-            with torch.no_grad():
-                reconstructions, _ = self.reconstruct(images)
-            real_logits, fake_logits = self.critic(images), self.critic(reconstructions)
-            fakes = torch.zeros_like(right)
-            real, fake = self.class_loss(real_logits, right), self.class_loss(fake_logits, fakes)
-            caught, named = self.class_accuracy(fake_logits, fakes), self.class_accuracy(real_logits, right)
-            stats = {"real_accuracy": named, "fake_accuracy": caught}
-            if turn == 0:
-                fakes_slip = fakes_slip and balance.mean_over_ranks(caught) < c.fake_accuracy_below
-            if fakes_slip:
-                if turn and balance.mean_over_ranks(caught) > c.fake_accuracy_enough:
-                    return
-                loss = (self.classes * real + fake) / (self.classes + 1)
-            else:
-                bound = c.real_accuracy_enough if turn else c.real_accuracy_below
-                if balance.mean_over_ranks(named) >= bound:
-                    return
-                loss = real
-            yield Update(self.optimizers["critic"], loss, clip=c.clip, stats=stats)
+        with torch.no_grad():
+            stats = self.critic_losses(images, right)
+        self.measure(stats)
+        caught, named = (balance.mean_over_ranks(stats[name]) for name in ("fake_accuracy", "real_accuracy"))
+        both = passed > c.critic_moves_above and caught < c.fake_accuracy_below
+        if not both and named >= c.real_accuracy_below:
+            return
+        optimizer = self.optimizers["critic" if both else "critic_reals"]
+        for _ in range(c.critic_repeats):
+            stats = self.critic_losses(images, right)
+            weighed = (self.classes * stats["critic_real"] + stats["critic_fake"]) / (self.classes + 1)
+            yield Update(optimizer, weighed if both else stats["critic_real"], clip=c.clip, stats=stats)
+            # It moves, and stops after the move before which it was good enough.
+            accuracy = balance.mean_over_ranks(stats["fake_accuracy" if both else "real_accuracy"])
+            if accuracy > (c.fake_accuracy_enough if both else c.real_accuracy_enough):
+                return
+
+    def critic_losses(self, images: Tensor, right: Tensor) -> dict[str, Tensor]:
+        """The critic's losses on images and on reconstructions of them, and the shares of either that it names rightly."""
+        with torch.no_grad():
+            reconstructions, _ = self.reconstruct(images)
+        real_logits, fake_logits = self.critic(images), self.critic(reconstructions)
+        fakes = torch.zeros_like(right)
+        return {
+            "critic_real": self.class_loss(real_logits, right),
+            "critic_fake": self.class_loss(fake_logits, fakes),
+            "real_accuracy": self.class_accuracy(real_logits, right),
+            "fake_accuracy": self.class_accuracy(fake_logits, fakes),
+        }
 
     def class_loss(self, logits: Tensor, right: Tensor) -> Tensor:
         """-log of the probability of the right classes; of "fake" where none is right."""
@@ -193,7 +210,7 @@ class CPPNClassGANConfig(RecipeConfig):
     cites: ClassVar[tuple[str, ...]] = ("cppn2016",)
 
     critic: NetworkConfig
-    kl_weight: float = 10.0  # of the divergence for each pixel value; pixels themselves are not compared
+    kl_weight: float = 10.0  # of the divergence for each place; pixels themselves are not compared
     joint_steps: int = 16  # of encoder and painter together on each batch, at most and at least one
     joint_stop_above: float = 0.98  # they stop when this fraction of reconstructions gets the class of the originals
     critic_repeats: int = 8  # on each batch, at most

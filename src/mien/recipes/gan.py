@@ -29,7 +29,7 @@ class GAN(Recipe):
         self.critic = config.critic.build(faces)
         for name, network in (("critic", self.critic), ("generator", self.model)):
             self.optimizers[name] = optimizers.build(
-                "adam", network.parameters(), config.lr, (config.beta1, config.beta2)
+                "adam-hat", network.parameters(), config.lr, (config.beta1, config.beta2)
             )
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
@@ -53,7 +53,7 @@ class GAN(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class GANConfig(RecipeConfig):
-    """The critic, the number of its steps, and Adam's constants."""
+    """The critic, the number of its steps, and Adam's constants; its epsilon is added as in Torch7 (arXiv:1412.6980, section 2)."""
 
     cites: ClassVar[tuple[str, ...]] = ("gan2014",)
 

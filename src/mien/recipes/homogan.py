@@ -9,7 +9,7 @@ D is the critic's probability that an image is real, t its target, 1 for real an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,7 +21,9 @@ from mien.errors import UsageError
 from mien.recipes import balance, ingredients, optimizers
 from mien.recipes.losses import bce, bce_fake, bce_real
 
-FROZEN_SEED = 6  # of targets that are drawn once for a run, as in homogan's sixth experiment
+FROZEN_SEED = (
+    6  # of targets that are drawn once for a run, as in homogan's sixth experiment: of reals, and of fakes the next
+)
 
 
 class HomoGAN(Recipe):
@@ -39,8 +41,8 @@ class HomoGAN(Recipe):
             ingredients.add_spectral_norm(self.critic)
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
         for name, network in (("critic", self.critic), ("generator", self.model)):
-            self.optimizers[name] = optimizers.build(
-                "adam", network.parameters(), config.lr, (config.beta1, config.beta2)
+            self.optimizers[name] = optimizers.build(  # Keras's Adam
+                "adam-hat", network.parameters(), config.lr, (config.beta1, config.beta2), eps=1e-7
             )
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update | tuple[Update, ...]]:
@@ -52,6 +54,9 @@ class HomoGAN(Recipe):
             if self.config.updates == "simultaneous":
                 yield from self.simultaneous_update(reals, labels, self.generator_steps(before))
                 return
+            if int(self.batches_seen) % self.config.critic_interval:
+                self.measure_critic(reals, labels)
+                continue
             yield from self.split_update(reals, labels)
         for _ in range(self.generator_steps(before)):
             fakes, fake_labels = self.fakes(labels, len(reals))
@@ -66,9 +71,10 @@ class HomoGAN(Recipe):
         real_logits, fake_logits = self.critic(reals, labels), self.critic(fakes, fake_labels)
         real, fake = self.critic_loss(real_logits, real=True), self.critic_loss(fake_logits, real=False)
         generator_loss = bce_real(fake_logits)
+        stats = ingredients.critic_stats(real_logits, fake_logits, real, fake)
+        self.measure({**stats, "generator_loss": generator_loss})  # also of a network that does not move
         updates = []
         if not self.critic_pauses(generator_loss):
-            stats = ingredients.critic_stats(real_logits, fake_logits, real, fake)
             updates.append(Update(self.optimizers["critic"], (real + fake) * 0.5, stats=stats))
         if generator_steps:
             stats = {"generator_loss": generator_loss}
@@ -80,18 +86,32 @@ class HomoGAN(Recipe):
     def split_update(self, reals: Tensor, labels: Tensor | None) -> Iterator[Update]:
         """The critic moves on reals, then on fakes: two calls of Keras's `train_on_batch`."""
         with torch.no_grad():
+            self.model.eval()  # Keras's `predict`: without noise
             fakes, fake_labels = self.fakes(labels, len(reals))
+            self.model.train()
             if self.config.critic_pause_above is not None and self.critic_pauses(
                 bce_real(self.critic(fakes, fake_labels))
             ):
+                self.measure_critic(reals, labels)
                 return
         for name, images, condition in (("real", reals, labels), ("fake", fakes, fake_labels)):
             real = name == "real"
             logits = self.critic(images, condition)
             loss = self.critic_loss(logits, real)
             stats = {f"critic_{name}": loss, f"{name}_accuracy": ingredients.accuracy(logits, real)}
+            if not real:  # in a batch without a step of the generator, its loss is that on the critic's fakes
+                self.measure({"generator_loss": bce_real(logits)})
             yield Update(self.optimizers["critic"], loss, stats=stats)
             self.constrain()
+
+    @torch.no_grad()
+    def measure_critic(self, reals: Tensor, labels: Tensor | None) -> None:
+        """Log all three losses of a batch without a step of the critic."""
+        fakes, fake_labels = self.fakes(labels, len(reals))
+        real_logits, fake_logits = self.critic(reals, labels), self.critic(fakes, fake_labels)
+        losses = self.critic_loss(real_logits, True), self.critic_loss(fake_logits, False)
+        self.measure(ingredients.critic_stats(real_logits, fake_logits, *losses))
+        self.measure({"generator_loss": bce_real(fake_logits)})
 
     def critic_loss(self, logits: Tensor, real: bool) -> Tensor:
         """L(x, t) for logits `[n]` of images that are all real, or all fake."""
@@ -99,7 +119,7 @@ class HomoGAN(Recipe):
         smoothing = c.smooth_real if real else c.smooth_fake
         if not (smoothing or c.flip_targets):
             return bce_real(logits) if real else bce_fake(logits)
-        generator = torch.Generator().manual_seed(FROZEN_SEED) if c.frozen_targets else self.shared_noise
+        generator = torch.Generator().manual_seed(FROZEN_SEED + (not real)) if c.frozen_targets else self.shared_noise
         count = len(logits)
         targets = ingredients.targets(count * self.world, real, smoothing, c.flip_targets, generator)
         return bce(logits, targets[self.rank * count : (self.rank + 1) * count])
@@ -115,7 +135,7 @@ class HomoGAN(Recipe):
         if self.config.critic_input == "unit":
             return (images + 1.0) / 2.0
         if self.config.critic_input == "standardised" and real:
-            deviation, mean = torch.std_mean(images, (1, 2, 3), keepdim=True)
+            deviation, mean = torch.std_mean(images, (1, 2, 3), correction=0, keepdim=True)
             return (images - mean) / deviation.clamp(min=1e-3)
         return images
 
@@ -148,6 +168,7 @@ class HomoGANConfig(RecipeConfig):
         "split"  # simultaneous: both networks from one state; split: the critic on reals, on fakes, then the generator
     )
     critic_steps: int = 1  # batches of the critic in one step
+    critic_interval: int = 1  # the critic moves in one of so many batches (homogan's train_d)
     generator_steps: int = 1  # n: generator steps in each step, or one in every n batches (see generator_schedule)
     generator_schedule: Literal["per-step", "interval"] = (
         "per-step"  # per-step: n generator steps a step; interval: one in every n batches (what homogan's train_g does)
@@ -171,19 +192,28 @@ class HomoGANConfig(RecipeConfig):
     beta2: float = 0.999  # Adam
 
     def __post_init__(self) -> None:
-        require_positive(self, "critic_steps", "generator_steps")
+        require_positive(self, "critic_steps", "critic_interval", "generator_steps")
         for name in ("smooth_real", "smooth_fake", "flip_targets"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 flag = f"--recipe.{name.replace('_', '-')}"
                 raise UsageError(f"{flag} {value} is not possible.", "It is a fraction.", "Choose from 0 to 1.")
         repeats = self.generator_schedule == "per-step" and self.generator_steps > 1
-        if self.updates == "simultaneous" and (self.critic_steps > 1 or repeats):
+        if self.updates == "simultaneous" and (max(self.critic_steps, self.critic_interval) > 1 or repeats):
             raise UsageError(
                 "--recipe.updates simultaneous allows one critic step and one generator step.",
                 "Both networks move once, from one state.",
                 "Use --recipe.updates split, or --recipe.generator-schedule interval.",
             )
+
+    def without_effect(self) -> Mapping[str, str]:
+        found = {}
+        if not (self.smooth_real or self.smooth_fake or self.flip_targets):
+            found["frozen_targets"] = "targets are plain 0 and 1; --recipe.smooth-real, --recipe.smooth-fake and "
+            found["frozen_targets"] += "--recipe.flip-targets draw them"
+        if self.generator_steps == 1:
+            found["generator_schedule"] = "one step a batch is the same either way; see --recipe.generator-steps"
+        return found
 
     def build(self, model: Model, faces: ImageSpec) -> HomoGAN:
         return HomoGAN(self, model, faces)

@@ -37,28 +37,33 @@ def targets(count: int, real: bool, smooth: float, flip: float, generator: torch
     """A critic's targets `[count]` in [0, 1] for images that are all real (1) or all fake (0), smoothed and partly flipped.
 
     Smoothing moves a target away from its label by U(0, `smooth`). Then a fraction `flip` of the targets, rounded up and drawn
-    with replacement, is flipped.
+    with replacement, is flipped: one drawn twice is flipped back, as in homogan.
     """
     smoothing = smooth * torch.rand(count, generator=generator)
     smoothed = 1.0 - smoothing if real else smoothing
     if flip:
         rows = torch.randint(count, (ceil(flip * count),), generator=generator)
-        smoothed[rows] = 1.0 - smoothed[rows]
+        odd = torch.bincount(rows, minlength=count) % 2 == 1
+        smoothed = torch.where(odd, 1.0 - smoothed, smoothed)
     return smoothed
 
 
 class Noise:
-    """A forward hook that adds noise from N(0, deviation^2) to a layer's output, in training alone."""
+    """A forward hook that adds noise from N(0, deviation^2) to feature maps of more than one pixel, in training alone."""
 
     def __init__(self, deviation: float) -> None:
         self.deviation = deviation
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + self.deviation * torch.randn_like(output) if layer.training else output
+        noisy = layer.training and output.dim() == 4 and output.shape[-1] > 1
+        return output + self.deviation * torch.randn_like(output) if noisy else output
 
 
 def add_noise(network: nn.Module, deviation: float) -> None:
-    """Add noise behind every activation of a network. Raises UsageError where no activation is a layer."""
+    """Add noise behind every activation of feature maps. Raises UsageError where no activation is a layer.
+
+    A single pixel gets none: homogan's generators have none behind the layer that the latent goes into.
+    """
     if not deviation:
         return
     layers = [module for module in network.modules() if isinstance(module, ACTIVATIONS)]

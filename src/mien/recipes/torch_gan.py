@@ -10,7 +10,7 @@ With critic losses R on reals and F on fakes, and generator loss G, in nats:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
+from mien.core.schedules import torch_epochs
 from mien.recipes import balance, optimizers
 from mien.recipes.ingredients import critic_stats
 from mien.recipes.losses import bce_fake, bce_real
@@ -52,7 +53,7 @@ class TorchGAN(Recipe):
 
     def schedule(self, seen: int) -> None:
         c = self.config
-        self.lr = max(c.lr * c.lr_decay ** (seen // c.lr_decay_images), c.lr_floor) if c.lr_decay < 1.0 else c.lr
+        self.lr = torch_epochs(c.lr, c.lr_decay, seen, c.lr_decay_images, c.lr_floor) if c.lr_decay < 1.0 else c.lr
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
         c = self.config
@@ -66,6 +67,7 @@ class TorchGAN(Recipe):
             critic_moves, generator_moves = True, True
             if c.balance == "margin":
                 critic_moves, generator_moves = balance.margin(loss.real, loss.fake, *c.margin)
+            self.measure(loss.update.stats)  # also when nobody moves: the three curves have no gaps
             if critic_moves:
                 yield loss.update
             del loss  # and its graph
@@ -75,6 +77,7 @@ class TorchGAN(Recipe):
         if self.adaptive_l2 is not None:
             self.adaptive_l2.update(generator_loss)
         self.warm_up("generator")
+        self.measure({"generator_loss": generator_loss})
         if generator_moves:
             yield Update(self.optimizers["generator"], generator_loss, stats={"generator_loss": generator_loss})
 
@@ -126,14 +129,26 @@ class TorchGANConfig(RecipeConfig):
     generator_ratio: int = 2  # latents in the generator's batch for each real image in the critic's
     lr: float = 1e-3  # learning rate of both networks
     alpha: float = 0.9  # RMSprop
-    lr_decay: float = 0.99  # the rate is multiplied by this every lr_decay_images
-    lr_decay_images: int = 13_000  # real images
+    lr_decay: float = 0.99  # in epoch e > 1 the rate is multiplied by this to the power e
+    lr_decay_images: int = 13_056  # real images in an epoch
     lr_floor: float = 1e-6  # the decayed rate stays at or above this
     warmup_calls: tuple[int, ...] = (10, 30)  # up to these numbers of calls of a network's optimizer ...
     warmup_divisors: tuple[float, ...] = (50.0, 5.0)  # ... its rate is divided by these
 
     def __post_init__(self) -> None:
         require_positive(self, "critic_steps", "generator_ratio", "lr_decay_images")
+
+    def without_effect(self) -> Mapping[str, str]:
+        found = {}
+        if self.balance != "margin":
+            found["margin"] = "it belongs to --recipe.balance margin"
+        if self.balance != "adaptive-l2":
+            found |= dict.fromkeys(("l2_target", "l2_step"), "it belongs to --recipe.balance adaptive-l2")
+        if self.lr_decay >= 1.0:
+            found |= dict.fromkeys(
+                ("lr_decay_images", "lr_floor"), "the rate stays; --recipe.lr-decay 0.99 lets it fall"
+            )
+        return found
 
     def build(self, model: Model, faces: ImageSpec) -> TorchGAN:
         return TorchGAN(self, model, faces)

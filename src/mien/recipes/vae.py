@@ -7,7 +7,7 @@ Both terms are divided by the number of pixel values, so that a clip of the grad
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -103,6 +103,9 @@ class VAEConfig(RecipeConfig):
     beta1: float = 0.9  # Adam
     beta2: float = 0.999  # Adam
     clip: float | None = None  # bound on the norm of the gradient
+
+    def without_effect(self) -> Mapping[str, str]:
+        return {} if self.decay_images else {"lr_end": "the rate stays; give --recipe.decay-images"}
 
     def build(self, model: Model, faces: ImageSpec) -> VAE:
         if not isinstance(model, VariationalModel):

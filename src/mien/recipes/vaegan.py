@@ -9,7 +9,7 @@ player's parameters and no others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update
 from mien.core.families import FeatureCritic, VariationalModel
+from mien.core.schedules import power, torch_epochs
 from mien.errors import UsageError
 from mien.recipes import balance, optimizers
 from mien.recipes.losses import bce_real, full, offset_bce_fake, offset_bce_real
@@ -39,18 +40,21 @@ class VAEGAN(Recipe):
         for name, network in players.items():
             self.optimizers[name] = optimizers.build(
                 config.optimizer,
-                network.parameters(),
+                optimizers.decayed(network, config.weight_decay, model.heads),
                 config.lr,
                 (config.beta1, config.beta2),
                 config.alpha,
-                config.weight_decay,
+                config.eps,
             )
 
     def schedule(self, seen: int) -> None:
         c = self.config
-        left = max(0.0, 1.0 - seen / c.decay_images) if c.decay_images else 1.0
+        begun = seen - seen % c.epoch_images if c.epoch_images else seen
+        rate = power(c.lr, c.lr_end, begun, c.decay_images, c.decay_power) if c.decay_images else c.lr
+        if c.lr_decay < 1.0:
+            rate = torch_epochs(c.lr, c.lr_decay, seen, c.epoch_images, c.lr_end)
         for optimizer in self.optimizers.values():
-            optimizers.set_rate(optimizer, c.lr_end + (c.lr - c.lr_end) * left**c.decay_power)
+            optimizers.set_rate(optimizer, rate)
 
     def step(self, batches: Iterator[Batch]) -> Iterator[tuple[Update, ...]]:
         c = self.config
@@ -81,17 +85,17 @@ class VAEGAN(Recipe):
         generator_loss = -fake  # without the weights of B, which the authors' code undoes on the way to the decoder
         if c.generator_loss == "non-saturating":
             generator_loss = torch.stack([bce_real(logits) for logits in fake_logits]).mean()
+        self.measure({"critic_real": real, "critic_fake": fake, "generator_loss": bce_real(fake_logits[0])})
         decoder_loss = c.similarity_weight * similarity_error
         if move_decoder or c.gate == "adversary":
             decoder_loss = decoder_loss + (1.0 - c.similarity_weight) * generator_loss * float(move_decoder)
 
-        updates = [Update(self.optimizers["encoder"], kl * c.kl_weight + similarity_error, stats={"kl": kl})]
+        stats = {"kl": kl, "similarity_error": similarity_error}
+        updates = [Update(self.optimizers["encoder"], kl * c.kl_weight + similarity_error, stats=stats)]
         if move_decoder or c.gate == "adversary":
-            stats = {"similarity_error": similarity_error, "generator_loss": bce_real(fake_logits[0])}
-            updates.insert(0, Update(self.optimizers["decoder"], decoder_loss, stats=stats))
+            updates.insert(0, Update(self.optimizers["decoder"], decoder_loss))
         if move_critic:
-            stats = {"critic_real": real, "critic_fake": fake}
-            updates.insert(0, Update(self.optimizers["critic"], critic_loss, stats=stats))
+            updates.insert(0, Update(self.optimizers["critic"], critic_loss))
         yield tuple(updates)
 
     def features_of(self, images: Tensor) -> Tensor:
@@ -130,11 +134,40 @@ class VAEGANConfig(RecipeConfig):
     lr: float = 3e-4  # of all three
     lr_end: float = 3e-4  # at decay_images
     decay_images: int = 0  # over which the rate goes from lr to lr_end; 0 = it stays
-    decay_power: float = 1.0  # the rest of the way to lr_end is (1 - seen / decay_images) to this power
+    decay_power: float = 1.0  # the way done from lr to lr_end is (seen / decay_images) to this power
+    epoch_images: int = 0  # the rate changes once in so many images; 0 = in every step
+    lr_decay: float = 1.0  # in epoch e > 1 the rate is lr times this to the power e, down to lr_end; 1 = it is annealed
     alpha: float = 0.9  # RMSprop
     beta1: float = 0.5  # Adam
     beta2: float = 0.999  # Adam
-    weight_decay: float = 0.0  # of all three
+    eps: float = 1e-8  # added to the root of RMSprop's or Adam's mean square
+    weight_decay: float = 0.0  # times each weight of linear and convolutional layers, added to its gradient
+
+    def __post_init__(self) -> None:
+        if self.lr_decay < 1.0 and not self.epoch_images:
+            raise UsageError(
+                f"--recipe.lr-decay {self.lr_decay} needs the length of an epoch.",
+                "The rate falls from epoch to epoch.",
+                "Give --recipe.epoch-images.",
+            )
+
+    def without_effect(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        if self.balance == "none":
+            found |= dict.fromkeys(("equilibrium", "margin", "gate"), "it belongs to --recipe.balance margin")
+        if self.optimizer == "rmsprop":
+            found |= dict.fromkeys(("beta1", "beta2"), "it belongs to --recipe.optimizer adam")
+        else:
+            found["alpha"] = "it belongs to --recipe.optimizer rmsprop"
+        if self.lr_decay < 1.0:
+            found |= dict.fromkeys(
+                ("decay_images", "decay_power"), "the rate falls by --recipe.lr-decay, which is below 1"
+            )
+        elif not self.decay_images:
+            found |= dict.fromkeys(
+                ("lr_end", "decay_power", "epoch_images"), "the rate stays; give --recipe.decay-images"
+            )
+        return found
 
     def build(self, model: Model, faces: ImageSpec) -> VAEGAN:
         if not isinstance(model, VariationalModel):

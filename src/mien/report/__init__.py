@@ -1,1 +1,1 @@
-"""What a run shows: grids, plots, films, its report page, its model card, and the leaderboard of several runs."""
+"""Output of a run for readers: grids, plots, films, its report page, its model card, and the leaderboard of several runs."""

@@ -1,4 +1,4 @@
-"""Training goes on where a picture or a log of it cannot be written."""
+"""Keeps training running when a picture or log cannot be written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mien.storage.run_directory import RunDirectory
 
 
 class BestEffort:
-    """Lets training go on where a picture or log cannot be written: one warning a kind, and a count in status.json."""
+    """Turns write errors of pictures and logs into one warning per kind and a count in status.json."""
 
     def __init__(self, run_dir: Path) -> None:
         self.directory = RunDirectory(run_dir)

@@ -1,4 +1,4 @@
-"""The model card: what a run made, from what, how well, and what it must not be used for."""
+"""The model card: the model, its training data, its scores and its prohibited uses."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ of the people in them, who is over- and under-represented among its faces, and h
 
 
 def write_card(run_dir: Path, state: str | None = None) -> Path:
-    """Write MODEL_CARD.md of a run. What its owner wrote outside the generated part is kept.
+    """Write MODEL_CARD.md of a run. Text outside the generated part is preserved.
 
-    `state`, if given, stands for the state in status.json. Raises DataError where there is no run.
+    `state` overrides the state in status.json. Raises DataError where there is no run.
     """
     path = run_dir / "MODEL_CARD.md"
     generated = f"{BEGIN}\n{card(read_record(run_dir, state))}\n{END}"
@@ -101,7 +101,7 @@ def _data(data: JSON) -> str:
 
 def _procedure(record: RunRecord) -> str:
     run, environment = record.run, record.environment
-    shown: JSON = {
+    config: JSON = {
         name: run[name] for name in ("model", "recipe", "average", "batch", "side", "seed", "flip") if name in run
     }
     machine = ", ".join(
@@ -109,7 +109,7 @@ def _procedure(record: RunRecord) -> str:
         for name in ("device", "precision", "threads", "torch")
         if name in environment
     )
-    return "\n".join([f"Machine: {machine or 'not recorded'}.", "", "```yaml", *outline(shown), "```"])
+    return "\n".join([f"Machine: {machine or 'not recorded'}.", "", "```yaml", *outline(config), "```"])
 
 
 def _evaluation(record: RunRecord) -> str:
@@ -123,7 +123,7 @@ def _evaluation(record: RunRecord) -> str:
         better = metric_meaning(score["metric"]).better
         name = plain(str(score.get("name", score["metric"])))
         rows.append(f"| {name} | {number} | {ends[0]} to {ends[1]} | {better} | {seen} |")
-    return "\n".join([*rows, "", "Each score's passport (extractor, resizer, samples, reference) is in `eval/`."])
+    return "\n".join([*rows, "", "Each score's protocol (extractor, resizer, samples, reference) is in `eval/`."])
 
 
 def _memorisation(record: RunRecord) -> str:
@@ -160,7 +160,7 @@ def kinds(value: Any) -> Iterator[str]:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it is: one line, its marks escaped."""
+    """Text for Markdown: one line, with special characters escaped."""
     line = " ".join(UNSEEN.sub("\ufffd", text).split())
     return (
         re.sub(r"([\\`*_{}\[\]()#+!|~&<>])", r"\\\1", line)
@@ -176,6 +176,6 @@ def code(text: object) -> str:
 
 
 def plain_path(path: str) -> str:
-    """A path as one word of a command inside a block of code."""
+    """A path, quoted as one shell argument inside a code block."""
     word = code(path)
     return word if re.fullmatch(r"[\w./-]+", word) else "'" + word.replace("'", "'\\''") + "'"

@@ -1,4 +1,4 @@
-"""Curves as inline SVG that stays sharp at any width: the lines stretch, the text beside them does not."""
+"""Curves as inline SVG that scales to any width: the lines stretch, the text does not."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def chart(panel: Panel, index: int, extent: tuple[float, float]) -> Markup:
 
 
 def chart_data(panel: Panel) -> list[dict[str, Any]]:
-    """What the page's script needs to read out a panel."""
+    """The data with which the page's script reads out a panel."""
     return [
         {"seen": [int(seen) for seen in series.seen], "value": [float(f"{value:.4g}") for value in series.value]}
         for series in panel.series
@@ -111,7 +111,7 @@ def _curve(series: Series, number: int, across: Any, down: Any) -> Markup:
 
 
 def _points(xs: Numbers, ys: Numbers) -> str:
-    """Clipped a little outside the picture: SVG cuts there, and far numbers would only cost bytes."""
+    """Points of a line, clipped slightly outside the picture to save bytes."""
     ys = np.clip(ys, -HEIGHT, 2 * HEIGHT)
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
 
@@ -139,7 +139,7 @@ def _ends(panel: Panel, down: Any) -> Markup | None:
 
 
 def spread(heights: Sequence[float], gap: float, room: float) -> list[float]:
-    """Sorted heights moved as little as needed to stand `gap` apart within [0, room]."""
+    """Move sorted heights as little as needed so that they are `gap` apart within [0, room]."""
     placed: list[float] = []
     for at in heights:
         placed.append(max(at, placed[-1] + gap) if placed else max(at, gap / 2))
@@ -151,7 +151,7 @@ def spread(heights: Sequence[float], gap: float, room: float) -> list[float]:
 
 
 def _readout(panel: Panel, last: float) -> Markup:
-    """The values at the cursor, which stands at the end until it is moved; without a script it stays there."""
+    """The values at the cursor, which is at the end until the reader moves it."""
     values = (
         tag(
             "span",

@@ -1,4 +1,4 @@
-"""What a comparison of runs rests on: who is first, what cannot be told apart, and what must not be compared at all."""
+"""Comparison of runs: the ranking, differences within the confidence interval, and scores that are not comparable."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from safetensors import SafetensorError, safe_open
 
 from mien.core.contracts import JSON
 from mien.errors import MienError
-from mien.metrics.scores import protocol
+from mien.metrics.scores import comparable
 from mien.report.grid import read_recipe
 from mien.report.metric_descriptions import METRICS, metric_meaning
 from mien.report.run_reader import RunRecord, is_number, score_name
 from mien.storage.checkpoint import all_of
 
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors of a model file that are not learned
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors of a model file that are not parameters
 MACHINE = ("machine", "capability", "device", "precision", "threads", "torch")  # of env.json: what speed depends on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A row: one run, the runs of one configuration under several seeds, or what never came to be a run."""
+    """A row: one run, the runs of one configuration under several seeds, or a run that failed to start."""
 
     name: str
     preset: str
     records: tuple[RunRecord, ...] = ()
-    failure: str = ""  # why it stands there without scores
+    failure: str = ""  # why it has no scores
 
     @property
     def seen(self) -> float:
@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """The scores that may stand under one another: those of one name, measured in one way."""
+    """Comparable scores: those of one name and one protocol."""
 
     name: str  # as in `fid10k_train`, and behind it what sets it apart where a name was measured in several ways
     metric: str
@@ -66,11 +66,11 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """A comparison: rows, the best first, and columns, the one that ranks them first."""
+    """A comparison: rows in rank order, and columns with the ranking one first."""
 
     entries: tuple[Entry, ...]
     columns: tuple[Column, ...]
-    alarms: tuple[str, ...] = field(default=())  # why some of it must not be held against each other
+    alarms: tuple[str, ...] = field(default=())  # warnings about the comparison
 
     @property
     def records(self) -> tuple[RunRecord, ...]:
@@ -81,7 +81,7 @@ class Board:
 def compared(
     records: Sequence[RunRecord], failed: Sequence[Entry] = (), reasons: Mapping[Path, str] | None = None
 ) -> Board:
-    """The comparison of some runs, and of what never came to be one. `reasons` say by directory why a run has no scores."""
+    """Compare runs, including those that failed to start. `reasons` maps directories to why a run has no scores."""
     found = columns(records)
     entries = [*entries_of(records, reasons or {}), *failed]
     return Board(
@@ -111,14 +111,14 @@ def entries_of(records: Sequence[RunRecord], reasons: Mapping[Path, str]) -> lis
 
 
 def divergence(record: RunRecord) -> str:
-    """That a run has diverged, or nothing."""
+    """A note that a run has diverged, or an empty string."""
     if record.status.get("state") != "diverged":
         return ""
     return f"diverged: {record.status.get('reason') or 'it stayed non-finite'}"
 
 
 def configuration(record: RunRecord) -> str:
-    """What runs of one row share: everything but their seed."""
+    """The configuration of a run without its seed: runs of one row share it."""
     identity = record.run.get("identity")
     shared = {name: value for name, value in identity.items() if name != "seed"} if isinstance(identity, dict) else {}
     return json.dumps([shared, record.run.get("images"), record.run.get("minutes")], sort_keys=True)
@@ -143,23 +143,25 @@ def columns(records: Sequence[RunRecord]) -> list[Column]:
         protocols = [json.loads(way) for way in ways]
         differing = [part for part in parts_of(protocols) if len({repr(p.get(part)) for p in protocols}) > 1]
         for number, (way, scores) in enumerate(sorted(ways.items(), key=lambda item: -len(item[1]))):
-            shown, metric = json.loads(way), scores[0]["metric"]
-            behind = ", ".join(f"{part} {brief(shown.get(part))}" for part in differing)
+            protocol_of_column, metric = json.loads(way), scores[0]["metric"]
+            behind = ", ".join(f"{part} {brief(protocol_of_column.get(part))}" for part in differing)
             place = order.index(metric) if metric in order else len(order)
-            column = Column(name=f"{name} ({behind})" if behind else name, metric=metric, score=name, protocol=shown)
+            column = Column(
+                name=f"{name} ({behind})" if behind else name, metric=metric, score=name, protocol=protocol_of_column
+            )
             counted.append(((-len(scores), place, name, number), column))
     return [column for _, column in sorted(counted, key=lambda pair: pair[0])]
 
 
 def way_of(score: JSON) -> str:
-    """How a score was measured, as text to compare."""
-    passport = score.get("passport")
-    return json.dumps(protocol(passport) if isinstance(passport, dict) else {}, sort_keys=True)
+    """A score's protocol as text, to compare."""
+    protocol = score.get("protocol")
+    return json.dumps(comparable(protocol) if isinstance(protocol, dict) else {}, sort_keys=True)
 
 
 def parts_of(protocols: Sequence[JSON]) -> list[str]:
     """The names of all parts, in order."""
-    return list(dict.fromkeys(part for shown in protocols for part in shown))
+    return list(dict.fromkeys(part for protocol_of_column in protocols for part in protocol_of_column))
 
 
 def brief(value: object) -> str:
@@ -177,7 +179,7 @@ def score_of(record: RunRecord, column: Column) -> JSON | None:
 
 
 def standing(entry: Entry, column: Column) -> Standing | None:
-    """What stands in a cell, or None where nothing was measured there that is a number."""
+    """The content of a cell, or None without a finite score."""
     found = [score for record in entry.records if (score := score_of(record, column)) is not None]
     known = [score for score in found if is_number(score.get("value"))]
     if not known:
@@ -194,7 +196,7 @@ def interval(score: JSON) -> tuple[float, float]:
 
 
 def ranked(entries: Sequence[Entry], column: Column | None) -> list[Entry]:
-    """Best first by a column; those without a score last, in the order given, and what failed after them."""
+    """Best first by a column; rows without a score are last, in their original order, then failed runs."""
 
     def rank(entry: Entry) -> float:
         found = standing(entry, column) if column else None
@@ -217,7 +219,7 @@ def best(entries: Sequence[Entry], column: Column) -> list[bool]:
 
 
 def refusals(records: Sequence[RunRecord]) -> list[str]:
-    """Why the runs must not be compared at all, each a sentence: their faces are of different things."""
+    """Reasons why the runs must not be compared, each a sentence: their data or image sizes differ."""
     return [
         *unequal("different data (fingerprints", [record.data.get("fingerprint") for record in records]),
         *unequal("faces of different sides (pixels", [record.run.get("side") for record in records]),
@@ -225,13 +227,13 @@ def refusals(records: Sequence[RunRecord]) -> list[str]:
 
 
 def unequal(what: str, values: Sequence[object]) -> list[str]:
-    """A sentence where the known ones of some values differ."""
+    """A sentence if the known values differ, else an empty string."""
     known = list(dict.fromkeys(str(value) for value in values if value is not None))
     return [f"The runs have {what} {', '.join(known)})."] if len(known) > 1 else []
 
 
 def disagreements(records: Sequence[RunRecord]) -> list[str]:
-    """What has to be said aloud before the runs are compared, each a sentence; none if they can be as they stand."""
+    """Warnings about a comparison, each a sentence; empty if the runs are fully comparable."""
     found = refusals(records)
     found += unequal("different seeds in their grids (first and last", [grid_seeds(record) for record in records])
     ways: dict[str, list[Column]] = {}
@@ -249,7 +251,7 @@ def disagreements(records: Sequence[RunRecord]) -> list[str]:
             found.append(f"Not trained alike, so times and speeds differ for that too: {part} {', '.join(values)}.")
     old = [f"{record.name} at {seen:,} of {record.seen:,}" for record in records if (seen := judged_at(record))]
     if old:
-        found.append(f"Judged before the newest checkpoint (images seen): {'; '.join(old)}.")
+        found.append(f"MetricInputs before the newest checkpoint (images seen): {'; '.join(old)}.")
     unfinished = [record.name for record in records if record.status.get("state") != "done"]
     if unfinished:
         found.append(f"Not finished: {', '.join(unfinished)}.")
@@ -257,14 +259,14 @@ def disagreements(records: Sequence[RunRecord]) -> list[str]:
 
 
 def judged_at(record: RunRecord) -> int | None:
-    """Images seen when a run was last judged, if it has a newer checkpoint; None otherwise."""
+    """Images seen when a run was last evaluated, if it has a newer checkpoint; None otherwise."""
     seens = [int(score["seen"]) for score in record.scores if is_number(score.get("seen"))]
     newest = [int(path.name) for path in all_of(record.directory / "checkpoints")[:1]]
     return max(seens) if seens and newest and max(seens) < newest[0] else None
 
 
 def machines(records: Sequence[RunRecord]) -> Mapping[str, list[str]]:
-    """What the runs were trained on, each part with all its values; a baseline, which is fitted, does not count."""
+    """The machines of the runs, each part with all its values; a fitted baseline does not count."""
     trained = [record.environment for record in records if not record.run.get("fitted")]
     found = {
         part: list(dict.fromkeys(str(environment[part]) for environment in trained if part in environment))
@@ -274,7 +276,7 @@ def machines(records: Sequence[RunRecord]) -> Mapping[str, list[str]]:
 
 
 def parameters(record: RunRecord) -> int | None:
-    """Learned numbers in the newest model of a run, or None where there is no checkpoint to look into."""
+    """The number of learned parameters in the newest model of a run, or None without a checkpoint."""
     models = [folder / "model.safetensors" for folder in (record.directory, *all_of(record.directory / "checkpoints"))]
     for path in models:
         try:
@@ -287,7 +289,7 @@ def parameters(record: RunRecord) -> int | None:
 
 
 def grid_seeds(record: RunRecord) -> object:
-    """The seeds that a run's grids show, or None where no grid says so."""
+    """The seeds that a run's grids show, or None if no grid records them."""
     if not record.grids:
         return None
     try:

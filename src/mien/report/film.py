@@ -1,4 +1,4 @@
-"""Films: frames to mp4, gif, webp or a strip, and the film of a training from its sample grids."""
+"""Films: frames to mp4, gif, webp or a strip, and the film of a run from its sample grids."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mien.report.run_reader import sample_grids
 from mien.storage.atomic import replacing
 
 SUFFIXES = (".mp4", ".gif", ".webp", ".png")
+GIF_WIDTH = 720  # pixels
 STRIP_WIDTH = 8192  # pixels; a longer strip goes on in the next row
 BAR, BAR_PAPER, CAPTION, CAPTION_PAPER = (86, 180, 233), (52, 52, 58), (236, 236, 240), (24, 24, 27)
 
@@ -56,7 +57,7 @@ def film(frames: Iterable[Image.Image], path: Path, fps: float = 24, columns: in
 
 
 def _write_mp4(frames: Iterable[Image.Image], size: tuple[int, int], path: Path, fps: float) -> Path:
-    """H.264 that every browser and phone plays: yuv420p, even sides, the index in front."""
+    """H.264 that all browsers and phones play: yuv420p, even sides, the index in front."""
     try:
         import av
     except ImportError:
@@ -116,9 +117,9 @@ def _write_strip(frames: Sequence[Image.Image], path: Path, columns: int | None)
 
 
 def _held(frames: Sequence[Image.Image], fps: float) -> tuple[list[Image.Image], list[int]]:
-    """Frames without immediate repeats, and how long each stands in milliseconds.
+    """Frames without immediate repeats, and the duration of each in milliseconds.
 
-    Times are rounded to hundredths of a second, all that a GIF can say, such that the errors do not add up.
+    Times are rounded to hundredths of a second, the resolution of GIF, so that the errors do not accumulate.
     """
     held: list[Image.Image] = []
     durations: list[int] = []
@@ -150,7 +151,7 @@ def captioned(image: Image.Image, text: str, share: float) -> Image.Image:
 def training_film(run_dir: Path, out: Path | None = None) -> Path:
     """The film of a run from its sample grids: `out`, or in the run training.mp4, training.webp where PyAV is not installed.
 
-    It lasts 6 to 20 seconds however many grids there are, and rests on the last. Raises DataError without a grid.
+    It lasts 6 to 20 seconds for any number of grids, and ends with a pause on the last. Raises DataError without a grid.
     """
     grids = _readable(sample_grids(run_dir))
     if not grids:
@@ -161,15 +162,16 @@ def training_film(run_dir: Path, out: Path | None = None) -> Path:
         )
     path = out or run_dir / f"training.{'mp4' if find_spec('av') is not None else 'webp'}"
     fps = 24 if path.suffix == ".mp4" else 8
+    max_width = GIF_WIDTH if path.suffix == ".gif" else None  # its frames are hardly compressed
     seconds = min(max(len(grids) / 10, 6), 18)
     moving = round(seconds * fps)
-    shown = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)
-    return film(_frames(shown), path, fps)
+    frames = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)
+    return film(_frames(frames, max_width), path, fps)
 
 
 def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
-    """The grids that open and are of one size with the last such."""
-    found: list[tuple[int, Path]] = []
+    """The grids that can be opened and have the size of the last one."""
+    readable: list[tuple[int, Path]] = []
     size = None
     for seen, path in reversed(grids):
         try:
@@ -179,15 +181,19 @@ def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
             continue
         if size in (None, image.size):
             size = image.size
-            found.insert(0, (seen, path))
-    return found
+            readable.insert(0, (seen, path))
+    return readable
 
 
-def _frames(shown: Sequence[tuple[int, Path]]) -> Iterator[Image.Image]:
-    """Captioned frames, each grid opened once."""
-    goal = max(1, shown[-1][0])
-    for (seen, path), repeats in itertools.groupby(shown):
+def _frames(frames: Sequence[tuple[int, Path]], max_width: int | None = None) -> Iterator[Image.Image]:
+    """Captioned frames, each grid opened once, shrunk to `max_width` pixels if it is wider."""
+    goal = max(1, frames[-1][0])
+    for (seen, path), repeats in itertools.groupby(frames):
         with Image.open(path) as image:
-            frame = captioned(image, f"{seen:,} images seen", seen / goal)
+            if max_width is not None and image.width > max_width:
+                sheet = image.convert("RGB").resize((max_width, round(image.height * max_width / image.width)))
+            else:
+                sheet = image.convert("RGB")
+            frame = captioned(sheet, f"{seen:,} images seen", seen / goal)
         for _ in repeats:
             yield frame

@@ -1,4 +1,4 @@
-"""Numbers as a reader takes them in: round ticks, short figures, times in words."""
+"""Formats numbers for readers: round ticks, short numbers, durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids of faces, and PNG files that carry the recipe of what they show."""
+"""Grids of faces, and PNG files with their recipe (seeds, model, options) as metadata."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FROM_PHOTOGRAPH = "Photographs, beside or turned into pictures made by a model."
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Images `[n, C, H, W]` in [-1, 1] -> uint8 `[n, H, W, C]` on the CPU. Clipped; what is not a number is black."""
+    """Images `[n, C, H, W]` in [-1, 1] -> uint8 `[n, H, W, C]` on the CPU. Values are clipped; NaN becomes black."""
     levels = images.detach().float().nan_to_num(nan=-1.0).add(1).mul(127.5).round().clamp(0, 255)
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
 
@@ -37,7 +37,7 @@ def picture(image: Tensor) -> Image.Image:
 
 
 def near_square(count: int) -> int:
-    """Columns for `count` cells: close to a square, and of those the one that leaves the fewest cells empty."""
+    """The number of columns for `count` cells: near a square, with the fewest empty cells."""
     least = max(1, int(-(-(count**0.5) // 1)))
     return min(range(least, least * 3 // 2 + 1), key=lambda columns: (-count % columns, columns))
 
@@ -99,7 +99,7 @@ def shortened(text: str, width: float, font: Font) -> str:
 
 
 def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any], disclaimer: str = SYNTHETIC) -> Path:
-    """Write `image` with the `recipe` that makes it again, and what it shows, as text metadata."""
+    """Write `image` with its `recipe`, which reproduces it, and a disclaimer as text metadata."""
     notes = PngImagePlugin.PngInfo()
     notes.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True))
     notes.add_text("Software", f"mien {__version__}")

@@ -1,4 +1,4 @@
-"""Watches over the health of a run: looks at the grid's faces whenever they are drawn, and speaks only when something is new."""
+"""Checks the health of a run whenever the sample grid is drawn, and prints only what is new."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mien.core.families import VariationalModel
 from mien.metrics import health, quick_checks
 from mien.metrics.health import Symptom, Verdict, Window
 from mien.report.best_effort import BestEffort
-from mien.report.run_reader import read_looks
+from mien.report.run_reader import read_health
 from mien.storage import atomic
 from mien.storage import checkpoint as checkpoints
 
@@ -21,7 +21,7 @@ FIRST_GUESS = 8  # times the served model's bytes: a checkpoint of two players, 
 
 
 class HealthCheck:
-    """Writes health.json at every sample period, and a line of health.jsonl; says a new warning or alarm once."""
+    """Writes health.json at every sample period, and a line of health.jsonl; prints a new warning or alarm once."""
 
     def __init__(
         self,
@@ -32,19 +32,19 @@ class HealthCheck:
         start: int = 0,
         say: Callable[[str], None] = print,
     ) -> None:
-        """`faces` gives what the grid has just drawn, `[n, C, H, W]` in [-1, 1]; `run` is the content of run.json; `start` is
-        where a resumed run goes on: what was found beyond is struck out.
+        """`faces` returns the last grid, `[n, C, H, W]` in [-1, 1]; `run` is the content of run.json; `start` is
+        where a resumed run continues: later lines are removed.
         """
         self.run_dir, self.faces, self.reals, self.run, self.say = run_dir, faces, reals, run, say
-        self.forgiving = BestEffort(run_dir)
-        self.looks = read_looks(run_dir / "health.jsonl")
+        self.best_effort = BestEffort(run_dir)
+        self.checks = read_health(run_dir / "health.jsonl")
         self.window = Window()
         self.verdicts: list[Verdict] = []
         self.spread = 0.0
         self.checkpoint_bytes = 0
         self.said: set[tuple[str, str]] = set()
         self.last: Progress | None = None
-        if any(look["seen"] > start for look in self.looks):
+        if any(check["seen"] > start for check in self.checks):
             self.forget(start)
 
     def after_step(self, progress: Progress, model: Model) -> None:
@@ -55,34 +55,34 @@ class HealthCheck:
             self.window.add({**progress.stats, "waiting": progress.waiting})
         if progress.show:
             self.checkpoint_bytes = self.checkpoint_bytes or FIRST_GUESS * bytes_of(model)
-            self.conclude(progress, self.look(progress, model))
+            self.conclude(progress, self.check(progress, model))
 
-    def look(self, progress: Progress, model: Model) -> list[Symptom]:
-        """All symptoms that can be judged here."""
-        faces = self.faces()[: quick_checks.SHOWN]
+    def check(self, progress: Progress, model: Model) -> list[Symptom]:
+        """All symptoms that can be measured now."""
+        faces = self.faces()[: quick_checks.GRID]
         drawn = bool(faces.isfinite().all())
-        best = max((look["spread"] for look in self.looks), default=0.0)
+        best = max((check["spread"] for check in self.checks), default=0.0)
         self.spread = quick_checks.spread(quick_checks.small(faces, quick_checks.FINE)) if drawn else 0.0
         found = symptoms_of_model(model, faces, self.reals, progress.seen, best) if drawn else []
-        usual = [look["loss_size"] for look in self.looks]
-        rollbacks = progress.rollbacks - (self.looks[-1]["rollbacks"] if self.looks else 0)
+        usual = [check["loss_size"] for check in self.checks]
+        rollbacks = progress.rollbacks - (self.checks[-1]["rollbacks"] if self.checks else 0)
         found += symptoms_of_window(self.window, progress.seen)
         found.append(health.divergence(rollbacks, self.window, usual, drawn))
         found.append(health.disk(checkpoints.free_bytes(self.run_dir), self.checkpoint_bytes))
         return found
 
     def conclude(self, progress: Progress, symptoms: list[Symptom]) -> None:
-        """Verdicts on the symptoms of a look: written, and said where new."""
-        before = self.looks[-1]["verdicts"] if self.looks else {}
+        """Derive verdicts from the symptoms of a check, write them, and print new ones."""
+        before = self.checks[-1]["verdicts"] if self.checks else {}
         ill = {name for name, known in before.items() if known["state"] != "healthy"}
-        sound = next((look["seen"] for look in reversed(self.looks) if is_sound(look)), 0)
+        sound = next((check["seen"] for check in reversed(self.checks) if is_sound(check)), 0)
         self.verdicts = health.diagnose(in_order(symptoms), ill, self.run, sound)
         self.write(progress.seen, progress.seconds, progress.rollbacks)
         self.window = Window()
 
     def write(self, seen: int, seconds: float, rollbacks: int) -> None:
-        """Put the verdicts into the files, and say what is new."""
-        look = {
+        """Write the verdicts to the files, and print new ones."""
+        check = {
             "seen": seen,
             "seconds": round(seconds, 3),
             "rollbacks": rollbacks,
@@ -90,22 +90,22 @@ class HealthCheck:
             "spread": round(self.spread, 3),
             "verdicts": {v.name: {"state": v.state, "value": v.value, "bound": v.bound} for v in self.verdicts},
         }
-        self.looks.append(look)
-        with self.forgiving("health"):
+        self.checks.append(check)
+        with self.best_effort("health"):
             atomic.replace_text(self.run_dir / "health.json", page(seen, self.verdicts))
             with (self.run_dir / "health.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(look) + "\n")
+                file.write(json.dumps(check) + "\n")
         for verdict in self.verdicts:
             if verdict.state != "healthy" and (verdict.name, verdict.state) not in self.said:
                 self.said.add((verdict.name, verdict.state))
                 self.say(f"mien: {verdict.state}: {verdict.name}. {verdict.evidence} {verdict.suggestion}")
 
     def forget(self, seen: int) -> None:
-        """Strike out what was found beyond `seen`: a rollback or a resume took it back."""
-        kept = [look for look in self.looks if look["seen"] <= seen]
-        self.looks, self.window = kept, Window()
-        with self.forgiving("health"):
-            atomic.replace_text(self.run_dir / "health.jsonl", "".join(json.dumps(look) + "\n" for look in kept))
+        """Remove the lines beyond `seen` after a rollback or a resume."""
+        remaining = [check for check in self.checks if check["seen"] <= seen]
+        self.checks, self.window = remaining, Window()
+        with self.best_effort("health"):
+            atomic.replace_text(self.run_dir / "health.jsonl", "".join(json.dumps(check) + "\n" for check in remaining))
 
     def after_commit(self, progress: Progress, checkpoint: Path) -> None:
         self.checkpoint_bytes = bytes_on_disk(checkpoint)
@@ -121,25 +121,25 @@ class HealthCheck:
 def symptoms_of_model(
     model: Model, faces: Tensor, reals: quick_checks.RealFaces, seen: int, best: float
 ) -> list[Symptom]:
-    """What the faces drawn, and a model's own encoder, tell. `best` is the widest spread of the faces drawn before."""
+    """Symptoms of the samples and of the encoder. `best` is the largest spread of earlier samples."""
     drawn = quick_checks.small(faces, quick_checks.FINE)
     found = [
         health.collapse(quick_checks.different(drawn), reals.different, quick_checks.spread(drawn), best, seen),
         health.memorisation(reals.copies(faces), seen),
     ]
     if isinstance(model, VariationalModel):
-        found.append(health.posterior_collapse(quick_checks.passage(model, reals.some, reals.labels), seen))
+        found.append(health.posterior_collapse(quick_checks.latent_use(model, reals.some, reals.labels), seen))
     return found
 
 
 def symptoms_of_window(window: Window, seen: int) -> list[Symptom]:
-    """What was logged tells."""
+    """Symptoms of the logged values."""
     found = (health.critic_too_strong(window), health.pinned(window, seen), health.starvation(window))
     return [symptom for symptom in found if symptom is not None]
 
 
 def in_order(symptoms: list[Symptom]) -> list[Symptom]:
-    """As they are listed everywhere."""
+    """Verdicts in their standard order."""
     return sorted(symptoms, key=lambda symptom: health.NAMES.index(symptom.name))
 
 
@@ -150,9 +150,9 @@ def page(seen: int, verdicts: list[Verdict]) -> str:
     )
 
 
-def is_sound(look: JSON) -> bool:
-    """Whether everything was healthy at a look."""
-    return all(known["state"] == "healthy" for known in look["verdicts"].values())
+def is_sound(check: JSON) -> bool:
+    """Whether all verdicts of a check are healthy."""
+    return all(known["state"] == "healthy" for known in check["verdicts"].values())
 
 
 def bytes_on_disk(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""HTML in which text cannot become markup: whatever is not made by `tag` is escaped."""
+"""Safe HTML: all text that `tag` did not create is escaped."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 
 STATIC = Path(__file__).parent / "static"
 VOID = frozenset({"img", "input", "meta", "link", "br", "col"})
-# What is invisible or turns the direction of reading has no business in a name; lone surrogates are no text at all.
+# Invisible characters, bidirectional controls and lone surrogates are removed from names.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 class Markup(str):
-    """Text that is HTML already; only this module's functions make it."""
+    """Text that is HTML already; only this module's functions create it."""
 
     __slots__ = ()
 
 
 def escaped(text: object) -> Markup:
-    """Any value as text of a page or of a quoted attribute."""
+    """Escape any value for text or a quoted attribute."""
     return text if isinstance(text, Markup) else Markup(html.escape(UNSEEN.sub("\ufffd", str(text)), quote=True))
 
 

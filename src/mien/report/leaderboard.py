@@ -1,4 +1,4 @@
-"""Runs on the same data side by side: equal seeds, scores with intervals, time and size. Loud where they cannot be compared."""
+"""A page that compares runs: equal seeds, scores with intervals, time and size, and warnings where they are not comparable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAGE_BYTES = 4_000_000  # of pictures
 
 
 def write_leaderboard(board: Board, strips: Sequence[SampleRow], out: Path, title: str = "Leaderboard") -> Path:
-    """Write one self-contained page that shows a comparison. `strips` are the faces of its runs, drawn now."""
+    """Write one self-contained page that shows a comparison. `strips` are new samples of its runs."""
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic.replace_text(out, leaderboard(board, strips, title))
     return out
@@ -78,7 +78,7 @@ def leaderboard(board: Board, strips: Sequence[SampleRow], title: str) -> str:
 
 
 def _alarm(lines: Sequence[str]) -> Markup | None:
-    """Loud, and first: what must be known before the numbers below are held against each other."""
+    """A prominent warning about the comparison, at the top of the page."""
     if not lines:
         return None
     return tag(
@@ -115,7 +115,9 @@ def _table(board: Board) -> Markup:
         tag("th", name, scope="col", class_="number")
         for name in ("Images seen", "Time", "Images a second", "Parameters")
     ]
-    caption = "Best first. Bold: the best, and whatever its interval cannot be told from; brackets hold 95% intervals."
+    caption = (
+        "Best first. Bold: the best, and every score within its confidence interval; brackets contain 95% intervals."
+    )
     return tag(
         "div",
         tag("table", tag("caption", caption), tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="board"),
@@ -152,16 +154,16 @@ def _cell(name: str, text: object, kind: str = "") -> Markup:
     return tag("td", text, class_=f"number {kind}".strip(), data_name=name)
 
 
-def _score_cell(column: Column, found: Standing | None, wins: bool) -> Markup:
-    if found is None:
+def _score_cell(column: Column, score: Standing | None, wins: bool) -> Markup:
+    if score is None:
         return _cell(column.name, "not measured", "soft")
-    shown = tag("small", f"[{short(found.low)}, {short(found.high)}]") if found.high > found.low else None
-    number = f"{found.value:.4g}"
+    shown = tag("small", f"[{short(score.low)}, {short(score.high)}]") if score.high > score.low else None
+    number = f"{score.value:.4g}"
     return _cell(column.name, join(tag("b", number) if wins else number, shown))
 
 
 def _strips(strips: Sequence[SampleRow]) -> Markup:
-    """A line of faces for each run: a seed stands in the same place of every line."""
+    """A line of faces for each run: a seed has the same position in every line."""
     lines = []
     for strip in strips:
         faces = [
@@ -176,7 +178,7 @@ def _strips(strips: Sequence[SampleRow]) -> Markup:
 
 
 def _faces(records: Sequence[RunRecord], grids: Sequence[Sequence[Picture]]) -> Markup:
-    """A column for each run, the same seeds in the same places, and one slider over training time for all."""
+    """A column for each run, the same seeds in the same positions, and one slider over training time for all."""
     columns = [
         tag(
             "figure",
@@ -204,26 +206,26 @@ def _faces(records: Sequence[RunRecord], grids: Sequence[Sequence[Picture]]) -> 
 
 def _panels(records: Sequence[RunRecord]) -> list[Panel]:
     """A panel for each score that was measured at least twice in some run; a curve for each run."""
-    found, metrics = [], {score_name(score): str(score["metric"]) for record in records for score in record.scores}
+    panels, metrics = [], {score_name(score): str(score["metric"]) for record in records for score in record.scores}
     for name, metric in metrics.items():
         series = tuple(
             curve for record in records[:COLOURS] if len((curve := score_series(record.scores, name, record.name)).seen)
         )
         if any(len(curve.seen) > 1 for curve in series):
             meaning = metric_meaning(metric)
-            found.append(Panel(f"score-{name}", f"{meaning.title}, {name}".lstrip(", "), meaning.text, series))
-    return found
+            panels.append(Panel(f"score-{name}", f"{meaning.title}, {name}".lstrip(", "), meaning.text, series))
+    return panels
 
 
 def _protocol(column: Column) -> Markup:
     """How the scores of a column were measured."""
     if not column.protocol:
-        return tag("p", f"{column.name}: no passport", class_="soft")
+        return tag("p", f"{column.name}: no protocol", class_="soft")
     return tag("details", tag("summary", column.name), tree(column.protocol))
 
 
 def _second(record: RunRecord, seen: int) -> float:
-    """Seconds of training when a run had seen so many images."""
+    """Seconds of training after a number of images seen."""
     points = [
         (0.0, 0.0),
         *((line["seen"], line["seconds"]) for line in record.metrics if is_number(line.get("seconds"))),

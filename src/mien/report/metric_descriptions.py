@@ -1,4 +1,4 @@
-"""What each number means in one line, and which way is better."""
+"""A one-line description of each number, and whether higher or lower is better."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Meaning:
-    """A number explained."""
+    """A description of a number."""
 
     title: str
     better: Literal["lower", "higher", ""]
@@ -25,6 +25,11 @@ METRICS = {
         "Kernel distance (KID)",
         "lower",
         "As FID, but unbiased, so that it can be compared at small numbers of samples.",
+    ),
+    "sface": Meaning(
+        "Fréchet distance of identities (SFace)",
+        "lower",
+        "As FID, through a network that tells people apart: hair and ground count for nothing.",
     ),
     "precision": Meaning("Precision", "higher", "The share of made faces that look like some real one: quality."),
     "recall": Meaning("Recall", "higher", "The share of real faces that the model could have made: variety."),
@@ -56,7 +61,7 @@ METRICS = {
     "conditions": Meaning(
         "Wishes met",
         "higher",
-        "How often faces show what they were asked to show, and do not when asked not to; 0.5 is chance.",
+        "How often a classifier finds the requested labels in the samples; 0.5 is chance.",
     ),
     "condition": Meaning("Wish met", "higher", "The same for one label."),
     "ppl": Meaning("Path length (PPL)", "lower", "How abruptly a face changes along a walk between two seeds."),
@@ -88,10 +93,10 @@ UNKNOWN = Meaning("", "", "")
 
 
 def metric_meaning(metric: str) -> Meaning:
-    """The meaning of a metric, empty for one that is not known here."""
+    """The meaning of a metric, empty for an unknown one."""
     return METRICS.get(metric, UNKNOWN)
 
 
 def stat_meaning(name: str) -> str:
-    """What a stat of the training means, empty for one that is not known here."""
+    """What a stat of the training means, empty for an unknown one."""
     return STATS.get(name, "")

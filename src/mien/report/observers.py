@@ -1,4 +1,4 @@
-"""What watches a run: grids of fixed seeds, TensorBoard, and the report. None of it can stop a training or change it."""
+"""Observers of a run: sample grids, TensorBoard and the report. They never stop or change the training."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class SampleGrids:
         columns: int | None = None,
         titles: Sequence[str] | None = None,
     ) -> None:
-        """`draw` gives faces `[n, C, H, W]` in [-1, 1] without touching torch's global random state; `titles` stand under them."""
+        """`draw` returns faces `[n, C, H, W]` in [-1, 1] without torch's global random state; `titles` stand under them."""
         self.samples = run_dir / "samples"
         self.draw, self.recipe, self.columns, self.titles = draw, recipe, columns, titles
-        self.faces = torch.empty(0)  # what was drawn last, for who looks after us
-        self.forgiving = BestEffort(run_dir)
+        self.faces = torch.empty(0)  # the last sample grid, for observers that follow
+        self.best_effort = BestEffort(run_dir)
 
     def after_step(self, progress: Progress, model: Model) -> None:
         if not progress.show:
             return
         self.faces = self.draw(model)
         image = grid(self.faces, self.columns, self.titles)
-        with self.forgiving("samples"):
+        with self.best_effort("samples"):
             for seen, path in sample_grids(self.samples.parent):
                 if seen > progress.seen:  # of a future that a rollback or a resume took back
                     path.unlink()
@@ -63,9 +63,9 @@ class TensorBoard:
     """Writes stats and grids as events in tensorboard/, where it is installed. Steps are images seen."""
 
     def __init__(self, run_dir: Path, purge_step: int = 0) -> None:
-        """`purge_step` is where a resumed run starts: what was logged beyond is struck out."""
+        """`purge_step` is where a resumed run starts: later events are removed."""
         self.run_dir, self.start = run_dir, purge_step
-        self.forgiving = BestEffort(run_dir)
+        self.best_effort = BestEffort(run_dir)
         self.writer: Any = None
         self.open_writer: Callable[..., Any] | None = None
         with suppress(ImportError):  # here, not in a step: it takes a second
@@ -76,7 +76,7 @@ class TensorBoard:
     def after_step(self, progress: Progress, model: Model) -> None:
         if self.open_writer is None or not (progress.log or progress.show):
             return
-        with self.forgiving("tensorboard"):
+        with self.best_effort("tensorboard"):
             try:
                 self._write(progress, self.open_writer)
             except OSError:
@@ -106,16 +106,17 @@ class TensorBoard:
     def close(self, outcome: str) -> None:
         writer, self.writer = self.writer, None
         if writer is not None:
-            with self.forgiving("tensorboard"):
+            with self.best_effort("tensorboard"):
                 writer.close()
 
 
 class Report:
-    """Keeps plots/ and report.html fresh; at the end also writes the film of the training and the model card."""
+    """Updates plots/ and report.html; at the end also writes the film of the training and the model card."""
 
-    def __init__(self, run_dir: Path, every_seconds: float = 60) -> None:
-        self.run_dir, self.every_seconds = run_dir, every_seconds
-        self.forgiving = BestEffort(run_dir)
+    def __init__(self, run_dir: Path, every_seconds: float = 60, film: str = "auto") -> None:
+        """`film` is the suffix of the training's film, or auto."""
+        self.run_dir, self.every_seconds, self.film = run_dir, every_seconds, film
+        self.best_effort = BestEffort(run_dir)
         self.compressed: Compressed = {}
         self.due = 0.0
 
@@ -128,19 +129,20 @@ class Report:
             self.due = now + max(self.every_seconds, (now - started) / SHARE)
 
     def refresh(self, state: str | None = None) -> None:
-        """Write plots and page as things stand."""
-        with self.forgiving("plots"):
+        """Write plots and page from the current state."""
+        with self.best_effort("plots"):
             plot_run(self.run_dir)
-        with self.forgiving("report"):
+        with self.best_effort("report"):
             write_report(self.run_dir, state, self.compressed)
 
     def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
 
     def close(self, outcome: str) -> None:
         self.refresh(outcome)
-        with self.forgiving("model card"):
+        with self.best_effort("model card"):
             write_card(self.run_dir, outcome)
-        # Whoever takes the machine away does not wait; the film comes at the end of the resumed run.
+        # A preempted run has no time; the film is made at the end of the resumed run.
         if outcome != "preempted" and sample_grids(self.run_dir):
-            with self.forgiving("film"):
-                training_film(self.run_dir)
+            with self.best_effort("film"):
+                out = None if self.film == "auto" else self.run_dir / f"training.{self.film}"
+                training_film(self.run_dir, out)

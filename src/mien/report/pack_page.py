@@ -1,4 +1,4 @@
-"""A pack on one page, and its contact sheet: what it holds, how it was made, how its labels lie together."""
+"""The report page of a pack and its contact sheet: content, preparation, and co-occurrence of labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sheet_of(pack: Pack) -> Image.Image:
 
 
 def write_pack_page(pack: Pack, folder: Path) -> tuple[Path, Path]:
-    """Write contact.png and report.html into `folder`; the page needs nothing else. Returns both paths."""
+    """Write contact.png and report.html into `folder`; the page needs no other file. Returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     sheet = sheet_of(pack)
     picture, page = folder / "contact.png", folder / "report.html"
@@ -81,7 +81,7 @@ def embedded(sheet: Image.Image, pack: Pack) -> Markup:
 
 
 def label_sections(pack: Pack) -> list[Markup]:
-    """How often each label is set, and which go together."""
+    """The frequency of each label, and co-occurrences."""
     if pack.labels is None:
         return []
     head = tag(
@@ -130,10 +130,12 @@ def pairs(pack: Pack) -> list[Markup]:
 
 
 def made_sections(pack: Pack) -> list[Markup]:
-    """How the pack was made, and what was left out."""
+    """The preparation of the pack, and the images that were left out."""
     meta = pack.meta
-    told = {**{k: v for k, v in meta["counts"].items() if k not in ("labels", "balance")}, **meta["notes"]}
-    sections = [section("How it was made", definition(meta["recipe"]), tag("h3", "Counts"), definition(told))]
+    counts_and_notes = {**{k: v for k, v in meta["counts"].items() if k not in ("labels", "balance")}, **meta["notes"]}
+    sections = [
+        section("How it was made", definition(meta["recipe"]), tag("h3", "Counts"), definition(counts_and_notes))
+    ]
     if meta["remarks"]:
         sections.append(section("Remarks", *(tag("p", remark) for remark in meta["remarks"])))
     left_out = [*meta["refused"], *meta.get("duplicates", ())]
@@ -147,15 +149,15 @@ def made_sections(pack: Pack) -> list[Markup]:
 
 
 def definition(values: dict[str, Any]) -> Markup:
-    shown = {name: value for name, value in values.items() if value not in (None, "", [], {}, False)}
-    rows = (join(tag("dt", name.replace("_", " ")), tag("dd", in_words(value))) for name, value in shown.items())
+    present = {name: value for name, value in values.items() if value not in (None, "", [], {}, False)}
+    rows = (join(tag("dt", name.replace("_", " ")), tag("dd", in_words(value))) for name, value in present.items())
     return tag("dl", *rows, class_="tree")
 
 
 def in_words(value: Any) -> str:
-    """A value of pack.json for a reader."""
+    """A value of pack.json as text."""
     if isinstance(value, dict):
-        return ", ".join(f"{name}={wanted}" for name, wanted in value.items())
+        return ", ".join(f"{name}={target}" for name, target in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

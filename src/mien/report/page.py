@@ -1,4 +1,4 @@
-"""The report of a run: one page that opens from disk and asks nothing of any network."""
+"""The report of a run: one page that opens from disk without network requests."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ VERDICTS = {"healthy": "good", "warning": "watch", "alarm": "bad"}
 def write_report(run_dir: Path, state: str | None = None, compressed: Compressed | None = None) -> Path:
     """Write report.html of the run in `run_dir`. Raises DataError where there is no run.
 
-    `state` says more than status.json while a run is ending. `compressed` remembers the pictures from one refresh to the
-    next, so that each is recompressed once.
+    `state` overrides status.json while a run ends. `compressed` caches the pictures between refreshes, so that each is
+    compressed once.
     """
     record = read_record(run_dir, state)
     path = run_dir / "report.html"
@@ -133,7 +133,7 @@ def _head(record: RunRecord) -> Markup:
 
 
 def _allowance(record: RunRecord) -> str:
-    """What bounds the time, and how often the run was taken up again."""
+    """The time limit, and how often the run was resumed."""
     minutes, times = record.run.get("minutes"), record.status.get("resumes")
     return ", ".join(
         [
@@ -188,7 +188,7 @@ def _scores(record: RunRecord) -> Markup | None:
     rows = []
     for score in record.latest_scores:
         meaning = metric_meaning(str(score["metric"]))
-        passport = score.get("passport")
+        protocol = score.get("protocol")
         seen = f"{score['seen']:,}" if is_number(score.get("seen")) else "unknown"
         rows.append(
             tag(
@@ -199,14 +199,14 @@ def _scores(record: RunRecord) -> Markup | None:
                 tag(
                     "td",
                     f"at {seen} images",
-                    tag("details", tag("summary", "passport"), tree(passport)) if isinstance(passport, dict) else None,
+                    tag("details", tag("summary", "protocol"), tree(protocol)) if isinstance(protocol, dict) else None,
                 ),
             )
         )
     names = ("Score", "Value", "Meaning", "Measured")
     head = tag("tr", *(tag("th", name, scope="col", class_="number" if name == "Value" else None) for name in names))
     caption = (
-        "The newest value of each; brackets hold its interval. Compare two numbers only if their passports are equal."
+        "The newest value of each; brackets hold its interval. Compare two numbers only if their protocols are equal."
     )
     table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *rows), class_="scores")
     return tag("section", tag("h2", "Scores"), table)

@@ -1,4 +1,4 @@
-"""Sample grids small enough to stand inside a page."""
+"""Compresses sample grids for a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_BYTES = 66_000  # of each, so that a page stays below 6 MB
 
 @dataclass(frozen=True)
 class Picture:
-    """A grid as a page shows it."""
+    """A compressed grid for a page."""
 
     seen: int
     source: str  # data URI
@@ -30,40 +30,40 @@ Compressed = dict[Path, tuple[float, Picture]]  # with the time of the file's la
 def pictures(
     grids: Sequence[tuple[int, Path]], compressed: Compressed, most: int = MOST, most_bytes: int = MOST_BYTES
 ) -> list[Picture]:
-    """At most `most` of them, evenly spaced, first and last among them; what does not open is left out.
+    """At most `most` grids, evenly spaced, including first and last; unreadable files are skipped.
 
-    The step between them is a power of two, so that a growing run keeps most of its choice, and their compression.
+    The step is a power of two, so that a growing run reuses most of its compressed pictures.
     """
     step = 1
     while len(grids) > step * (most - 1):
         step *= 2
     chosen = [*grids[:-1:step], *grids[-1:]]
-    found = []
+    result = []
     for seen, path in chosen:
         try:
             changed = path.stat().st_mtime
             if path not in compressed or compressed[path][0] != changed:
                 compressed[path] = (changed, compress(seen, path, most_bytes))
-        except (OSError, SyntaxError):  # torn by a crash, or being replaced
+        except (OSError, SyntaxError):  # truncated by a crash, or being replaced
             continue
-        found.append(compressed[path][1])
-    return found
+        result.append(compressed[path][1])
+    return result
 
 
 def compress(seen: int, path: Path, most_bytes: int) -> Picture:
-    """A grid as a page shows it, at most `most_bytes` large."""
+    """Compress a grid for a page, to at most `most_bytes` large."""
     with Image.open(path) as image:
         source, width, height = inline(image, most_bytes)
     return Picture(seen, source, width, height)
 
 
 def inline(image: Image.Image, most_bytes: int) -> tuple[str, int, int]:
-    """A picture as the data URI of a WebP of at most `most_bytes`, its width and its height: coarser first, then smaller."""
-    shown = image.convert("RGB")
+    """A picture as the data URI of a WebP of at most `most_bytes`, width and height: first quality, then size is reduced."""
+    rgb = image.convert("RGB")
     while True:
         for quality in (84, 70, 55):
             buffer = io.BytesIO()
-            shown.save(buffer, format="WEBP", quality=quality, method=2)
+            rgb.save(buffer, format="WEBP", quality=quality, method=2)
             if buffer.tell() <= most_bytes:
-                return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", *shown.size
-        shown = shown.resize((round(shown.width * 0.75), round(shown.height * 0.75)), Image.Resampling.LANCZOS)
+                return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", *rgb.size
+        rgb = rgb.resize((round(rgb.width * 0.75), round(rgb.height * 0.75)), Image.Resampling.LANCZOS)

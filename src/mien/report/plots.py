@@ -1,4 +1,4 @@
-"""Pictures of a run's curves for papers and slides, drawn with matplotlib where it is installed."""
+"""Plots of a run's curves for papers and slides, with matplotlib if it is installed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from mien.report.run_reader import read_record
 from mien.report.series import BALANCE, Panel, balance_panel, loss_panels, speed_panels
 from mien.storage import atomic
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00")  # Okabe and Ito: told apart by every kind of eye
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#8A6D00",
+)  # Okabe and Ito's palette, which is safe for colour blindness
 INK, SOFT, RULE = "#22222a", "#5d5c66", "#e4e1dc"
 POINTS = 600
+FEW = 4  # points of a curve below which each is marked
 WIDTH, HEIGHT = 7.2, 3.4  # inches of one panel
 
 
 def plot_run(run_dir: Path) -> list[Path]:
-    """Draw plots/losses.png, balance.png and speed.png from metrics.jsonl, those that it has curves for.
+    """Draw plots/losses.png, balance.png and speed.png from metrics.jsonl, those with curves.
 
-    Returns what was drawn: nothing where matplotlib is not installed.
+    Returns the written files: none without matplotlib.
     """
     try:
         import matplotlib  # noqa: F401
@@ -39,7 +46,7 @@ def draw(panels: Sequence[Panel], path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A figure of our own, without pyplot: no global state, and no window system is asked for.
+    # Without pyplot: no global state and no window system.
     figure = Figure(figsize=(WIDTH, HEIGHT * len(panels)), dpi=144, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
@@ -55,7 +62,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     names = []
     for series, colour in zip(panel.series, COLOURS, strict=False):
         axes.fill_between(series.seen, series.low, series.high, color=colour, alpha=0.16, linewidth=0)
-        axes.plot(series.seen, series.value, color=colour, linewidth=1.8, solid_capstyle="round")
+        marker = "o" if len(series.seen) < FEW else ""  # a short run's curve is a point or two
+        axes.plot(series.seen, series.value, color=colour, linewidth=1.8, solid_capstyle="round", marker=marker)
         names.append((float(series.value[-1]), series.label, colour, "bold"))
     for bound in panel.bounds:
         axes.axhline(bound.value, color=SOFT, linewidth=0.9, linestyle=(0, (2, 3)))

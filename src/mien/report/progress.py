@@ -1,4 +1,4 @@
-"""The two observers that every run has: a line for the reader, and metrics.jsonl for everything else."""
+"""The two observers of every run: the progress line and metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mien.storage.run_directory import RunDirectory
 
 
 class MetricsLog:
-    """Appends a line to metrics.jsonl at the end of every log period; each number of images stands there once."""
+    """Appends a line to metrics.jsonl at the end of every log period; each number of images occurs once."""
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory
@@ -32,7 +32,7 @@ class MetricsLog:
             with self.directory.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             self.directory.update_status(seen=progress.seen, seconds=round(progress.seconds, 3))
-        except OSError as error:  # what is only looked at never stops training
+        except OSError as error:  # a log never stops training
             if not self.warned:
                 print(f"mien: metrics.jsonl cannot be written: {error}", file=sys.stderr)
             self.warned = True
@@ -63,11 +63,11 @@ class ProgressLine:
             print(line, file=sys.stderr, flush=True)
 
     def say(self, words: str) -> None:
-        """A line of its own, above the one that is rewritten."""
+        """Print a separate line above the progress line."""
         print(f"\r\x1b[2K{words}" if self.live else words, file=sys.stderr, flush=True)
 
     def text(self, progress: Progress) -> str:
-        """The line."""
+        """The text of the progress line."""
         left = max(0, progress.goal - progress.seen) / progress.images_per_second if progress.images_per_second else 0.0
         losses = "  ".join(f"{name} {value:.3g}" for name, value in list(progress.stats.items())[:4])
         return (

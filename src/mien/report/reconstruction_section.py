@@ -1,4 +1,4 @@
-"""The part of a run's report that only models with an encoder have: reconstructions, latents at work, the balance of a BEGAN."""
+"""The report section of models with an encoder: reconstructions, KL per latent dimension, BEGAN's balance."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ WIDE, HIGH = 640, 120  # of the drawing, in its own units
 
 
 def reconstructions(record: RunRecord, compressed: Compressed) -> Markup | None:
-    """The newest picture of real faces above what becomes of them."""
-    shown = pictures(record.reconstructions[-1:], compressed)
-    if not shown:
+    """The newest picture of real faces above their reconstructions."""
+    picture_list = pictures(record.reconstructions[-1:], compressed)
+    if not picture_list:
         return None
-    (last,) = shown
+    (last,) = picture_list
     text = f"Rows in pairs: real faces, and below them what the model makes of their encodings, after {last.seen:,} images seen."
     image = tag("img", src=last.source, alt=text, width=last.width, height=last.height, loading="lazy")
     return tag("section", tag("h2", "Reconstructions"), tag("p", text, class_="soft"), image, class_="beside")
 
 
 def kl_section(record: RunRecord) -> Markup | None:
-    """What each dimension of the latent carries, the busiest first."""
+    """KL of each latent dimension, in descending order."""
     values = record.encodings.get("kl")
     if not isinstance(values, list) or not values or not all(is_number(value) for value in values):
         return None
@@ -54,7 +54,7 @@ def kl_section(record: RunRecord) -> Markup | None:
 
 
 def balance(record: RunRecord) -> Markup | None:
-    """Where k_t and M of a BEGAN stand."""
+    """The current k_t and M of a BEGAN."""
     lines = [line for line in record.metrics if is_number(line.get("k")) and is_number(line.get("convergence"))]
     if not lines:
         return None

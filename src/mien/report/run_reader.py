@@ -1,4 +1,4 @@
-"""A run directory as its reader finds it: whole, still growing, or cut short."""
+"""Reads a run directory: complete, still growing, or truncated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mien.storage.run_directory import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """All that a run directory says, except its weights."""
+    """The content of a run directory, except its weights."""
 
     directory: Path
     run: JSON  # run.json, the resolved run
@@ -23,16 +23,16 @@ class RunRecord:
     data: JSON  # data.json
     status: JSON  # status.json
     health: tuple[JSON, ...]  # verdicts of health.json: name, state (healthy, warning or alarm), evidence, suggestion
-    looks: tuple[JSON, ...]  # lines of health.jsonl: the verdicts over time
+    health_history: tuple[JSON, ...]  # lines of health.jsonl: the verdicts over time
     metrics: tuple[JSON, ...]  # lines of metrics.jsonl, increasing in "seen"
     scores: tuple[JSON, ...]  # lines of eval/*.jsonl, increasing in "seen"
     grids: tuple[tuple[int, Path], ...]  # images seen, and the grid drawn then
-    reconstructions: tuple[tuple[int, Path], ...] = ()  # the same, of real faces and what becomes of them
+    reconstructions: tuple[tuple[int, Path], ...] = ()  # the same, of real faces and their reconstructions
     encodings: JSON = field(default_factory=dict)  # encodings.json: seen, and kl of each dimension in nats
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """The name of the run."""
         return str(self.run.get("name") or self.directory.name)
 
     @property
@@ -61,9 +61,9 @@ class RunRecord:
 
 
 def read_record(run_dir: Path, state: str | None = None) -> RunRecord:
-    """Read `run_dir`; a file that is missing or torn counts as empty. Raises DataError where there is no run.
+    """Read `run_dir`; a missing or truncated file counts as empty. Raises DataError where there is no run.
 
-    `state`, if given, stands for the state in status.json.
+    `state` overrides the state in status.json.
     """
     if not (run_dir / "run.json").is_file():
         raise DataError(
@@ -88,7 +88,7 @@ def read_record(run_dir: Path, state: str | None = None) -> RunRecord:
         health=tuple(
             verdict for verdict in (verdicts if isinstance(verdicts, list) else ()) if isinstance(verdict, dict)
         ),
-        looks=tuple(read_looks(run_dir / "health.jsonl")),
+        health_history=tuple(read_health(run_dir / "health.jsonl")),
         metrics=tuple(metrics[seen] for seen in sorted(metrics)),
         scores=tuple(sorted(scores, key=lambda score: float(score.get("seen", 0)))),
         grids=tuple(sample_grids(run_dir)),
@@ -97,23 +97,23 @@ def read_record(run_dir: Path, state: str | None = None) -> RunRecord:
     )
 
 
-def read_looks(path: Path) -> list[JSON]:
-    """The lines of a health.jsonl; one that does not parse, or lacks what a look must have, is passed over."""
+def read_health(path: Path) -> list[JSON]:
+    """The lines of a health.jsonl; invalid or incomplete lines are skipped."""
     names = ("seen", "rollbacks", "loss_size", "spread")
     lines = (line for line in read_lines(path) if all(is_number(line.get(name)) for name in names))
     return [line for line in lines if has_verdicts(line)]
 
 
-def has_verdicts(look: JSON) -> bool:
-    """Whether a line of health.jsonl holds verdicts by name."""
-    verdicts = look.get("verdicts")
+def has_verdicts(line: JSON) -> bool:
+    """Whether a line of health.jsonl contains verdicts by name."""
+    verdicts = line.get("verdicts")
     return isinstance(verdicts, dict) and all(
         isinstance(known, dict) and isinstance(known.get("state"), str) for known in verdicts.values()
     )
 
 
 def score_name(score: JSON) -> str:
-    """What a score is called: by its protocol if it says so, else by its metric."""
+    """The name of a score, else its metric."""
     return str(score.get("name", score["metric"]))
 
 

@@ -1,4 +1,4 @@
-"""The same seeds drawn now by each of several runs: grids on disk may show others, or other moments."""
+"""New samples of several runs with the same seeds, because grids on disk may have other seeds or other times."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mien.report.run_reader import RunRecord
 from mien.sampling.sampler import Sampler
 
 SEEDS = range(16)
-ROW = 8  # faces in one picture: two stand side by side, or under one another on a narrow screen
+ROW = 8  # faces in one picture; two pictures are side by side, or stacked on a narrow screen
 PICTURE_BYTES = 40_000
 
 
 @dataclass(frozen=True)
 class SampleRow:
-    """The faces of one run, or why there are none."""
+    """The faces of one run, or the reason why there are none."""
 
     name: str
     pictures: tuple[tuple[str, int, int], ...] = ()  # data URI, width and height of every ROW faces
@@ -26,7 +26,7 @@ class SampleRow:
 
 
 def draw_sample_row(record: RunRecord, code: Path | None = None) -> SampleRow:
-    """The faces of SEEDS by the newest model of a run. `code` is the file of a model of your own."""
+    """The faces of SEEDS by the newest model of a run. `code` is the file of a custom model."""
     try:
         images = Sampler.load(record.directory, code=code).sample(SEEDS)
     except MienError as error:

@@ -1,4 +1,4 @@
-"""Curves over images seen: which belong in one panel, how they are smoothed, thinned and named."""
+"""Curves over images seen: grouped into panels, smoothed, thinned and named."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Bound:
-    """A level that a rule acts on."""
+    """A threshold of a rule."""
 
     value: float
     label: str
@@ -67,8 +67,8 @@ def panels(record: RunRecord, points: int = 240) -> tuple[Panel, ...]:
     """All curves of a run in reading order, each thinned to at most `points`."""
     names = _names(record)
     balance = [balance_panel(record, points)] if set(BALANCE) <= set(names) else []
-    shown = set(BALANCE) if balance else set()
-    losses = loss_panels(record, points, without=shown)
+    in_balance_panel = set(BALANCE) if balance else set()
+    losses = loss_panels(record, points, without=in_balance_panel)
     rest = []
     for group in _by_last_word([name for name in names if not is_loss(name)]):
         name = group[0] if len(group) == 1 else group[0].rpartition("_")[2]
@@ -83,41 +83,41 @@ def _columns(record: RunRecord) -> set[str]:
 
 
 def _names(record: RunRecord) -> list[str]:
-    """The recipe's own stats among them; scores have panels of their own, with intervals."""
+    """The recipe's own stats among them; scores have separate panels with intervals."""
     return sorted(_columns(record) - NOT_STATS - {score_name(score) for score in record.scores})
 
 
 def is_loss(name: str) -> bool:
-    """Whether a stat is something that an update descends."""
+    """Whether a stat is a loss that an update minimises."""
     return "loss" in name or name in BALANCE
 
 
 def loss_panels(record: RunRecord, points: int, without: Collection[str] = ()) -> list[Panel]:
     """The losses, those of comparable size together."""
-    found = []
+    result = []
     series = {
         name: stat(record.metrics, name, points) for name in _names(record) if "loss" in name and name not in without
     }
     for number, group in enumerate(_alike(series), 1):
         title = "Losses" if number == 1 else f"Losses: {', '.join(series[name].label for name in group)}"
         meaning = stat_meaning(group[0]) if len(group) == 1 else "What each update descends."
-        found.append(Panel(f"losses{number}", title, meaning, tuple(series[name] for name in group)))
-    return found
+        result.append(Panel(f"losses{number}", title, meaning, tuple(series[name] for name in group)))
+    return result
 
 
 def speed_panels(record: RunRecord, points: int) -> list[Panel]:
-    """Images a second, and the share of time spent waiting for data unless it is always next to nothing."""
-    found = []
+    """Images a second, and the share of time spent waiting for data, unless it is always near 0."""
+    result = []
     for name, title in (("images_per_second", "Speed, images a second"), ("waiting", "Share of time waiting for data")):
         if name in _columns(record):
             curve = stat(record.metrics, name, points)
             if name != "waiting" or curve.high.max() > 0.01:
-                found.append(Panel(name, title, stat_meaning(name), (curve,)))
-    return found
+                result.append(Panel(name, title, stat_meaning(name), (curve,)))
+    return result
 
 
 def balance_panel(record: RunRecord, points: int) -> Panel:
-    """The three curves that "Generating Faces with Torch" watches, with the bounds of the run's balance rule."""
+    """The three curves that "Generating Faces with Torch" monitors, with the bounds of the run's balance rule."""
     labels = ("gen", "fake", "real")
     return Panel(
         "balance",
@@ -142,17 +142,17 @@ def balance_bounds(recipe: object) -> tuple[Bound, ...]:
 def score_panels(scores: Sequence[JSON]) -> list[Panel]:
     """A panel for each score that was measured at least twice."""
     metrics = {score_name(score): str(score["metric"]) for score in scores}
-    found = []
+    result = []
     for name, metric in sorted(metrics.items()):
         curve = score_series(scores, name, name)
         if len(curve.seen) > 1:
             meaning = metric_meaning(metric)
-            found.append(Panel(f"score-{name}", meaning.title or name, meaning.text, (curve,)))
-    return found
+            result.append(Panel(f"score-{name}", meaning.title or name, meaning.text, (curve,)))
+    return result
 
 
 def score_series(scores: Sequence[JSON], name: str, label: str) -> Series:
-    """The curve of one score with its intervals; empty where it was never measured."""
+    """The curve of one score with its intervals; empty if it was never measured."""
     rows = []
     for score in scores:
         value, seen = score.get("value"), score.get("seen")
@@ -165,10 +165,10 @@ def score_series(scores: Sequence[JSON], name: str, label: str) -> Series:
 
 def health_panels(record: RunRecord) -> tuple[Panel, ...]:
     """The evidence for each verdict that is not healthy: its number over time, and the bound."""
-    found = []
+    result = []
     for verdict in record.health:
         name = str(verdict.get("name", ""))
-        known = [(look["seen"], look["verdicts"][name]) for look in record.looks if name in look["verdicts"]]
+        known = [(line["seen"], line["verdicts"][name]) for line in record.health_history if name in line["verdicts"]]
         rows = [(seen, one["value"], one.get("bound")) for seen, one in known if is_number(one.get("value"))]
         if verdict.get("state") == "healthy" or not rows:
             continue
@@ -176,8 +176,8 @@ def health_panels(record: RunRecord) -> tuple[Panel, ...]:
         usual = (float(value.min()), float(value.max()))
         bounds = (Bound(float(rows[-1][2]), "bound"),) if is_number(rows[-1][2]) else ()
         title = f"{capitalised(name)}: the evidence"
-        found.append(Panel(f"health-{name}", title, "", (Series(name, seen, value, value, value, usual),), bounds))
-    return tuple(found)
+        result.append(Panel(f"health-{name}", title, "", (Series(name, seen, value, value, value, usual),), bounds))
+    return tuple(result)
 
 
 def stat(metrics: Sequence[JSON], name: str, points: int, label: str | None = None) -> Series:
@@ -195,7 +195,7 @@ def stat(metrics: Sequence[JSON], name: str, points: int, label: str | None = No
 def smoothed(values: Numbers, reach: int) -> Numbers:
     """The mean over `reach` neighbours on either side, twice.
 
-    At the start, where curves are steep, it looks as far ahead as back; at the end, where they are flat, only back.
+    At the start, where curves are steep, the window is symmetric; at the end, where they are flat, one-sided.
     """
     index = np.arange(len(values))
     left = np.minimum(reach, index)
@@ -207,7 +207,7 @@ def smoothed(values: Numbers, reach: int) -> Numbers:
 
 
 def _alike(losses: dict[str, Series]) -> list[list[str]]:
-    """Names grouped such that the sizes in a group are comparable, largest group first."""
+    """Group names by comparable size, the largest group first."""
     size = {name: float(np.median(np.abs(series.value))) for name, series in losses.items() if len(series.value)}
     groups: list[list[str]] = []
     for name in sorted(size, key=lambda name: size[name]):
@@ -232,5 +232,5 @@ def readable(name: str) -> str:
 
 
 def capitalised(text: str) -> str:
-    """With a capital first letter, the rest as it is."""
+    """Capitalise the first letter only."""
     return text[:1].upper() + text[1:]

@@ -14,7 +14,7 @@ FACTS = ("images seen", "time", "images/s", "parameters")
 
 
 def as_text(board: Board) -> str:
-    """A table, best first; `*` marks the best of a column and whatever cannot be told from it."""
+    """A table, best first; `*` marks the best of a column and every score within its confidence interval."""
     suffixes = {column.name.removeprefix(column.metric) for column in board.columns}
     short = len(suffixes) == 1
     header = ["", *(column.metric if short else column.name for column in board.columns), *FACTS]
@@ -45,7 +45,7 @@ def as_text(board: Board) -> str:
 
 
 def cell(found: Standing | None) -> str:
-    """A value and half of its interval, as text."""
+    """A value and half the width of its interval, as text."""
     if found is None:
         return "-"
     half = (found.high - found.low) / 2
@@ -53,7 +53,7 @@ def cell(found: Standing | None) -> str:
 
 
 def facts(entry: Entry) -> list[str]:
-    """Images seen, time, speed and size of a row, as text; `-` for what is not known."""
+    """Images seen, time, speed and size of a row, as text; `-` for unknown values."""
     if not entry.records:
         return ["-"] * len(FACTS)
     speed = f"{entry.seen / entry.seconds:,.0f}" if entry.seconds and not is_fitted(entry) else "-"
@@ -62,12 +62,12 @@ def facts(entry: Entry) -> list[str]:
 
 
 def is_fitted(entry: Entry) -> bool:
-    """Whether a row was fitted and not trained: a baseline, which has no speed."""
+    """Whether a row was fitted and not trained: a baseline without a training speed."""
     return any(record.run.get("fitted") for record in entry.records)
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines: the first column to the left, the others to the right."""
+    """Rows of cells as lines: the first column left-aligned, the others right-aligned."""
     widths = [max(len(line[number]) for line in lines) for number in range(len(lines[0]))]
     return [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
@@ -76,7 +76,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def machine_line(records: Sequence[RunRecord]) -> str:
-    """What the runs were trained on, in one line."""
+    """The machines of the runs, in one line."""
     words = {"threads": "{} threads", "torch": "torch {}"}
     return ", ".join(
         words.get(part, "{}").format(" and ".join(values)) for part, values in machines(records).items()
@@ -84,7 +84,7 @@ def machine_line(records: Sequence[RunRecord]) -> str:
 
 
 def as_json(board: Board) -> JSON:
-    """Everything that the table says, with the protocol of each column."""
+    """The content of the table, with the protocol of each column."""
     return {
         "columns": [
             {

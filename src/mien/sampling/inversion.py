@@ -64,7 +64,7 @@ def descend(
     it is true, what was found so far is returned.
     """
     count, tries = starts.shape[:2]
-    search = round(steps * SEARCH) if tries > 1 else 0
+    search = max(1, round(steps * SEARCH)) if tries > 1 else 0
     best = Best(faces)
     z, done = starts.flatten(0, 1), 0
     for length, single in ((search, False), (steps - search, True)):

@@ -37,14 +37,14 @@ def folder_of(model_file: Path) -> Path:
 
 
 def write(
-    folder: Path, name: str, kind: str, model_sha256: str, tensors: Mapping[str, Tensor], again: str, **told: Any
+    folder: Path, name: str, kind: str, model_sha256: str, tensors: Mapping[str, Tensor], again: str, **fields: Any
 ) -> Path:
     """Keep an extra; `again` is the command that makes it, with MODEL for the model.
 
     One that is there and belongs to another model is set aside under that model's hash, never lost.
     """
     path = folder / f"{name}.safetensors"
-    header = {"kind": kind, "model_sha256": model_sha256, "again": again, **told}
+    header = {"kind": kind, "model_sha256": model_sha256, "again": again, **fields}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():

@@ -223,20 +223,33 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], JSON]:
     return load((checkpoint / "state.safetensors").read_bytes()), bounded_json.read_object(checkpoint / "state.json")
 
 
-def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
-    """The tensors and the header of a `model.safetensors`. Raises Untrusted for any other file."""
+def read_header(path: Path) -> JSON:
+    """The header of a `model.safetensors`, without its tensors. Raises Untrusted for any other file."""
     try:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            header = bounded_json.loads_object(metadata["mien"], config=dict, faces=dict)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return bounded_json.loads_object((file.metadata() or {})["mien"], config=dict, faces=dict)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise Untrusted(
-            f"{path} is not a model file of mien.",
-            f"Its tensors or header cannot be read ({type(error).__name__}: {error}).",
-            "Give a run directory, a checkpoint inside one, or a model.safetensors that mien wrote.",
-        ) from error
+        raise not_a_model(path, error) from error
+
+
+def not_a_model(path: Path, error: Exception) -> Untrusted:
+    """The error for a file that mien did not write."""
+    return Untrusted(
+        f"{path} is not a model file of mien.",
+        f"Its tensors or header cannot be read ({type(error).__name__}: {error}).",
+        "Give a run directory, a checkpoint inside one, or a model.safetensors that mien wrote.",
+    )
+
+
+def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
+    """The tensors and the header of a `model.safetensors`. Raises Untrusted for any other file."""
+    header = read_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise not_a_model(path, error) from error
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
         raise Untrusted(

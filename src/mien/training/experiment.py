@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from mien.core import distributed
 from mien.core.contracts import Model, Observer
 from mien.core.device import DeviceContext, mix
 from mien.core.distributed import World
-from mien.core.run import Run, differences, fingerprint, override, scale_run, to_json
+from mien.core.run import CONVERGENCE, Run, differences, fingerprint, override, scale_run, to_json, without_effect
 from mien.data.loader import Loader
 from mien.errors import DataError, Interrupted, MienError
 from mien.metrics.features import Extractor
-from mien.metrics.online import EvaluateDuring, name_best, prepare
+from mien.metrics.online import BestByConvergence, OnlineEvaluator, prepare, update_best
 from mien.metrics.quick_checks import RealFaces
 from mien.presets import Code
 from mien.report.health_observer import HealthCheck
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
-from mien.report.reconstructions import MEASURED, Look, Reconstructions, look
+from mien.report.reconstructions import MEASURED, Reconstructed, Reconstructions, reconstruct
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
@@ -56,7 +56,15 @@ def train(
     """
     run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
     sized = run if scale == 1.0 else scale_run(run, scale)
-    return execute(override(sized, changes), code, data, out, resume)
+    changed = override(sized, changes)
+    warn(changed, changes)
+    return execute(changed, code, data, out, resume)
+
+
+def warn(run: Run, changes: Iterable[str]) -> None:
+    """Print a line for each changed field that has no effect in this run."""
+    for line in without_effect(run, changes) if not distributed.rank() else ():
+        print(f"mien: {line}", file=sys.stderr)
 
 
 def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Path | None, resume: str) -> Path:
@@ -90,13 +98,16 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
         observers = compose(plan, home, start) if world.first else []
         evaluator = None
         if extractor is not None:
-            evaluator = EvaluateDuring(home, plan.run, plan.pack, plan.header, plan.context, extractor)
+            evaluator = OnlineEvaluator(home, plan.run, plan.pack, plan.header, plan.context, extractor)
             observers += [evaluator] if world.first else []
+        elif run.keep_best == CONVERGENCE and world.first:
+            observers.append(BestByConvergence(home, plan.run))
 
         def batches(position: int) -> BatchSource:
             return Loader(
                 plan.pack, batch=run.batch, seed=run.seed, rank=world.rank, world=world.size,
-                flip=run.flip, position=position, threads=run.loader_threads,
+                flip=run.flip, random_crop=run.random_crop, channels=run.channels,
+                position=position, threads=run.loader_threads,
             )  # fmt: skip
 
         try:
@@ -163,7 +174,7 @@ def open_run(plan: ResolvedRun, home: RunDirectory, location: RunLocation, world
     home.write_json("run.json", run_json)
     seen = int(start.name) if start else 0
     home.cut_metrics(seen)
-    name_best(plan.run, home)
+    update_best(plan.run, home)
     resumes = home.status["resumes"] + (0 if location.new else 1)
     seconds = home.status["seconds"] if start else 0.0
     home.update_status(
@@ -187,8 +198,8 @@ def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[O
 
     faces, labels = plan.known_faces(MEASURED)
 
-    def see(model: Model) -> Look | None:
-        return look(Sampler(model, plan.header, plan.context, ""), faces, labels)
+    def reconstruct_with(model: Model) -> Reconstructed | None:
+        return reconstruct(Sampler(model, plan.header, plan.context, ""), faces, labels)
 
     recipe = {"preset": plan.run.preset, "seeds": [GRID_SEEDS[0], GRID_SEEDS[-1]], "synthetic": True}
     seen = int(start.name) if start else 0
@@ -198,10 +209,10 @@ def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[O
         line,
         grids,
         HealthCheck(home.path, lambda: grids.faces, RealFaces(plan.pack), to_json(plan.run), seen, line.say),
-        Reconstructions(home.path, faces, see=see, recipe={"preset": plan.run.preset, "synthetic": False}),
+        Reconstructions(home.path, faces, reconstruct_with, recipe={"preset": plan.run.preset, "synthetic": False}),
         TensorBoard(home.path, purge_step=seen),
         ExitStatus(home),
-        Report(home.path),
+        Report(home.path, film=plan.run.film),
     ]
 
 

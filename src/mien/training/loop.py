@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from mien.core import distributed
-from mien.core.contracts import JSON, Batch, Evaluator, Model, Observer, Progress
-from mien.core.device import preserve_rng
-from mien.core.run import Run
+from mien.core.contracts import JSON, Batch, Evaluator, Observer, Progress
+from mien.core.run import CONVERGENCE, Run
 from mien.errors import DeviceError, Diverged, Interrupted, Preempted, StorageError
 from mien.storage import checkpoint
 from mien.storage.control import PAUSE, SAVE, STOP, Control
 from mien.storage.run_directory import RunDirectory
 from mien.training.period import Period
 from mien.training.signals import StopFlag, handled
-from mien.training.train_state import NonFinite, TrainState
+from mien.training.train_state import NonFinite, TrainState, evaluating
 
 MAX_ROLLBACKS = 3  # from one checkpoint, before the run ends as diverged
+RECENT = 100  # steps over which BEGAN's M is averaged to rank a checkpoint: sicongzhao's show_every
 
 
 class BatchSource(Iterator[Batch], Protocol):
@@ -35,22 +35,6 @@ class BatchSource(Iterator[Batch], Protocol):
     def close(self) -> None:
         """End the threads that read ahead."""
         ...
-
-
-@contextmanager
-def evaluating(model: Model) -> Iterator[Model]:
-    """The model in evaluation mode. Restores the mode of each layer and torch's random state afterwards.
-
-    Without EMA this is the model in training: a forward pass in training mode would change its batch statistics.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with preserve_rng():
-            yield model
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def train(
@@ -127,6 +111,7 @@ class _Loop:
         self.logging = Period(run.log_every, least=1.0, growth=0.001)
         for period in (self.saving, self.sampling, self.logging):
             period.last_time = self.seconds
+        self.recent: deque[float] = deque(maxlen=RECENT)  # of BEGAN's M, where checkpoints are ranked by it
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.evaluated = 0  # images seen at the last evaluation
@@ -215,6 +200,8 @@ class _Loop:
             value = value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
+            if name == CONVERGENCE == self.run.keep_best:
+                self.recent.append(float(value))
 
     def evaluate(self, evaluator: Evaluator, flag: StopFlag) -> bool:
         """Compute scores if an evaluation period ended with this step, or the run did. Returns whether it computed them."""
@@ -308,7 +295,8 @@ class _Loop:
         fingerprints = {"run": self.header["run_fingerprint"], "data": self.header["data"]["fingerprint"]}
         path = checkpoint.commit(self.directory.checkpoints, snapshot, fingerprints, self.run.keep)
         self.directory.update_status(state="running", seen=self.state.seen, seconds=round(self.seconds, 3))
-        progress = Progress(self.state.seen, self.goal(), self.seconds, 0.0, {})
+        measure = {CONVERGENCE: sum(self.recent) / len(self.recent)} if self.recent else {}
+        progress = Progress(self.state.seen, self.goal(), self.seconds, 0.0, measure)
         for observer in self.observers:
             observer.after_commit(progress, path)
         return path

@@ -15,7 +15,7 @@ from mien.core.device import DeviceContext, mix
 from mien.core.distributed import World
 from mien.core.run import Run, fingerprint, identity, override, to_json
 from mien.data import open_data
-from mien.data.loader import Loader
+from mien.data.loader import Loader, to_tensor
 from mien.data.pack import Pack, is_pack
 from mien.errors import DataError, DeviceError, UsageError
 from mien.presets import Code
@@ -41,7 +41,8 @@ class ResolvedRun:
     @property
     def faces(self) -> ImageSpec:
         """The shape of the pack's images, and of its labels if the run is label-conditional."""
-        return ImageSpec(side=self.pack.side, label_dim=len(self.pack.label_names) if self.run.conditional else 0)
+        label_dim = len(self.pack.label_names) if self.run.conditional else 0
+        return ImageSpec(side=self.pack.side, channels=self.run.channels, label_dim=label_dim)
 
     @property
     def run_context(self) -> RunContext:
@@ -87,7 +88,7 @@ class ResolvedRun:
         """Images of the pack `[count, C, H, W]` in [-1, 1], held-out ones if there are any, and their labels if conditional."""
         held_out = self.pack.rows("holdout")
         rows = (held_out if len(held_out) else self.pack.rows("train"))[:count]
-        images = torch.from_numpy(self.pack.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        images = to_tensor(self.pack.images[rows], channels=self.run.channels)
         labels = self.pack.labels if self.faces.label_dim else None
         return images, None if labels is None else torch.from_numpy(labels[rows])
 
@@ -179,7 +180,10 @@ def estimated(plan: ResolvedRun) -> JSON:
     run, rows = plan.run, len(plan.pack.rows("train"))
 
     def batches(count: int) -> Loader:
-        return Loader(plan.pack, batch=count, seed=run.seed, flip=run.flip, threads=run.loader_threads)
+        return Loader(
+            plan.pack, batch=count, seed=run.seed, flip=run.flip, random_crop=run.random_crop,
+            channels=run.channels, threads=run.loader_threads,
+        )  # fmt: skip
 
     threads = torch.get_num_threads()
     if run.threads:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from mien.core import distributed
 from mien.core.contracts import JSON, Batch, Model, Recipe, Update
-from mien.core.device import DeviceContext, mix
+from mien.core.device import DeviceContext, mix, preserve_rng
 from mien.core.distributed import World
 from mien.errors import Mismatch
 from mien.storage import checkpoint
@@ -50,6 +50,7 @@ class TrainState:
         self.recipe.shared_noise.manual_seed(mix(self.seed, self.seen, SHARED, self.retry))
         self.recipe.schedule(self.seen)
         self.pulled = 0
+        self.recipe.measured.clear()
         stats: dict[str, Tensor] = {}
         updates = self.recipe.step(self._counted(batches))
         while True:
@@ -64,7 +65,7 @@ class TrainState:
         self.seen += self.pulled
         if self.ema:
             self.ema.update(self.recipe.model, self.pulled, self.seen)
-        return stats
+        return {**self.recipe.measured, **stats}
 
     def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -198,3 +199,19 @@ def scaled_rates(optimizer: Optimizer, rate: float) -> Iterator[None]:
     yield
     for group, original in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = original
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[Model]:
+    """The model in evaluation mode. Restores the mode of each layer and torch's random state afterwards.
+
+    Without EMA this is the model in training: a forward pass in training mode would change its batch statistics.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with preserve_rng():
+            yield model
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,1 +1,1 @@
-"""The explorer's server: one route is one question to a sampler."""
+"""The explorer: a Starlette server and a page over samplers and runs."""

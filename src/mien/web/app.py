@@ -10,18 +10,19 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from mien.errors import MienError
-from mien.web.queue import Full, Stale
+from mien.web.limits import Full
+from mien.web.queue import Stale
 from mien.web.registry import Registry
-from mien.web.responses import UNKEPT, Door, failed
-from mien.web.routes_draw import Drawing
-from mien.web.routes_photo import Likeness
-from mien.web.routes_runs import Watching
-from mien.web.security import Doors, Guard, Refused
-from mien.web.service import Desk
+from mien.web.responses import NO_STORE, ApiRoute, JSONResponse, handle_error
+from mien.web.routes_draw import DrawRoutes
+from mien.web.routes_photo import PhotoRoutes
+from mien.web.routes_runs import RunRoutes
+from mien.web.security import Access, Guard, Refused
+from mien.web.service import Service
 from mien.web.static_files import StaticFiles
 
 
@@ -29,25 +30,25 @@ class Explorer:
     """Everything that answers, by concept."""
 
     def __init__(self, registry: Registry) -> None:
-        self.desk = Desk(registry)
-        self.drawing, self.likeness, self.watching = Drawing(self.desk), Likeness(self.desk), Watching(self.desk)
+        self.service = Service(registry)
+        self.draw, self.photo, self.runs = DrawRoutes(self.service), PhotoRoutes(self.service), RunRoutes(self.service)
         self.files = StaticFiles()
 
     @property
     def closing(self) -> asyncio.Event:
         """Set when the server is to stop."""
-        return self.watching.closing
+        return self.runs.closing
 
-    def table(self) -> list[Door]:
+    def table(self) -> list[ApiRoute]:
         """Every route but the page's files."""
-        described = Door("/api/description", self.described, "this description, as OpenAPI")
-        return [*self.watching.doors(), *self.drawing.doors(), *self.likeness.doors(), described]
+        described = ApiRoute("/api/description", self.described, "this description, as OpenAPI")
+        return [*self.runs.routes(), *self.draw.routes(), *self.photo.routes(), described]
 
     async def described(self, request: Request) -> Response:
         """This description."""
         from mien.web.openapi import describe
 
-        return JSONResponse(describe(self.table()), headers=UNKEPT)
+        return JSONResponse(describe(self.table()), headers=NO_STORE)
 
     async def page(self, request: Request) -> Response:
         """The page and its files: a fixed table, read at the start."""
@@ -56,13 +57,13 @@ class Explorer:
         )
 
 
-def application(registry: Registry, doors: Doors) -> tuple[Guard, Explorer]:
+def application(registry: Registry, access: Access) -> tuple[Guard, Explorer]:
     """The guarded application, and what its routes share."""
     explorer = Explorer(registry)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work()) for work in (explorer.desk.queue.work, explorer.desk.warm)]
+        tasks = [asyncio.create_task(work()) for work in (explorer.service.queue.work, explorer.service.warm)]
         try:
             yield
         finally:
@@ -70,9 +71,9 @@ def application(registry: Registry, doors: Doors) -> tuple[Guard, Explorer]:
             for task in tasks:
                 task.cancel()
 
-    routes = [Route(d.path, d.answer, methods=[d.method]) for d in explorer.table()]
+    routes = [Route(d.path, d.handler, methods=[d.method]) for d in explorer.table()]
     routes += [Route("/", explorer.page), Route("/{name:str}", explorer.page)]
     handled: tuple[Any, ...] = (Full, Stale, Refused, ClientDisconnect, MienError, HTTPException, Exception)
-    inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers=dict.fromkeys(handled, failed))
+    inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers=dict.fromkeys(handled, handle_error))
     inner.router.redirect_slashes = False
-    return Guard(inner, doors), explorer
+    return Guard(inner, access), explorer

@@ -83,11 +83,11 @@ def levelling(root: str, side: int, framing: dict[str, object]) -> Cut:
 
     def cut(content: bytes, side: int) -> tuple[int, bytes]:
         photo = frame("photograph", content, side, framing)
-        if "cut by face" in photo.notes:
+        if "cropped by face" in photo.notes:
             how = LEVELLED
         elif UNSEEN in photo.notes:
             how = NO_FACE
-        elif "cut by center" in photo.notes and not able:
+        elif "cropped by center" in photo.notes and not able:
             how = NO_LEVEL
         else:
             how = KNOWN

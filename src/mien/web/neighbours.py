@@ -1,7 +1,8 @@
-"""The training images that are most like a face, by pixels at 16 px: a copy is found so, a likeness need not be."""
+"""Nearest training images of a face, by pixels at 16 px: this finds copies, not every resemblance."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from collections import OrderedDict
@@ -20,19 +21,20 @@ from mien.data.pack import Pack, is_pack
 from mien.data.synthetic import COUNT, SEED, VERSION
 from mien.downloads.weights import cache_folder
 from mien.errors import DataError, MienError
-from mien.metrics.prdc import NEAR, nearest
+from mien.metrics.prdc import NEAR_QUANTILE, nearest
 from mien.storage.run_directory import read_json
-from mien.web.registry import ShownRun
+from mien.web.limits import Shared
+from mien.web.registry import RunEntry
 
 SIDE = 16  # px at which images are compared
-MOST = 50_000  # training images that are looked through
-SHOWN = 6
-KEPT_BYTES = 400 << 20  # of packs that were looked through, at most, beside the one in use
+MOST = 50_000  # training images that are searched
+COUNT_FOUND = 6  # neighbours in an answer
+CACHE_BYTES = 400 << 20  # of indexed packs, at most, beside the one in use
 PROBES = 1000  # training images whose own nearest neighbours say what is near
 
 
 @dataclass(frozen=True)
-class Known:
+class IndexedPack:
     """A pack as points, and how near its own images are to each other."""
 
     pack: Pack
@@ -41,22 +43,36 @@ class Known:
 
 
 class Neighbours:
-    """Packs that were looked through, the last ones kept; bounded in bytes."""
+    """Searches training images; the packs indexed last stay in memory, bounded in bytes."""
 
     def __init__(self) -> None:
-        self.known: OrderedDict[str, Known] = OrderedDict()
+        self.known: OrderedDict[str, IndexedPack] = OrderedDict()
+        self.shared: Shared[IndexedPack] = Shared()
+        self.one_by_one = asyncio.Lock()  # distances to 50,000 points take 300 MB
 
-    def of(self, run: ShownRun, image: Tensor) -> JSON:
+    async def search(self, run: RunEntry, image: Tensor) -> JSON:
+        """`of`, with one reading of a pack for all who wait for it."""
+        path = await asyncio.to_thread(pack_of, run)
+        if path is not None and str(path) not in self.known:
+            await self.shared.of(str(path), lambda: asyncio.to_thread(self.points, path))
+        async with self.one_by_one:
+            return await asyncio.to_thread(self.of, run, image)
+
+    def points(self, path: Path) -> IndexedPack:
+        """A pack as points, read once."""
+        if str(path) not in self.known:
+            self.known[str(path)] = index_pack(Pack.open(path))
+            while len(self.known) > 1 and sum(known.points.nbytes for known in self.known.values()) > CACHE_BYTES:
+                self.known.popitem(last=False)
+        return self.known[str(path)]
+
+    def of(self, run: RunEntry, image: Tensor) -> JSON:
         """The nearest training images of an image `[C, H, W]` in [-1, 1], with what their distance says."""
         path = pack_of(run)
         if path is None:
             raise DataError("The training images are not at hand.", "Their pack has moved or changed.", "Put it back.")
-        if str(path) not in self.known:
-            self.known[str(path)] = look_through(Pack.open(path))
-            while len(self.known) > 1 and sum(known.points.nbytes for known in self.known.values()) > KEPT_BYTES:
-                self.known.popitem(last=False)
-        known = self.known[str(path)]
-        distances, places = nearest(points_of(image[None]), known.points, min(SHOWN, len(known.points)))
+        known = self.points(path)
+        distances, places = nearest(points_of(image[None]), known.points, min(COUNT_FOUND, len(known.points)))
         rank = float(np.searchsorted(known.apart, distances[0, 0]) / len(known.apart))
         found = [
             {
@@ -69,12 +85,12 @@ class Neighbours:
         return {
             "neighbours": found,
             "nearer_than_training": round(1 - rank, 4),
-            "memorised": rank < NEAR,
-            "looked_at": len(known.points),
+            "memorised": rank < NEAR_QUANTILE,
+            "compared": len(known.points),
         }
 
 
-def pack_of(run: ShownRun) -> Path | None:
+def pack_of(run: RunEntry) -> Path | None:
     """Where the data of a run lies, if it is at hand."""
     described = read_json(run.path / "data.json") or {}
     name, side = str(described.get("name", "")), described.get("side")
@@ -85,7 +101,7 @@ def pack_of(run: ShownRun) -> Path | None:
         return None
 
 
-def look_through(pack: Pack) -> Known:
+def index_pack(pack: Pack) -> IndexedPack:
     """A pack's images as points."""
     rows = pack.rows("train")[:MOST]
     points = np.concatenate(
@@ -93,7 +109,7 @@ def look_through(pack: Pack) -> Known:
     )
     probes = points[:: max(1, len(points) // PROBES)][:PROBES]
     apart = nearest(probes, points, 2)[0][:, 1]  # the first is the image itself
-    return Known(pack, points, np.sort(apart))
+    return IndexedPack(pack, points, np.sort(apart))
 
 
 def tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:

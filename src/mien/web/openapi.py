@@ -10,73 +10,76 @@ from mien import __version__
 from mien.core.contracts import JSON
 
 if TYPE_CHECKING:
-    from mien.web.responses import Door
+    from mien.web.responses import ApiRoute
 
 MEANINGS = {
-    "id": ("string", "of a model or a run, from /api/models"),
+    "id": ("string", "id of a model or a run, from /api/models"),
     "seen": ("integer", "images seen"),
-    "at": ("string", "the address of a face: 42, 42,0.25,0.5, 42~7:0.3; several for a walk"),
-    "drag": ("string", "names a drag: a newer question of the same drag takes the place of this one, which gets 204"),
+    "at": ("string", "address of a face: 42, 42,0.25,0.5 or 42~7:0.3; repeat it for a walk"),
+    "drag": ("string", "name of a drag: a newer request of the same drag replaces this one, which gets 204"),
     "label": ("string", "NAME:VALUE with a value in [0, 1]; repeat for more"),
     "direction": ("string", "NAME:AMOUNT in standard deviations; repeat for more"),
-    "truncation": ("number", "share of the way from the mean face: under 1, faces are more typical"),
+    "truncation": ("number", "truncation psi: 0 is the mean face, 1 is no truncation"),
     "style": (
         "string",
-        "SEED:STAGES, coarse, middle, fine or 2-3: styles of another seed, for a model whose stages have some",
+        "SEED:STAGES with coarse, middle, fine or 2-3: style mixing with another seed, for a model with style stages",
     ),
-    "size": ("integer", "height and width in pixels, for a model that paints at any"),
+    "size": ("integer", "height and width in pixels, for a resolution-free model"),
     "first": ("integer", "the first seed"),
-    "count": ("integer", "how many"),
-    "columns": ("integer", "of the sheet"),
-    "strength": ("number", "how far children stand from their parent, in [0, 1]"),
-    "frames": ("integer", "of the film"),
+    "count": ("integer", "number of faces"),
+    "columns": ("integer", "columns of the sheet"),
+    "strength": ("number", "distance of children from their parent, in [0, 1]"),
+    "frames": ("integer", "frames of the film"),
     "fps": ("number", "frames a second"),
-    "loop": ("integer", "1 comes back to the first face"),
+    "loop": ("integer", "1 returns to the first face"),
     "format": ("string", "webp, gif or mp4"),
     "zoom": ("integer", "magnification"),
     "solver": (
         "string",
-        "of a flow: multistep, midpoint, euler, heun, rk4 or adaptive, a colon, and the steps or the tolerance",
+        "ODE solver of a flow: multistep:12, midpoint:6, euler:8, heun:12, rk4:6 or adaptive:1e-4",
     ),
-    "guidance": ("number", "of a flow with labels: over 1, faces show more of what is asked for"),
-    "align": ("integer", "1 levels the face first, where that can be done"),
-    "steps": ("integer", "of descent; without any, the model's encoder answers at once"),
-    "wish": ("string", "save, pause, resume or stop"),
-    "minutes": ("number", "of training"),
+    "guidance": (
+        "number",
+        "classifier-free guidance scale of a label-conditional flow; 1 is no guidance",
+    ),
+    "align": ("integer", "1 aligns the photograph by its face, where the extra `faces` is installed"),
+    "steps": ("integer", "steps of descent; without it, the model's encoder is used"),
+    "request": ("string", "save, pause, resume or stop"),
+    "minutes": ("number", "minutes of training"),
 }
 
 
-def describe(table: Sequence[Door]) -> JSON:
+def describe(table: Sequence[ApiRoute]) -> JSON:
     """The OpenAPI document of a table of routes."""
     paths: JSON = {}
-    for door in table:
-        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", door.path)
+    for route in table:
+        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
         inside = re.findall(r"\{(\w+)\}", path)
         parameters = [parameter(name, "path") for name in inside]
         operation: JSON = {
-            "summary": door.summary,
+            "summary": route.summary,
             "parameters": parameters,
             "responses": {
-                "200": {"description": door.summary, "content": {door.gives: {}}},
+                "200": {"description": route.summary, "content": {route.media_type: {}}},
                 "default": {
                     "description": "an error in three parts",
                     "content": {"application/json": {"schema": ERROR}},
                 },
             },
         }
-        if door.path.endswith("/project"):
+        if route.path.endswith("/project"):
             operation["requestBody"] = {"content": {kind: {} for kind in ("image/jpeg", "image/png", "image/webp")}}
-            parameters += [parameter(name, "query") for name in door.parameters]
-        elif door.method == "POST" and door.parameters:
-            fields = {name: {"type": MEANINGS[name][0], "description": MEANINGS[name][1]} for name in door.parameters}
+            parameters += [parameter(name, "query") for name in route.parameters]
+        elif route.method == "POST" and route.parameters:
+            fields = {name: {"type": MEANINGS[name][0], "description": MEANINGS[name][1]} for name in route.parameters}
             operation["requestBody"] = {
                 "content": {"application/json": {"schema": {"type": "object", "properties": fields}}}
             }
         else:
-            parameters += [parameter(name, "query") for name in door.parameters]
-        if door.token:
+            parameters += [parameter(name, "query") for name in route.parameters]
+        if route.needs_token:
             operation["security"] = [{"token": []}]
-        paths.setdefault(path, {})[door.method.lower()] = operation
+        paths.setdefault(path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "mien's explorer", "version": __version__},

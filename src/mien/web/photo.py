@@ -1,4 +1,4 @@
-"""A photograph of a visitor's: decoded in a process of its own under limits, never stored, forgotten after the answer."""
+"""Decodes an uploaded photograph in a process of its own, under limits; it is never stored."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _turns = asyncio.Semaphore(AT_ONCE)
 
 
 @dataclass(frozen=True)
-class Given:
+class DecodedPhoto:
     """A photograph as a model takes it."""
 
     image: Tensor  # [1, 3, side, side] in [-1, 1]
     cut: Cut
 
 
-async def decode(content: bytes, side: int, framing: Mapping[str, Any] | None = None) -> Given:
+async def decode(content: bytes, side: int, framing: Mapping[str, Any] | None = None) -> DecodedPhoto:
     """A square of a JPEG, PNG or WebP: the middle, or with `framing`, how a model's data was cut, the levelled face.
 
     Raises UsageError for another format, Refused for a file that does not decode within the limits.
@@ -76,7 +76,7 @@ async def decode(content: bytes, side: int, framing: Mapping[str, Any] | None = 
             "Choose another, or save it anew as JPEG.",
         )
     pixels = np.frombuffer(out, np.uint8, offset=1).reshape(1, side, side, 3)
-    return Given(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float().div(127.5).sub(1.0), CUTS[out[:1]])
+    return DecodedPhoto(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float().div(127.5).sub(1.0), CUTS[out[:1]])
 
 
 def framing_of(sampler: Sampler) -> Mapping[str, Any]:

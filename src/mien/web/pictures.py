@@ -1,4 +1,4 @@
-"""Pictures as bytes, each with its recipe inside, and the newest of them kept."""
+"""Pictures as PNG bytes with their metadata inside, and a cache of the newest."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch import Tensor
 from mien import __version__
 from mien.report.grid import RECIPE_KEY, SYNTHETIC, picture
 
-KEPT_BYTES = 48 << 20
+CACHE_BYTES = 48 << 20
 
 
 def png(image: Image.Image | Tensor, recipe: Mapping[str, Any], level: int = 1) -> bytes:
     """A picture, or an image `[C, H, W]` in [-1, 1], as PNG that says how it is made again and that it is synthetic."""
-    shown = picture(image) if isinstance(image, Tensor) else image
+    drawn = picture(image) if isinstance(image, Tensor) else image
     notes = PngImagePlugin.PngInfo()
     notes.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True))
     notes.add_text("Software", f"mien {__version__}")
     notes.add_text("Disclaimer", SYNTHETIC)
     buffer = io.BytesIO()
-    shown.save(buffer, format="PNG", pnginfo=notes, compress_level=level)
+    drawn.save(buffer, format="PNG", pnginfo=notes, compress_level=level)
     return buffer.getvalue()
 
 
-class Kept:
+class ResponseCache:
     """Answers by question, the least used forgotten first; bounded in bytes."""
 
-    def __init__(self, most: int = KEPT_BYTES) -> None:
+    def __init__(self, most: int = CACHE_BYTES) -> None:
         self.most, self.bytes = most, 0
         self.answers: OrderedDict[str, bytes] = OrderedDict()
 

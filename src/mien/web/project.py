@@ -1,4 +1,4 @@
-"""The face of a photograph in a model: by its encoder, or by descent, whose steps are told as they are taken."""
+"""The face of a photograph in a model: by its encoder, or by descent, whose steps are sent as they are taken."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from torch import Tensor
 
@@ -27,63 +27,70 @@ def encoded(sampler: Sampler, image: Tensor) -> JSON:
 
     Raises UsageError for a model whose encodings are not latents of its generator.
     """
-    face = shades(sampler, image)
-    z = sampler.encode(face, middle_of(sampler))
-    return found(sampler, z, face, sampler.decode(z, middle_of(sampler)))
+    face = match_channels(sampler, image)
+    z = sampler.encode(face, mean_labels(sampler))
+    return result_of(sampler, z, face, sampler.decode(z, mean_labels(sampler)))
 
 
-async def descended(sampler: Sampler, image: Tensor, steps: int, more: JSON) -> AsyncIterator[bytes]:
+async def descended(sampler: Sampler, image: Tensor, steps: int, more: JSON) -> AsyncGenerator[bytes, None]:
     """Server-sent events: `step` with a picture now and then, and `found` at the end, with `more`. Closing it ends the descent."""
     loop, news, stop = asyncio.get_running_loop(), asyncio.Queue[tuple[str, JSON]](), threading.Event()
-    face, last = shades(sampler, image), 0.0
+    face, last = match_channels(sampler, image), 0.0
 
-    def hear(step: Step) -> None:
+    def on_step(step: Step) -> None:
         nonlocal last
         if time.monotonic() - last >= EVERY:
             last = time.monotonic()
-            told = {"step": step.step, "steps": steps, "error": float(step.errors[0]), "image": uri(step.images[0])}
-            loop.call_soon_threadsafe(news.put_nowait, ("step", told))
+            payload = {"step": step.step, "steps": steps, "error": float(step.errors[0]), "image": uri(step.images[0])}
+            loop.call_soon_threadsafe(news.put_nowait, ("step", payload))
 
     def work() -> None:
         try:
-            inversion = sampler.invert(face, steps, labels=middle_of(sampler), on_step=hear, cancel=stop.is_set)
-            told = found(sampler, inversion.latents, face, sampler.decode(inversion.latents, middle_of(sampler)))
+            inversion = sampler.invert(face, steps, labels=mean_labels(sampler), on_step=on_step, cancel=stop.is_set)
+            payload = result_of(
+                sampler, inversion.latents, face, sampler.decode(inversion.latents, mean_labels(sampler))
+            )
             if isinstance(sampler.model, Invertible):  # an autoencoder beside the generator, as BEGAN has
-                told["reconstruction"] = uri(sampler.reconstruct(face, middle_of(sampler))[0])
-            event, told = "found", {**told, **more}
+                payload["reconstruction"] = uri(sampler.reconstruct(face, mean_labels(sampler))[0])
+            event, payload = "found", {**payload, **more}
         except MienError as error:
-            told, event = {"message": error.what, "why": error.why, "hint": error.remedy}, "failed"
-        loop.call_soon_threadsafe(news.put_nowait, (event, told))
+            payload, event = {"message": error.what, "why": error.why, "hint": error.remedy}, "failed"
+        except Exception as error:  # the client waits for an event
+            payload, event = (
+                {"message": "The descent failed.", "why": type(error).__name__, "hint": "Report it."},
+                "failed",
+            )
+        loop.call_soon_threadsafe(news.put_nowait, (event, payload))
 
     thread = threading.Thread(target=work, name="descent", daemon=True)
     thread.start()
     try:
         event = "step"
         while event == "step":
-            event, told = await news.get()
-            yield f"event: {event}\ndata: {json.dumps(told)}\n\n".encode()
+            event, payload = await news.get()
+            yield f"event: {event}\ndata: {json.dumps(payload)}\n\n".encode()
     finally:
         stop.set()
 
 
-def middle_of(sampler: Sampler) -> Tensor | None:
+def mean_labels(sampler: Sampler) -> Tensor | None:
     """The label row that an unlabelled face is looked at with: the mean of the training data's."""
     if not sampler.model.label_dim:
         return None
     return sampler.label_rows.nanmean(0, keepdim=True)
 
 
-def shades(sampler: Sampler, image: Tensor) -> Tensor:
+def match_channels(sampler: Sampler, image: Tensor) -> Tensor:
     """A photograph with the model's own number of channels."""
     return image.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else image
 
 
-def found(sampler: Sampler, z: Tensor, face: Tensor, made: Tensor) -> JSON:
-    """What the page is told of a latent that was found."""
+def result_of(sampler: Sampler, z: Tensor, face: Tensor, made: Tensor) -> JSON:
+    """The answer for a latent that was found."""
     error = float(absolute(made, face)[0])
     return {"at": str(given(z[0])), "error": error, "image": uri(made[0]), "original": uri(face[0])}
 
 
 def uri(image: Tensor) -> str:
     """A picture inside an address."""
-    return "data:image/png;base64," + base64.b64encode(png(image, {"shown": "a photograph's face"})).decode()
+    return "data:image/png;base64," + base64.b64encode(png(image, {"source": "a photograph's face"})).decode()

@@ -1,4 +1,4 @@
-"""A bounded queue of faces to draw: concurrent questions share a chunk, what nobody waits for any more is left out."""
+"""A bounded queue of faces to draw: concurrent requests share a chunk, abandoned ones are dropped."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from mien.sampling.chunks import CHUNK
-from mien.web.params import Manner
+from mien.sampling.options import DrawOptions
+from mien.web.limits import Full
 
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most
 
 Result = TypeVar("Result")
-
-
-class Full(Exception):
-    """There is no room, or no answer in time: ask again later."""
 
 
 class Stale(Exception):
@@ -35,7 +32,7 @@ class Kind:
     """What rows must share to be drawn together."""
 
     model: Hashable
-    manner: Manner = field(default_factory=Manner)
+    options: DrawOptions = DrawOptions()
     exact: bool = True
     stages: bool = False  # how a flow comes to its faces, too
 
@@ -92,7 +89,7 @@ class Queue:
         try:
             return await answer
         finally:
-            if question in self.waiting:  # whoever asked has gone
+            if question in self.waiting:  # the client has gone
                 self.waiting.remove(question)
 
     def _leave(self, question: Waiting, why: Exception) -> None:
@@ -130,9 +127,9 @@ class Queue:
 
     async def _answer(self, taken: list[Waiting]) -> None:
         z = torch.cat([question.z for question in taken])
-        told = [question.labels for question in taken if question.labels is not None]
+        rows = [question.labels for question in taken if question.labels is not None]
         try:
-            images = await self.alone(lambda: self.draw(taken[0].kind, z, torch.cat(told) if told else None))
+            images = await self.alone(lambda: self.draw(taken[0].kind, z, torch.cat(rows) if rows else None))
         except Exception as error:
             for question in taken:
                 if not question.answer.done():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -14,7 +16,7 @@ import torch
 from mien.core.contracts import JSON, Model
 from mien.core.families import FlowModel, Invertible, ResolutionFreeModel, StyleModel
 from mien.core.run import Device, Precision
-from mien.errors import DataError, MienError, Mismatch
+from mien.errors import DataError, MienError, Mismatch, Untrusted
 from mien.nn.priors import Normal, Uniform
 from mien.report.run_reader import sample_grids
 from mien.sampling.directions import Direction
@@ -22,14 +24,14 @@ from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory, read_json
 
-FRESH = 1.0  # seconds between two looks at the disk
+FRESH = 1.0  # seconds between two readings of the disk
 LOADED = 6  # models in memory, at most
 LOADED_BYTES = 2 << 30  # of their weights, at most, beside the one in use
 DEFAULTS = (Path("runs"), Path("demo/run"))
 
 
 @dataclass(frozen=True)
-class ShownModel:
+class ModelEntry:
     """A file that faces can be drawn from."""
 
     id: str  # the beginning of its SHA-256
@@ -39,12 +41,12 @@ class ShownModel:
 
 
 @dataclass(frozen=True)
-class ShownRun:
+class RunEntry:
     """A run's directory."""
 
     id: str
     path: Path
-    models: tuple[ShownModel, ...]  # newest first
+    models: tuple[ModelEntry, ...]  # newest first
 
     @property
     def name(self) -> str:
@@ -59,24 +61,32 @@ class ShownRun:
 
 @dataclass
 class Registry:
-    """What there is, looked up anew at most once a second, so that a training run's new checkpoints appear."""
+    """The models and runs on the disk, read again at most once a second, so that new checkpoints appear."""
 
     paths: Sequence[Path]  # runs, checkpoints, files, or folders of runs; none = the usual places
     code: Path | None = None
     device: Device = "auto"
     precision: Precision = "fp32"
-    runs: dict[str, ShownRun] = field(default_factory=dict)
-    models: dict[str, ShownModel] = field(default_factory=dict)
-    _looked: float = float("-inf")
+    runs: dict[str, RunEntry] = field(default_factory=dict)
+    models: dict[str, ModelEntry] = field(default_factory=dict)
+    refused: dict[Path, MienError] = field(default_factory=dict)  # what was named and holds no model, and why
+    _checked: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _read_at: float = float("-inf")
     _loaded: OrderedDict[str, Sampler] = field(default_factory=OrderedDict)
     _hashes: dict[tuple[Path, int, int], str] = field(default_factory=dict)
 
     def refresh(self, now: bool = False) -> None:
-        """Look at the disk, if the last look was a while ago."""
-        if not now and time.monotonic() - self._looked < FRESH:
-            return
-        runs: dict[str, ShownRun] = {}
-        models: dict[str, ShownModel] = {}
+        """Read the disk again, if the last reading is older than a second, or older than this call where it is `now`."""
+        called = time.monotonic()
+        with self._lock:  # one reading for all who wait for it
+            if self._read_at < (called if now else called - FRESH):
+                self._read_disk()
+
+    def _read_disk(self) -> None:
+        self.refused.clear()
+        runs: dict[str, RunEntry] = {}
+        models: dict[str, ModelEntry] = {}
         for path in self._places():
             if (path / "run.json").is_file():
                 run = self._run(path)
@@ -86,11 +96,15 @@ class Registry:
             else:
                 try:
                     file = checkpoint.find_model(path)
-                except DataError:
+                    if self._hash(file) not in self._checked:
+                        checkpoint.read_header(file)
+                        self._checked.add(self._hash(file))
+                except (DataError, Untrusted) as error:
+                    self.refused[path] = error
                     continue
-                models.setdefault(self._hash(file)[:16], ShownModel(self._hash(file)[:16], file))
+                models.setdefault(self._hash(file)[:16], ModelEntry(self._hash(file)[:16], file))
         self.runs, self.models = runs, models
-        self._looked = time.monotonic()
+        self._read_at = time.monotonic()
 
     def _places(self) -> Iterator[Path]:
         """Every run and file that was named, folders of runs opened; newest first where nothing was named."""
@@ -101,8 +115,8 @@ class Registry:
                 inner = [place for place in path.iterdir() if (place / "run.json").is_file()]
                 yield from sorted(inner, key=lambda place: place.name, reverse=True)
 
-    def _run(self, path: Path) -> ShownRun:
-        name = hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()
+    def _run(self, path: Path) -> RunEntry:
+        name = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=6).hexdigest()
         models = []
         for place in checkpoint.all_of(path / "checkpoints"):
             file = place / "model.safetensors"
@@ -110,10 +124,10 @@ class Registry:
                 manifest = read_json(place / "MANIFEST.json") or {}
                 sha256 = str(manifest["files"]["model.safetensors"]["sha256"])
                 if file.is_file():
-                    models.append(ShownModel(sha256[:16], file, int(place.name), name))
+                    models.append(ModelEntry(sha256[:16], file, int(place.name), name))
             except (KeyError, TypeError, OSError):  # half removed, or damaged: the run's own checks will say so
                 continue
-        return ShownRun(name, path, tuple(models))
+        return RunEntry(name, path, tuple(models))
 
     def _hash(self, file: Path) -> str:
         status = file.stat()
@@ -122,7 +136,7 @@ class Registry:
             self._hashes[key] = checkpoint.file_hash(file)
         return self._hashes[key]
 
-    def model(self, id: str) -> ShownModel:
+    def model(self, id: str) -> ModelEntry:
         """The model of an id. Raises DataError for an unknown one."""
         self.refresh(now=id not in self.models)
         if id not in self.models:
@@ -133,7 +147,7 @@ class Registry:
             )
         return self.models[id]
 
-    def run(self, id: str) -> ShownRun:
+    def run(self, id: str) -> RunEntry:
         """The run of an id. Raises DataError for an unknown one."""
         self.refresh()
         if id not in self.runs:
@@ -141,7 +155,7 @@ class Registry:
         return self.runs[id]
 
     def first(self) -> str | None:
-        """The model that a page shows when it is told no other."""
+        """The model that a page shows by default."""
         self.refresh()
         of_runs = [model.id for run in self.runs.values() for model in run.models]
         return next(iter([*of_runs, *self.models]), None)
@@ -155,8 +169,8 @@ class Registry:
         if id in self._loaded:
             self._loaded.move_to_end(id)
             return self._loaded[id]
-        shown = self.model(id)
-        sampler = Sampler.load(shown.file, device=self.device, precision=self.precision, code=self.code)
+        entry = self.model(id)
+        sampler = Sampler.load(entry.file, device=self.device, precision=self.precision, code=self.code)
         if not sampler.model_hash.startswith(id):
             raise Mismatch(
                 "This model has changed on the disk.", "Its checksum is another.", "Reload the list of models."
@@ -196,25 +210,25 @@ def overview(registry: Registry) -> JSON:
     return {"runs": runs, "models": alone}
 
 
-def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON:
-    """What a model is, and what it can be asked for."""
+def capabilities(entry: ModelEntry, sampler: Sampler, run: RunEntry | None) -> JSON:
+    """What a model is, and what it supports."""
     model, header = sampler.model, sampler.header
-    directions = steps_of(sampler)
+    directions = latent_directions(sampler)
     kind = {Normal: "normal", Uniform: "uniform"}.get(type(model.prior), "other")
     return {
-        "id": shown.id,
+        "id": entry.id,
         "sha256": sampler.model_hash,
-        "name": run.name if run else shown.file.stem,
-        "run": shown.run,
-        "seen": shown.seen,
+        "name": run.name if run else entry.file.stem,
+        "run": entry.run,
+        "seen": entry.seen,
         "preset": header.get("preset", ""),
         "side": sampler.image_spec.side,
         "channels": sampler.image_spec.channels,
         "latent": list(model.latent_shape),
         "prior": kind,
         "labels": list(sampler.label_names) if model.label_dim else [],
-        "directions": [{"name": d.name, "note": note(d.told)} for d in directions],
-        "gram": products(directions),
+        "directions": [{"name": d.name, "note": note(d.facts)} for d in directions],
+        "gram": gram_matrix(directions),
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
         "scalable": isinstance(model, ResolutionFreeModel),
@@ -226,14 +240,14 @@ def abilities(shown: ShownModel, sampler: Sampler, run: ShownRun | None) -> JSON
 
 
 def flow_of(model: Model) -> JSON | None:
-    """How a flow is followed when nothing else is said; None for any other model."""
+    """The solver settings of a flow; None for any other model."""
     if not isinstance(model, FlowModel):
         return None
     how = model.solution
     return {"method": how.method, "steps": how.steps, "tolerance": how.tolerance, "guidance": model.guidance}
 
 
-def steps_of(sampler: Sampler) -> list[Direction]:
+def latent_directions(sampler: Sampler) -> list[Direction]:
     """The named steps that this model's latents can take; none where those on the disk are another model's."""
     try:
         return [d for d in sampler.directions.all if d.space == "latent"]
@@ -241,7 +255,7 @@ def steps_of(sampler: Sampler) -> list[Direction]:
         return []
 
 
-def products(directions: Sequence[Direction]) -> list[list[float]]:
+def gram_matrix(directions: Sequence[Direction]) -> list[list[float]]:
     """The dot products of directions with each other, by which a page keeps some of them still."""
     if not directions:
         return []
@@ -249,8 +263,8 @@ def products(directions: Sequence[Direction]) -> list[list[float]]:
     return [[round(value, 6) for value in row] for row in (flat @ flat.T).tolist()]
 
 
-def note(told: JSON) -> str:
+def note(header: JSON) -> str:
     """How a direction was found, in words."""
-    if told.get("found") == "labels":
-        return f"Found on {told.get('with')} faces with the label and {told.get('without')} without."
-    return f"Found without labels; {100 * float(told.get('share', 0)):.0f} % of how much pictures change."
+    if header.get("found") == "labels":
+        return f"Found on {header.get('with')} faces with the label and {header.get('without')} without."
+    return f"Found without labels; {100 * float(header.get('share', 0)):.0f} % of how much pictures change."

@@ -1,4 +1,4 @@
-"""What a request says and what it is answered: bodies read once, pictures with their twins in JSON, errors in three parts."""
+"""Request bodies, and responses: pictures, the same as JSON, errors in three parts."""
 
 from __future__ import annotations
 
@@ -9,34 +9,45 @@ from dataclasses import dataclass
 from typing import Literal
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse as StarletteJSON
+from starlette.responses import Response
 
 from mien.core.contracts import JSON
 from mien.errors import MienError, UsageError
-from mien.web.params import Given
-from mien.web.queue import Full, Stale
+from mien.storage.bounded_json import InvalidJSON, loads
+from mien.web.limits import Full
+from mien.web.params import RequestParams
+from mien.web.queue import Stale
 from mien.web.security import Refused, token_missing
 
-UNKEPT = {"cache-control": "no-store"}
+NO_STORE = {"cache-control": "no-store"}
 STATUS = {2: 400, 3: 404, 4: 503, 6: 500, 7: 409, 8: 422, 9: 409}  # by the exit code of an error
 
-Answer = Callable[[Request], Awaitable[Response]]
+
+class JSONResponse(StarletteJSON):
+    """JSON in ASCII, so that a file name that is not UTF-8 does not fail."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
-class Door:
+class ApiRoute:
     """A route: its path, what it is for, and its parameters, in words for the description."""
 
     path: str
-    answer: Answer
+    handler: Handler
     summary: str
     parameters: tuple[str, ...] = ()
     method: Literal["GET", "POST"] = "GET"
-    gives: str = "application/json"
-    token: bool = False
+    media_type: str = "application/json"
+    needs_token: bool = False
 
 
-def trusted(request: Request) -> None:
+def require_token(request: Request) -> None:
     """Raises Refused for a request without the token."""
     if not request.scope["trusted"]:
         raise token_missing()
@@ -47,62 +58,64 @@ async def body(request: Request) -> bytes:
     return b"".join([part async for part in request.stream()])
 
 
-async def parameters(request: Request) -> Given:
+async def parameters(request: Request) -> RequestParams:
     """The parameters of a query, or for POST of a flat JSON object whose values are text, numbers or lists of them."""
     if request.method == "GET":
-        return Given.query(request.query_params)
-    Given.query(request.query_params).end()
+        return RequestParams.query(request.query_params)
+    RequestParams.query(request.query_params).end()
     try:
-        said = json.loads(await body(request))
-    except (ValueError, RecursionError) as error:
+        document = loads(await body(request), file_names=False)
+    except InvalidJSON as error:
         raise UsageError("The body is not JSON.", str(error)[:100], "Send a JSON object.") from error
     pairs = []
-    for name, value in (said if isinstance(said, dict) else {"": None}).items():
+    for name, value in (document if isinstance(document, dict) else {"": None}).items():
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, str | int | float) or isinstance(item, bool):
                 raise UsageError(
                     "The body does not fit.", f"`{str(name)[:40]}` is no text or number.", "Send a flat JSON object."
                 )
             pairs.append((str(name), str(item)))
-    return Given(pairs)
+    return RequestParams(pairs)
 
 
-def twin(request: Request) -> bool:
-    """Whether a picture is asked for as JSON."""
+def wants_json(request: Request) -> bool:
+    """Whether the path asks for a picture as JSON."""
     return request.url.path.endswith(".json")
 
 
-def shown(request: Request, content: bytes, kind: str, recipe: JSON) -> Response:
+def picture_response(request: Request, content: bytes, kind: str, recipe: JSON) -> Response:
     """A picture, or its twin in JSON. It never changes: a model's id is the hash of its weights."""
-    if twin(request):
+    if wants_json(request):
         return JSONResponse(
-            {"media_type": kind, "base64": base64.b64encode(content).decode(), "recipe": recipe}, headers=UNKEPT
+            {"media_type": kind, "base64": base64.b64encode(content).decode(), "recipe": recipe}, headers=NO_STORE
         )
     keep = "private, max-age=86400, immutable" if request.method == "GET" else "no-store"
     return Response(content, media_type=kind, headers={"cache-control": keep})
 
 
-async def failed(request: Request, error: Exception) -> Response:
+async def handle_error(request: Request, error: Exception) -> Response:
     """Every error as JSON in three parts."""
     if isinstance(error, Full):
-        return said(503, "The server is busy.", "Its queue is full.", "Try again in a moment.", {"retry-after": "1"})
+        return error_response(
+            503, "The server is busy.", "Its queue is full.", "Try again in a moment.", {"retry-after": "1"}
+        )
     if isinstance(error, Stale):
-        return Response(status_code=204, headers=UNKEPT)
+        return Response(status_code=204, headers=NO_STORE)
     if isinstance(error, Refused):
-        return said(error.status, error.what, error.why, error.hint, {"connection": "close"})
+        return error_response(error.status, error.what, error.why, error.hint, {"connection": "close"})
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)
     if isinstance(error, MienError):
-        return said(STATUS.get(error.exit_code, 500), error.what, error.why, error.remedy)
+        return error_response(STATUS.get(error.exit_code, 500), error.what, error.why, error.remedy)
     status = getattr(error, "status_code", 500)
     if status == 500:
-        return said(
+        return error_response(
             500, "The server met a case it does not know.", type(error).__name__, "Run with --debug and report it."
         )
-    return said(status, "There is nothing here.", f"HTTP {status}.", "Open the page at /.")
+    return error_response(status, "There is nothing here.", f"HTTP {status}.", "Open the page at /.")
 
 
-def said(status: int, what: str, why: str, hint: str, headers: dict[str, str] | None = None) -> Response:
+def error_response(status: int, what: str, why: str, hint: str, headers: dict[str, str] | None = None) -> Response:
     """An error as JSON."""
     fields = {"code": status, "message": what, "why": why, "hint": hint}
-    return JSONResponse({"error": fields}, status_code=status, headers={**UNKEPT, **(headers or {})})
+    return JSONResponse({"error": fields}, status_code=status, headers={**NO_STORE, **(headers or {})})

@@ -18,37 +18,45 @@ from mien.report.film import film
 from mien.report.grid import picture
 from mien.sampling.address import Address, Move, Place
 from mien.web import params as request_params
+from mien.web.limits import Limit
 from mien.web.pictures import png
-from mien.web.queue import Full
-from mien.web.responses import Door, parameters, shown, twin
-from mien.web.service import Desk
+from mien.web.responses import ApiRoute, Handler, parameters, picture_response, wants_json
+from mien.web.service import Service
 
 FILMS = {"webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
 FILMS_AT_ONCE = 2
 
 
-class Drawing:
-    """Questions whose answer is a picture."""
+class DrawRoutes:
+    """Routes that answer with a picture."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.films = 0  # being made
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.films = Limit(FILMS_AT_ONCE)
 
-    def doors(self) -> list[Door]:
-        """Each by GET and by POST, each with a twin in JSON."""
-        look = ("label", "direction", "truncation", "style", "size", "solver", "guidance")
-        film = ("at", "frames", "fps", "loop", "format", "zoom", *look)
-        model = "/api/model/{id:str}"
+    def routes(self) -> list[ApiRoute]:
+        """Each by GET and by POST, each also as JSON."""
+        face = ("label", "direction", "truncation", "style", "size", "solver", "guidance")
+        rows: tuple[tuple[str, Handler, str, tuple[str, ...], str], ...] = (
+            ("image", self.image, "a face", ("at", "drag"), "image/png"),
+            ("sheet", self.sheet, "many faces", ("at", "first", "count", "columns"), "image/png"),
+            ("children", self.children, "nine children", ("at", "first", "strength"), "image/png"),
+            ("path", self.path, "how a flow comes to a face", ("at", "columns"), "image/png"),
+            (
+                "walk",
+                self.walk,
+                "a film through faces",
+                ("at", "frames", "fps", "loop", "format", "zoom"),
+                "image/webp",
+            ),
+        )
         pictures = [
-            Door(f"{model}/image", self.image, "a face", ("at", "drag", *look), gives="image/png"),
-            Door(f"{model}/sheet", self.sheet, "many faces", ("at", "first", "count", "columns", *look), gives="image/png"),
-            Door(f"{model}/children", self.children, "nine children", ("at", "first", "strength", *look), gives="image/png"),
-            Door(f"{model}/path", self.path, "how a flow comes to a face", ("at", "columns", *look), gives="image/png"),
-            Door(f"{model}/walk", self.walk, "a film through faces", film, gives="image/webp"),
-        ]  # fmt: skip
-        posted = [Door(d.path, d.answer, d.summary, d.parameters, "POST", d.gives) for d in pictures]
+            ApiRoute(f"/api/model/{{id:str}}/{name}", handler, summary, (*own, *face), media_type=kind)
+            for name, handler, summary, own, kind in rows
+        ]
+        posted = [ApiRoute(d.path, d.handler, d.summary, d.parameters, "POST", d.media_type) for d in pictures]
         twins = [
-            Door(f"{d.path}.json", d.answer, f"{d.summary}, as JSON", d.parameters, d.method)
+            ApiRoute(f"{d.path}.json", d.handler, f"{d.summary}, as JSON", d.parameters, d.method)
             for d in (*pictures, *posted)
         ]
         return [*pictures, *posted, *twins]
@@ -56,86 +64,88 @@ class Drawing:
     async def image(self, request: Request) -> Response:
         """One face."""
         params = await parameters(request)
-        address, look, drag = params.address(), params.look(), params.text("drag", "")[:32] or None
+        address, face, drag = params.address(), params.face(), params.text("drag", "")[:32] or None
         params.end()
-        key = f"{request.path_params['id']} {address} {look}"
-        content, recipe = self.desk.kept.get(key), {}
-        if content is None or twin(request):
-            images = await self.desk.faces(request, [address], look, drag)
-            recipe = look.manner.of(await self.desk.sampler(request)).metadata(at=str(address), **look.recipe)
+        key = f"{request.path_params['id']} {address} {face}"
+        content, recipe = self.service.cache.get(key), {}
+        if content is None or wants_json(request):
+            images = await self.service.faces(request, [address], face, drag)
+            sampler = (await self.service.sampler(request)).with_options(face.options)
+            recipe = sampler.metadata(at=str(address), **face.metadata)
             content = await asyncio.to_thread(png, images[0], recipe)
             if drag is None:
-                self.desk.kept.put(key, content)
-        return shown(request, content, "image/png", recipe)
+                self.service.cache.put(key, content)
+        return picture_response(request, content, "image/png", recipe)
 
     async def sheet(self, request: Request) -> Response:
         """Faces of consecutive seeds, or at some addresses, on one sheet without gaps."""
         params = await parameters(request)
-        given = params.addresses("at", request_params.MOST_SHEET)
-        first = params.count("first", 0, 0, 2**53 - 1 - request_params.MOST_SHEET)
-        count = params.count("count", 100, 1, request_params.MOST_SHEET)
-        columns, look = params.count("columns", 10, 1, 20), params.look()
+        named = params.addresses("at", request_params.MAX_SHEET)
+        first = params.count("first", 0, 0, 2**53 - 1 - request_params.MAX_SHEET)
+        count = params.count("count", 100, 1, request_params.MAX_SHEET)
+        columns, face = params.count("columns", 10, 1, 20), params.face()
         params.end()
-        places = given or [Address(Place(first + step)) for step in range(count)]
-        key = f"{request.path_params['id']} sheet {' '.join(map(str, places))} {columns} {look}"
-        told = {"at": [str(place) for place in given]} if given else {"seeds": [first, first + count - 1]}
-        sampler = look.manner.of(await self.desk.sampler(request))
-        recipe = sampler.metadata(**told, columns=columns, **look.recipe)
-        content = self.desk.kept.get(key)
+        places = named or [Address(Place(first + step)) for step in range(count)]
+        key = f"{request.path_params['id']} sheet {' '.join(map(str, places))} {columns} {face}"
+        where = {"at": [str(place) for place in named]} if named else {"seeds": [first, first + count - 1]}
+        sampler = (await self.service.sampler(request)).with_options(face.options)
+        recipe = sampler.metadata(**where, columns=columns, **face.metadata)
+        content = self.service.cache.get(key)
         if content is None:
-            images = await self.desk.faces(request, places, look)
+            images = await self.service.faces(request, places, face)
             content = await asyncio.to_thread(lambda: png(tiled(images, columns), recipe))
-            self.desk.kept.put(key, content)
-        return shown(request, content, "image/png", recipe)
+            self.service.cache.put(key, content)
+        return picture_response(request, content, "image/png", recipe)
 
     async def children(self, request: Request) -> Response:
         """Nine children of a face, each a step toward another seed, on one sheet; their addresses in the JSON twin."""
         params = await parameters(request)
         parent, first = params.address(), params.count("first", 0, 0, 2**53 - 10)
-        strength, look = params.number("strength", 0.35, 0.0, 1.0), params.look()
+        strength, face = params.number("strength", 0.35, 0.0, 1.0), params.face()
         params.end()
         litter = [
             Address(parent.start, (*parent.moves, Move(Address(Place(first + n)), round(strength, 4))))
             for n in range(9)
         ]
-        images = await self.desk.faces(request, litter, look)
-        sampler = look.manner.of(await self.desk.sampler(request))
-        recipe = sampler.metadata(at=[str(child) for child in litter], **look.recipe)
-        return shown(request, await asyncio.to_thread(lambda: png(tiled(images, 3), recipe)), "image/png", recipe)
+        images = await self.service.faces(request, litter, face)
+        sampler = (await self.service.sampler(request)).with_options(face.options)
+        recipe = sampler.metadata(at=[str(child) for child in litter], **face.metadata)
+        return picture_response(
+            request, await asyncio.to_thread(lambda: png(tiled(images, 3), recipe)), "image/png", recipe
+        )
 
     async def path(self, request: Request) -> Response:
         """From noise to a face: what the solver has after each step on one sheet, noise first; how many in the JSON twin."""
         params = await parameters(request)
-        address, columns, look = params.address(), params.count("columns", 8, 1, 20), params.look()
+        address, columns, face = params.address(), params.count("columns", 8, 1, 20), params.face()
         params.end()
-        (stages,) = await self.desk.faces(request, [address], look, stages=True)
-        sampler = look.manner.of(await self.desk.sampler(request))
-        recipe = sampler.metadata(at=str(address), stages=len(stages), columns=columns, **look.recipe)
-        return shown(request, await asyncio.to_thread(lambda: png(tiled(stages, columns), recipe)), "image/png", recipe)
+        (stages,) = await self.service.faces(request, [address], face, stages=True)
+        sampler = (await self.service.sampler(request)).with_options(face.options)
+        recipe = sampler.metadata(at=str(address), stages=len(stages), columns=columns, **face.metadata)
+        return picture_response(
+            request, await asyncio.to_thread(lambda: png(tiled(stages, columns), recipe)), "image/png", recipe
+        )
 
     async def walk(self, request: Request) -> Response:
         """A film through faces."""
         params = await parameters(request)
-        stops = params.addresses("at", request_params.MOST_STOPS)
-        frames, fps = params.count("frames", 96, 2, request_params.MOST_FRAMES), params.number("fps", 24.0, 1.0, 60.0)
+        stops = params.addresses("at", request_params.MAX_STOPS)
+        frames, fps = params.count("frames", 96, 2, request_params.MAX_FRAMES), params.number("fps", 24.0, 1.0, 60.0)
         loop, kind = params.word("loop", ("0", "1"), "1") == "1", params.word("format", FILMS, "webp")
-        zoom, look = params.count("zoom", 4, 1, 8), params.look()
+        zoom, face = params.count("zoom", 4, 1, 8), params.face()
         params.end()
         if not 2 <= len(stops) <= frames:
             raise UsageError(
                 "A walk needs two faces, and a frame for each.", "It has too few.", "Give `at` twice or more."
             )
-        sampler = look.manner.of(await self.desk.sampler(request))
+        sampler = (await self.service.sampler(request)).with_options(face.options)
         side = sampler.image_spec.side * zoom
-        if side > request_params.LARGEST:
+        if side > request_params.MAX_SIDE:
             raise UsageError(
-                f"{side} px is too large for a film here.", "", f"Up to {request_params.LARGEST} px; use `mien walk`."
+                f"{side} px is too large for a film here.", "", f"Up to {request_params.MAX_SIDE} px; use `mien walk`."
             )
-        if self.films >= FILMS_AT_ONCE:
-            raise Full
-        self.films += 1
-        try:
-            images = await self.desk.faces(request, along(stops, frames, loop), look)
+        with self.films.held():
+            images = await self.service.faces(request, along(stops, frames, loop), face)
 
             def write() -> bytes:
                 with tempfile.TemporaryDirectory(prefix="mien-") as folder:
@@ -144,9 +154,8 @@ class Drawing:
                     return path.read_bytes()
 
             content = await asyncio.to_thread(write)
-        finally:
-            self.films -= 1
-        return shown(request, content, FILMS[kind], sampler.metadata(walk=[str(stop) for stop in stops], **look.recipe))
+        metadata = sampler.metadata(walk=[str(stop) for stop in stops], **face.metadata)
+        return picture_response(request, content, FILMS[kind], metadata)
 
 
 def film_installed() -> bool:

@@ -1,87 +1,88 @@
-"""The routes that look for a face: a photograph's own in the model, and those of the training data most like one."""
+"""Routes that search: the latent of a photograph, and the nearest training images of a face."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 from torch import Tensor
 
 from mien.errors import DataError
 from mien.sampling.sampler import Sampler
 from mien.web import params as request_params
 from mien.web import photo, project
+from mien.web.limits import Limit, LimitedStream
 from mien.web.neighbours import Neighbours
-from mien.web.params import Given
-from mien.web.queue import Full
-from mien.web.responses import UNKEPT, Door, body, parameters
-from mien.web.service import Desk
+from mien.web.params import RequestParams
+from mien.web.responses import NO_STORE, ApiRoute, JSONResponse, body, parameters
+from mien.web.service import Service
 
 DESCENTS = 1  # at a time
+PHOTOGRAPHS = 8  # that are received or decoded at a time: 10 MB each
 
 
-class Likeness:
-    """Questions that begin with a face, and end with another."""
+class PhotoRoutes:
+    """Projection of photographs, and nearest neighbours."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, service: Service) -> None:
+        self.service = service
         self.neighbours = Neighbours()
-        self.descents = 0  # that are going on
+        self.descents, self.photographs = Limit(DESCENTS), Limit(PHOTOGRAPHS)
 
-    def doors(self) -> list[Door]:
+    def routes(self) -> list[ApiRoute]:
         """Photographs come as the body itself."""
         model = "/api/model/{id:str}"
         face = ("at", "label", "direction", "truncation", "style", "size", "solver", "guidance")
-        told = "a photograph's face; the body is the file"
+        summary = "a photograph's face; the body is the file"
         return [
-            Door(f"{model}/neighbours", self.nearest, "the nearest training images", face),
-            Door(f"{model}/neighbours", self.nearest, "the nearest training images", face, "POST"),
-            Door(f"{model}/project", self.project, told, ("steps", "align"), method="POST"),
+            ApiRoute(f"{model}/neighbours", self.nearest, "the nearest training images", face),
+            ApiRoute(f"{model}/neighbours", self.nearest, "the nearest training images", face, "POST"),
+            ApiRoute(f"{model}/project", self.project, summary, ("steps", "align"), method="POST"),
         ]
 
     async def project(self, request: Request) -> Response:
-        """A photograph's own face in the model: encoded at once, or found by `steps` of descent, told as they are taken."""
-        params = Given.query(request.query_params)
+        """A photograph's own face in the model: encoded at once, or found by `steps` of descent, sent as they are taken."""
+        params = RequestParams.query(request.query_params)
         steps, align = (
-            params.count("steps", 0, 0, request_params.MOST_STEPS),
+            params.count("steps", 0, 0, request_params.MAX_STEPS),
             params.word("align", ("0", "1"), "0") == "1",
         )
         params.end()
-        sampler = await self.desk.sampler(request)
-        given = await photo.decode(
-            await body(request), sampler.image_spec.side, photo.framing_of(sampler) if align else None
-        )
-        if steps:
-            if self.descents >= DESCENTS:
-                raise Full
-            stream = self.descend(request, sampler, given.image, steps, given.cut)
-            return StreamingResponse(stream, media_type="text/event-stream", headers=UNKEPT)
-        found = await self.desk.queue.alone(lambda: project.encoded(sampler, given.image))
-        return JSONResponse({**found, "cut": given.cut}, headers=UNKEPT)
+        end_descent = self.descents.take() if steps else lambda: None
+        try:
+            with self.photographs.held():
+                sampler = await self.service.sampler(request)
+                framing = photo.framing_of(sampler) if align else None
+                decoded = await photo.decode(await body(request), sampler.image_spec.side, framing)
+            if steps:
+                stream = self.descend(request, sampler, decoded.image, steps, decoded.cut)
+                return LimitedStream(stream, end_descent, media_type="text/event-stream", headers=NO_STORE)
+        except BaseException:
+            end_descent()
+            raise
+        found = await self.service.queue.alone(lambda: project.encoded(sampler, decoded.image))
+        return JSONResponse({**found, "cut": decoded.cut}, headers=NO_STORE)
 
     async def descend(
         self, request: Request, sampler: Sampler, image: Tensor, steps: int, cut: photo.Cut
     ) -> AsyncIterator[bytes]:
         """The events of a descent, which ends when nobody listens any more."""
-        self.descents += 1
-        try:
-            async for event in project.descended(sampler, image, steps, {"cut": cut}):
+        async with aclosing(project.descended(sampler, image, steps, {"cut": cut})) as events:
+            async for event in events:
                 if await request.is_disconnected():
                     break
                 yield event
-        finally:
-            self.descents -= 1
 
     async def nearest(self, request: Request) -> Response:
         """The training images that are most like a face."""
         params = await parameters(request)
-        address, look = params.address(), params.look()
+        address, face = params.address(), params.face()
         params.end()
-        shown_model = self.desk.registry.model(request.path_params["id"])
-        if shown_model.run is None:
+        entry = self.service.registry.model(request.path_params["id"])
+        if entry.run is None:
             raise DataError("What this model learned from is not known.", "It is a single file.", "Name its run.")
-        run = self.desk.registry.run(shown_model.run)
-        images = await self.desk.faces(request, [address], look)
-        return JSONResponse(await asyncio.to_thread(self.neighbours.of, run, images[0]), headers=UNKEPT)
+        run = self.service.registry.run(entry.run)
+        images = await self.service.faces(request, [address], face)
+        return JSONResponse(await self.neighbours.search(run, images[0]), headers=NO_STORE)

@@ -1,85 +1,97 @@
-"""The routes that tell what there is: models and what they can do, runs as they happen, and what a run is asked."""
+"""Routes about models and runs: what there is, a run as it happens, requests to a run."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 
 from mien.errors import DataError
 from mien.report.film import training_film
 from mien.report.run_reader import sample_grids
 from mien.storage import control
 from mien.web import run_events
+from mien.web.limits import Limit, LimitedStream
 from mien.web.neighbours import pack_of
-from mien.web.params import Given
+from mien.web.params import RequestParams
 from mien.web.photo import can_level
-from mien.web.queue import Full
-from mien.web.registry import abilities, overview
-from mien.web.responses import UNKEPT, Door, parameters, trusted
+from mien.web.registry import capabilities, overview
+from mien.web.responses import NO_STORE, ApiRoute, JSONResponse, parameters, require_token
 from mien.web.routes_draw import FILMS, film_installed
-from mien.web.service import Desk
+from mien.web.service import Service
 from mien.web.training import Training
 
 STREAMS = 40  # live pages at a time
 
 
-class Watching:
-    """Questions about models and runs; what changes a run needs the token."""
+class RunRoutes:
+    """Routes about models and runs; those that change a run need the token."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.registry = desk, desk.registry
+    def __init__(self, service: Service) -> None:
+        self.service, self.registry = service, service.registry
         self.closing = asyncio.Event()  # set when the server is to stop: streams end then
-        self.training = Training()
-        self.streams = 0
-        self.filming = False
+        self.training = Training(self.registry)
+        self.streams, self.films = Limit(STREAMS), Limit(1)
 
-    def doors(self) -> list[Door]:
-        """Nothing here is kept by a browser, but grids of samples."""
+    def routes(self) -> list[ApiRoute]:
+        """A browser stores nothing of these but grids of samples."""
         run = "/api/run/{id:str}"
         return [
-            Door("/api/models", self.models, "runs and models"),
-            Door("/api/model/{id:str}", self.model, "what a model can do"),
-            Door(run, self.run, "where a run stands, and its curves"),
-            Door(f"{run}/samples/{{seen:int}}", self.samples, "a grid of samples", gives="image/png"),
-            Door(f"{run}/reconstructions/{{seen:int}}", self.reconstructions, "a grid of reconstructions", gives="image/png"),
-            Door(f"{run}/film", self.film, "samples over training as a film", gives="video/mp4"),
-            Door(f"{run}/events", self.events, "a run as it happens", gives="text/event-stream"),
-            Door(f"{run}/control", self.control, "save, pause, resume or stop a run", ("wish",), "POST", token=True),
-            Door("/api/train", self.train, "teach the quick preset drawn faces", ("minutes",), "POST", token=True),
-        ]  # fmt: skip
+            ApiRoute("/api/models", self.models, "runs and models"),
+            ApiRoute("/api/model/{id:str}", self.model, "what a model can do"),
+            ApiRoute(run, self.run, "where a run stands, and its curves"),
+            ApiRoute(f"{run}/samples/{{seen:int}}", self.samples, "a grid of samples", media_type="image/png"),
+            ApiRoute(
+                f"{run}/reconstructions/{{seen:int}}",
+                self.reconstructions,
+                "a grid of reconstructions",
+                media_type="image/png",
+            ),
+            ApiRoute(f"{run}/film", self.film, "samples over training as a film", media_type="video/mp4"),
+            ApiRoute(f"{run}/events", self.events, "a run as it happens", media_type="text/event-stream"),
+            ApiRoute(
+                f"{run}/control",
+                self.control,
+                "save, pause, resume or stop a run",
+                ("request",),
+                "POST",
+                needs_token=True,
+            ),
+            ApiRoute(
+                "/api/train", self.train, "teach the quick preset drawn faces", ("minutes",), "POST", needs_token=True
+            ),
+        ]
 
     async def models(self, request: Request) -> Response:
         """What there is."""
-        Given.query(request.query_params).end()
+        RequestParams.query(request.query_params).end()
         found = await asyncio.to_thread(overview, self.registry)
-        return JSONResponse({**found, "trusted": request.scope["trusted"]}, headers=UNKEPT)
+        return JSONResponse({**found, "trusted": request.scope["trusted"]}, headers=NO_STORE)
 
     async def model(self, request: Request) -> Response:
         """What a model can do, and what is known of its run."""
-        Given.query(request.query_params).end()
-        id, sampler = request.path_params["id"], await self.desk.sampler(request)
+        RequestParams.query(request.query_params).end()
+        id, sampler = request.path_params["id"], await self.service.sampler(request)
         model = self.registry.model(id)
         run = self.registry.runs.get(model.run or "")
-        told = {
-            **await asyncio.to_thread(abilities, model, sampler, run),
+        found = {
+            **await asyncio.to_thread(capabilities, model, sampler, run),
             "neighbours": run is not None and await asyncio.to_thread(pack_of, run) is not None,
             "formats": [*FILMS] if film_installed() else ["webp", "gif"],
             "levels": can_level(),
         }
-        return JSONResponse(told, headers=UNKEPT)
+        return JSONResponse(found, headers=NO_STORE)
 
     async def run(self, request: Request) -> Response:
         """Where a run stands, and its curves."""
-        Given.query(request.query_params).end()
+        RequestParams.query(request.query_params).end()
         run = self.registry.run(request.path_params["id"])
         found = await asyncio.to_thread(lambda: {**run_events.state_of(run), "curves": run_events.curves(run)})
-        return JSONResponse(found, headers=UNKEPT)
+        return JSONResponse(found, headers=NO_STORE)
 
     async def samples(self, request: Request) -> Response:
         """The grid of samples that was drawn at some number of images seen."""
@@ -91,7 +103,7 @@ class Watching:
 
     async def grid(self, request: Request, kind: Literal["samples", "reconstructions"]) -> Response:
         """One grid of a run."""
-        Given.query(request.query_params).end()
+        RequestParams.query(request.query_params).end()
         run, seen = self.registry.run(request.path_params["id"]), request.path_params["seen"]
         found = dict(sample_grids(run.path, kind)).get(seen)
         if found is None:
@@ -103,57 +115,43 @@ class Watching:
 
     async def film(self, request: Request) -> Response:
         """The samples over training as a film: mp4, or webp where that cannot be written."""
-        Given.query(request.query_params).end()
+        RequestParams.query(request.query_params).end()
         run = self.registry.run(request.path_params["id"])
-        if self.filming:
-            raise Full
-        self.filming = True
         kind = "mp4" if film_installed() else "webp"
 
         def write() -> bytes:
             with tempfile.TemporaryDirectory(prefix="mien-") as folder:
                 return training_film(run.path, Path(folder) / f"training.{kind}").read_bytes()
 
-        try:
+        with self.films.held():
             content = await asyncio.to_thread(write)
-        finally:
-            self.filming = False
-        return Response(content, media_type=FILMS[kind], headers=UNKEPT)
+        return Response(content, media_type=FILMS[kind], headers=NO_STORE)
 
     async def events(self, request: Request) -> Response:
         """Where a run stands, sent whenever it changes."""
-        Given.query(request.query_params).end()
+        RequestParams.query(request.query_params).end()
         run = self.registry.run(request.path_params["id"])
-        if self.streams >= STREAMS:
-            raise Full
-
-        async def stream() -> AsyncIterator[bytes]:
-            self.streams += 1
-            try:
-                async for event in run_events.events(self.registry, run.id, self.closing):
-                    yield event
-            finally:
-                self.streams -= 1
-
-        return StreamingResponse(stream(), media_type="text/event-stream", headers=UNKEPT)
+        end = self.streams.take()
+        events = run_events.events(self.registry, run.id, self.closing)
+        return LimitedStream(events, end, media_type="text/event-stream", headers=NO_STORE)
 
     async def control(self, request: Request) -> Response:
         """Ask a run to save, pause, resume or stop."""
-        trusted(request)
-        run, said = self.registry.run(request.path_params["id"]), await parameters(request)
-        wish = said.word("wish", control.REQUESTS, "")
-        said.end()
-        if wish == "resume" and control.owner(run.home) is None:
-            self.training.resume(run)
+        require_token(request)
+        run, params = self.registry.run(request.path_params["id"]), await parameters(request)
+        action = params.word("request", control.REQUESTS, "")
+        params.end()
+        if action == "resume" and control.owner(run.home) is None:
+            await asyncio.to_thread(self.training.resume, run)
         else:
-            control.send(run.home, wish)
-        return JSONResponse({"asked": wish}, status_code=202, headers=UNKEPT)
+            control.send(run.home, action)
+        return JSONResponse({"request": action}, status_code=202, headers=NO_STORE)
 
     async def train(self, request: Request) -> Response:
         """Teach the quick preset drawn faces, to watch."""
-        trusted(request)
-        said = await parameters(request)
-        minutes = said.number("minutes", 5.0, 0.1, 600.0)
-        said.end()
+        require_token(request)
+        params = await parameters(request)
+        minutes = params.number("minutes", 5.0, 0.1, 600.0)
+        params.end()
         self.training.start(minutes)
-        return JSONResponse({"minutes": minutes}, status_code=202, headers=UNKEPT)
+        return JSONResponse({"minutes": minutes}, status_code=202, headers=NO_STORE)

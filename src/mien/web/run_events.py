@@ -1,4 +1,4 @@
-"""A run as it happens, from its files alone: so that neither side minds when the other is started anew."""
+"""A run as it happens, read from its files alone, so that either side may restart."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mien.storage import control
 from mien.storage.bounded_json import parse_lines, read_lines
 from mien.storage.regular_file import open_regular
 from mien.storage.run_directory import read_json
-from mien.web.registry import Registry, ShownRun
+from mien.web.registry import Registry, RunEntry
 
-EVERY = 1.0  # seconds between two looks
+EVERY = 1.0  # seconds between two readings
 HEARTBEAT = 15.0  # seconds without news
 CURVE_POINTS = 240
 SHOWN = ("fid", "kid")  # scores that stand beside a checkpoint
 
 
-def state_of(run: ShownRun) -> JSON:
+def state_of(run: RunEntry) -> JSON:
     """Where a run stands: state, images seen, pace, and the time that is left."""
     status, described = run.home.status, run.home.run_json or {}
     lines = tail(run.home.metrics)
@@ -75,18 +75,18 @@ def tail(path: Path, most: int = 1 << 18) -> list[JSON]:
     return [line for line in parse_lines(lines) if is_number(line.get("seen"))]
 
 
-def curves(run: ShownRun) -> JSON:
+def curves(run: RunEntry) -> JSON:
     """Every number of metrics.jsonl over images seen, thinned."""
     lines = [line for line in read_lines(run.home.metrics) if is_number(line.get("seen"))]
     step = max(1, -(-len(lines) // CURVE_POINTS))
-    kept = lines[::-1][::step][::-1]
-    names = sorted({name for line in kept for name, value in line.items() if is_number(value)} - {"seen", "seconds"})
-    columns = {name: [line[name] if is_number(line.get(name)) else None for line in kept] for name in names}
+    thinned = lines[::-1][::step][::-1]
+    names = sorted({name for line in thinned for name, value in line.items() if is_number(value)} - {"seen", "seconds"})
+    columns = {name: [line[name] if is_number(line.get(name)) else None for line in thinned] for name in names}
     meanings = {name: stat_meaning(name) for name in names}
-    return {"seen": [line["seen"] for line in kept], "curves": columns, "meanings": meanings}
+    return {"seen": [line["seen"] for line in thinned], "curves": columns, "meanings": meanings}
 
 
-def scores_of(run: ShownRun) -> dict[int | None, list[JSON]]:
+def scores_of(run: RunEntry) -> dict[int | None, list[JSON]]:
     """What evaluations said, by images seen: each score's name, its value with its bounds, and what it means."""
     found: dict[int | None, dict[str, JSON]] = {}
     for path in sorted(run.path.glob("eval/*.jsonl")):
@@ -97,20 +97,20 @@ def scores_of(run: ShownRun) -> dict[int | None, list[JSON]]:
             meaning, low, high = metric_meaning(metric), line.get("low"), line.get("high")
             bounds = f", {low:.4g} to {high:.4g}" if is_number(low) and is_number(high) else ""
             better = f" {meaning.better} is better." if meaning.better else ""
-            told = {"name": metric.upper(), "value": f"{value:.3g}", "meaning": f"{meaning.text}{better}{bounds}"}
-            found.setdefault(int(seen), {})[metric] = told
+            score = {"name": metric.upper(), "value": f"{value:.3g}", "meaning": f"{meaning.text}{better}{bounds}"}
+            found.setdefault(int(seen), {})[metric] = score
     return {seen: list(scores.values()) for seen, scores in found.items()}
 
 
 async def events(registry: Registry, id: str, closing: asyncio.Event) -> AsyncIterator[bytes]:
     """Server-sent events: `state` whenever something changed, and a comment when nothing did for a while."""
-    said, quiet = "", time.monotonic()
+    sent, quiet = "", time.monotonic()
     yield b"retry: 2000\n\n"
     while not closing.is_set():
         state = json.dumps(await asyncio.to_thread(lambda: state_of(registry.run(id))))
-        if state != said:
+        if state != sent:
             yield f"event: state\ndata: {state}\n\n".encode()
-            said, quiet = state, time.monotonic()
+            sent, quiet = state, time.monotonic()
         elif time.monotonic() - quiet > HEARTBEAT:
             yield b": still here\n\n"
             quiet = time.monotonic()

@@ -1,4 +1,4 @@
-"""The gate in front of every route: who may ask, how much, and what a browser may do with the answer.
+"""ASGI middleware in front of every route: Host, Origin, token, sizes, and security headers.
 
 A server on loopback is reachable from every page that the same browser has open. So the Host must be ours (no rebinding), an
 Origin must be ours (no other page, not `null`), what changes something needs an Origin or the token, controls need the token,
@@ -45,7 +45,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doors:
+class Access:
     """Under which names this server answers, and to whom."""
 
     names: frozenset[str]  # host:port, in lower case
@@ -53,15 +53,15 @@ class Doors:
     open: bool  # on loopback: looking needs no token
 
     @staticmethod
-    def at(host: str, port: int, token: str) -> Doors:
-        """The doors of a server bound to `host`."""
+    def at(host: str, port: int, token: str) -> Access:
+        """The access rules of a server bound to `host`."""
         loopback = host in ("127.0.0.1", "localhost", "::1")
         own = {"127.0.0.1", "localhost", "[::1]"} | ({f"[{host}]" if ":" in host else host.lower()} - {"0.0.0.0"})
-        return Doors(names=frozenset(f"{name}:{port}" for name in own), token=token, open=loopback)
+        return Access(names=frozenset(f"{name}:{port}" for name in own), token=token, open=loopback)
 
-    def holds(self, given: str) -> bool:
-        """Whether a token is ours."""
-        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
+    def is_token(self, text: str) -> bool:
+        """Whether a token is ours. An empty one never is, also where no token was set."""
+        return bool(self.token) and hmac.compare_digest(text.encode("utf-8", "replace"), self.token.encode())
 
 
 class Refused(Exception):
@@ -75,8 +75,8 @@ class Refused(Exception):
 class Guard:
     """ASGI middleware. Within the routes, `scope["trusted"]` says whether the request carried the token."""
 
-    def __init__(self, app: App, doors: Doors) -> None:
-        self.app, self.doors = app, doors
+    def __init__(self, app: App, access: Access) -> None:
+        self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,15 +91,18 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                given = {name.lower() for name, _ in message["headers"]}
-                extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in given]
+                present = {name.lower() for name, _ in message["headers"]}
+                extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in present]
+                if reader.unread:  # a server would go on reading what nobody wants
+                    extra.append((b"connection", b"close"))
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
+        limit = PHOTO_BYTES if scope["path"].endswith("/project") else BODY_BYTES
+        reader = BodyReader(scope, receive, limit)
         try:
             self.check(scope)
-            limit = PHOTO_BYTES if scope["path"].endswith("/project") else BODY_BYTES
-            await self.app(scope, _counted(scope, receive, limit), dressed)
+            await self.app(scope, reader.receive, dressed)
         except Refused as error:
             if not started:
                 await respond(dressed, error)
@@ -114,28 +117,33 @@ class Guard:
             if key in headers and key in ("host", "origin", "authorization", "content-length"):
                 raise Refused(400, f"There are two {key} headers.", "Only one can be meant.", "Send one.")
             headers[key] = value.decode("latin-1")
-        if headers.get("host", "").lower() not in self.doors.names:
+        if headers.get("host", "").lower() not in self.access.names:
             raise Refused(
                 421, "This server has another name.", "The Host header is not one of its addresses.",
                 "Open the address that `mien explore` printed.",
             )  # fmt: skip
         origin = headers.get("origin")
-        if origin is not None and origin.lower() not in {f"http://{name}" for name in self.doors.names}:
+        if origin is not None and origin.lower() not in {f"http://{name}" for name in self.access.names}:
             raise Refused(
-                403, "Another page may not ask here.", "The Origin header is not this server's.",
+                403, "Requests from other pages are refused.", "The Origin header is not this server's.",
                 "Open the address that `mien explore` printed.",
             )  # fmt: skip
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and scope["path"] != "/":
-            raise Refused(403, "Another page may not ask here.", "The browser says so.", "Open the page itself.")
+            raise Refused(
+                403, "Requests from other pages are refused.", "The browser says so.", "Open the page itself."
+            )
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > ADDRESS_BYTES:
             raise Refused(414, "The address is too long.", f"{ADDRESS_BYTES:,} bytes are the most.", "Send it as POST.")
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        scope["trusted"] = scheme == "Bearer" and self.doors.holds(token)
-        if not self.doors.open and not scope["trusted"] and scope["path"].startswith("/api"):
+        scope["trusted"] = scheme == "Bearer" and self.access.is_token(token)
+        if not self.access.open and not scope["trusted"] and scope["path"].startswith("/api"):
             raise token_missing()
         if scope["method"] not in READING and origin is None and not scope["trusted"]:
             raise Refused(
-                403, "Nobody knows who asks.", "There is neither an Origin nor the token.", "Send the token as Bearer."
+                403,
+                "The request has no origin.",
+                "There is neither an Origin nor the token.",
+                "Send the token as Bearer.",
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal():
@@ -145,38 +153,43 @@ class Guard:
 def token_missing() -> Refused:
     """The refusal of what needs the token."""
     return Refused(
-        401, "This needs the token.", "Only who started the server may do it.",
+        401, "This request needs the token.", "Only who started the server may do it.",
         "Open the whole address that `mien explore` printed, with what stands after #.",
     )  # fmt: skip
 
 
-def _counted(scope: Scope, receive: Receive, limit: int) -> Receive:
-    """`receive`, refusing at once what is larger than `limit` bytes or takes longer than BODY_SECONDS."""
-    received, deadline = 0, time.monotonic() + BODY_SECONDS
-    announced = int(dict(scope["headers"]).get(b"content-length", b"0"))
-    ended = False
-    too_large = Refused(413, "That is too large.", f"{limit:,} bytes are the most.", "Send a smaller one.")
+class BodyReader:
+    """Receives a body, refusing at once what is larger than `limit` bytes or takes longer than BODY_SECONDS."""
 
-    async def count() -> Message:
-        nonlocal received, ended
-        if announced > limit:
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        self.source, self.limit = receive, limit
+        self.received, self.deadline = 0, time.monotonic() + BODY_SECONDS
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        self.announced = int(length) if length.isdigit() and len(length) < 20 else 0
+        self.unread = self.announced > 0 or b"transfer-encoding" in headers
+        self.ended = False
+
+    async def receive(self) -> Message:
+        """The next message. Raises Refused."""
+        too_large = Refused(413, "That is too large.", f"{self.limit:,} bytes are the most.", "Send a smaller one.")
+        if self.announced > self.limit:
             raise too_large
-        if ended:  # what comes now is only the end of the connection, and that may take its time
-            return await receive()
+        if self.ended:  # what comes now is only the end of the connection, and that may take its time
+            return await self.source()
         try:
-            message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+            message = await asyncio.wait_for(self.source(), max(0.0, self.deadline - time.monotonic()))
         except TimeoutError:
             raise Refused(
                 408, "The body takes too long.", f"{BODY_SECONDS:.0f} s are the most.", "Try again."
             ) from None
         if message["type"] == "http.request":
-            received += len(message.get("body", b""))
-            ended = not message.get("more_body", False)
-            if received > limit:
+            self.received += len(message.get("body", b""))
+            self.ended = not message.get("more_body", False)
+            self.unread = not self.ended
+            if self.received > self.limit:
                 raise too_large
         return message
-
-    return count
 
 
 async def respond(send: Send, error: Refused) -> None:

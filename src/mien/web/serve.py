@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mien.errors import UsageError
 from mien.web.app import Explorer, application
 from mien.web.registry import Registry
-from mien.web.security import Doors, Guard
+from mien.web.security import Access, Guard
 
 HEAD_SECONDS = 5.0  # from the connection, or the last answer, to a whole head
 ANSWER_SECONDS = 30.0  # for a client to take the next piece of its answer
@@ -94,15 +94,15 @@ def bind(host: str, port: int | None) -> socket.socket:
 
 def build(listener: socket.socket, registry: Registry, host: str, token: str) -> tuple[Server, Explorer]:
     """A server around a listening socket."""
-    doors = Doors.at(host, listener.getsockname()[1], token)
+    access = Access.at(host, listener.getsockname()[1], token)
     guard: Guard
-    guard, explorer = application(registry, doors)
+    guard, explorer = application(registry, access)
     config = uvicorn.Config(
         guard,
         http=Deadlines,
         ws="none",
         log_level="warning",
-        access_log=False,  # what people look at is theirs
+        access_log=False,  # privacy: what people look at is not logged
         server_header=False,
         date_header=False,
         limit_concurrency=CONNECTIONS,
@@ -119,8 +119,8 @@ def serve(registry: Registry, host: str, port: int | None, browser: bool) -> str
     """Serve until a signal says stop. Returns the address."""
     listener, token = bind(host, port), secrets.token_urlsafe(18)
     server, _ = build(listener, registry, host, token)
-    shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-    address = f"http://{shown}:{listener.getsockname()[1]}/"
+    name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+    address = f"http://{name}:{listener.getsockname()[1]}/"
     print(f"{address}#token={token}", flush=True)
     print(
         "mien: the explorer is at this address; what stands after # lets it control runs. Ctrl-C ends it.",

@@ -1,4 +1,4 @@
-"""What the routes share: the models, the queue before them, and the pictures that were kept."""
+"""What the routes share: the models, the queue before them, and the cache of pictures."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ import torch
 from starlette.requests import Request
 from torch import Tensor
 
-from mien.errors import MienError
+from mien.errors import MienError, UsageError
 from mien.sampling.address import Address, Place
 from mien.sampling.sampler import Sampler
-from mien.web.params import Look
-from mien.web.pictures import Kept
+from mien.web.limits import Limit
+from mien.web.params import FaceParams
+from mien.web.pictures import ResponseCache
 from mien.web.queue import Kind, Queue
 from mien.web.registry import Registry
 
+MAX_PIXELS = 1 << 25  # of the faces of one answer: 400 MB while they are drawn
 
-class Desk:
-    """Where every question to a sampler goes through."""
+
+class Service:
+    """Runs every request to a sampler."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self.kept = Kept()
+        self.cache = ResponseCache()
         self.queue = Queue(self.draw)
+        self.pixels = Limit(4 * MAX_PIXELS)
 
     def draw(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
         """What the queue runs in its thread."""
-        sampler = kind.manner.of(self.registry.sampler(str(kind.model)))
+        sampler = self.registry.sampler(str(kind.model)).with_options(kind.options)
         if kind.stages:
             return sampler.trajectory(z, labels)
         return sampler.decode(z, labels) if kind.exact else sampler.preview(z, labels)
 
     async def warm(self) -> None:
-        """Load the model that will be asked for first, and draw a face: the first of all takes longest."""
+        """Load the first model of the list and draw a face: the first face takes longest."""
 
         def draw() -> None:
             id = self.registry.first()
@@ -44,7 +48,7 @@ class Desk:
                 sampler.decode(z, labels)
                 sampler.preview(z, labels)
 
-        with suppress(MienError):  # whoever asks for it is told
+        with suppress(MienError):  # the request for it gets the error
             await self.queue.alone(draw)
 
     async def sampler(self, request: Request) -> Sampler:
@@ -57,13 +61,24 @@ class Desk:
         self,
         request: Request,
         addresses: Sequence[Address],
-        look: Look,
+        face: FaceParams,
         drag: str | None = None,
         stages: bool = False,
     ) -> Tensor:
         """Images `[n, C, H, W]` at some addresses, or how a flow comes to them, `[n, steps + 1, C, H, W]`."""
-        sampler = look.manner.of(await self.sampler(request))
-        placed = [sampler.latent_at(address, look.labels, look.directions) for address in addresses]
+        sampler = (await self.sampler(request)).with_options(face.options)
+        placed = [sampler.latent_at(address, face.labels, face.directions) for address in addresses]
         rows = [labels for _, labels in placed if labels is not None]
-        kind = Kind(request.path_params["id"], look.manner, exact=drag is None, stages=stages)
-        return await self.queue.faces(kind, torch.cat([z for z, _ in placed]), torch.cat(rows) if rows else None, drag)
+        kind = Kind(request.path_params["id"], face.options, exact=drag is None, stages=stages)
+        side = sampler.image_spec.side
+        pixels = len(placed) * side * side
+        if pixels > MAX_PIXELS:
+            raise UsageError(
+                f"{len(placed)} faces of {side} px are too many.",
+                f"One answer has up to {MAX_PIXELS:,} pixels.",
+                "Ask for fewer, or for smaller ones.",
+            )
+        with self.pixels.held(pixels):
+            return await self.queue.faces(
+                kind, torch.cat([z for z, _ in placed]), torch.cat(rows) if rows else None, drag
+            )

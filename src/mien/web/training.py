@@ -1,41 +1,60 @@
-"""Training runs that the page starts: processes of their own, which outlive the explorer."""
+"""Training runs that the page starts: processes of their own, which outlive the explorer.
+
+A run's directory is data from elsewhere. Nothing in it is executed, and no path in it is followed: the command of a resumed run
+is built anew from fields that are checked one by one. A preset of one's own needs the file that the server was started with.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
+from math import isfinite
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
-from mien.errors import DataError, Locked
-from mien.web.registry import ShownRun
+from mien import presets
+from mien.core.contracts import JSON
+from mien.core.run import Run, config_fields, to_json
+from mien.data.pack import Pack
+from mien.downloads.weights import cache_folder
+from mien.errors import DataError, Locked, MienError
+from mien.storage.run_directory import read_json
+from mien.web.registry import DEFAULTS, Registry, RunEntry
+
+MAX_PACKS = 1000  # that are looked at for the one of a run
+WORDS = re.compile(r"[a-z0-9_,-]{0,100}")  # names of metrics
+SOURCE = Path(__file__).parents[2]  # what mien is imported from
+#: Fields that name code or a place: a run that sets one is resumed where it was started.
+NEVER = frozenset({"evaluate_extractor"})
 
 
 class Training:
     """At most one run at a time is started from here."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
         self.child: subprocess.Popen[bytes] | None = None
 
     def start(self, minutes: float) -> None:
-        """Teach the quick preset the built-in drawn faces."""
+        """Train the quick preset on the built-in synthetic faces."""
         self._spawn(["train", "quick", "--minutes", f"{minutes:g}", "--resume", "never"])
 
-    def resume(self, run: ShownRun) -> None:
-        """Go on with a run that was stopped, with the command that started it."""
-        described = run.home.run_json or {}
-        words = str(described.get("command", "")).split(" ")
-        if words[:1] != ["train"] or any(word.startswith(("--out", "--resume")) for word in words) or not plain(words):
-            raise DataError(
-                "This run cannot be resumed from here.", "Its command cannot be repeated as it was written down.",
-                "Run the same command again where it was started.",
-            )  # fmt: skip
-        self._spawn([*words, "--resume", str(run.path)])
+    def resume(self, run: RunEntry) -> None:
+        """Go on with a run that was stopped. Raises DataError for one whose command cannot be built."""
+        self._spawn(resume_command(run, self.registry))
 
     def _spawn(self, words: list[str]) -> None:
         if self.child is not None and self.child.poll() is None:
             raise Locked("A run is being trained already.", "One at a time is started from here.", "Stop it, or wait.")
+        # -P: a torch.py in the working directory, which may be a run's, is not imported in place of torch
+        safe = [] if Path.cwd() == SOURCE else ["-P"]
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "mien", *words],
+            [sys.executable, *safe, "-m", "mien", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -43,6 +62,88 @@ class Training:
         )
 
 
-def plain(words: list[str]) -> bool:
-    """Whether a command that was joined by spaces can only have been these words."""
-    return all(words) and not any(character in word for word in words for character in "'\"\\*?$`\t\n")
+def resume_command(run: RunEntry, registry: Registry) -> list[str]:
+    """The words after `mien` that go on with a run: preset, changed values, data and directory, each checked."""
+    described, data = run.home.run_json or {}, read_json(run.path / "data.json") or {}
+    word, preset = find_preset(described.get("preset"), registry.code)
+    words = ["train", word, *changed_flags(preset, described)]
+    if data.get("name") != "drawn":
+        words.append(f"--data={find_pack(data.get('fingerprint'), registry)}")
+    return [*words, f"--resume={run.path.resolve()}"]
+
+
+def find_preset(name: object, code: Path | None) -> tuple[str, Run]:
+    """The preset of a name, and how a command names it: one of mien's, or one in the file that this server was started with."""
+    if isinstance(name, str) and name in presets.PRESETS:
+        return name, presets.PRESETS[name]
+    own = presets.load_code(code).presets if code is not None else {}
+    if isinstance(name, str) and name in own:
+        assert code is not None
+        return f"{code.resolve()}:{name}", own[name]
+    raise refused(
+        "Its preset is none of mien's, and no code is taken from a run.",
+        "Start `mien explore --code` with the file of your own preset.",
+    )
+
+
+def changed_flags(preset: Run, described: JSON) -> Iterator[str]:
+    """`--NAME=VALUE` for each field that differs from the preset. Raises DataError for a value that its field cannot have."""
+    check_kinds(to_json(preset), described)
+    for field in config_fields(preset):
+        value: Any = described
+        for part in field.name.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise refused(f"Its run.json has no {field.name}.")
+            value = value[part]
+        if value == to_json(field.value) and type(value) is type(to_json(field.value)):
+            continue
+        if field.name in NEVER or not fits(field.hint, value):
+            raise refused(f"Its {field.name} is not one that can be repeated from here.")
+        yield f"--{field.name.replace('_', '-')}={value}"
+
+
+def check_kinds(preset: JSON, described: JSON) -> None:
+    """Raises DataError where a config inside a run is of another class than the preset's."""
+    for name, value in preset.items():
+        found = described.get(name)
+        if isinstance(value, dict):
+            if not isinstance(found, dict) or found.get("kind") != value.get("kind"):
+                raise refused(f"Its {name} is of another kind than the preset's.")
+            check_kinds(value, found)
+
+
+def fits(hint: Any, value: object) -> bool:
+    """Whether a plain value has the type of a field; text is one of the choices, or a list of names."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(fits(option, value) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if hint in (NoneType, None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if hint is str:
+        return isinstance(value, str) and WORDS.fullmatch(value) is not None
+    return hint in (bool, int) and type(value) is hint
+
+
+def find_pack(fingerprint: object, registry: Registry) -> Path:
+    """The pack that a run learned from, by its fingerprint, among those near this server; a path in a run is not followed.
+
+    Looked at: the working directory, the folders of the runs that were named, and the cache.
+    """
+    named = [path.resolve().parent for path in registry.paths or DEFAULTS]
+    places = dict.fromkeys([Path.cwd(), *named, *(path.parent for path in named), cache_folder() / "packs"])
+    for place in places:
+        for meta in islice((m for depth in ("*", "*/*") for m in place.glob(f"{depth}/pack.json")), MAX_PACKS):
+            try:
+                if Pack.open(meta.parent).fingerprint == fingerprint:
+                    return meta.parent.resolve()
+            except (MienError, OSError):
+                continue
+    raise refused("Its pack is not below this server's working directory, beside its runs, or in the cache.")
+
+
+def refused(why: str, remedy: str = "Run `mien train` with the same arguments where the run was started.") -> DataError:
+    """The error for a run that is not resumed from here."""
+    return DataError("This run cannot be resumed from here.", why, remedy)

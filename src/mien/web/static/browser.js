@@ -1,5 +1,5 @@
 // @ts-check
-// The engine of an exported page: the generator runs here, in onnxruntime-web, and nothing is asked of any server.
+// The engine of an exported page: the generator runs here, in onnxruntime-web, and no server is used.
 // @ts-ignore - the runtime's file stands beside this one in an exported page
 import * as ort from "./ort.wasm.min.mjs";
 import { along, given, latent, parse, resolve } from "./address.js";
@@ -10,7 +10,7 @@ import { PRIORS } from "./prior.js";
 import { START } from "./state.js";
 
 /** @typedef {import("./types.js").State} State */
-/** @typedef {import("./types.js").Abilities & {label_rows: (number | null)[][], encodes: boolean}} Told */
+/** @typedef {import("./types.js").Capabilities & {label_rows: (number | null)[][], encodes: boolean}} Told */
 
 const TOGETHER = 5;  // faces drawn at a time: a single one waits no longer
 const SETTLED = 800;  // milliseconds after the first face until a graphics processor is looked for
@@ -31,7 +31,7 @@ export async function browser() {
   let drawer = { ort, session: await opening, name: "WebAssembly" };
   /** @type {(() => void)[]} */
   const listeners = [];
-  const by = { said: drawer.name, changed: (/** @type {() => void} */ told) => { listeners.push(told); } };
+  const by = { said: drawer.name, changed: (/** @type {() => void} */ listener) => { listeners.push(listener); } };
   const prior = PRIORS[model.prior], count = model.latent.reduce((a, b) => a * b, 1), { side, channels } = model;
   /** @type {Promise<any> | null} */
   let encoder = null;
@@ -110,7 +110,7 @@ export async function browser() {
     });
     if (found) drawer = found;
     by.said = found ? found.name : `${plain.name} (${why})`;
-    listeners.forEach((told) => told());
+    listeners.forEach((listener) => listener());
   }
   /** @type {(() => void) | null} */
   let settle = () => { settle = null; setTimeout(speedUp, SETTLED); };
@@ -138,14 +138,14 @@ export async function browser() {
     ...(Object.keys(state.labels).length ? { labels: state.labels } : {}), ...(Object.keys(state.directions).length ? { directions: state.directions } : {}),
   });
 
-  /** @param {Blob} blob @param {object} told */
-  const signed = async (blob, told) => new Blob([withRecipe(new Uint8Array(await blob.arrayBuffer()), told)], { type: "image/png" });
+  /** @param {Blob} blob @param {object} metadata */
+  const signed = async (blob, metadata) => new Blob([withRecipe(new Uint8Array(await blob.arrayBuffer()), metadata)], { type: "image/png" });
 
   return {
     kind: "browser",
     by,
     overview: async () => ({ runs: [], models: [{ id: model.id, name: model.name }], trusted: false }),
-    async abilities(id) {
+    async capabilities(id) {
       if (id !== model.id) throw new Error("This page holds another model.");
       return model;
     },

@@ -4,7 +4,7 @@ import { parse } from "./address.js";
 import { byId, el, icon, slider } from "./dom.js";
 import { address } from "./state.js";
 
-/** @typedef {import("./types.js").Abilities} Abilities */
+/** @typedef {import("./types.js").Capabilities} Capabilities */
 
 const SOLVERS = { multistep: "multistep", euler: "Euler", midpoint: "midpoint", heun: "Heun", rk4: "Runge–Kutta 4", adaptive: "adaptive" };
 
@@ -16,7 +16,7 @@ export class Controls {
     this.follow = [];
   }
 
-  /** Offer what a model can do. @param {Abilities} model */
+  /** Offer what a model can do. @param {Capabilities} model */
   offer(model) {
     this.follow = [];
     const { store } = this, rows = [];
@@ -45,7 +45,7 @@ export class Controls {
     return el("fieldset", {}, el("legend", { title: help }, title), ...rows);
   }
 
-  /** @param {Abilities} model */
+  /** @param {Capabilities} model */
   size(model) {
     const { store } = this, sizes = [model.side, 128, 256, 512, 1024].filter((side, i, all) => all.indexOf(side) === i);
     const box = el("input", { id: "size", type: "number", min: 2, max: 1024, list: "sizes", onchange: () => {
@@ -57,23 +57,23 @@ export class Controls {
       el("datalist", { id: "sizes" }, ...sizes.map((side) => el("option", { value: side }))));
   }
 
-  /** @param {Abilities} model @param {NonNullable<Abilities["flow"]>} flow @returns {Node[]} */
+  /** @param {Capabilities} model @param {NonNullable<Capabilities["flow"]>} flow @returns {Node[]} */
   flow({ labels }, flow) {
     const { store } = this, own = `${flow.method}:${flow.method === "adaptive" ? flow.tolerance : flow.steps}`;
     /** @param {string} word */
-    const told = (word) => (word === own ? "" : word);
+    const unlessDefault = (word) => (word === own ? "" : word);
     const now = () => {
       const [method, number] = (store.state.solver || own).split(":");
       return { method, steps: method === "adaptive" ? flow.steps : Number(number) };
     };
     const choice = el("select", { id: "solver", onchange: () => {
       const word = choice.value === "adaptive" ? `adaptive:${flow.method === "adaptive" ? flow.tolerance : 0.001}` : `${choice.value}:${now().steps}`;
-      store.rest({ solver: told(word) });
+      store.rest({ solver: unlessDefault(word) });
     } }, ...Object.entries(SOLVERS).map(([value, name]) => el("option", { value }, name)));
     const steps = slider({
       name: "Steps", value: flow.steps, min: 1, max: 48, step: 1, rest: flow.steps, said: (v) => String(v),
       title: "More steps follow the field more closely, and take longer.",
-      oninput: (value) => store.drag({ solver: told(`${choice.value}:${value}`) }), onchange: (value) => store.rest({ solver: told(`${choice.value}:${value}`) }),
+      oninput: (value) => store.drag({ solver: unlessDefault(`${choice.value}:${value}`) }), onchange: (value) => store.rest({ solver: unlessDefault(`${choice.value}:${value}`) }),
     });
     steps.row.id = "steps";
     this.follow.push(() => {
@@ -143,7 +143,7 @@ export class Controls {
     return row.row;
   }
 
-  /** @param {Abilities} model */
+  /** @param {Capabilities} model */
   directionButtons({ directions }) {
     const free = () => directions.map(({ name }) => name).filter((name) => !this.store.state.locks.includes(name));
     const to = (/** @type {() => number} */ value) => this.store.rest({ directions: { ...this.store.state.directions, ...Object.fromEntries(free().map((name) => [name, value()])) } });

@@ -11,7 +11,7 @@ export class Face {
     this.engine = engine;
     this.canvas = /** @type {HTMLCanvasElement} */ (byId("face"));
     this.drag = Math.random().toString(36).slice(2, 10);
-    this.flying = 0; this.asked = 0; this.turn = 0; this.shown = 0; this.frames = 0; this.milliseconds = 0;
+    this.flying = 0; this.calls = 0; this.turn = 0; this.shown = 0; this.frames = 0; this.milliseconds = 0;
     /** @type {import("./types.js").State | null} */
     this.next = null;
     /** @type {Blob | null} */
@@ -37,12 +37,12 @@ export class Face {
   /** Show a state exactly. @param {import("./types.js").State} state @param {boolean} [fade] */
   async exact(state, fade = false) {
     this.next = null;
-    const call = ++this.asked;
+    const call = ++this.calls;
     this.canvas.setAttribute("aria-busy", "true");
     try {
       await this.fetch(state, false, fade);
     } catch (error) { fault(error); }
-    if (call === this.asked) this.canvas.setAttribute("aria-busy", "false");  // else a later face is on its way
+    if (call === this.calls) this.canvas.setAttribute("aria-busy", "false");  // else a later face is on its way
   }
 
   /** @param {import("./types.js").State} state @param {boolean} quick @param {boolean} [fade] */

@@ -34,7 +34,7 @@ function solved(matrix, right) {
 
 /** An engine whose faces hold still what is locked. @param {import("./types.js").Engine} engine @returns {import("./types.js").Engine} */
 export function holding(engine) {
-  /** @type {Map<string, import("./types.js").Abilities>} */
+  /** @type {Map<string, import("./types.js").Capabilities>} */
   const known = new Map();
   /** @param {import("./types.js").State} state @returns {import("./types.js").State} */
   const still = (state) => {
@@ -44,8 +44,8 @@ export function holding(engine) {
   };
   return {
     ...engine,
-    async abilities(id) {
-      const able = await engine.abilities(id);
+    async capabilities(id) {
+      const able = await engine.capabilities(id);
       known.set(able.id, able);
       return able;
     },

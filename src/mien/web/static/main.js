@@ -33,7 +33,7 @@ export async function start(given) {
   const picker = /** @type {HTMLSelectElement} */ (byId("model"));
   /** @type {import("./types.js").Overview} */
   let all = { runs: [], models: [], trusted: false };
-  /** @type {import("./types.js").Abilities | null} */
+  /** @type {import("./types.js").Capabilities | null} */
   let model = null;
   let panel = "", look = "", soon = 0, near = false;  // near: whether the open tab is in view, or almost
 
@@ -63,13 +63,13 @@ export async function start(given) {
   async function open(state) {
     if (state.model === model?.id) { store.rest(state); return; }
     try {
-      const other = await engine.abilities(state.model);
+      const other = await engine.capabilities(state.model);
       adopt(other);
       store.rest(fitted(state, other));
     } catch (error) { fault(error); }
   }
 
-  /** A state without what another model does not have. @param {import("./types.js").State} state @param {import("./types.js").Abilities} able */
+  /** A state without what another model does not have. @param {import("./types.js").State} state @param {import("./types.js").Capabilities} able */
   function fitted(state, able) {
     const known = new Set([...able.labels, ...able.directions.map(({ name }) => name)]);
     /** @param {Record<string, number>} amounts */
@@ -81,7 +81,7 @@ export async function start(given) {
       style: able.styles ? state.style : "" };
   }
 
-  /** @param {import("./types.js").Abilities} able */
+  /** @param {import("./types.js").Capabilities} able */
   function adopt(able) {
     model = able;
     document.title = `${able.name} · mien`;
@@ -100,7 +100,7 @@ export async function start(given) {
     if (byId(`tab-${panel || "breed"}`).hidden) choose("breed");
   }
 
-  /** @param {import("./types.js").Abilities} able */
+  /** @param {import("./types.js").Capabilities} able */
   function about(able) {
     /** @type {[string, string | null][]} */
     const facts = [["Model", able.name], ["Preset", able.preset], ["Picture", `${able.side} × ${able.side}${able.scalable ? ", painted at any size" : ""}${able.channels === 1 ? ", grey" : ""}`],
@@ -228,7 +228,7 @@ export async function start(given) {
       const tries = [...(wanted?.model ? [wanted.model] : []), ...ids];
       let able = null;
       for (const id of tries) {
-        able = await engine.abilities(id).catch((error) => { fault(error); return null; });
+        able = await engine.capabilities(id).catch((error) => { fault(error); return null; });
         if (able) break;
       }
       if (able) {

@@ -17,7 +17,7 @@ export function nearestFaces(store, engine) {
       if (key !== shown) return;
       badge.textContent = found.memorised ? "Memorised?" : "Not a copy";
       badge.className = `pill ${found.memorised ? "bad" : "good"}`;
-      byId("near-said").textContent = `The nearest of ${found.looked_at.toLocaleString("en")} training images is nearer than ${Math.round(found.nearer_than_training * 100)} % of them are to their own nearest. Compared by pixels at 16 px.`;
+      byId("near-said").textContent = `The nearest of ${found.compared.toLocaleString("en")} training images is nearer than ${Math.round(found.nearer_than_training * 100)} % of them are to their own nearest. Compared by pixels at 16 px.`;
       list.replaceChildren(...found.neighbours.map(({ image, distance, row }) => el("li", {}, el("img", { src: image, alt: `Training image ${row}`, width: 112, height: 112 }), el("span", {}, distance.toFixed(3)))));
     } catch (error) { shown = ""; fault(error); }
     list.setAttribute("aria-busy", "false");

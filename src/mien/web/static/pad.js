@@ -5,7 +5,7 @@ import { byId } from "./dom.js";
 
 const ACROSS = 5;  // seeds that the window shows in a row
 const TOGETHER = 8;  // seeds' pictures at a time, which a movement cuts off
-const QUIET = 350;  // milliseconds without a movement before the seeds' pictures are asked for
+const QUIET = 350;  // milliseconds without a movement before the seeds' pictures are requested
 
 export class Pad {
   /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */

@@ -14,7 +14,7 @@ const CUT = {
 
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine @param {(state: import("./types.js").State) => Promise<void>} open */
 export function photographs(store, engine, open) {
-  /** @type {import("./types.js").Abilities | null} */
+  /** @type {import("./types.js").Capabilities | null} */
   let model = null;
   const file = /** @type {HTMLInputElement} */ (byId("photo-file")), zoom = /** @type {HTMLInputElement} */ (byId("photo-zoom"));
   const cut = /** @type {HTMLCanvasElement} */ (byId("photo-cut")), wipe = /** @type {HTMLInputElement} */ (byId("wipe"));
@@ -26,17 +26,17 @@ export function photographs(store, engine, open) {
   const before = /** @type {HTMLCanvasElement} */ (byId("before")), after = /** @type {HTMLCanvasElement} */ (byId("after"));
   let middle = { x: 0.5, y: 0.5 }, search = new AbortController(), resting = 0;
 
-  /** A file that was dropped or chosen: a picture of mien's restores its state, another is a photograph. @param {File} given */
-  async function take(given) {
-    if (given.size > 40e6) { toast("This file is too large.", "fault"); return; }
-    const recipe = readRecipe(new Uint8Array(await given.slice(0, 1 << 20).arrayBuffer()));
+  /** A file that was dropped or chosen: a picture of mien's restores its state, another is a photograph. @param {File} file */
+  async function take(file) {
+    if (file.size > 40e6) { toast("This file is too large.", "fault"); return; }
+    const recipe = readRecipe(new Uint8Array(await file.slice(0, 1 << 20).arrayBuffer()));
     const state = recipe && fromRecipe(recipe, store.state);
     if (state) { await open(state); toast("The picture's state is restored."); return; }
     if (!model?.encodes && !model?.inverts) { toast("This picture carries no recipe, and this model has no encoder for photographs.", "fault"); return; }
     try {
-      photo = await createImageBitmap(given);
+      photo = await createImageBitmap(file);
     } catch { toast("This file is no picture that the browser can read.", "fault"); return; }
-    original = SENT.includes(given.type) && given.size < SENT_BYTES ? given : null;
+    original = SENT.includes(file.type) && file.size < SENT_BYTES ? file : null;
     middle = { x: 0.5, y: 0.5 };
     zoom.value = "1";
     level.checked = true;
@@ -82,7 +82,7 @@ export function photographs(store, engine, open) {
     try {
       const blob = await content(align);
       if (!align) paint(before, cut);
-      const found = await engine.project(model.id, blob, { steps, align, signal, told: ({ step, error, image }) => {
+      const found = await engine.project(model.id, blob, { steps, align, signal, onStep: ({ step, error, image }) => {
         status.textContent = `Step ${step} of ${steps}: a pixel is off by ${(error * 100).toFixed(1)} %.`;
         show(after, image);
         byId("wiped").hidden = false;
@@ -165,7 +165,7 @@ export function photographs(store, engine, open) {
   });
   addEventListener("paste", (event) => { const pasted = event.clipboardData?.files[0]; if (pasted) take(pasted); });
   return {
-    /** @param {import("./types.js").Abilities} offered */
+    /** @param {import("./types.js").Capabilities} offered */
     offer(offered) {
       model = offered;
       const able = Boolean((offered.encodes || offered.inverts) && engine.project);

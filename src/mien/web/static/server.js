@@ -32,8 +32,8 @@ async function* eventsOf(response) {
     text += decoder.decode(value, { stream: true });
     const events = text.split("\n\n");
     text = events.pop() ?? "";
-    for (const said of events) {
-      const data = /^data: (.*)$/m.exec(said), event = /^event: (.*)$/m.exec(said);
+    for (const part of events) {
+      const data = /^data: (.*)$/m.exec(part), event = /^event: (.*)$/m.exec(part);
       if (data && event) yield { event: event[1], data: JSON.parse(data[1]) };
     }
   }
@@ -65,12 +65,12 @@ export function server() {
       throw new Refusal({ code: 0, message: "The explorer does not answer.", why: "It may have been stopped.", hint: "Start `mien explore` again; this page goes on by itself." });
     }
     if (response.ok) return response;
-    const said = await response.json().catch(() => null);
-    throw new Refusal(said?.error ?? { code: response.status, message: "The server refused.", why: `HTTP ${response.status}`, hint: "Try again." });
+    const answer = await response.json().catch(() => null);
+    throw new Refusal(answer?.error ?? { code: response.status, message: "The server refused.", why: `HTTP ${response.status}`, hint: "Try again." });
   }
 
   /** @param {State} state @returns {[string, string][]} */
-  const look = ({ truncation, labels, directions, size, solver, guidance, style }) => [
+  const drawParams = ({ truncation, labels, directions, size, solver, guidance, style }) => [
     .../** @type {[string, string][]} */ (truncation === 1 ? [] : [["truncation", String(truncation)]]),
     ...Object.entries(labels).map(([name, value]) => /** @type {[string, string]} */ (["label", `${name}:${value}`])),
     ...Object.entries(directions).filter(([, value]) => value).map(([name, value]) => /** @type {[string, string]} */ (["direction", `${name}:${value}`])),
@@ -83,54 +83,54 @@ export function server() {
   return {
     kind: "server",
     overview: async () => (await ask("/api/models")).json(),
-    abilities: async (id) => (await ask(`/api/model/${id}`)).json(),
+    capabilities: async (id) => (await ask(`/api/model/${id}`)).json(),
     async image(state, drag) {
-      const query = /** @type {[string, string][]} */ ([["at", state.at], ...look(state), ...(drag ? [["drag", drag]] : [])]);
+      const query = /** @type {[string, string][]} */ ([["at", state.at], ...drawParams(state), ...(drag ? [["drag", drag]] : [])]);
       const response = await ask(`/api/model/${state.model}/image`, { query });
       return response.status === 204 ? null : response.blob();
     },
-    sheet: async (state, first) => (await ask(`/api/model/${state.model}/sheet`, { query: [["first", String(first)], ...look(state)] })).blob(),
+    sheet: async (state, first) => (await ask(`/api/model/${state.model}/sheet`, { query: [["first", String(first)], ...drawParams(state)] })).blob(),
     children: async (state, first, strength) => (await ask(`/api/model/${state.model}/children`, {
-      query: [["at", state.at], ["first", String(first)], ["strength", String(strength)], ...look(state)],
+      query: [["at", state.at], ["first", String(first)], ["strength", String(strength)], ...drawParams(state)],
     })).blob(),
     walk: async (state, { stops, frames, fps, loop, format, zoom }) => (await ask(`/api/model/${state.model}/walk`, {
       query: [...stops.map((at) => /** @type {[string, string]} */ (["at", at])), ["frames", String(frames)], ["fps", String(fps)],
-        ["loop", loop ? "1" : "0"], ["format", format], ["zoom", String(zoom)], ...look(state)],
+        ["loop", loop ? "1" : "0"], ["format", format], ["zoom", String(zoom)], ...drawParams(state)],
     })).blob(),
     faces: async (state, places, columns) => (await ask(`/api/model/${state.model}/sheet`, {
-      query: [...places.map((at) => /** @type {[string, string]} */ (["at", at])), ["columns", String(columns)], ...look(state)],
+      query: [...places.map((at) => /** @type {[string, string]} */ (["at", at])), ["columns", String(columns)], ...drawParams(state)],
     })).blob(),
     async path(state) {
-      const sheet = await (await ask(`/api/model/${state.model}/path`, { query: [["at", state.at], ...look(state)] })).blob();
+      const sheet = await (await ask(`/api/model/${state.model}/path`, { query: [["at", state.at], ...drawParams(state)] })).blob();
       const { stages, columns } = readRecipe(new Uint8Array(await sheet.arrayBuffer())) ?? {};
       return { sheet, count: stages, columns };
     },
-    async project(id, photo, { steps, align, told, signal }) {
+    async project(id, photo, { steps, align, onStep, signal }) {
       const query = new URLSearchParams({ ...(steps ? { steps: String(steps) } : {}), ...(align ? { align: "1" } : {}) }).toString();
       const response = await ask(`/api/model/${id}/project${query && `?${query}`}`, { post: photo, signal });
       if (!steps) return response.json();
       for await (const { event, data } of eventsOf(response)) {
         if (event === "found") return data;
         if (event === "failed") throw new Refusal(data);
-        told(data);
+        onStep(data);
       }
       throw new Refusal({ code: 0, message: "The search was cut off.", why: "", hint: "Try again." });
     },
-    neighbours: async (state) => (await ask(`/api/model/${state.model}/neighbours`, { query: [["at", state.at], ...look(state)] })).json(),
+    neighbours: async (state) => (await ask(`/api/model/${state.model}/neighbours`, { query: [["at", state.at], ...drawParams(state)] })).json(),
     curves: async (run) => (await (await ask(`/api/run/${run}`)).json()).curves,
     samples: async (run, seen, kind) => (await ask(`/api/run/${run}/${kind}/${seen}`)).blob(),
     film: async (run) => (await ask(`/api/run/${run}/film`)).blob(),
-    control: async (run, wish) => { await ask(`/api/run/${run}/control`, { post: { wish } }); },
+    control: async (run, request) => { await ask(`/api/run/${run}/control`, { post: { request } }); },
     train: async (minutes) => { await ask("/api/train", { post: { minutes } }); },
-    live(run, told) {
+    live(run, onState) {
       const end = new AbortController();
       (async () => {
         for (let pause = 500; !end.signal.aborted; pause = Math.min(8000, pause * 2)) {
           try {
             const response = await ask(`/api/run/${run}/events`, { signal: end.signal });
-            for await (const { data } of eventsOf(response)) { told(data); pause = 500; }
-          } catch { /* the server was stopped: it is asked again below */ }
-          if (!end.signal.aborted) { told(null); await new Promise((go) => setTimeout(go, pause)); }
+            for await (const { data } of eventsOf(response)) { onState(data); pause = 500; }
+          } catch { /* the server was stopped: the loop tries again */ }
+          if (!end.signal.aborted) { onState(null); await new Promise((go) => setTimeout(go, pause)); }
         }
       })();
       return () => end.abort();

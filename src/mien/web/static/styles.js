@@ -18,7 +18,7 @@ export function stylesOfAnother(store) {
   byId("style-random").addEventListener("click", () => store.rest({ style: `${Math.floor(Math.random() * 1e6)}:${stages.value}` }));
   off.addEventListener("click", () => store.rest({ style: "" }));
   return {
-    /** @param {import("./types.js").Abilities} model */
+    /** @param {import("./types.js").Capabilities} model */
     offer({ styles }) {
       byId("style-form").hidden = !styles;
       const words = styles >= 3 ? ["coarse", "middle", "fine"] : [];

@@ -27,11 +27,11 @@ export function training(store, engine, pick) {
     stop();
     run = id ?? ""; last = null; shownSample = ""; checkpointsKey = ""; curvesAt = 0;
     byId("live").hidden = true;
-    stop = id && engine.live ? engine.live(id, told) : () => {};
+    stop = id && engine.live ? engine.live(id, showState) : () => {};
   }
 
   /** @param {Live | null} live */
-  function told(live) {
+  function showState(live) {
     const pill = byId("live");
     if (!live) {
       if (last?.alive) { pill.textContent = "Reconnecting…"; pill.className = "pill watch"; }
@@ -57,8 +57,8 @@ export function training(store, engine, pick) {
       ...(live.images_per_second ? [`${live.images_per_second.toFixed(0)} images a second`] : []), ...(live.left === null || !live.alive ? [] : [`${duration(live.left)} left`]),
       ...(live.resumes ? [`resumed ${live.resumes === 1 ? "once" : `${live.resumes} times`}`] : [])].join(" · ");
     byId("run-buttons").hidden = !trusted;
-    for (const [wish, able] of /** @type {[string, boolean][]} */ ([["pause", live.alive && live.state !== "paused"], ["resume", !live.alive ? live.state !== "done" : live.state === "paused"], ["save", live.alive && live.state !== "paused"], ["stop", live.alive]])) {
-      /** @type {HTMLButtonElement} */ (byId(`run-${wish}`)).disabled = !able;
+    for (const [request, able] of /** @type {[string, boolean][]} */ ([["pause", live.alive && live.state !== "paused"], ["resume", !live.alive ? live.state !== "done" : live.state === "paused"], ["save", live.alive && live.state !== "paused"], ["stop", live.alive]])) {
+      /** @type {HTMLButtonElement} */ (byId(`run-${request}`)).disabled = !able;
     }
     byId("health").replaceChildren(...live.health.map(({ name, state, evidence, suggestion }) => el("li", { class: state }, el("strong", {}, name), ` ${evidence} ${state === "healthy" ? "" : suggestion}`)));
     byId("samples").hidden = !live.samples.length;
@@ -138,9 +138,9 @@ export function training(store, engine, pick) {
     } catch (error) { fault(error); }
     button.disabled = false;
   });
-  for (const wish of ["pause", "resume", "save", "stop"]) {
-    byId(`run-${wish}`).addEventListener("click", async () => {
-      try { await engine.control?.(run, wish); toast(`Asked to ${wish}.`); } catch (error) { fault(error); }
+  for (const request of ["pause", "resume", "save", "stop"]) {
+    byId(`run-${request}`).addEventListener("click", async () => {
+      try { await engine.control?.(run, request); toast(`Asked to ${request}.`); } catch (error) { fault(error); }
     });
   }
   return { follow, shown: () => show(), update: () => { if (!byId("panel-training").hidden) showCheckpoints(); } };

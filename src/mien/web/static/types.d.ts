@@ -16,7 +16,7 @@ export interface State {
   style: string;
 }
 export interface Direction { name: string; note?: string }
-export interface Abilities {
+export interface Capabilities {
   id: string; sha256: string; name: string; run: string | null; seen: number | null; preset: string; side: number; channels: number;
   latent: number[]; prior: string; labels: string[]; directions: Direction[]; encodes: boolean; inverts: boolean; scalable: boolean;
   flow: { method: string; steps: number; tolerance: number; guidance: number } | null;
@@ -28,11 +28,11 @@ export interface Abilities {
   levels?: boolean;
   parameters: number; neighbours: boolean; formats: string[]; card?: string; licence?: string;
 }
-export interface RunShown {
+export interface RunEntry {
   id: string; name: string; preset: string; side: number | null; state: string; seen: number; samples: number;
   checkpoints: { model: string; seen: number }[];
 }
-export interface Overview { runs: RunShown[]; models: { id: string; name: string }[]; trusted: boolean }
+export interface Overview { runs: RunEntry[]; models: { id: string; name: string }[]; trusted: boolean }
 export interface Live {
   state: string; alive: boolean; seen: number; seconds: number; images_per_second: number; share: number; left: number | null;
   resumes: number; reason: string; health: { name: string; state: string; evidence: string; suggestion: string }[];
@@ -42,32 +42,32 @@ export interface Curves { seen: number[]; curves: Record<string, (number | null)
 export interface Found { at: string; error: number; image: string; original: string; cut: string; reconstruction?: string }
 export interface Step { step: number; steps: number; error: number; image: string }
 export interface Near {
-  neighbours: { row: number; distance: number; image: string }[]; nearer_than_training: number; memorised: boolean; looked_at: number;
+  neighbours: { row: number; distance: number; image: string }[]; nearer_than_training: number; memorised: boolean; compared: number;
 }
 export interface Walk { stops: string[]; frames: number; fps: number; loop: boolean; format: string; zoom: number }
 /** Where faces come from: a server, or the browser itself. */
 export interface Engine {
   kind: "server" | "browser";
   /** What draws, in words, and a way to hear when that changes. */
-  by?: { said: string; changed: (told: () => void) => void };
+  by?: { said: string; changed: (listener: () => void) => void };
   overview(): Promise<Overview>;
-  abilities(id: string): Promise<Abilities>;
+  capabilities(id: string): Promise<Capabilities>;
   image(state: State, drag?: string): Promise<Blob | null>;
   sheet(state: State, first: number): Promise<Blob>;
   children(state: State, first: number, strength: number): Promise<Blob>;
   walk(state: State, walk: Walk): Promise<Blob>;
   /** Faces at some places on one sheet. */
   faces(state: State, places: string[], columns: number): Promise<Blob>;
-  /** A photograph's face: at once, or by steps of descent that are told as they are taken. */
-  project?(id: string, photo: Blob, how: { steps: number; align: boolean; told: (step: Step) => void; signal?: AbortSignal }): Promise<Found>;
+  /** A photograph's face: at once, or by steps of descent. */
+  project?(id: string, photo: Blob, how: { steps: number; align: boolean; onStep: (step: Step) => void; signal?: AbortSignal }): Promise<Found>;
   /** How a flow comes to a face: what it has after each step on one sheet, noise first. */
   path?(state: State): Promise<{ sheet: Blob; count: number; columns: number }>;
   neighbours?(state: State): Promise<Near>;
-  live?(run: string, told: (live: Live | null) => void): () => void;
+  live?(run: string, onState: (live: Live | null) => void): () => void;
   curves?(run: string): Promise<Curves>;
   /** A grid of samples, or of real faces and what becomes of them. */
   samples?(run: string, seen: number, kind: "samples" | "reconstructions"): Promise<Blob>;
   film?(run: string): Promise<Blob>;
-  control?(run: string, wish: string): Promise<void>;
+  control?(run: string, request: string): Promise<void>;
   train?(minutes: number): Promise<void>;
 }

@@ -101,7 +101,7 @@ export function walking(store, engine) {
   show();
   return {
     add: () => { add(address(store.state)); toast("Added to the walk."); },
-    /** @param {import("./types.js").Abilities} model */
+    /** @param {import("./types.js").Capabilities} model */
     offer(model) {
       byId("format").replaceChildren(...model.formats.map((format) => el("option", {}, format)));
       show();

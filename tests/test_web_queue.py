@@ -1,0 +1,82 @@
+"""The explorer's queue by itself: room, patience, and who may share a chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("starlette", reason="SKIPPED QUEUE TESTS: the extra `web` is not installed")
+
+from mien.web.limits import Full
+from mien.web.queue import Kind, Queue, Stale
+
+
+def rows(count: int, value: float = 0.0) -> Tensor:
+    return torch.full((count, 2), value)
+
+
+class Drawer:
+    """Gives each latent back as its picture, and keeps what was drawn together."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, list[float]]] = []
+
+    def __call__(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
+        self.calls.append((kind.model, z[:, 0].tolist()))
+        return z[:, :, None, None]
+
+
+def together(queue: Queue, *questions: Coroutine[Any, Any, Tensor], wait: float = 0.0) -> list[Any]:
+    """Put the questions, wait, and only then let the queue work: the answers, or what was raised."""
+
+    async def all_of() -> list[Any]:
+        asked = [asyncio.ensure_future(question) for question in questions]
+        await asyncio.sleep(wait)
+        worker = asyncio.ensure_future(queue.work())
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        return found
+
+    return asyncio.run(all_of())
+
+
+def test_questions_of_one_kind_share_a_chunk_and_others_do_not() -> None:
+    drawer = Drawer()
+    queue = Queue(drawer)
+    one, two = Kind("one"), Kind("two")
+    found = together(
+        queue, queue.faces(one, rows(1, 1.0)), queue.faces(two, rows(1, 2.0)), queue.faces(one, rows(2, 3.0))
+    )
+    assert [float(images[0, 0, 0, 0]) for images in found] == [1.0, 2.0, 3.0]  # everybody gets their own
+    assert drawer.calls == [("one", [1.0, 3.0, 3.0]), ("two", [2.0])]
+
+
+def test_where_there_is_no_room_a_question_is_refused_at_once() -> None:
+    queue = Queue(Drawer(), room=3)
+    first, second, third = together(queue, *(queue.faces(Kind("one"), rows(count)) for count in (2, 2, 1)))
+    assert first.shape[0] == 2 and isinstance(second, Full) and third.shape[0] == 1
+
+
+@pytest.mark.parametrize("patience, refused", [(0.01, True), (30.0, False)])
+def test_a_question_waits_so_long_and_no_longer(patience: float, refused: bool) -> None:
+    drawer = Drawer()
+    queue = Queue(drawer, patience=patience)
+    (found,) = together(queue, queue.faces(Kind("one"), rows(1)), wait=0.1)
+    assert isinstance(found, Full) == refused and bool(drawer.calls) != refused
+
+
+def test_a_newer_question_of_a_drag_takes_the_olders_place() -> None:
+    queue = Queue(Drawer())
+    kind = Kind("one")
+    found = together(
+        queue, queue.faces(kind, rows(1), drag="a"), queue.faces(kind, rows(1), drag="b"),
+        queue.faces(kind, rows(1, 5.0), drag="a"),
+    )  # fmt: skip
+    assert isinstance(found[0], Stale) and found[1].shape[0] == 1 and float(found[2][0, 0, 0, 0]) == 5.0
+    assert queue.dropped == 1
