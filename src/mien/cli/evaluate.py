@@ -69,7 +69,7 @@ def evaluate(
     fake
         A folder, ZIP or pack of generated images.
     metrics
-        Metrics: fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
+        Metrics: fid, kid, mind, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
         Number of samples, seeds 0 to N-1; by default as many as there are real images, at most 10,000.
     split
