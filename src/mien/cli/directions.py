@@ -53,7 +53,7 @@ def directions(
     Parameters
     ----------
     model
-        A run, a checkpoint inside it, or a .safetensors file.
+        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     data
         Pack with labels: the direction of a label is the mean encoding of the faces with it, minus that of the faces without.
     labels

@@ -243,11 +243,14 @@ def not_a_model(path: Path, error: Exception) -> Untrusted:
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
-    """The tensors and the header of a `model.safetensors`. Raises Untrusted for any other file."""
+    """The tensors and the header of a `model.safetensors`; numbers of half precision are widened to float32 here.
+
+    Raises Untrusted for any other file.
+    """
     header = read_header(path)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            tensors = {name: widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise not_a_model(path, error) from error
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
@@ -256,6 +259,11 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
             f"{path} contains NaN or infinity.", f"The first such tensor is {bad[0]}.", "Use an earlier checkpoint."
         )
     return tensors, header
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor, in float32 if it is of half precision, which is for files only."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def file_hash(path: Path) -> str:
