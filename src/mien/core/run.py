@@ -90,6 +90,9 @@ class Run:
     )
     loader_threads: int = 1  # data-loading threads; the result does not depend on them
     threads: int = 0  # CPU threads of torch; 0 = all cores
+    parent: str = field(
+        default="", metadata={"flag": False}
+    )  # SHA-256 of the model that --from named; "" = from scratch
     story: str = field(default="", metadata={"flag": False})  # one line for `mien presets`
     notes: tuple[str, ...] = field(default=(), metadata={"flag": False})  # sources, reproduced faults, choices
     after: str = field(default="", metadata={"flag": False})  # the preset that this one is a change of

@@ -243,12 +243,18 @@ def not_a_model(path: Path, error: Exception) -> Untrusted:
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
-    """The tensors and the header of a `model.safetensors`; numbers of half precision are widened to float32 here.
-
-    Raises Untrusted for any other file.
-    """
+    """The tensors and the header of a `model.safetensors`. Raises Untrusted for any other file."""
     header = read_header(path)
+    return read_tensors(path), header
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; numbers of half precision are widened to float32 here.
+
+    Raises Untrusted for any other file, and for NaN or infinity.
+    """
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             tensors = {name: widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
@@ -258,7 +264,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
         raise Untrusted(
             f"{path} contains NaN or infinity.", f"The first such tensor is {bad[0]}.", "Use an earlier checkpoint."
         )
-    return tensors, header
+    return tensors
 
 
 def widened(tensor: Tensor) -> Tensor:
