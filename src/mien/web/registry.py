@@ -21,6 +21,7 @@ from mien.nn.priors import Normal, Uniform
 from mien.report.run_reader import sample_grids
 from mien.sampling import bundled
 from mien.sampling.directions import Direction
+from mien.sampling.order import quality_order
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory, read_json
@@ -239,6 +240,7 @@ def capabilities(entry: ModelEntry, sampler: Sampler, run: RunEntry | None) -> J
         "labels": list(sampler.label_names) if model.label_dim else [],
         "directions": [{"name": d.name, "note": note(d.facts)} for d in directions],
         "gram": gram_matrix(directions),
+        "order": quality_order(sampler),
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
         "scalable": isinstance(model, ResolutionFreeModel),
