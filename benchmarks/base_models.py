@@ -5,8 +5,8 @@
     python benchmarks/base_models.py faces WORK_DIR --run RUN_DIR                         a run that exists, its newest checkpoint
     python benchmarks/base_models.py faces WORK_DIR --run RUN_DIR --steps judge,card      some steps, in their order
 
-Steps: pack, train, half (the candidate in WORK_DIR/NAME, in half precision), judge, coverage, order, sheet, card and install.
-What is done for this model is not done again. `install` copies the candidate into the package, unless it memorises.
+Steps: pack, train, half (the candidate in WORK_DIR/NAME, in half precision), judge, coverage, order, directions, sheet, card and
+install. What is done for this model is not done again. `install` copies the candidate into the package, unless it memorises.
 """
 
 from __future__ import annotations
@@ -392,7 +392,7 @@ def text_of_directions(base: Base) -> str:
 
 
 STEPS: dict[str, Callable[[Base], Any]] = {
-    step.__name__: step for step in (pack, train, half, judge, coverage, order, sheet, card, install)
+    step.__name__: step for step in (pack, train, half, judge, coverage, order, directions, sheet, card, install)
 }
 
 

@@ -279,4 +279,9 @@ def note(header: JSON) -> str:
     """How a direction was found, in words."""
     if header.get("found") == "labels":
         return f"Found on {header.get('with')} faces with the label and {header.get('without')} without."
+    if header.get("found") == "measures":
+        return (
+            f"Measured on {header.get('faces')} faces; correlation {float(header.get('correlation', 0)):.2f} on unseen ones. "
+            f"Of all else, {header.get('leaks_to')} changes most: {float(header.get('leak', 0)):.2f}."
+        )
     return f"Found without labels; {100 * float(header.get('share', 0)):.0f} % of how much pictures change."
