@@ -251,7 +251,7 @@ def test_a_file_has_no_critic_and_a_bundled_model_has_one(
         for name, tensor in state_of(parent).items()
         if name.startswith("recipe.critic.")
     }
-    (folder / bundled.CRITIC).write_bytes(checkpoint.pack_tensors(networks, {"format": 1}))
+    (folder / bundled.CRITIC).write_bytes(checkpoint.pack_tensors(networks, {"recipe": {}, "model_sha256": ""}))
     monkeypatch.setattr(bundled, "FOLDER", folder.parent)
     found = adopt(plan_of(small("gan", blob_pack), blob_pack).initial_state(World()), read_parent("faces"))
     assert found.taken == found.total

@@ -69,12 +69,14 @@ def read_parent(model: str | Path) -> Parent:
     file = bundled.model_file(model)
     averaged, header = checkpoint.read_model(file)
     networks = {f"model.{name}": tensor for name, tensor in averaged.items()}
-    critic = bundled.critic_file(file)
+    beside = bundled.critic_file(file)
     if (file.parent / "state.safetensors").is_file():
         tensors, _ = checkpoint.read_state(file.parent)
         networks = {name.removeprefix("recipe."): t for name, t in tensors.items() if name.startswith("recipe.")}
-    elif critic is not None:
-        networks |= checkpoint.read_tensors(critic)
+    elif beside is not None:
+        critic = bundled.read_critic(beside)
+        networks |= critic.tensors
+        header = {"recipe": critic.header["recipe"], **header}
     return Parent(str(model), checkpoint.file_hash(file), header, averaged, networks)
 
 
