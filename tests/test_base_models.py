@@ -130,4 +130,4 @@ def test_a_changed_run_makes_another_candidate(script: ModuleType, base: Any) ->
 
 def test_its_flags_are_flags_of_the_preset(script: ModuleType) -> None:
     known = {f"--{field.name.replace('_', '-')}" for field in config_fields(presets.PRESETS["gan"])}
-    assert {word for word in script.FLAGS if word.startswith("--")} <= known | {"--threads"}
+    assert {word for word in (*script.SMALL, *script.FLAGS) if word.startswith("--")} <= known | {"--threads"}

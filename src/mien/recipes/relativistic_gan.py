@@ -42,13 +42,10 @@ class RelativisticGAN(Recipe):
             freeze(self.critic, config.freeze)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.augment = Augment(config.augment) if config.augment.mode != "none" else None
-        for name, network in (("critic", self.critic), ("generator", self.model)):
+        moving = [weight for weight in self.critic.parameters() if weight.requires_grad]
+        for name, weights in (("critic", moving), ("generator", self.model.parameters())):
             self.optimizers[name] = optim.Adam(
-                (weight for weight in network.parameters() if weight.requires_grad),
-                lr=config.lr,
-                betas=(config.beta1, config.beta2),
-                eps=1e-8,
-                fused=True,
+                weights, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
             )
         self.gamma_scale = (faces.side / config.gamma_side) ** 2 if config.gamma_side else 1.0
         self.gamma = config.gamma * self.gamma_scale
