@@ -41,14 +41,14 @@ def go_on(run_dir: Path, pack: Path, out: Path, images: int, half_lives: list[in
     described = read_json(run_dir / "run.json") or {}
     run: Run = from_json(Run, {k: v for k, v in described.items() if k in Run.__dataclass_fields__}, presets.KINDS)
     newest, _ = checkpoint.newest(run_dir / "checkpoints")
-    if newest is None or run.average is None:
+    if newest is None or run.ema is None:
         raise DataError(f"{run_dir} cannot be gone on from.", "It lacks a checkpoint or an average.", "Name another.")
     torch.set_num_threads(threads)
     with distributed.world("cpu") as world:
         plan = resolve_run(run, None, pack, world)
         learner = plan.initial_state(world)
         learner.restore(*checkpoint.read_state(newest))
-        averages = [EMA(learner.recipe.model, replace(run.average, half_life=n, warmup=0.0)) for n in half_lives]
+        averages = [EMA(learner.recipe.model, replace(run.ema, half_life=n, warmup=0.0)) for n in half_lives]
         end = learner.seen + images
         batches = Loader(plan.pack, batch=run.batch, seed=run.seed, flip=run.flip, position=learner.seen)
         while learner.seen < end:

@@ -124,7 +124,7 @@ def healthy() -> list[Case]:
         Case("quick 1", "quick", "real", {**QUICK, "seed": 11}),
         Case("quick 2", "quick", "drawn32", {**QUICK, "seed": 12}),
         Case("quick 3", "quick", "real", {**QUICK, "seed": 13, "recipe.lr": 1e-3}),
-        Case("quick 4", "quick", "drawn16", {**QUICK, "seed": 14, "average": None}),
+        Case("quick 4", "quick", "drawn16", {**QUICK, "seed": 14, "ema": None}),
         Case("quick 5", "quick", "drawn32", {**QUICK, "seed": 15, "model.width": 8}),
         Case("dcgan 0", "dcgan-2015", "drawn16", {**DCGAN, "seed": 10, "batch": 32, "images": 6_100}),
         Case("dcgan 1", "dcgan-2015", "real", {**DCGAN, "seed": 11, "batch": 16, "images": 6_100}),

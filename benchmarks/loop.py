@@ -56,7 +56,7 @@ def learner_of(run: Run, precision: str, channels_last: bool = True) -> TrainSta
     if channels_last:
         engine.place(recipe)
     recipe.train()
-    return TrainState(recipe, EMA(model, run.average) if run.average else None, engine, World(), 0)
+    return TrainState(recipe, EMA(model, run.ema) if run.ema else None, engine, World(), 0)
 
 
 def by_hand(learner: TrainState, stream: Stream) -> Callable[[], None]:
@@ -118,7 +118,7 @@ def ratio_of(times: dict[str, list[float]], above: str, below: str) -> float:
 def loop() -> bool:
     run = override(
         presets.PRESETS["dcgan-2015"],
-        {"side": 32, "model.width": 32, "recipe.critic.width": 32, "batch": 32, "average": EMAConfig()},
+        {"side": 32, "model.width": 32, "recipe.critic.width": 32, "batch": 32, "ema": EMAConfig()},
     )
     stream = Stream(run.batch, run.side)
     ours, theirs = learner_of(run, "fp32"), learner_of(run, "fp32")

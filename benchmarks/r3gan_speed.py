@@ -108,7 +108,7 @@ def ours(run: Run, device: torch.device, images: torch.Tensor, precision: str) -
     engine = DeviceContext(device, precision)
     engine.place(recipe)
     recipe.train()
-    learner = TrainState(recipe, EMA(model, run.average) if run.average else None, engine, World(), 0)
+    learner = TrainState(recipe, EMA(model, run.ema) if run.ema else None, engine, World(), 0)
     batch = engine.batch(Batch(images))
     return lambda: void(learner.step(repeat(batch)))
 

@@ -96,7 +96,7 @@ def ours(side: int, images: torch.Tensor, precision: str) -> Callable[[], None]:
     engine = DeviceContext(torch.device("cpu"), precision)
     engine.place(recipe)
     recipe.train()
-    learner = TrainState(recipe, EMA(model, run.average) if run.average else None, engine, World(), 0)
+    learner = TrainState(recipe, EMA(model, run.ema) if run.ema else None, engine, World(), 0)
     batch = Batch(images.mul(2).sub(1).contiguous(memory_format=torch.channels_last))
 
     def step() -> None:

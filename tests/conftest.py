@@ -79,8 +79,8 @@ def tiny(run: Run) -> Run:
             changes |= {name: 2 for name in ("vae_steps", "joint_steps", "critic_repeats") if name in changes}
         return dataclasses.replace(config, **changes)
 
-    average = run.average and dataclasses.replace(run.average, ramp=min(run.average.ramp, 16))
-    return dataclasses.replace(shrink(run), side=16, batch=8, images=64, minutes=None, average=average)
+    ema = run.ema and dataclasses.replace(run.ema, ramp=min(run.ema.ramp, 16))
+    return dataclasses.replace(shrink(run), side=16, batch=8, images=64, minutes=None, ema=ema)
 
 
 def write_model(preset: str, folder: Path, pack: Pack, deviation: float = 0.1, **changes: Any) -> Path:

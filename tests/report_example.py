@@ -160,7 +160,7 @@ def write_run(
                 "margin": [0.3, 0.7],
                 "lr": 0.001,
             },
-            "average": {"half_life": 10_000, "warmup": 0.1},
+            "ema": {"half_life": 10_000, "warmup": 0.1},
             "story": "The GAN of the blog post Generating Faces with Torch, as published.",
             **run,
         },

@@ -553,7 +553,7 @@ def test_two_hundred_random_commands(here: Path, model: Path, blob_pack: Pack, p
         write_run(here / name, lines=5, grids=0)
     commands = [
         (3, train),
-        (3, [*train, "--batch", "8", "--average.half-life", "10", "--recipe.critic.width", "4", "--minutes", "1"]),
+        (3, [*train, "--batch", "8", "--ema.half-life", "10", "--recipe.critic.width", "4", "--minutes", "1"]),
         (1, ["sample", *draw, "-o", "grid.png", "--columns", "2", "--truncation", "0.5", "--label", "Hat=1"]),
         (1, ["walk", *draw, "--frames", "4", "-o", "walk.gif", "--fps", "5", "--zoom", "1"]),
         (1, ["project", str(model), str(photos / "0.png"), "--steps", "3", "-o", "beside.png"]),

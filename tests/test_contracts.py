@@ -79,7 +79,7 @@ RUNS: dict[str, Run] = one_of_each_shape({name: tiny(run) for name, run in prese
     ),
     "dcgan-2015, averaged": override(
         tiny(presets.PRESETS["dcgan-2015"]),
-        {"average": presets.PRESETS["quick"].average, "recipe.resample_fakes": True},
+        {"ema": presets.PRESETS["quick"].ema, "recipe.resample_fakes": True},
     ),
 }
 every_run = pytest.mark.parametrize("name", RUNS)

@@ -23,7 +23,7 @@ PAGES = [*DOCS.glob("*.md"), ROOT / "README.md"]
 
 
 #: Flags of `mien train` that stand in the tables of the presets instead.
-RUN_FIELDS = ("--model.", "--recipe.", "--average.")
+RUN_FIELDS = ("--model.", "--recipe.", "--ema.")
 
 
 def flag_text(flag: Flag) -> str:

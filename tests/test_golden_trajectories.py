@@ -167,7 +167,7 @@ def trajectory(run: Run, pack: Pack, precision: str) -> JSON:
             }
             for optimizer in recipe.optimizers.values()
         ],
-        "average": {
+        "ema": {
             "moved": norm(p - q for p, q in zip(learner.inference_model.parameters(), served, strict=True)),
             "weights": norm(learner.inference_model.parameters()),
             "buffers": norm(learner.inference_model.buffers()),

@@ -41,7 +41,7 @@ RUNS: dict[str, Run] = {
         tiny(presets.PRESETS["torch-gan-2015"]),
         {**DRY, "recipe.balance": "adaptive-l2", "recipe.l2_target": (0.1, 0.2), "recipe.critic.batch_norm": True},
     ),
-    "normed": override(tiny(presets.PRESETS["dcgan-2015"]), {"average": presets.PRESETS["quick"].average}),
+    "normed": override(tiny(presets.PRESETS["dcgan-2015"]), {"ema": presets.PRESETS["quick"].ema}),
     "penalised": tiny(presets.PRESETS["quick"]),
     "mapped": override(tiny(presets.PRESETS["quick"]), {"model.mapping": 2, "recipe.style_mixing": 0.5}),
     "self-judged": override(tiny(presets.PRESETS["began-2017"]), {"recipe.plateau_steps": 3}),

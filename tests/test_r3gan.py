@@ -122,7 +122,7 @@ def test_schedules_of_the_preset() -> None:
         (group,) = recipe.optimizers["critic"].param_groups
         assert group["lr"] == pytest.approx(lr) and group["betas"] == pytest.approx((0.0, beta2))
         assert recipe.gamma == pytest.approx(gamma) and float(recipe.augment.p) == pytest.approx(p)  # type: ignore[attr-defined,union-attr]
-    average = EMA(tiny, run.average or EMAConfig())
+    average = EMA(tiny, run.ema or EMAConfig())
     assert average.decay(512, 0) == 0.0 and average.decay(512, 50_000_000) == pytest.approx(0.5 ** (256 / 500_000))
 
 

@@ -25,7 +25,7 @@ from tests.conftest import tiny
 from tests.test_cli import call
 
 QUICK = replace(presets.PRESETS["quick"], by_rule=())
-LEFT = replace(QUICK, by_rule=("batch", "average.half_life", "recipe.reg_fraction", "recipe.augment.mode"))
+LEFT = replace(QUICK, by_rule=("batch", "ema.half_life", "recipe.reg_fraction", "recipe.augment.mode"))
 LAPTOP = RunContext(count=10_000, side=64, device="cpu")
 
 
@@ -43,9 +43,9 @@ def test_the_batch_follows_from_all_three(count: int, side: int, device: str, ba
 
 def test_later_rules_look_at_what_earlier_ones_decided() -> None:
     run = apply_defaults(LEFT, RunContext(10_000, 64, "cuda"))
-    assert run.batch == 256 and run.average is not None and run.average.half_life == 80_000
+    assert run.batch == 256 and run.ema is not None and run.ema.half_life == 80_000
     assert {r.field: r.value for r in defaults_of(LEFT, RunContext(10_000, 64, "cuda"))} == {
-        "batch": 256, "average.half_life": 80_000, "recipe.reg_interval": 4, "recipe.reg_fraction": 1,
+        "batch": 256, "ema.half_life": 80_000, "recipe.reg_interval": 4, "recipe.reg_fraction": 1,
         "recipe.augment.mode": "none",
     }  # fmt: skip
 
@@ -65,20 +65,20 @@ def test_few_images_are_augmented_however_long_they_are_learned(count: int, mode
 def test_what_is_spelled_out_wins() -> None:
     assert apply_defaults(QUICK, RunContext(100, 64, "cuda")) == QUICK
     overridden = override(LEFT, {"batch": 48, "recipe.augment.mode": "ramp"})
-    assert overridden.by_rule == ("average.half_life", "recipe.reg_fraction")
+    assert overridden.by_rule == ("ema.half_life", "recipe.reg_fraction")
     run = apply_defaults(overridden, replace(LAPTOP, count=100))
     assert run.batch == 48 and run.recipe.augment.mode == "ramp"  # type: ignore[attr-defined]
-    assert run.average is not None and run.average.half_life == 15_000
+    assert run.ema is not None and run.ema.half_life == 15_000
     found = {r.field: r for r in defaults_of(overridden, replace(LAPTOP, count=100))}
     assert not found["batch"].applied and found["batch"].value == 48 and found["batch"].by_rule == 8
-    assert found["average.half_life"].applied
+    assert found["ema.half_life"].applied
 
 
 def test_whoever_turns_a_part_turns_all_of_it() -> None:
-    overridden = override(LEFT, {"average": None})
+    overridden = override(LEFT, {"ema": None})
     assert (
         overridden.by_rule == ("batch", "recipe.reg_fraction", "recipe.augment.mode")
-        and apply_defaults(overridden, LAPTOP).average is None
+        and apply_defaults(overridden, LAPTOP).ema is None
     )
 
 
@@ -92,14 +92,14 @@ def test_our_own_game_follows_the_machine(name: str) -> None:
 
 
 def test_faces_on_request_are_averaged_for_less_long() -> None:
-    assert apply_defaults(override(LEFT, {"conditional": True}), LAPTOP).average.half_life == 1_000  # type: ignore[union-attr]
-    assert apply_defaults(presets.PRESETS["cgan"], replace(LAPTOP, device="cuda")).average.half_life == 16_000  # type: ignore[union-attr]
+    assert apply_defaults(override(LEFT, {"conditional": True}), LAPTOP).ema.half_life == 1_000  # type: ignore[union-attr]
+    assert apply_defaults(presets.PRESETS["cgan"], replace(LAPTOP, device="cuda")).ema.half_life == 16_000  # type: ignore[union-attr]
     asked = {r.field: r.by_rule for r in defaults_of(override(presets.PRESETS["flow"], {"conditional": True}), LAPTOP)}
-    assert asked["average.half_life"] == 10_000  # no critic
+    assert asked["ema.half_life"] == 10_000  # no critic
 
 
 def test_a_run_is_shown_only_rules_for_knobs_that_it_has() -> None:
-    assert [r.field for r in defaults_of(presets.PRESETS["flow"], LAPTOP)] == ["batch", "average.half_life"]
+    assert [r.field for r in defaults_of(presets.PRESETS["flow"], LAPTOP)] == ["batch", "ema.half_life"]
     assert [r.field for r in defaults_of(presets.PRESETS["dcgan-2015"], LAPTOP)] == ["batch"]
     assert all(len(rule.reason) > 40 for rule in RULES)
 

@@ -105,7 +105,7 @@ def test_identity_leaves_out_places_periods_and_lengths() -> None:
         patience=2,
     )
     assert fingerprint(identity(run)) == fingerprint(identity(same))
-    for change in ({"seed": 9}, {"batch": 9}, {"average": None}, {"flip": False}, {"precision": "fp64"}):
+    for change in ({"seed": 9}, {"batch": 9}, {"ema": None}, {"flip": False}, {"precision": "fp64"}):
         assert fingerprint(identity(run)) != fingerprint(identity(dataclasses.replace(run, **change)))
 
 
@@ -143,7 +143,7 @@ def test_patches_that_no_network_has_are_refused(flag: str, value: int) -> None:
         ("torch-gan-2015", "recipe.critic.dropout", float("inf")),
         ("quick", "recipe.lr", float("nan")),
         ("quick", "recipe.critic.blocks", -1),
-        ("quick", "average.warmup", float("nan")),
+        ("quick", "ema.warmup", float("nan")),
         ("quick", "minutes", float("nan")),
     ],
 )

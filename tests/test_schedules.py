@@ -133,9 +133,9 @@ def test_schedules_of_every_preset(name: str, packs: dict[bool, Pack]) -> None:
             assert found == pytest.approx(wanted, rel=1e-6, abs=1e-12), (what, seen)
 
 
-@pytest.mark.parametrize("name", [name for name, run in presets.PRESETS.items() if run.average])
+@pytest.mark.parametrize("name", [name for name, run in presets.PRESETS.items() if run.ema])
 def test_averages_of_every_preset(name: str) -> None:
-    config = presets.PRESETS[name].average
+    config = presets.PRESETS[name].ema
     assert config is not None
     average = EMA(tiny(presets.PRESETS["dcgan-2015"]).model.build(ImageSpec(side=16)), config)
     for seen in SEEN[1:]:

@@ -45,7 +45,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
         *("keep_best", "patience"),
     ),
-    "Moving average of the weights": ("average",),
+    "Moving average of the weights": ("ema",),
     "Model": ("model",),
     "Recipe": ("recipe",),
 }

@@ -36,19 +36,19 @@ class EMAConfig:
     def __post_init__(self) -> None:
         if self.half_life < 1:
             raise UsageError(
-                f"average.half_life must be a positive integer, not {self.half_life}.",
+                f"ema.half_life must be a positive integer, not {self.half_life}.",
                 "It is a number of images.",
-                "Give 1 or more, or --average None for no averaging.",
+                "Give 1 or more, or --ema None for no averaging.",
             )
         if self.ramp < 0:
             raise UsageError(
-                f"average.ramp must be 0 or a positive integer, not {self.ramp}.",
+                f"ema.ramp must be 0 or a positive integer, not {self.ramp}.",
                 "It is a number of images.",
                 "Give 0 for no ramp.",
             )
         if not 0 <= self.warmup < inf:
             raise UsageError(
-                f"average.warmup must be 0 or a positive number, not {self.warmup}.",
+                f"ema.warmup must be 0 or a positive number, not {self.warmup}.",
                 "It is a fraction of the images seen.",
                 "Give 0 for no warm-up, or about 0.1.",
             )
@@ -67,7 +67,7 @@ class Run:
     random_crop: float = 1.0  # random crops: images are enlarged by this factor first; 1 = off
     channels: Literal[1, 3] = 3  # 3 = colour, 1 = grey
     conditional: bool = False  # condition the model on the labels of the pack
-    average: EMAConfig | None = None  # moving average of the weights, which is sampled and exported; None = off
+    ema: EMAConfig | None = None  # moving average of the weights, which is sampled and exported; None = off
     seed: int = 0  # random seed of weights, data order, latents and everything else
     precision: Precision = "auto"  # auto = bf16 if the device computes it in hardware, else fp32
     device: Device = "auto"  # auto = a GPU if there is one

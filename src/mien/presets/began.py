@@ -42,7 +42,7 @@ PRESETS = (
         side=64,
         batch=16,
         flip=False,
-        average=None,
+        ema=None,
         seed=0,
         images=3_200_000,
         prepare=("mien data prepare celeba.zip began-2017.pack --size 64 --crop celeba-148",),
@@ -94,7 +94,7 @@ PRESETS = (
         side=32,
         batch=64,
         flip=False,
-        average=None,
+        ema=None,
         seed=0,
         images=202_599_000,
         prepare=("mien data prepare celeba.zip began-zhao-2020.pack --size 32 --crop resize-center",),
@@ -127,7 +127,7 @@ PRESETS = (
         ),
         side=64,
         batch=16,
-        average=EMAConfig(half_life=10_000, warmup=0.1),
+        ema=EMAConfig(half_life=10_000, warmup=0.1),
         images=3_000_000,
         notes=(
             "began-zhao-2020 with a decay factor of its own, M compared between windows of 3000 steps, torch's initial weights "

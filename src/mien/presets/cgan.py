@@ -16,7 +16,7 @@ PRESETS = (
         side=64,
         batch=16,
         conditional=True,
-        average=replace(AVERAGE, half_life=1_000),
+        ema=replace(AVERAGE, half_life=1_000),
         by_rule=BY_RULE,
         images=1_000_000,
         minutes=20.0,

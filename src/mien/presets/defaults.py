@@ -103,10 +103,10 @@ RULES = (
         "repeats itself.",
     ),
     DefaultRule(
-        "average.half_life",
+        "ema.half_life",
         half_life,
         "An average over a fixed number of steps: 10,000 images at a batch of 32 (the rule of arXiv:2006.06676's code). While "
-        "few images are seen, average.warmup shortens it. A fifth of it with a label-conditional critic: a longer average "
+        "few images are seen, ema.warmup shortens it. A fifth of it with a label-conditional critic: a longer average "
         "makes faces of one label more alike, and FID no better (docs/LOG.md).",
     ),
     DefaultRule(

@@ -14,7 +14,7 @@ PRESETS = (
         recipe=FlowMatchingConfig(),
         side=64,
         batch=32,
-        average=EMAConfig(half_life=20_000, warmup=0.1),
+        ema=EMAConfig(half_life=20_000, warmup=0.1),
         images=2_000_000,
         notes=(
             "Straight lines (arXiv:2210.02747, 2209.03003), times from a logit-normal (arXiv:2403.03206); labels dropped for one "

@@ -17,7 +17,7 @@ RECIPE = RelativisticGANConfig(
 )
 AVERAGE = EMAConfig(half_life=5_000, warmup=0.1)
 #: Fields that the rules decide. Their values here are the rules' on a CPU, for data that are not small.
-BY_RULE = ("batch", "average.half_life", "recipe.reg_fraction", "recipe.augment.mode")
+BY_RULE = ("batch", "ema.half_life", "recipe.reg_fraction", "recipe.augment.mode")
 NOTES = (
     "Blocks and loss follow R3GAN (arXiv:2501.05441); its gradient penalties are lazy and use a quarter of the batch.",
     "The last upsampling is bilinear, with a few feature maps at full resolution: a pixel shuffle instead leaves a pattern with "
@@ -32,7 +32,7 @@ GAN = Run(
     recipe=RECIPE,
     side=64,
     batch=16,
-    average=AVERAGE,
+    ema=AVERAGE,
     images=1_000_000,
     by_rule=BY_RULE,
     notes=(*NOTES, "`--scale 4` makes an image four times as expensive: for a night on a laptop, or a GPU."),

@@ -37,7 +37,7 @@ PRESETS = (
         side=64,
         batch=256,
         flip=True,
-        average=EMAConfig(half_life=1_000_000, warmup=0.0, ramp=40_000_000),
+        ema=EMAConfig(half_life=1_000_000, warmup=0.0, ramp=40_000_000),
         seed=0,
         images=40_000_000,
         prepare=("mien data prepare ffhq.zip r3gan-2024.pack --size 64 --crop center",),

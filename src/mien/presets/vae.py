@@ -29,7 +29,7 @@ PRESETS = (
         side=128,
         batch=64,
         flip=False,
-        average=None,
+        ema=None,
         seed=0,
         images=493_850,
         prepare=("mien data prepare cropped.zip simpsons.pack --size 128 --crop squash --resampler bicubic",),
@@ -63,7 +63,7 @@ PRESETS = (
         side=64,
         batch=100,
         flip=False,
-        average=None,
+        ema=None,
         seed=1,
         images=1_300_000,
         prepare=(
@@ -91,7 +91,7 @@ PRESETS = (
         ),
         side=64,
         batch=64,
-        average=EMAConfig(half_life=10_000, warmup=0.1),
+        ema=EMAConfig(half_life=10_000, warmup=0.1),
         images=1_000_000,
         notes=(
             "The decoder's variance is the one that fits best (sigma-VAE, arXiv:2006.13202), separately for every band of the "

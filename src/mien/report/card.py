@@ -103,7 +103,7 @@ def _data(data: JSON) -> str:
 def _procedure(record: RunRecord) -> str:
     run, environment = record.run, record.environment
     config: JSON = {
-        name: run[name] for name in ("model", "recipe", "average", "batch", "side", "seed", "flip") if name in run
+        name: run[name] for name in ("model", "recipe", "ema", "batch", "side", "seed", "flip") if name in run
     }
     machine = ", ".join(
         f"{name} {plain(str(environment[name]))}"

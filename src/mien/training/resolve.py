@@ -116,7 +116,7 @@ class ResolvedRun:
         recipe.train()
         recipe.rank, recipe.world = world.rank, world.size
         distributed.broadcast_module(recipe)
-        ema = EMA(recipe.model, self.run.average) if self.run.average else None
+        ema = EMA(recipe.model, self.run.ema) if self.run.ema else None
         return TrainState(recipe, ema, self.context, world, self.run.seed)
 
 
