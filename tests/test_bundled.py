@@ -17,7 +17,8 @@ import mien
 from mien import presets
 from mien.core.run import override
 from mien.data.pack import Pack
-from mien.errors import DataError
+from mien.errors import DataError, UsageError
+from mien.metrics.features import PixelFeatures
 from mien.sampling import bundled, order, sidecar
 from mien.storage import checkpoint
 from mien.training.experiment import train
@@ -112,6 +113,13 @@ def test_without_bundled_models_a_name_is_a_path(tmp_path: Path, monkeypatch: py
     assert bundled.names() == ()
     with pytest.raises(DataError, match="faces does not exist"):
         mien.load("faces")
+
+
+def test_a_model_in_memory_still_needs_its_data_named(folder: Path) -> None:
+    with pytest.raises(UsageError, match="has no training data recorded"):
+        mien.evaluate(mien.load("faces"), extractor=PixelFeatures())
+    with pytest.raises(UsageError, match="faces has no training data recorded"):
+        mien.evaluate("faces", extractor=PixelFeatures())
 
 
 def test_extras_of_a_bundled_model_are_written_to_the_cache(folder: Path, tmp_path: Path) -> None:
