@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from mien.cli.arguments import Combinations, parse_labels, parse_seeds, positive
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
-from mien.cli.model_options import Drawing, Loading, LoadOptions
+from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
 from mien.cli.result import Result
 from mien.errors import UsageError
 from mien.report.grid import grid, picture, save_png
@@ -37,6 +37,7 @@ def sample(
     options: Drawing = DrawOptions(),
     prior: FittedPrior = PriorOptions(),
     loading: Loading = LoadOptions(),
+    signing: Signing = SignOptions(),
 ) -> Result:
     """Draw faces: a grid if --out ends in .png, else a folder of single files.
 
@@ -68,6 +69,7 @@ def sample(
     data
         Pack that a fitted prior is fitted to; by default, the run's own.
     """
+    sign = signing.ready()
     chosen = parse_seeds(seeds)
     if not chosen:
         raise UsageError("--seeds is empty.", "There is nothing to draw.", "Write --seeds 0-63.")
@@ -75,8 +77,8 @@ def sample(
     labels = parse_labels(label)
     sampler = prior.apply(loading.load(model, options), data, model)
     if combine:
-        return sample_combinations(sampler, chosen, combine, labels, out)
-    metadata = sampler.metadata(truncation=options.truncation, **({"labels": labels} if labels else {}))
+        return sample_combinations(sampler, chosen, combine, labels, out, sign)
+    metadata = sampler.metadata(verb="sample", truncation=options.truncation, **({"labels": labels} if labels else {}))
     if out.suffix.lower() == ".png":
         if len(chosen) > MAX_CELLS or (options.size and len(chosen) * options.size**2 > MAX_PIXELS):
             raise UsageError(
@@ -85,8 +87,7 @@ def sample(
                 "Name a folder: -o faces/.",
             )
         images = sampler.sample(chosen, labels)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_png(grid(images, columns), out, {**metadata, "seeds": chosen})
+        sign(save_png(grid(images, columns), out, {**metadata, "seeds": chosen, "columns": columns}))
         return Result(str(out), {"files": [str(out)], "seeds": chosen})
     if out.suffix:
         raise UsageError(
@@ -99,13 +100,18 @@ def sample(
         block = chosen[start : start + count]
         for seed, image in zip(block, sampler.sample(block, labels), strict=True):
             file = out / f"seed{seed:08d}.png"
-            save_png(picture(image), file, {**metadata, "seeds": [seed]})
+            sign(save_png(picture(image), file, {**metadata, "seeds": [seed]}))
             files.append(str(file))
     return Result(f"{len(files)} faces in {out}", {"files": files, "seeds": chosen})
 
 
 def sample_combinations(
-    sampler: Sampler, seeds: Sequence[int], words: str, labels: dict[str, float], out: Path
+    sampler: Sampler,
+    seeds: Sequence[int],
+    words: str,
+    labels: dict[str, float],
+    out: Path,
+    sign: Callable[[Path], Path],
 ) -> Result:
     """A grid of the same latents under combinations of labels; each cell's title names its labels."""
     if out.suffix.lower() != ".png":
@@ -122,11 +128,11 @@ def sample_combinations(
     side = sampler.image_spec.side * max(1, -(-TITLED // sampler.image_spec.side))
     cells = [picture(image).resize((side, side), 0) for image in images]
     metadata = sampler.metadata(
+        verb="sample",
         truncation=sampler.options.truncation,
         seeds=list(seeds),
         combine=words,
         **({"labels": labels} if labels else {}),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_png(grid(cells, table.columns, titles), out, metadata)
+    sign(save_png(grid(cells, table.columns, titles), out, metadata))
     return Result(str(out), {"files": [str(out)], "seeds": list(seeds), "titles": titles})
