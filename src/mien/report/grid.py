@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,14 +101,21 @@ def shortened(text: str, width: float, font: Font) -> str:
 
 def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any], disclaimer: str = SYNTHETIC) -> Path:
     """Write `image` with its `recipe`, which reproduces it, and a disclaimer as text metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(png_bytes(image, recipe, disclaimer))
+    return path
+
+
+def png_bytes(image: Image.Image, recipe: Mapping[str, Any], disclaimer: str = SYNTHETIC) -> bytes:
+    """A PNG with its recipe and a disclaimer as text metadata."""
     notes = PngImagePlugin.PngInfo()
     notes.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True))
     notes.add_text("Software", f"mien {__version__}")
     notes.add_text("Disclaimer", disclaimer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=notes)
-    return path
+    content = io.BytesIO()
+    image.save(content, format="PNG", pnginfo=notes)
+    return content.getvalue()
 
 
 def save_grid(
