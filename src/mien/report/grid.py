@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,13 @@ def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any], claim: C
     with replacing(path) as temporary:
         Provenance(recipe, claim).save(image, temporary, "PNG")
     return path
+
+
+def png_bytes(image: Image.Image, recipe: Mapping[str, Any], claim: Claim = Claim.SYNTHETIC) -> bytes:
+    """The file that `save_png` writes."""
+    content = io.BytesIO()
+    Provenance(recipe, claim).save(image, content, "PNG")
+    return content.getvalue()
 
 
 def save_grid(

@@ -132,7 +132,7 @@ def resolve_run(
 
     With a parent the run has its networks, and `changes`, the fields that the user set, are set again.
     """
-    context = DeviceContext.choose(run.device, run.precision, world.local_rank)
+    context = DeviceContext.choose(run.device, run.precision)
     if not world.first:
         distributed.barrier()
     pack = open_data(data, run.side)
