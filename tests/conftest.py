@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import subprocess
 import sys
@@ -146,3 +147,48 @@ def mien(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+def write_signer(path: Path) -> Path:
+    """A certificate for signing pictures, issued by a CA that nobody trusts, with its key, as one PEM file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    issuer_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+
+    def name(text: str) -> x509.Name:
+        return x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, text),
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests of mien"),
+            ]
+        )
+
+    def issue(subject: str, owner: ec.EllipticCurvePrivateKey, ca: bool) -> bytes:
+        builder = x509.CertificateBuilder(
+            issuer_name=name("A CA"),
+            subject_name=name(subject),
+            public_key=owner.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=start,
+            not_valid_after=start + datetime.timedelta(days=3650),
+        )
+        usage = x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), True)
+        builder = builder.add_extension(usage, True)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False
+        )
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(owner.public_key()), False)
+        if not ca:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
+        return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + issue("A signer", key, False) + issue("A CA", issuer_key, True))
+    return path

@@ -35,9 +35,10 @@ from mien.errors import DataError, Mismatch, Untrusted, UsageError
 from mien.export.graph import description
 from mien.export.page import RUNTIME
 from mien.models.eigenfaces import EigenfacesConfig
-from mien.report.grid import read_recipe, to_bytes
+from mien.report.grid import read_marks, read_recipe, to_bytes
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
+from mien.storage.provenance import Claim
 from mien.training.baseline import fit_baseline
 from mien.training.resolve import ResolvedRun
 from tests.conftest import steer, tiny, write_model, write_pack
@@ -375,6 +376,7 @@ def test_the_page_draws_the_faces_of_pytorch(page: Any, page_of: tuple[str, Samp
         assert np.abs(found - to_bytes(drawn)[0].numpy()).max() <= 2, at
         recipe = read_recipe(tmp_path / "face.png")
         assert recipe["at"] == at and recipe["model"] == sampler.model_hash and recipe["synthetic"] is True
+        assert read_marks(tmp_path / "face.png").source == Claim.SYNTHETIC.uri
 
 
 def test_the_page_mixes_styles(browser: Any, runtime: None, tmp_path: Path, blob_pack: Pack) -> None:  # noqa: F811
@@ -497,6 +499,8 @@ def test_the_folder_is_whole(page_of: tuple[str, Sampler, Path]) -> None:
     assert re.findall(r"https?://(?!www\.w3\.org)", text) == []
     assert "MIT" in (folder / "LICENCES.txt").read_text() and (folder / "MODEL_CARD.md").is_file()
     assert "wasm-unsafe-eval" in index and "default-src 'none'" in index
+    page = read_marks(folder / "index.html")
+    assert page.source == Claim.SYNTHETIC.uri and page.recipe == page_of[1].metadata()
 
 
 def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path, blob_pack: Pack) -> None:

@@ -77,9 +77,9 @@ def gloo_threads() -> int:
     return sum("gloo" in path.read_text() for path in Path("/proc").glob("self/task/*/comm"))
 
 
-def torchrun(*words: object) -> list[str]:
-    """A command for two processes here, on a free port."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def torchrun(*words: object, processes: int = 2) -> list[str]:
+    """A command for some processes here, on a free port."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return [*launcher, *map(str, words)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import shutil
 import subprocess
 import zipfile
@@ -20,6 +21,8 @@ from mien.errors import UsageError
 from mien.nn.priors import MAX_SEED, Normal, Uniform, normals, philox, uniforms
 from mien.report.grid import read_recipe, save_png
 from mien.sampling.address import LONGEST, Address, Given, given, latent, parse, write
+from mien.storage import provenance
+from mien.storage.provenance import Claim, Provenance
 from tests.conftest import ROOT
 
 STATIC = ROOT / "src" / "mien" / "web" / "static"
@@ -152,13 +155,21 @@ import {{ readFileSync, writeFileSync }} from "node:fs";
 const [a, b] = ["a", "b"].map((n) => new Uint8Array(readFileSync({json.dumps(str(tmp_path))} + `/${{n}}.png`)));
 const to = (n, bytes) => writeFileSync({json.dumps(str(tmp_path))} + "/" + n, bytes);
 to("c.png", m.withRecipe(a, {{ at: "7", labels: {{ "ü": 1 }} }}));
-to("d.png", m.animated([a, b], 12));
+to("d.png", m.animated([a, b], 12, {{ walk: ["7", "@AAAAPw"], frames: 2 }}));
 to("e.zip", new Uint8Array(await m.zip([{{ name: "a.png", bytes: a }}, {{ name: "é.png", bytes: b }}]).arrayBuffer()));
 console.log(JSON.stringify([m.readRecipe(a), m.readRecipe(new Uint8Array([1, 2, 3]))]));
 """
     recipe, nothing = run(node, "png.js", body, tmp_path)
     assert recipe == {"at": "42", "labels": {"é": 1}} and nothing is None
     assert read_recipe(tmp_path / "c.png") == {"at": "7", "labels": {"ü": 1}}
+    assert read_recipe(tmp_path / "d.png") == {"walk": ["7", "@AAAAPw"], "frames": 2}
+    for name, claim in (("c.png", Claim.SYNTHETIC), ("d.png", Claim.FROM_PHOTOGRAPH)):
+        content = (tmp_path / name).read_bytes()
+        expected = Provenance(read_recipe(tmp_path / name), claim).xmp().decode()
+        strip = lambda text: re.sub(r"mien [\d.a-z]+<|<mien:recipe>.*</mien:recipe>", "mien<", text)  # noqa: E731
+        packet = content[content.index(b"<?xpacket begin") : content.index(b'end="r"?>') + 9].decode()
+        assert strip(packet) == strip(expected), "the page and Python write the same"
+        assert content.count(claim.sentence.encode()) == 2 and provenance.read(tmp_path / name).source == claim.uri
     with Image.open(tmp_path / "d.png") as image:
         assert image.n_frames == 2  # type: ignore[attr-defined]
         image.seek(1)

@@ -15,6 +15,9 @@ from PIL import Image, ImageFont
 from mien.errors import DataError, Untrusted, UsageError
 from mien.report.film import film, training_film
 from mien.report.grid import grid, near_square, picture, read_recipe, save_png, wrapped
+from mien.storage.provenance import Provenance
+
+MADE = Provenance({"seeds": [0, 5]})
 
 
 def frames(count: int, width: int = 31, height: int = 17) -> list[Image.Image]:
@@ -111,7 +114,7 @@ def test_reading_a_recipe_says_what_is_wrong(tmp_path: Path) -> None:
 
 def test_mp4_plays_everywhere(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    path = film(frames(12), tmp_path / "walk.mp4", fps=12)
+    path = film(frames(12), tmp_path / "walk.mp4", MADE, fps=12)
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video)]
@@ -125,7 +128,7 @@ def test_mp4_plays_everywhere(tmp_path: Path) -> None:
 
 
 def test_a_gif_has_one_palette_and_the_right_length(tmp_path: Path) -> None:
-    path = film(frames(20), tmp_path / "walk.gif", fps=30)
+    path = film(frames(20), tmp_path / "walk.gif", MADE, fps=30)
     with Image.open(path) as image:
         assert image.n_frames == 20 and image.info["loop"] == 0
         total = 0
@@ -141,7 +144,7 @@ def test_a_gif_has_one_palette_and_the_right_length(tmp_path: Path) -> None:
 
 def test_webp_moves_and_holds_repeated_frames(tmp_path: Path) -> None:
     first, second = frames(2)
-    path = film([first] * 5 + [second] * 5, tmp_path / "walk.webp", fps=10)
+    path = film([first] * 5 + [second] * 5, tmp_path / "walk.webp", MADE, fps=10)
     with Image.open(path) as image:
         assert image.n_frames == 2
         image.load()
@@ -149,10 +152,10 @@ def test_webp_moves_and_holds_repeated_frames(tmp_path: Path) -> None:
 
 
 def test_a_strip_stands_side_by_side(tmp_path: Path) -> None:
-    path = film(frames(5), tmp_path / "walk.png")
+    path = film(frames(5), tmp_path / "walk.png", MADE)
     with Image.open(path) as image:
         assert image.size == (5 * 33 + 2, 17 + 4)
-    assert read_recipe(path) == {"frames": 5}
+    assert read_recipe(path) == MADE.recipe
 
 
 def test_films_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,10 +166,10 @@ def test_films_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: p
         ("walk.gif", 24, 0, "needs a frame"),
     ):
         with pytest.raises(UsageError, match=what):
-            film(frames(count), tmp_path / name, fps)
+            film(frames(count), tmp_path / name, MADE, fps)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UsageError) as caught:
-        film(frames(1), tmp_path / "walk.mp4")
+        film(frames(1), tmp_path / "walk.mp4", MADE)
     assert "mien[film]" in caught.value.remedy and "walk.webp" in caught.value.remedy
     assert not list(tmp_path.iterdir())
 

@@ -40,6 +40,7 @@ VERBS: dict[str, Verb] = {
     "benchmark": Verb("mien.cli.benchmark:benchmark", "train presets for the same time, and compare them"),
     "explore": Verb("mien.cli.explore:explore", "explore faces and watch runs in a browser"),
     "export": Verb("mien.cli.export:export", "write a model as ONNX, a web page or a Hub folder"),
+    "verify": Verb("mien.cli.verify:verify", "show what a picture says of its origin, and draw it again"),
     "data prepare": Verb(
         "mien.cli.data:data_prepare", "prepare photographs as a pack, the data set that training reads"
     ),

@@ -120,7 +120,19 @@ def interpolate_labels(
 
 def parse_seeds(words: Iterable[str]) -> list[int]:
     """Seeds from words such as `0-63`, `3,42,7` and `42`. Raises UsageError for anything else."""
-    seeds: list[int] = []
+    ranges = parse_ranges(words)
+    if sum(map(len, ranges)) > MAX_SEEDS:
+        raise UsageError(
+            f"More than {MAX_SEEDS:,} seeds are too many.",
+            "All seeds of this command are held in memory.",
+            "Draw them in several commands, or as shards: mien sample MODEL --format tar -o shards/.",
+        )
+    return [seed for part in ranges for seed in part]
+
+
+def parse_ranges(words: Iterable[str]) -> list[range]:
+    """Seeds as ranges, from words such as `0-63`, `3,42,7` and `42`. Raises UsageError for anything else."""
+    ranges: list[range] = []
     for item in (item for word in words for item in word.split(",") if item):
         match = re.fullmatch(r"([0-9]{1,16})(?:-([0-9]{1,16}))?", item)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
@@ -130,12 +142,5 @@ def parse_seeds(words: Iterable[str]) -> list[int]:
                 f"A seed is a whole number from 0 to {MAX_SEED}.",
                 "Write --seeds 42, --seeds 0-63 or --seeds 3,42,7.",
             )
-        count = last - first + 1
-        if len(seeds) + count > MAX_SEEDS:
-            raise UsageError(
-                f"More than {MAX_SEEDS:,} seeds are too many.",
-                "All seeds of a command are held in memory.",
-                "Draw them in several commands.",
-            )
-        seeds += range(first, last + 1)
-    return seeds
+        ranges.append(range(first, last + 1))
+    return ranges

@@ -198,14 +198,15 @@ def data_check(
     workers
         Number of decoding processes; by default one per core.
     """
+    from mien.report.grid import save_png
     from mien.report.pack_page import contact_sheet
+    from mien.storage.provenance import Claim
 
     sheet = sheet_path(out, f"{source.resolve().stem}-check.png")
     examination = check(find_source(source), Preparation(side=size, crop=crop), workers)
     report = examination.report
     if len(examination.samples):
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(examination.samples).save(sheet)
+        save_png(contact_sheet(examination.samples), sheet, {"source": source.name}, Claim.INPUT)
         report["contact_sheet"] = str(sheet)
     allowed = 0 if strict else REFUSED_SHARE * report["counts"]["selected"]
     return Result(check_text(report), report, exit_code=3 if report["counts"]["refused"] > allowed else 0)

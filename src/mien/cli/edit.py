@@ -11,16 +11,17 @@ from cyclopts import Parameter
 from torch import Tensor
 
 from mien.cli.arguments import parse_labels, parse_seeds
-from mien.cli.model_options import Drawing, Loading, LoadOptions
+from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
 from mien.cli.photos import Latents, find_latents, read_photos
 from mien.cli.project import check_png
 from mien.cli.result import Result
 from mien.errors import DataError, Mismatch, UsageError
-from mien.report.grid import FROM_PHOTOGRAPH, SYNTHETIC, grid, save_png
+from mien.report.grid import grid, save_png
 from mien.sampling.directions import Space, amounts_of
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.sampling.sidecar import parse
+from mien.storage.provenance import Claim
 
 MAX_FACES = 64  # rows of one picture
 MAX_STRIP = 101  # columns
@@ -41,6 +42,7 @@ def edit(
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     options: Drawing = DrawOptions(),
     loading: Loading = LoadOptions(),
+    signing: Signing = SignOptions(),
 ) -> Result:
     """Move faces along named directions, in standard deviations: before and after, or a strip.
 
@@ -74,6 +76,7 @@ def edit(
         NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
     """
     check_png(out)
+    sign = signing.ready()
     if bool(seed) + bool(photo) + (latent is not None) > 1:
         raise UsageError(
             "More than one of --seed, --photo and --latent is given.",
@@ -121,11 +124,14 @@ def edit(
         for share in shares
     ]
     cells = torch.stack(columns, 1).flatten(0, 1)
-    metadata = sampler.metadata(of=inputs, directions=amounts, strip=strip, truncation=options.truncation)
+    metadata = sampler.metadata(
+        verb="edit", of=inputs, directions=amounts, labels=labels, strip=strip, truncation=options.truncation
+    )
     if photo or latent is not None:
-        save_png(grid(cells, strip), out, {**metadata, "synthetic": False}, FROM_PHOTOGRAPH)
+        save_png(grid(cells, strip), out, {**metadata, "synthetic": False}, Claim.FROM_PHOTOGRAPH)
     else:
-        save_png(grid(cells, strip), out, metadata, SYNTHETIC)
+        save_png(grid(cells, strip), out, metadata)
+    sign(out)
     return Result(
         str(out), {"file": str(out), "of": inputs, "directions": amounts, "strip": strip, "method": points.method}
     )

@@ -26,6 +26,7 @@ from mien.metrics.scores import Score
 from mien.report.grid import grid, save_png
 from mien.sampling.bundled import model_file
 from mien.sampling.sampler import Sampler
+from mien.storage.provenance import Claim
 
 
 def evaluate(
@@ -169,7 +170,10 @@ def save(inputs: MetricInputs, scores: Sequence[Score], out: Path, model: Path |
             cells = [Image.fromarray(image) for image in pixels]
             path = out / f"{name}.png"
             save_png(
-                grid(cells, columns=len(cells) // 2), path, {"shows": "samples above their nearest training image"}
+                grid(cells, columns=len(cells) // 2),
+                path,
+                {"shows": "samples above their nearest training image"},
+                Claim.BESIDE_PHOTOGRAPH,
             )
             files.append(str(path))
         return files

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mien.cli.model_options import Drawing, LoadOptions
+from mien.cli.model_options import Drawing, LoadOptions, Signing, SignOptions
 from mien.cli.result import Result
 from mien.errors import UsageError
 from mien.sampling.options import DrawOptions
@@ -25,6 +25,7 @@ def export(
     push: str | None = None,
     code: Path | None = None,
     options: Drawing = DrawOptions(),
+    signing: Signing = SignOptions(),
 ) -> Result:
     """Export a model: as ONNX, as a web page that runs it in the browser, or as a folder for the Hugging Face Hub.
 
@@ -51,6 +52,13 @@ def export(
         raise UsageError(
             "--push needs --to hub.", f"--to {to} writes local files.", "Leave out --push, or use --to hub."
         )
+    if signing.sign is not None and to != "hub":
+        raise UsageError(
+            "--sign needs --to hub.",
+            f"--to {to} writes no picture; a page draws its own, without the key.",
+            "Leave out --sign, or use --to hub.",
+        )
+    sign = signing.ready()
     if options.truncation != 1.0:
         raise UsageError(
             "--truncation cannot be fixed in an export.",
@@ -70,9 +78,10 @@ def export(
         text = f"{size_mb}\nTry it: python -m http.server --directory {page.path}"
         return Result(text, data)
     from mien.downloads import hub
-    from mien.export.folder import write_folder
+    from mien.export.folder import PICTURE, write_folder
 
     folder = write_folder(sampler, name, model, out or Path(f"{name}-hub"))
+    sign(folder / PICTURE)
     address = hub.push(folder, push) if push else None
     return Result(f"{folder}{f', pushed to {address}' if address else ''}", {"path": str(folder), "pushed": address})
 

@@ -1,7 +1,8 @@
-"""Flags that many verbs share, each written once: how a model is loaded, and which prior its latents are drawn from."""
+"""Flags that many verbs share, each written once: how a model is loaded, and who signs what is drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -40,4 +41,32 @@ class LoadOptions:
         return sampler.with_options(options)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SignOptions:
+    """Who signs the pictures.
+
+    Parameters
+    ----------
+    sign
+        PEM file with a certificate chain and its private key: adds a signed C2PA manifest; needs the extra `sign`.
+    """
+
+    sign: Path | None = None
+
+    def ready(self) -> Callable[[Path], Path]:
+        """What signs a written file in place; it does nothing without --sign. Reads the certificate before anything is drawn."""
+        if self.sign is None:
+            return lambda path: path
+        from mien.export.signature import Certificate
+
+        certificate = Certificate.read(self.sign)
+
+        def sign(path: Path) -> Path:
+            certificate.sign(path)
+            return path
+
+        return sign
+
+
+Signing = Annotated[SignOptions, Flat]
 Loading = Annotated[LoadOptions, Flat]

@@ -12,14 +12,15 @@ from cyclopts import Parameter
 from PIL import Image
 
 from mien.cli.arguments import parse_labels
-from mien.cli.model_options import Drawing, Loading, LoadOptions
+from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
 from mien.cli.photos import error_text, errors, find_latents, read_photos
 from mien.cli.result import Result
 from mien.errors import UsageError
-from mien.report.grid import FROM_PHOTOGRAPH, grid, picture, save_png
+from mien.report.grid import grid, picture, save_png
 from mien.sampling.options import DrawOptions
 from mien.storage import atomic
 from mien.storage.checkpoint import pack_tensors
+from mien.storage.provenance import Claim
 
 MIN_CELL = 128  # pixels: smaller faces are enlarged, so that the titles under them can be read
 MAX_PHOTOS = 512
@@ -37,6 +38,7 @@ def project(
     save_latent: Path | None = None,
     options: Drawing = DrawOptions(),
     loading: Loading = LoadOptions(),
+    signing: Signing = SignOptions(),
 ) -> Result:
     """Show photographs beside their reconstructions, with the error.
 
@@ -67,6 +69,7 @@ def project(
         File for the latents, which `mien edit --latent` reads.
     """
     check_png(out)
+    sign = signing.ready()
     if len(photos) > MAX_PHOTOS:
         raise UsageError(
             f"{len(photos)} photographs are too many.", f"One picture shows at most {MAX_PHOTOS}.", "Name fewer."
@@ -83,8 +86,10 @@ def project(
     cells = [enlarged(cell, zoom) for cell in chain.from_iterable(pairs)]
     titles = list(chain.from_iterable((photo.name, f"L1 {e['l1']:.4f}") for photo, e in zip(read, found, strict=True)))
     columns = 2 * max(1, round((len(read) / 2) ** 0.5))
-    metadata = sampler.metadata(photos=[photo.name for photo in read], method=points.method, errors=found)
-    save_png(grid(cells, columns, titles), out, {**metadata, "synthetic": False}, FROM_PHOTOGRAPH)
+    metadata = sampler.metadata(
+        verb="project", photos=[photo.name for photo in read], method=points.method, errors=found
+    )
+    sign(save_png(grid(cells, columns, titles), out, {**metadata, "synthetic": False}, Claim.BESIDE_PHOTOGRAPH))
     files = [str(out)]
     if save_latent is not None:
         header = {"kind": "latents", "model_sha256": sampler.model_hash, "space": points.space}

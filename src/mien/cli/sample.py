@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mien.cli.arguments import Combinations, parse_labels, parse_seeds, positive
+from mien.cli.arguments import Combinations, parse_labels, parse_ranges, parse_seeds, positive
+from mien.cli.bulk import sample_shards
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
-from mien.cli.model_options import Drawing, Loading, LoadOptions
+from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
 from mien.cli.result import Result
+from mien.core import distributed
 from mien.errors import UsageError
 from mien.report.grid import grid, picture, save_png
+from mien.report.shards import Seeds
 from mien.sampling.chunks import CHUNK
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 
 BLOCK = 256  # images drawn before they are written, at most
+MANY = 100_000  # faces: more of them are written as shards, not as single files
 MAX_PIXELS = 2**28  # of a grid drawn with --size
 MAX_CELLS = 4096  # of a grid
 TITLED = 128  # pixels: cells with titles are enlarged to this side or more
@@ -33,11 +37,14 @@ def sample(
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     combine: str = "",
     columns: int | None = None,
+    format: Literal["png", "tar", "parquet"] | None = None,
+    shard_size: int = 1000,
     data: str | None = None,
     options: Drawing = DrawOptions(),
     prior: FittedPrior = PriorOptions(),
     loading: Loading = LoadOptions(),
-) -> Result:
+    signing: Signing = SignOptions(),
+) -> Result | None:
     """Draw faces: a grid if --out ends in .png, else a folder of single files.
 
     Seed 42 is the same face in any batch, verb and page. Every PNG says in its metadata how it was drawn. Examples:
@@ -49,6 +56,7 @@ def sample(
         mien sample VAE --prior fitted
         mien sample CPPN --seeds 42 --size 1080 -o large.png
         mien sample CGAN --label Eyeglasses=1 --label Bald=0.5
+        torchrun --nproc-per-node 2 -m mien sample RUN --seeds 0-9999999 -o shards/
         mien sample CGAN --seeds 0-7 --combine Eyeglasses,Male -o glasses.png
 
     Parameters
@@ -65,19 +73,36 @@ def sample(
         A,B: a row for each seed with every combination of these labels, 0 and 1; A:B varies the labels of A down the rows.
     columns
         Columns of the grid; near a square by default.
+    format
+        Of a folder: png for single files, tar for WebDataset shards, parquet (needs the extra `tables`); by default png, and
+        tar for more than 100,000 seeds. Under torchrun each process draws its part. The same command again goes on.
+    shard_size
+        Faces in a shard of --format tar or parquet.
     data
         Pack that a fitted prior is fitted to; by default, the run's own.
     """
-    chosen = parse_seeds(seeds)
-    if not chosen:
+    sign = signing.ready()
+    ranges = parse_ranges(seeds)
+    picture_named = out.suffix.lower() == ".png"
+    many = sum(map(len, ranges)) > MANY and not (picture_named or combine)
+    kind = format or ("tar" if many else "png")
+    if (picture_named or combine) and kind != "png":
+        raise UsageError(f"--format {kind} is for a folder.", f"{out} is one picture.", "Name a folder: -o shards/.")
+    if signing.sign is not None and kind != "png":
+        raise UsageError("--sign signs single pictures.", f"--format {kind} writes shards.", "Add --format png.")
+    chosen = parse_seeds(seeds) if kind == "png" else []
+    if not ranges:
         raise UsageError("--seeds is empty.", "There is nothing to draw.", "Write --seeds 0-63.")
     positive("columns", columns)
+    positive("shard_size", shard_size)
+    if picture_named and distributed.rank():
+        return None  # one picture is the work of one process
     labels = parse_labels(label)
     sampler = prior.apply(loading.load(model, options), data, model)
     if combine:
-        return sample_combinations(sampler, chosen, combine, labels, out)
-    metadata = sampler.metadata(truncation=options.truncation, **({"labels": labels} if labels else {}))
-    if out.suffix.lower() == ".png":
+        return sample_combinations(sampler, chosen, combine, labels, out, sign)
+    metadata = sampler.metadata(verb="sample", truncation=options.truncation, **({"labels": labels} if labels else {}))
+    if picture_named:
         if len(chosen) > MAX_CELLS or (options.size and len(chosen) * options.size**2 > MAX_PIXELS):
             raise UsageError(
                 f"A grid of {len(chosen):,} faces is too large.",
@@ -85,27 +110,35 @@ def sample(
                 "Name a folder: -o faces/.",
             )
         images = sampler.sample(chosen, labels)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_png(grid(images, columns), out, {**metadata, "seeds": chosen})
+        sign(save_png(grid(images, columns), out, {**metadata, "seeds": chosen, "columns": columns}))
         return Result(str(out), {"files": [str(out)], "seeds": chosen})
     if out.suffix:
         raise UsageError(
             f"{out} is neither a .png nor a folder.", "Faces are written as PNG.", "Use -o grid.png or -o faces/."
         )
-    out.mkdir(parents=True, exist_ok=True)
-    files = []
     count = min(BLOCK, max(CHUNK, MAX_PIXELS // 16 // sampler.image_spec.side**2))
-    for start in range(0, len(chosen), count):
-        block = chosen[start : start + count]
-        for seed, image in zip(block, sampler.sample(block, labels), strict=True):
-            file = out / f"seed{seed:08d}.png"
-            save_png(picture(image), file, {**metadata, "seeds": [seed]})
-            files.append(str(file))
-    return Result(f"{len(files)} faces in {out}", {"files": files, "seeds": chosen})
+    if kind != "png":
+        return sample_shards(sampler, Seeds(ranges), labels, metadata, out, kind, shard_size, count)
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / f"seed{seed:08d}.png" for seed in chosen]
+    with distributed.world("cpu") as world:
+        for start in range(world.rank * count, len(chosen), world.size * count):
+            block = chosen[start : start + count]
+            for seed, file, image in zip(block, files[start:], sampler.sample(block, labels), strict=False):
+                sign(save_png(picture(image), file, {**metadata, "seeds": [seed]}))
+        distributed.barrier()
+        if not world.first:
+            return None
+    return Result(f"{len(files)} faces in {out}", {"files": list(map(str, files)), "seeds": chosen})
 
 
 def sample_combinations(
-    sampler: Sampler, seeds: Sequence[int], words: str, labels: dict[str, float], out: Path
+    sampler: Sampler,
+    seeds: Sequence[int],
+    words: str,
+    labels: dict[str, float],
+    out: Path,
+    sign: Callable[[Path], Path],
 ) -> Result:
     """A grid of the same latents under combinations of labels; each cell's title names its labels."""
     if out.suffix.lower() != ".png":
@@ -122,11 +155,11 @@ def sample_combinations(
     side = sampler.image_spec.side * max(1, -(-TITLED // sampler.image_spec.side))
     cells = [picture(image).resize((side, side), 0) for image in images]
     metadata = sampler.metadata(
+        verb="sample",
         truncation=sampler.options.truncation,
         seeds=list(seeds),
         combine=words,
         **({"labels": labels} if labels else {}),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_png(grid(cells, table.columns, titles), out, metadata)
+    sign(save_png(grid(cells, table.columns, titles), out, metadata))
     return Result(str(out), {"files": [str(out)], "seeds": list(seeds), "titles": titles})

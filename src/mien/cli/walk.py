@@ -12,15 +12,16 @@ from torch import Tensor
 
 from mien.cli.arguments import interpolate_labels, parse_labels, parse_seeds, positive
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
-from mien.cli.model_options import Drawing, Loading, LoadOptions
+from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
 from mien.cli.photos import Latents, find_latents, read_photos
 from mien.cli.result import Result
 from mien.errors import UsageError
 from mien.nn.priors import check_walk
 from mien.report.film import film
-from mien.report.grid import FROM_PHOTOGRAPH, SYNTHETIC, grid, picture, save_png
+from mien.report.grid import grid, picture, save_png
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
+from mien.storage.provenance import Claim, Provenance
 
 MAX_SIDE = 4096  # pixels, height and width of a film's frames
 
@@ -48,6 +49,7 @@ def walk(
     options: Drawing = DrawOptions(),
     prior: FittedPrior = PriorOptions(),
     loading: Loading = LoadOptions(),
+    signing: Signing = SignOptions(),
 ) -> Result:
     """Interpolate between faces: along great circles for normal latents, along straight lines for uniform ones.
 
@@ -98,6 +100,7 @@ def walk(
     data
         Pack that a fitted prior is fitted to; by default, the run's own.
     """
+    sign = signing.ready()
     if seeds and photos:
         raise UsageError(
             "--seeds and --photos are both given.", "A walk passes through one or the other.", "Leave one out."
@@ -136,17 +139,22 @@ def walk(
         points = Latents(sampler.latents(chosen), sampler.space, rows, "seeds")
     inputs = {"photos": [path.name for path in photos]} if photos else {"seeds": chosen}
     result = Result(str(out), {"file": str(out), **inputs, "frames": frames})
-    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn: dict[str, object] = {
+        "frames": frames, "fps": fps, "loop": loop, "columns": columns, "zoom": zoom, "label": list(label),
+        "label_from": list(label_from), "label_to": list(label_to), "pairs": pairs, "mirror": mirror,
+    }  # fmt: skip
+    metadata = sampler.metadata(verb="walk", **inputs, **drawn, method=points.method)
+    metadata = {**metadata, "synthetic": False} if photos else metadata
     if in_rows:
-        metadata = sampler.metadata(**inputs, frames=frames, mirror=mirror, method=points.method)
-        metadata = {**metadata, "synthetic": False} if photos else metadata
         cells, width = walks_of_pairs(sampler, points, images, frames, loop)
-        save_png(grid(cells, width), out, metadata, FROM_PHOTOGRAPH if photos else SYNTHETIC)
+        sign(save_png(grid(cells, width), out, metadata, Claim.BESIDE_PHOTOGRAPH if photos else Claim.SYNTHETIC))
         return result
     times = 1 if out.suffix.lower() == ".png" else zoom
     side = sampler.image_spec.side * times
     walked = sampler.interpolate(points.z, frames, points.labels, loop, points.space)
-    film((picture(image).resize((side, side), 0 if times > 1 else None) for image in walked), out, fps, columns)
+    pictures = (picture(image).resize((side, side), 0 if times > 1 else None) for image in walked)
+    made = Provenance(metadata, Claim.FROM_PHOTOGRAPH if photos else Claim.SYNTHETIC)
+    sign(film(pictures, out, made, fps, columns))
     return result
 
 

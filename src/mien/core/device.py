@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mien.core.contracts import Batch
+from mien.core.distributed import local_rank
 from mien.core.run import Device, Precision
 from mien.errors import DeviceError
 
@@ -33,8 +34,11 @@ class DeviceContext:
     precision: str  # bf16, fp32 or fp64
 
     @staticmethod
-    def choose(device: Device = "auto", precision: Precision = "auto", local_rank: int = 0) -> DeviceContext:
-        """Resolve `auto`. Raises DeviceError for a device that is not available."""
+    def choose(device: Device = "auto", precision: Precision = "auto") -> DeviceContext:
+        """Resolve `auto`; under torchrun each process of a machine takes the next GPU.
+
+        Raises DeviceError for a device that is not available.
+        """
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         kind = next(name for name in ("cuda", "mps", "cpu") if available[name]) if device == "auto" else device
         if not available[kind]:
@@ -46,7 +50,7 @@ class DeviceContext:
             )
         if precision == "auto":
             precision = "bf16" if has_bf16_units(kind) else "fp32"
-        place = torch.device("cuda", local_rank) if kind == "cuda" else torch.device(kind)
+        place = torch.device("cuda", local_rank() % torch.cuda.device_count()) if kind == "cuda" else torch.device(kind)
         if kind == "cuda":
             torch.cuda.set_device(place)
         return DeviceContext(place, precision)

@@ -26,7 +26,6 @@ class World:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # the index of this process's device on this machine
 
     @property
     def first(self) -> bool:
@@ -39,6 +38,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def local_rank() -> int:
+    """This process's number on its machine under torchrun; 0 without torchrun."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 @contextmanager
 def world(device: str) -> Iterator[World]:
     """Create the process group under torchrun: NCCL for GPUs, gloo otherwise. Without torchrun, a world of one process."""
@@ -47,13 +51,14 @@ def world(device: str) -> Iterator[World]:
         return
     # The functions of this module keep the present process group as their default argument. If a compiler or an optimizer
     # loaded it later, it would keep our group alive at exit, where a gloo thread that frees a tensor aborts the process.
-    import torch.distributed.nn.functional  # noqa: F401
+    import torch.distributed.nn.functional
 
     global _control
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=STEP_TIMEOUT)
+    own_gpu = device == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    dist.init_process_group("nccl" if own_gpu else "gloo", timeout=STEP_TIMEOUT)  # NCCL refuses two ranks on one GPU
     _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        yield World(dist.get_rank(), dist.get_world_size())
     finally:
         _control = None
         dist.destroy_process_group()

@@ -17,6 +17,7 @@ from mien.sampling.sampler import Sampler
 from mien.storage import atomic
 
 SEEDS = range(16)
+PICTURE = "faces.png"
 
 
 def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
@@ -28,7 +29,8 @@ def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
     beside.mkdir()
     try:
         shutil.copyfile(bundled.model_file(source), beside / bundled.MODEL)
-        save_png(grid(sampler.sample(SEEDS)), beside / "faces.png", sampler.metadata(seeds=list(SEEDS)))
+        recipe = sampler.metadata(verb="sample", seeds=list(SEEDS), columns=None)
+        save_png(grid(sampler.sample(SEEDS)), beside / PICTURE, recipe)
         config: JSON = {"library_name": "mien", **description(sampler)}
         atomic.write_bytes(beside / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         card = card_of(sampler, source, name)

@@ -21,9 +21,9 @@ from mien.core.contracts import JSON
 from mien.core.families import FlowModel, Invertible, StyleModel
 from mien.errors import MienError, Mismatch, UsageError
 from mien.nn.priors import Normal, Uniform
-from mien.report.grid import SYNTHETIC
 from mien.sampling.sampler import Sampler
 from mien.storage.atomic import replacing
+from mien.storage.provenance import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,7 +200,9 @@ def write(
             f"torch.onnx says: {messages[0][:300]}",
             "Serve it with `mien explore` instead.",
         ) from error
-    onnx.helper.set_model_props(proto, {"mien": json.dumps(metadata, sort_keys=True), "disclaimer": SYNTHETIC})
+    onnx.helper.set_model_props(
+        proto, {"mien": json.dumps(metadata, sort_keys=True), "disclaimer": Claim.SYNTHETIC.sentence}
+    )
     proto.producer_name = "mien"
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:

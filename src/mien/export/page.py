@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import uuid
@@ -17,6 +18,7 @@ from mien.export.card import card_of
 from mien.nn.priors import Normal, Uniform
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic
+from mien.storage.provenance import Provenance
 from mien.web.registry import ModelEntry, capabilities
 from mien.web.static_files import page_files
 
@@ -83,7 +85,7 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
             **{file: content for file, content in page_files().items() if file not in SERVED_ONLY},
             **runtime,
             "boot.js": BOOT.encode(),
-            "index.html": index(page_files()["index.html"].decode()).encode(),
+            "index.html": index(page_files()["index.html"].decode(), sampler.metadata()).encode(),
             "model.json": model_info.encode(),
             "MODEL_CARD.md": card.encode(),
             "LICENCES.txt": LICENCES.encode(),
@@ -123,11 +125,15 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
     }
 
 
-def index(text: str) -> str:
-    """The page for a static host, with its Content-Security-Policy as a meta element."""
+def index(text: str, recipe: JSON) -> str:
+    """The page for a static host, with its Content-Security-Policy and its provenance as meta elements."""
+    claims = "".join(
+        f'\n  <meta name="{name}" content="{html.escape(content)}">'
+        for name, content in Provenance(recipe).meta().items()
+    )
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     early = "\n".join(f'  <link rel="modulepreload" href="{file}">' for file in EARLY)
-    text = text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n  {policy}', 1)
+    text = text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n  {policy}{claims}', 1)
     return text.replace("</head>", f"{early}\n</head>", 1)
 
 

@@ -112,5 +112,5 @@ def training_data_of(model: Path) -> str:
 
 def run_of(model: Path) -> Path | None:
     """The run directory that is, or contains, a model."""
-    path = bundled.locate(model)
+    path = bundled.locate(model) if str(model) in bundled.names() else model
     return next((place for place in (path, *path.resolve().parents[:3]) if (place / "run.json").is_file()), None)

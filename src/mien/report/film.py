@@ -14,6 +14,7 @@ from mien.errors import DataError, UsageError
 from mien.report.grid import grid, save_png
 from mien.report.run_reader import sample_grids
 from mien.storage.atomic import replacing
+from mien.storage.provenance import Provenance
 
 SUFFIXES = (".mp4", ".gif", ".webp", ".png")
 GIF_WIDTH = 720  # pixels
@@ -21,9 +22,11 @@ STRIP_WIDTH = 8192  # pixels; a longer strip goes on in the next row
 BAR, BAR_PAPER, CAPTION, CAPTION_PAPER = (86, 180, 233), (52, 52, 58), (236, 236, 240), (24, 24, 27)
 
 
-def film(frames: Iterable[Image.Image], path: Path, fps: float = 24, columns: int | None = None) -> Path:
+def film(
+    frames: Iterable[Image.Image], path: Path, provenance: Provenance, fps: float = 24, columns: int | None = None
+) -> Path:
     """Write `frames`, all of one size, as the suffix of `path` says: .mp4, .gif, .webp, or .png for a strip, with
-    `columns` frames a row.
+    `columns` frames a row. `provenance` goes into each.
 
     Raises UsageError for another suffix, and for .mp4 where PyAV is not installed.
     """
@@ -43,20 +46,21 @@ def film(frames: Iterable[Image.Image], path: Path, fps: float = 24, columns: in
         raise UsageError("A film needs a frame.", "There are none.", "Ask for --frames 1 or more.")
     whole = itertools.chain([first], stream)
     if suffix == ".mp4":
-        return _write_mp4(whole, first.size, path, fps)
+        return _write_mp4(whole, first.size, path, fps, provenance)
     if suffix == ".png":
-        return _write_strip(list(whole), path, columns)
+        return _write_strip(list(whole), path, columns, provenance)
     held, durations = _held(list(whole), fps)
     if suffix == ".gif":
-        return _write_gif(held, durations, path)
+        return _write_gif(held, durations, path, provenance)
     with replacing(path) as temporary:
-        held[0].save(
-            temporary, format="WEBP", save_all=True, append_images=held[1:], duration=durations, loop=0, quality=80
-        )
+        more = {"save_all": True, "append_images": held[1:], "duration": durations, "loop": 0, "quality": 80}
+        provenance.save(held[0], temporary, "WEBP", **more)
     return path
 
 
-def _write_mp4(frames: Iterable[Image.Image], size: tuple[int, int], path: Path, fps: float) -> Path:
+def _write_mp4(
+    frames: Iterable[Image.Image], size: tuple[int, int], path: Path, fps: float, provenance: Provenance
+) -> Path:
     """H.264 that all browsers and phones play: yuv420p, even sides, the index in front."""
     try:
         import av
@@ -68,19 +72,20 @@ def _write_mp4(frames: Iterable[Image.Image], size: tuple[int, int], path: Path,
         ) from None
     even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
     try:
-        with (
-            replacing(path) as temporary,
-            av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
-        ):
-            container.metadata["comment"] = "Synthetic faces made by mien"
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-            stream.width, stream.height = even
-            stream.pix_fmt = "yuv420p"
-            stream.options = {"crf": "18", "preset": "veryfast"}
-            for frame in frames:
-                whole = frame.crop((0, 0, *even))  # an odd side gets one dark line
-                container.mux(stream.encode(av.VideoFrame.from_image(whole)))
-            container.mux(stream.encode())
+        with replacing(path) as temporary:
+            with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+                container.metadata["comment"] = provenance.claim.sentence
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+                stream.width, stream.height = even
+                stream.pix_fmt = "yuv420p"
+                stream.options = {"crf": "18", "preset": "veryfast"}
+                for frame in frames:
+                    whole = frame.crop((0, 0, *even))  # an odd side gets one dark line
+                    # Converted here: left to the encoder, the same frames gave eight different files in 40 runs.
+                    shown = av.VideoFrame.from_image(whole).reformat(format="yuv420p")
+                    container.mux(stream.encode(shown))
+                container.mux(stream.encode())
+            provenance.mark_mp4(temporary)
     except OSError:
         raise  # the disk, which every caller knows how to tell
     except (av.error.FFmpegError, ValueError) as error:
@@ -92,15 +97,16 @@ def _write_mp4(frames: Iterable[Image.Image], size: tuple[int, int], path: Path,
     return path
 
 
-def _write_gif(frames: Sequence[Image.Image], durations: Sequence[int], path: Path) -> Path:
+def _write_gif(frames: Sequence[Image.Image], durations: Sequence[int], path: Path, provenance: Provenance) -> Path:
     """One palette for the whole film, so that colours do not flicker: made from frames spread over it."""
     spread = [frames[index * (len(frames) - 1) // 15] for index in range(16)] if len(frames) > 16 else frames
     palette = grid(spread).quantize(256, method=Image.Quantize.FASTOCTREE)
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
     with replacing(path) as temporary:
-        indexed[0].save(
+        provenance.save(
+            indexed[0],
             temporary,
-            format="GIF",
+            "GIF",
             save_all=True,
             append_images=indexed[1:],
             duration=list(durations),
@@ -111,9 +117,9 @@ def _write_gif(frames: Sequence[Image.Image], durations: Sequence[int], path: Pa
     return path
 
 
-def _write_strip(frames: Sequence[Image.Image], path: Path, columns: int | None) -> Path:
+def _write_strip(frames: Sequence[Image.Image], path: Path, columns: int | None, provenance: Provenance) -> Path:
     columns = columns or max(1, min(len(frames), STRIP_WIDTH // frames[0].width))
-    return save_png(grid(frames, columns=columns), path, {"frames": len(frames)})
+    return save_png(grid(frames, columns=columns), path, provenance.recipe, provenance.claim)
 
 
 def _held(frames: Sequence[Image.Image], fps: float) -> tuple[list[Image.Image], list[int]]:
@@ -166,7 +172,8 @@ def training_film(run_dir: Path, out: Path | None = None) -> Path:
     seconds = min(max(len(grids) / 10, 6), 18)
     moving = round(seconds * fps)
     frames = [grids[index * len(grids) // moving] for index in range(moving)] + [grids[-1]] * (2 * fps)
-    return film(_frames(frames, max_width), path, fps)
+    recipe = {"film_of": run_dir.resolve().name, "seen": grids[-1][0]}
+    return film(_frames(frames, max_width), path, Provenance(recipe), fps)
 
 
 def _readable(grids: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:

@@ -1,27 +1,24 @@
-"""Grids of faces, and PNG files with their recipe (seeds, model, options) as metadata."""
+"""Grids of faces, and PNG files with their recipe (seeds, model, options) and their origin as metadata."""
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mien import __version__
 from mien.errors import DataError, Untrusted
-from mien.storage import bounded_json
+from mien.storage import provenance
 from mien.storage.atomic import replacing
+from mien.storage.provenance import Claim, Marks, Provenance
 
 GAP = 2  # pixels between cells
 LINES = 4  # of a title at most
 PAPER, INK = (255, 255, 255), (38, 38, 42)
-RECIPE_KEY = "mien"
-SYNTHETIC = "Synthetic: made by a model; shows no real person."
-FROM_PHOTOGRAPH = "Photographs, beside or turned into pictures made by a model."
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -98,16 +95,19 @@ def shortened(text: str, width: float, font: Font) -> str:
     return text.rstrip() + "…"
 
 
-def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any], disclaimer: str = SYNTHETIC) -> Path:
-    """Write `image` with its `recipe`, which reproduces it, and a disclaimer as text metadata."""
-    notes = PngImagePlugin.PngInfo()
-    notes.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True))
-    notes.add_text("Software", f"mien {__version__}")
-    notes.add_text("Disclaimer", disclaimer)
+def save_png(image: Image.Image, path: Path, recipe: Mapping[str, Any], claim: Claim = Claim.SYNTHETIC) -> Path:
+    """Write `image` with its `recipe`, which reproduces it, and with what it claims to be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=notes)
+        Provenance(recipe, claim).save(image, temporary, "PNG")
     return path
+
+
+def png_bytes(image: Image.Image, recipe: Mapping[str, Any], claim: Claim = Claim.SYNTHETIC) -> bytes:
+    """The file that `save_png` writes."""
+    content = io.BytesIO()
+    Provenance(recipe, claim).save(image, content, "PNG")
+    return content.getvalue()
 
 
 def save_grid(
@@ -118,21 +118,28 @@ def save_grid(
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The recipe in a PNG written by `save_png`. Raises DataError without one, Untrusted where it cannot be read."""
+    """The recipe in a picture that mien wrote. Raises DataError without one, Untrusted where it cannot be read."""
+    return recipe_of(read_marks(path), path)
+
+
+def read_marks(path: Path) -> Marks:
+    """What a file says of itself. Raises DataError for a missing file, Untrusted where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            text = image.info.get(RECIPE_KEY)
-        recipe = bounded_json.loads(text, max_bytes=1 << 20) if isinstance(text, str) else None
+        return provenance.read(path)
     except FileNotFoundError:
-        raise DataError(f"{path} is not there.", "No file has this name.", "Name a PNG that mien wrote.") from None
-    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path} is not there.", "No file has this name.", "Name a picture that mien wrote.") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Untrusted(
-            f"{path} cannot be read.", f"It is not a whole picture: {error}.", "Name a PNG that mien wrote."
+            f"{path} cannot be read.", f"It is not a whole picture: {error}.", "Name a picture that mien wrote."
         ) from error
-    if not isinstance(recipe, dict):
+
+
+def recipe_of(marks: Marks, path: Path) -> dict[str, Any]:
+    """The recipe among the marks of `path`. Raises DataError without one."""
+    if marks.recipe is None:
         raise DataError(
             f"{path} carries no recipe.",
-            "mien writes one into each PNG; converting or sharing a picture often drops it.",
-            "Name the PNG that mien wrote, not a copy that was edited or re-encoded.",
+            "mien writes one into each picture; converting or sharing a picture often drops it.",
+            "Name the picture that mien wrote, not a copy that was edited or re-encoded.",
         )
-    return recipe
+    return marks.recipe

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mien.storage.provenance import Claim, Provenance
+
 STATIC = Path(__file__).parent / "static"
 VOID = frozenset({"img", "input", "meta", "link", "br", "col"})
 # Invisible characters, bidirectional controls and lone surrogates are removed from names.
@@ -46,7 +48,9 @@ def join(*children: object) -> Markup:
     return Markup("".join(escaped(child) for child in children if child is not None and child is not False))
 
 
-def document(title: str, body: Markup, styles: Sequence[str], scripts: Sequence[str], data: Any) -> str:
+def document(
+    title: str, body: Markup, styles: Sequence[str], scripts: Sequence[str], data: Any, claim: Claim = Claim.REPORT
+) -> str:
     """A whole page in one file. `styles` and `scripts` are names in static/; `data` is read by the scripts.
 
     The policy in its head lets the browser run those scripts and show inline pictures, and nothing else.
@@ -65,6 +69,7 @@ def document(title: str, body: Markup, styles: Sequence[str], scripts: Sequence[
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
+        *(tag("meta", name=name, content=content) for name, content in Provenance(claim=claim).meta().items()),
         tag("link", rel="icon", href="data:,"),
         tag("title", title),
         tag("style", Markup(css)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from PIL import Image
 from mien.data.check import SHEET, spread
 from mien.data.labels import together
 from mien.data.pack import Images, Pack
-from mien.report.grid import grid
+from mien.report.grid import grid, save_png
 from mien.report.html import Markup, document, join, tag
 from mien.storage import atomic
+from mien.storage.provenance import Claim, Provenance
 
 MOST_LABELS = 48  # that the table of pairs shows
 
@@ -35,8 +35,7 @@ def write_pack_page(pack: Pack, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     sheet = sheet_of(pack)
     picture, page = folder / "contact.png", folder / "report.html"
-    with atomic.replacing(picture) as temporary:
-        sheet.save(temporary, "PNG")
+    save_png(sheet, picture, {"data": pack.fingerprint}, Claim.INPUT)
     atomic.replace_text(page, pack_page(pack, sheet))
     return picture, page
 
@@ -65,7 +64,7 @@ def pack_page(pack: Pack, sheet: Image.Image) -> str:
         tag("main", section("Images", embedded(sheet, pack)), *label_sections(pack), *made_sections(pack)),
         tag("footer", f"fingerprint {pack.fingerprint}", class_="page-foot"),
     )
-    return document(f"{pack.path.name} · mien", body, ["pack.css"], ["pack.js"], {})
+    return document(f"{pack.path.name} · mien", body, ["pack.css"], ["pack.js"], {}, Claim.INPUT)
 
 
 def section(title: str, *children: object) -> Markup:
@@ -73,9 +72,8 @@ def section(title: str, *children: object) -> Markup:
 
 
 def embedded(sheet: Image.Image, pack: Pack) -> Markup:
-    buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
+    content = Provenance({"data": pack.fingerprint}, Claim.INPUT).encode(sheet, "WEBP", quality=85)
+    data = base64.b64encode(content).decode()
     words = f"{min(len(pack), SHEET)} of {len(pack):,} images, evenly spread"
     return tag("img", src=f"data:image/webp;base64,{data}", alt=words, class_="sheet", width=sheet.width)
 

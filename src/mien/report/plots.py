@@ -11,6 +11,7 @@ from mien.report.formatting import short
 from mien.report.run_reader import read_record
 from mien.report.series import BALANCE, Panel, balance_panel, loss_panels, speed_panels
 from mien.storage import atomic
+from mien.storage.provenance import Claim, Provenance
 
 COLOURS = (
     "#0072B2",
@@ -53,7 +54,8 @@ def draw(panels: Sequence[Panel], path: Path) -> Path:
         _draw_panel(axes, panel)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": "mien"})
+        chart = Provenance({"chart_of": path.stem}, Claim.CHART)
+        figure.savefig(temporary, format="png", pil_kwargs={"pnginfo": chart.png_info()})
     return path
 
 

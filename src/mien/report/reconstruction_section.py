@@ -6,6 +6,7 @@ from mien.report.formatting import short
 from mien.report.html import Markup, join, tag
 from mien.report.pictures import Compressed, pictures
 from mien.report.run_reader import RunRecord, is_number
+from mien.storage.provenance import Claim
 
 ACTIVE = 0.01  # nats from which a dimension counts as in use, as in training
 BARS = 512  # at most
@@ -14,7 +15,7 @@ WIDE, HIGH = 640, 120  # of the drawing, in its own units
 
 def reconstructions(record: RunRecord, compressed: Compressed) -> Markup | None:
     """The newest picture of real faces above their reconstructions."""
-    picture_list = pictures(record.reconstructions[-1:], compressed)
+    picture_list = pictures(record.reconstructions[-1:], compressed, claim=Claim.BESIDE_PHOTOGRAPH)
     if not picture_list:
         return None
     (last,) = picture_list

@@ -14,10 +14,11 @@ from torch import Tensor
 from mien.core.contracts import Model, Progress
 from mien.core.families import FlowModel, Invertible, VariationalModel
 from mien.report.best_effort import BestEffort
-from mien.report.grid import FROM_PHOTOGRAPH, grid, save_png
+from mien.report.grid import grid, save_png
 from mien.report.run_reader import sample_grids
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic
+from mien.storage.provenance import Claim
 
 FOLDER = "reconstructions"
 GRID = 16  # faces of the picture
@@ -89,7 +90,7 @@ class Reconstructions:
                     path.unlink()
             file = self.run_dir / FOLDER / f"{progress.seen:010d}.png"
             picture = grid(torch.cat(rows), columns=min(8, len(seen.images)))
-            save_png(picture, file, {**self.recipe, "seen": progress.seen}, FROM_PHOTOGRAPH)
+            save_png(picture, file, {**self.recipe, "seen": progress.seen}, Claim.BESIDE_PHOTOGRAPH)
             if seen.kl is not None:
                 content = {"seen": progress.seen, "kl": [round(value, 6) for value in seen.kl.tolist()]}
                 atomic.replace_text(self.run_dir / "encodings.json", json.dumps(content))

@@ -345,4 +345,6 @@ class Sampler:
         """What an image must carry so that it can be drawn again."""
         prior: JSON = {"prior": self.density.kind} if self.density else {}
         model: JSON = {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True}
-        return {**model, **self.options.metadata, **prior, **more}
+        precision = self.device_context.precision
+        inexact: JSON = {} if precision == "fp32" else {"precision": precision}
+        return {**model, **self.options.metadata, **prior, **inexact, **more}

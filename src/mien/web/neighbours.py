@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,10 @@ from mien.data.synthetic import COUNT, SEED, VERSION
 from mien.downloads.weights import cache_folder
 from mien.errors import DataError, MienError
 from mien.metrics.prdc import NEAR_QUANTILE, nearest
+from mien.storage.provenance import Claim
 from mien.storage.run_directory import read_json
 from mien.web.limits import Shared
+from mien.web.pictures import png
 from mien.web.registry import RunEntry
 
 SIDE = 16  # px at which images are compared
@@ -119,9 +120,8 @@ def tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:
 
 def training_image(pack: Pack, row: int) -> str:
     """One training image inside an address."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.array(pack.images[row])).save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    content = png(Image.fromarray(np.array(pack.images[row])), {"row": row}, Claim.INPUT)
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def points_of(images: Tensor) -> npt.NDArray[np.float64]:

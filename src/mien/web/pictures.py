@@ -1,32 +1,53 @@
-"""Pictures as PNG bytes with their metadata inside, and a cache of the newest."""
+"""Pictures as PNG bytes with their metadata inside, sheets, the frames of a walk, and a cache of the newest."""
 
 from __future__ import annotations
 
-import io
-import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+import torch
+from PIL import Image
 from torch import Tensor
 
-from mien import __version__
-from mien.report.grid import RECIPE_KEY, SYNTHETIC, picture
+from mien.nn.priors import positions
+from mien.report.grid import picture
+from mien.sampling.address import Address, Move
+from mien.storage.provenance import Claim, Provenance
 
 CACHE_BYTES = 48 << 20
 
 
-def png(image: Image.Image | Tensor, recipe: Mapping[str, Any], level: int = 1) -> bytes:
-    """A picture, or an image `[C, H, W]` in [-1, 1], as PNG that says how it is made again and that it is synthetic."""
+def png(
+    image: Image.Image | Tensor, recipe: Mapping[str, Any], claim: Claim = Claim.SYNTHETIC, level: int = 1
+) -> bytes:
+    """A picture, or an image `[C, H, W]` in [-1, 1], as PNG that says how it is made again and what it claims to be."""
     drawn = picture(image) if isinstance(image, Tensor) else image
-    notes = PngImagePlugin.PngInfo()
-    notes.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True))
-    notes.add_text("Software", f"mien {__version__}")
-    notes.add_text("Disclaimer", SYNTHETIC)
-    buffer = io.BytesIO()
-    drawn.save(buffer, format="PNG", pnginfo=notes, compress_level=level)
-    return buffer.getvalue()
+    return Provenance(recipe, claim).encode(drawn, "PNG", compress_level=level)
+
+
+def tiled(images: Tensor, columns: int) -> Tensor:
+    """Images `[n, C, H, W]` side by side as one, what is left over black."""
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    sheet = torch.full((rows * columns, channels, height, width), -1.0)
+    sheet[:n] = images
+    return sheet.reshape(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4).reshape(
+        channels, rows * height, columns * width
+    )  # fmt: skip
+
+
+def along(stops: Sequence[Address], frames: int, loop: bool) -> list[Address]:
+    """The addresses of a walk's frames: every stop is met, and the way between two is theirs."""
+    line = [*stops, stops[0]] if loop else list(stops)
+    found = []
+    for t in positions(len(line), frames, loop):
+        leg = min(int(t), len(line) - 2)
+        here, there, share = line[leg], line[leg + 1], t - leg
+        found.append(
+            here if share == 0 else there if share == 1 else Address(here.start, (*here.moves, Move(there, share)))
+        )
+    return found
 
 
 class ResponseCache:

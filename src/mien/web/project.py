@@ -17,6 +17,7 @@ from mien.errors import MienError
 from mien.sampling.address import given
 from mien.sampling.inversion import Step, absolute
 from mien.sampling.sampler import Sampler
+from mien.storage.provenance import Claim
 from mien.web.pictures import png
 
 EVERY = 0.15  # seconds between two pictures of a descent
@@ -88,9 +89,14 @@ def match_channels(sampler: Sampler, image: Tensor) -> Tensor:
 def result_of(sampler: Sampler, z: Tensor, face: Tensor, made: Tensor) -> JSON:
     """The answer for a latent that was found."""
     error = float(absolute(made, face)[0])
-    return {"at": str(given(z[0])), "error": error, "image": uri(made[0]), "original": uri(face[0])}
+    return {
+        "at": str(given(z[0])),
+        "error": error,
+        "image": uri(made[0], Claim.FROM_PHOTOGRAPH),
+        "original": uri(face[0], Claim.INPUT),
+    }
 
 
-def uri(image: Tensor) -> str:
+def uri(image: Tensor, claim: Claim = Claim.FROM_PHOTOGRAPH) -> str:
     """A picture inside an address."""
-    return "data:image/png;base64," + base64.b64encode(png(image, {"source": "a photograph's face"})).decode()
+    return "data:image/png;base64," + base64.b64encode(png(image, {"source": "a photograph's face"}, claim)).decode()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from starlette.requests import Request
 from starlette.responses import Response
-from torch import Tensor
 
 from mien.errors import UsageError
-from mien.nn.priors import positions
 from mien.report.film import film
 from mien.report.grid import picture
 from mien.sampling.address import Address, Move, Place
+from mien.storage.provenance import Claim, Provenance
 from mien.web import params as request_params
 from mien.web.limits import Limit
-from mien.web.pictures import png
+from mien.web.pictures import along, png, tiled
 from mien.web.responses import ApiRoute, Handler, parameters, picture_response, wants_json
 from mien.web.service import Service
 
@@ -72,7 +69,7 @@ class DrawRoutes:
             images = await self.service.faces(request, [address], face, drag)
             sampler = (await self.service.sampler(request)).with_options(face.options)
             recipe = sampler.metadata(at=str(address), **face.metadata)
-            content = await asyncio.to_thread(png, images[0], recipe)
+            content = await asyncio.to_thread(png, images[0], recipe, Claim.of_addresses([str(address)]))
             if drag is None:
                 self.service.cache.put(key, content)
         return picture_response(request, content, "image/png", recipe)
@@ -90,10 +87,11 @@ class DrawRoutes:
         where = {"at": [str(place) for place in named]} if named else {"seeds": [first, first + count - 1]}
         sampler = (await self.service.sampler(request)).with_options(face.options)
         recipe = sampler.metadata(**where, columns=columns, **face.metadata)
+        claim = Claim.of_addresses([str(place) for place in named])
         content = self.service.cache.get(key)
         if content is None:
             images = await self.service.faces(request, places, face)
-            content = await asyncio.to_thread(lambda: png(tiled(images, columns), recipe))
+            content = await asyncio.to_thread(lambda: png(tiled(images, columns), recipe, claim))
             self.service.cache.put(key, content)
         return picture_response(request, content, "image/png", recipe)
 
@@ -109,10 +107,9 @@ class DrawRoutes:
         ]
         images = await self.service.faces(request, litter, face)
         sampler = (await self.service.sampler(request)).with_options(face.options)
-        recipe = sampler.metadata(at=[str(child) for child in litter], **face.metadata)
-        return picture_response(
-            request, await asyncio.to_thread(lambda: png(tiled(images, 3), recipe)), "image/png", recipe
-        )
+        recipe = sampler.metadata(at=[str(child) for child in litter], columns=3, **face.metadata)
+        content = await asyncio.to_thread(png, tiled(images, 3), recipe, Claim.of_addresses(recipe["at"]))
+        return picture_response(request, content, "image/png", recipe)
 
     async def path(self, request: Request) -> Response:
         """From noise to a face: what the solver has after each step on one sheet, noise first; how many in the JSON twin."""
@@ -122,9 +119,8 @@ class DrawRoutes:
         (stages,) = await self.service.faces(request, [address], face, stages=True)
         sampler = (await self.service.sampler(request)).with_options(face.options)
         recipe = sampler.metadata(at=str(address), stages=len(stages), columns=columns, **face.metadata)
-        return picture_response(
-            request, await asyncio.to_thread(lambda: png(tiled(stages, columns), recipe)), "image/png", recipe
-        )
+        content = await asyncio.to_thread(png, tiled(stages, columns), recipe, Claim.of_addresses([recipe["at"]]))
+        return picture_response(request, content, "image/png", recipe)
 
     async def walk(self, request: Request) -> Response:
         """A film through faces."""
@@ -144,17 +140,21 @@ class DrawRoutes:
             raise UsageError(
                 f"{side} px is too large for a film here.", "", f"Up to {request_params.MAX_SIDE} px; use `mien walk`."
             )
+        metadata = sampler.metadata(
+            walk=[str(stop) for stop in stops], frames=frames, fps=fps, loop=loop, zoom=zoom, **face.metadata
+        )
+        provenance = Provenance(metadata, Claim.of_addresses(metadata["walk"]))
         with self.films.held():
             images = await self.service.faces(request, along(stops, frames, loop), face)
 
             def write() -> bytes:
                 with tempfile.TemporaryDirectory(prefix="mien-") as folder:
                     path = Path(folder) / f"walk.{kind}"
-                    film((picture(image).resize((side, side), 2 if zoom > 1 else None) for image in images), path, fps)
+                    pictures = (picture(image).resize((side, side), 2 if zoom > 1 else None) for image in images)
+                    film(pictures, path, provenance, fps)
                     return path.read_bytes()
 
             content = await asyncio.to_thread(write)
-        metadata = sampler.metadata(walk=[str(stop) for stop in stops], **face.metadata)
         return picture_response(request, content, FILMS[kind], metadata)
 
 
@@ -163,27 +163,3 @@ def film_installed() -> bool:
     from importlib.util import find_spec
 
     return find_spec("av") is not None
-
-
-def tiled(images: Tensor, columns: int) -> Tensor:
-    """Images `[n, C, H, W]` side by side as one, what is left over black."""
-    n, channels, height, width = images.shape
-    rows = -(-n // columns)
-    sheet = torch.full((rows * columns, channels, height, width), -1.0)
-    sheet[:n] = images
-    return sheet.reshape(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4).reshape(
-        channels, rows * height, columns * width
-    )  # fmt: skip
-
-
-def along(stops: Sequence[Address], frames: int, loop: bool) -> list[Address]:
-    """The addresses of a walk's frames: every stop is met, and the way between two is theirs."""
-    line = [*stops, stops[0]] if loop else list(stops)
-    found = []
-    for t in positions(len(line), frames, loop):
-        leg = min(int(t), len(line) - 2)
-        here, there, share = line[leg], line[leg + 1], t - leg
-        found.append(
-            here if share == 0 else there if share == 1 else Address(here.start, (*here.moves, Move(there, share)))
-        )
-    return found

@@ -125,21 +125,22 @@ export async function browser() {
     return made;
   }
 
-  /** @param {ImageData[]} pictures @param {number} columns @returns {Promise<Blob>} */
-  function sheetOf(pictures, columns) {
+  /** Pictures side by side. @param {ImageData[]} pictures @param {number} columns @param {object} metadata @returns {Promise<Blob>} */
+  async function sheetOf(pictures, columns, metadata) {
     const canvas = new OffscreenCanvas(columns * side, Math.ceil(pictures.length / columns) * side), pen = canvas.getContext("2d");
     pictures.forEach((image, n) => pen?.putImageData(image, (n % columns) * side, Math.floor(n / columns) * side));
-    return canvas.convertToBlob({ type: "image/png" });
+    const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer());
+    return new Blob([withRecipe(bytes, metadata)], { type: "image/png" });
   }
 
-  /** @param {State} state @param {string} [at] */
-  const recipe = (state, at = state.at) => ({
-    model: model.sha256, preset: model.preset, synthetic: true, at, truncation: state.truncation, ...(state.style ? { style: state.style } : {}),
+  /** @param {State} state @param {object} [where] */
+  const recipe = (state, where = { at: state.at }) => ({
+    model: model.sha256, preset: model.preset, synthetic: true, ...where, truncation: state.truncation, ...(state.style ? { style: state.style } : {}),
     ...(Object.keys(state.labels).length ? { labels: state.labels } : {}), ...(Object.keys(state.directions).length ? { directions: state.directions } : {}),
   });
 
-  /** @param {Blob} blob @param {object} metadata */
-  const signed = async (blob, metadata) => new Blob([withRecipe(new Uint8Array(await blob.arrayBuffer()), metadata)], { type: "image/png" });
+  /** Pictures at some places on a sheet. @param {State} state @param {string[]} at @param {number} columns */
+  const sheet = async (state, at, columns) => sheetOf(await draw(state, at), columns, recipe(state, { at, columns }));
 
   return {
     kind: "browser",
@@ -156,13 +157,13 @@ export async function browser() {
         await turn;
         if (newest.get(drag) !== mine) return null;
       }
-      const blob = await sheetOf(await draw(state, [state.at]), 1);
+      const blob = await sheetOf(await draw(state, [state.at]), 1, recipe(state));
       settle?.();
-      return drag ? blob : signed(blob, recipe(state));
+      return blob;
     },
-    sheet: async (state, first) => sheetOf(await draw(state, Array.from({ length: 100 }, (_, n) => String(first + n))), 10),
-    faces: async (state, places, columns) => sheetOf(await draw(state, places), columns),
-    children: async (state, first, strength) => sheetOf(await draw(state, Array.from({ length: 9 }, (_, n) => `${state.at}~${first + n}:${strength}`)), 3),
+    sheet: (state, first) => sheet(state, Array.from({ length: 100 }, (_, n) => String(first + n)), 10),
+    faces: sheet,
+    children: (state, first, strength) => sheet(state, Array.from({ length: 9 }, (_, n) => `${state.at}~${first + n}:${strength}`), 3),
     async walk(state, { stops, frames, fps, loop, zoom }) {
       const pictures = await draw(state, along(stops, frames, loop)), canvas = new OffscreenCanvas(side * zoom, side * zoom), pen = canvas.getContext("2d");
       const files = [];
@@ -170,7 +171,7 @@ export async function browser() {
         pen?.drawImage(await createImageBitmap(image), 0, 0, side * zoom, side * zoom);
         files.push(new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer()));
       }
-      return new Blob([animated(files, fps)], { type: "image/apng" });
+      return new Blob([animated(files, fps, recipe(state, { walk: stops, frames, fps, loop, zoom }))], { type: "image/apng" });
     },
     project: model.encodes ? async (_, photo) => {
       encoder ??= open(ort, "encoder.onnx", "wasm");
@@ -190,7 +191,7 @@ export async function browser() {
       const [image] = await draw({ ...START, model: model.id, at }, [at]);
       let error = 0;
       for (let n = 0; n < plane; n++) for (let c = 0; c < 3; c++) error += Math.abs(image.data[4 * n + c] - pixels[4 * n + c]) / 255 / (3 * plane);
-      return { at, error, cut: "whole", image: await address(await sheetOf([image], 1)), original: await address(await canvas.convertToBlob({ type: "image/png" })) };
+      return { at, error, cut: "whole", image: await address(await sheetOf([image], 1, recipe({ ...START, at }))), original: await address(await canvas.convertToBlob({ type: "image/png" })) };
     } : undefined,
   };
 }

@@ -60,20 +60,40 @@ export function readRecipe(bytes) {
   return null;
 }
 
-/** A PNG with a recipe, marked as synthetic. @param {Uint8Array} bytes @param {object} recipe */
-export function withRecipe(bytes, recipe) {
-  const ascii = JSON.stringify(recipe).replace(/[^\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
-  const [head, ...rest] = chunks(bytes).filter(({ type }) => type !== "tEXt");
-  return assemble([head, textChunk("mien", ascii), textChunk("Disclaimer", "Synthetic: made by a model; shows no real person."), ...rest]);
+/** What a picture claims of its origin, as XMP in an iTXt chunk: `storage/provenance.py` writes the same. @param {string} recipe @param {string} claim */
+function xmpChunk(recipe, claim) {
+  /** @param {string} text */
+  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const packet = `<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">` +
+    `<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" ` +
+    `xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:mien="urn:x-mien:recipe/">` +
+    `<Iptc4xmpExt:DigitalSourceType>http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia</Iptc4xmpExt:DigitalSourceType>` +
+    `<xmp:CreatorTool>mien</xmp:CreatorTool><dc:description><rdf:Alt><rdf:li xml:lang="x-default">${claim}</rdf:li></rdf:Alt></dc:description>` +
+    `<mien:recipe>${escaped(recipe)}</mien:recipe></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>`;
+  return { type: "iTXt", data: new TextEncoder().encode(`XML:com.adobe.xmp\0\0\0\0\0${packet}`) };
 }
 
-/** Frames as one animated PNG. @param {Uint8Array[]} frames @param {number} fps */
-export function animated(frames, fps) {
+/** The chunks that every picture carries: its recipe, what it claims to be, and both as XMP. @param {object} recipe */
+function marks(recipe) {
+  const ascii = JSON.stringify(recipe).replace(/[^\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const { at = "", walk = "" } = /** @type {{at?: string | string[], walk?: string[]}} */ (recipe);  // a latent (@) may be a photograph's
+  const claim = `${at}${walk}`.includes("@") ? "Made by a model after photographs; may show real people." : "Synthetic: made by a model; shows no real person.";
+  return [textChunk("mien", ascii), textChunk("Disclaimer", claim), xmpChunk(ascii, claim)];
+}
+
+/** A PNG with a recipe, marked as synthetic. @param {Uint8Array} bytes @param {object} recipe */
+export function withRecipe(bytes, recipe) {
+  const [head, ...rest] = chunks(bytes).filter(({ type }) => type !== "tEXt" && type !== "iTXt");
+  return assemble([head, ...marks(recipe), ...rest]);
+}
+
+/** Frames as one animated PNG. @param {Uint8Array[]} frames @param {number} fps @param {object} recipe */
+export function animated(frames, fps, recipe) {
   /** @param {number} size @param {(view: DataView) => void} fill */
   const data = (size, fill) => { const bytes = new Uint8Array(size); fill(new DataView(bytes.buffer)); return bytes; };
   const first = chunks(frames[0]), head = first[0], size = new DataView(head.data.buffer, head.data.byteOffset);
   let order = 0;
-  const parts = [head, { type: "acTL", data: data(8, (view) => view.setUint32(0, frames.length)) }];
+  const parts = [head, ...marks(recipe), { type: "acTL", data: data(8, (view) => view.setUint32(0, frames.length)) }];
   frames.forEach((frame, index) => {
     parts.push({ type: "fcTL", data: data(26, (view) => {
       view.setUint32(0, order++); view.setUint32(4, size.getUint32(0)); view.setUint32(8, size.getUint32(4));
@@ -90,7 +110,7 @@ export function animated(frames, fps) {
       }
     }
   });
-  return assemble([...parts, textChunk("Disclaimer", "Synthetic: made by a model; shows no real person."), { type: "IEND", data: new Uint8Array() }]);
+  return assemble([...parts, { type: "IEND", data: new Uint8Array() }]);
 }
 
 /** A ZIP of files, stored as they are. @param {{name: string, bytes: Uint8Array}[]} files */

@@ -1,0 +1,273 @@
+"""`mien verify`: what a picture says of itself, and whether it is true."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien.cli.fitted_prior import PriorOptions
+from mien.cli.model_options import LoadOptions
+from mien.cli.result import Result
+from mien.errors import DataError, MienError, Mismatch, UsageError
+from mien.export import signature
+from mien.report.film import film
+from mien.report.grid import picture, read_marks, save_png
+from mien.sampling.address import Address, Place, parse
+from mien.sampling.options import DrawOptions
+from mien.sampling.sampler import Sampler
+from mien.storage.bounded_json import InvalidJSON, require
+from mien.storage.provenance import IPTC, Provenance
+from mien.web.pictures import along, tiled
+from mien.web.registry import Registry
+
+MAX_FRAMES = 10_000
+Recipe = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model that draws again."""
+
+    sampler: Sampler
+    path: Path
+    loading: LoadOptions
+
+
+Redraw = Callable[[Source, Recipe, Path], Path]  # the last is the file to write
+
+
+def verify(
+    file: Path,
+    /,
+    *,
+    model: Path | None = None,
+    code: Path | None = None,
+) -> Result:
+    """Show what a picture, a film or a page says of itself: its origin, model, seeds and signature; and draw it again.
+
+    Exit code 8 means that its signature is broken, 9 that the same drawing gives other pixels. Examples:
+
+        mien verify faces.png
+        mien verify walk.mp4 --model runs/00000-quick-drawn64-s0
+
+    Parameters
+    ----------
+    file
+        A PNG, WebP, GIF or MP4 that mien wrote, or an exported page.
+    model
+        The model that drew it; by default it is looked for among the bundled models, in runs/ and in demo/run.
+    code
+        Python file that defines a model of your own.
+    """
+    marks, signed = read_marks(file), signature.read(file)
+    if marks.source is None and marks.recipe is None and signed.state == "none":
+        raise DataError(
+            f"{file} says nothing of its origin.",
+            "It has no XMP, no recipe and no signature: another program made it, or has dropped them.",
+            "Name the picture that mien wrote, not a copy that was edited or re-encoded.",
+        )
+    recipe = marks.recipe or {}
+    again = _again(file, recipe, model, code)
+    source = (marks.source or "").removeprefix(IPTC) or "not said"
+    data = {
+        "file": str(file), "source": marks.source, "software": marks.software, "recipe": marks.recipe,
+        "signature": {"state": signed.state, "signer": signed.signer, "why": signed.why}, "drawn_again": again,
+    }  # fmt: skip
+    lines = [
+        f"{file}: {source}{f', written by {marks.software}' if marks.software else ''}",
+        f"model: {f'{name}, ' if (name := recipe.get('preset')) else ''}{recipe.get('model') or 'not said'}",
+        *(f"{name}: {_short(value)}" for name, value in recipe.items() if name not in ("model", "preset", "synthetic")),
+        f"signature: {signed}",
+        f"drawn again: {again}",
+    ]
+    differs = again.startswith("differs")
+    return Result("\n".join(lines), data, exit_code=8 if signed.state == "invalid" else 9 if differs else 0)
+
+
+def _short(value: object) -> str:
+    """A value of a recipe in one line; consecutive seeds as a range."""
+    numbers = value if isinstance(value, list) and all(type(item) is int for item in value) else []
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"{numbers[0]}-{numbers[-1]}"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) -> str:
+    """`equal`, `differs: ...`, or why it cannot be drawn again."""
+    try:
+        redraw = _redraw(recipe)
+        if isinstance(redraw, str):
+            return f"not possible: {redraw}"
+        path = model if model is not None else _find(str(recipe.get("model")))
+        if (precision := recipe.get("precision", "fp32")) not in ("fp32", "bf16", "fp64"):
+            raise InvalidJSON(f"{_short(precision)} is no precision")
+        loading = LoadOptions(precision=precision, code=code)
+        sampler = loading.load(path, _options(recipe))
+        if sampler.model_hash != recipe.get("model"):
+            raise Mismatch(
+                f"{path} is another model.",
+                f"It is {sampler.model_hash[:16]}, the picture names {str(recipe.get('model'))[:16]}.",
+                "Name the model that drew it.",
+            )
+        with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+            drawn = redraw(Source(sampler, path, loading), recipe, Path(folder) / file.name)
+            return _difference(_frames(file), _frames(drawn))
+    except (MienError, ValueError, TypeError, KeyError, AttributeError) as error:  # a recipe may be anybody's
+        if model is not None and isinstance(error, MienError):
+            raise
+        what, why = (
+            (error.what, error.why) if isinstance(error, MienError) else ("Its recipe is not whole.", str(error))
+        )
+        return f"not possible: {what} {why}"
+
+
+def _find(model_hash: str) -> Path:
+    """The file of a model by its SHA-256. Raises DataError where it is not found."""
+    registry = Registry(())
+    registry.refresh()
+    for entry in registry.models.values():
+        if model_hash.startswith(entry.id):
+            return entry.file
+    raise DataError(f"Model {model_hash[:16]} is not found here.", "Name it with --model.", "Name it with --model.")
+
+
+def _options(recipe: Recipe) -> DrawOptions:
+    return DrawOptions(**{f.name: recipe[f.name] for f in fields(DrawOptions) if f.name in recipe})
+
+
+def _prior(recipe: Recipe) -> PriorOptions:
+    return PriorOptions(prior="fitted", density=recipe["prior"]) if "prior" in recipe else PriorOptions()
+
+
+def _redraw(recipe: Recipe) -> Redraw | str:
+    """The function that draws a recipe again, or why there is none."""
+    if not recipe.get("model"):
+        return "it names no model"
+    if any(name in recipe for name in ("photos", "source")) or any(
+        isinstance(name, str) for name in recipe.get("of", ())
+    ):
+        return "photographs went into it, which it does not contain"
+    if recipe.get("verb") in VERBS:
+        return VERBS[recipe["verb"]]
+    if any(name in recipe for name in ("at", "walk")) or {"seeds", "columns"} <= recipe.keys():
+        return _explorer
+    return "its recipe describes no drawing"
+
+
+def _named(values: Mapping[str, float]) -> list[str]:
+    return [f"{name}={value}" for name, value in values.items()]
+
+
+def _sample(model: Source, recipe: Recipe, out: Path) -> Path:
+    from mien.cli.sample import sample
+
+    seeds, single = recipe["seeds"], not {"columns", "combine"} & recipe.keys()
+    sample(
+        model.path, seeds=[str(seed) for seed in seeds], out=out.with_suffix("") if single else out,
+        label=_named(recipe.get("labels", {})), combine=recipe.get("combine", ""), columns=recipe.get("columns"),
+        options=model.sampler.options, prior=_prior(recipe),
+        loading=model.loading,
+    )  # fmt: skip
+    return next(out.with_suffix("").iterdir()) if single else out
+
+
+def _walk(model: Source, recipe: Recipe, out: Path) -> Path:
+    from mien.cli.walk import walk
+
+    require(recipe, seeds=list, frames=int, fps=float, loop=bool, zoom=int)
+    if recipe["frames"] > MAX_FRAMES:
+        raise InvalidJSON(f"{recipe['frames']} frames are too many")
+    lists = {name: recipe.get(name, []) for name in ("label", "label_from", "label_to")}
+    walk(
+        model.path, seeds=[str(seed) for seed in recipe["seeds"]], out=out, frames=recipe["frames"], fps=recipe["fps"],
+        loop=recipe["loop"], columns=recipe.get("columns"), zoom=recipe["zoom"], pairs=recipe.get("pairs") is True,
+        options=model.sampler.options, prior=_prior(recipe),
+        loading=model.loading, **lists,
+    )  # fmt: skip
+    return out
+
+
+def _edit(model: Source, recipe: Recipe, out: Path) -> Path:
+    from mien.cli.edit import edit
+
+    require(recipe, of=list, directions=dict, strip=int)
+    edit(
+        model.path, direction=_named(recipe["directions"]), seed=[str(seed) for seed in recipe["of"]], strip=recipe["strip"],
+        out=out, label=_named(recipe.get("labels", {})), options=model.sampler.options,
+        loading=model.loading,
+    )  # fmt: skip
+    return out
+
+
+def _explorer(model: Source, recipe: Recipe, out: Path) -> Path:
+    """What the explorer drew: one face, a sheet of several, a flow's path, or a film."""
+    sampler, labels, directions = model.sampler, recipe.get("labels"), recipe.get("directions")
+
+    def faces(addresses: Sequence[Address]) -> torch.Tensor:
+        rows = [sampler.latent_at(address, labels, directions) for address in addresses]
+        conditions = [row for _, row in rows if row is not None]
+        return sampler.decode(torch.cat([z for z, _ in rows]), torch.cat(conditions) if conditions else None)
+
+    if "walk" in recipe:
+        require(recipe, walk=list, frames=int, fps=float, loop=bool, zoom=int)
+        if not 2 <= recipe["frames"] <= MAX_FRAMES or not 1 <= recipe["zoom"] <= 8:
+            raise InvalidJSON("its frames or zoom are out of range")
+        side = sampler.image_spec.side * recipe["zoom"]
+        frames = faces(along([parse(stop) for stop in recipe["walk"]], recipe["frames"], recipe["loop"]))
+        pictures = (picture(face).resize((side, side), 2 if recipe["zoom"] > 1 else None) for face in frames)
+        return film(pictures, out, Provenance(recipe), recipe["fps"])
+    at = recipe.get("at")
+    if "stages" in recipe:
+        z, row = sampler.latent_at(parse(str(at)), labels, directions)
+        image = tiled(sampler.trajectory(z, row)[0], require(recipe, columns=int)["columns"])
+    elif isinstance(at, str):
+        image = faces([parse(at)])[0]
+    else:
+        first, last = (0, -1) if at is not None else require(recipe, seeds=list)["seeds"]
+        if last - first >= MAX_FRAMES:
+            raise InvalidJSON("it has too many seeds")
+        addresses = [parse(text) for text in at or ()] or [Address(Place(seed)) for seed in range(first, last + 1)]
+        image = tiled(faces(addresses), require(recipe, columns=int)["columns"])
+    return save_png(picture(image), out, recipe)
+
+
+VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "edit": _edit}
+
+
+def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a picture or a film, `[H, W, 3]` each."""
+    if path.suffix.lower() == ".mp4":
+        try:
+            import av
+        except ImportError:
+            raise UsageError("The film cannot be read.", "PyAV is not installed.", "pip install 'mien[film]'") from None
+        with av.open(str(path)) as container:
+            yield from (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+        return
+    with Image.open(path) as image:
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            yield np.asarray(image.convert("RGB"))
+
+
+def _difference(shown: Iterator[NDArray[np.uint8]], drawn: Iterator[NDArray[np.uint8]]) -> str:
+    """`equal`, or how far two pictures or films differ."""
+    most = 0
+    for ours, theirs in zip_longest(drawn, shown):
+        if ours is None or theirs is None:
+            return "differs: another number of frames"
+        if ours.shape != theirs.shape:
+            return f"differs: {theirs.shape[1]}x{theirs.shape[0]} pixels, drawn again {ours.shape[1]}x{ours.shape[0]}"
+        most = max(most, int(np.abs(ours.astype(np.int16) - theirs).max(initial=0)))
+    return f"differs: by up to {most} of 255 levels" if most else "equal"

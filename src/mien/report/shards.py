@@ -1,0 +1,207 @@
+"""Many faces as shards: WebDataset tar files or Parquet files of a fixed number of seeds, drawn by any number of processes.
+
+A shard is the unit of work. Its bytes depend on the request alone, so every number of processes and every restart gives the
+same files. A finished shard has a record in `.finished/` until the manifest, which is written last, holds all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from mien.core.contracts import JSON
+from mien.data.arrow import import_pyarrow
+from mien.errors import Mismatch, UsageError
+from mien.storage import atomic, bounded_json
+
+ShardFormat = Literal["tar", "parquet"]
+MANIFEST, REQUEST, FINISHED = "manifest.json", "request.json", ".finished"
+MOST_BYTES = 1 << 28  # of a manifest: half a million shards
+
+
+class Seeds(Sequence[int]):
+    """Seeds as ranges, so that their number costs no memory; each occurs once."""
+
+    def __init__(self, ranges: Sequence[range]) -> None:
+        ordered = sorted((part for part in ranges if part), key=lambda part: part.start)
+        for one, other in pairwise(ordered):
+            if other.start < one.stop:
+                raise UsageError(
+                    f"Seed {other.start} is named twice.", "A shard holds each seed once.", "Name each seed once."
+                )
+        self.ranges = [part for part in ranges if part]
+        self._ends = list(accumulate(map(len, self.ranges)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect_right(self._ends, index)
+        return self.ranges[part][index - (self._ends[part - 1] if part else 0)]
+
+    def __str__(self) -> str:
+        return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in self.ranges)
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face of a shard: a PNG that carries its recipe, and its labels."""
+
+    seed: int
+    png: bytes
+    labels: dict[str, float]
+
+    @property
+    def key(self) -> str:
+        """The name of its files, without ending."""
+        return f"seed{self.seed:08d}"
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A folder of shards. `recipe` says how every face is drawn; it is part of the request, which cannot change later."""
+
+    folder: Path
+    kind: ShardFormat
+    recipe: JSON
+    seeds: Seeds
+    size: int  # seeds in a shard
+
+    def __len__(self) -> int:
+        return -(-len(self.seeds) // self.size)
+
+    @cached_property
+    def request(self) -> JSON:
+        """What the bytes depend on."""
+        return {"format": self.kind, "shard_size": self.size, "seeds": str(self.seeds), "recipe": self.recipe}
+
+    def name(self, shard: int) -> str:
+        """The file name of a shard, as WebDataset numbers them."""
+        return f"shard-{shard:06d}.{self.kind}"
+
+    def record(self, shard: int) -> Path:
+        """The file that says that a shard is finished."""
+        return self.folder / FINISHED / f"{shard:06d}.json"
+
+    def open(self, write: bool) -> None:
+        """Check that the folder belongs to this request, and with `write` note the request there.
+
+        Raises Mismatch for the folder of another request.
+        """
+        path = self.folder / REQUEST
+        if path.is_file():
+            if bounded_json.read_object(path) != json.loads(json.dumps(self.request)):
+                raise Mismatch(
+                    f"{self.folder} holds the shards of another request.",
+                    f"{REQUEST} there differs: another model, other seeds, options, labels or --shard-size.",
+                    "Name another folder, or repeat the first command.",
+                )
+        elif write:
+            (self.folder / FINISHED).mkdir(parents=True, exist_ok=True)
+            atomic.replace_text(path, json.dumps(self.request, indent=1, sort_keys=True) + "\n")
+
+    @property
+    def manifest(self) -> JSON | None:
+        """The manifest, if every shard is finished and has the size that it says."""
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            return None
+        found = bounded_json.read_object(path, MOST_BYTES)
+        whole = all(has_size(self.folder / entry["url"], entry["filesize"]) for entry in found["shardlist"])
+        return found if whole else None
+
+    def missing(self) -> list[int]:
+        """The shards that are not finished."""
+        return [shard for shard in range(len(self)) if not self.finished(shard)]
+
+    def finished(self, shard: int) -> bool:
+        """Whether a shard has a record, and the number of bytes that the record says."""
+        record = self.record(shard)
+        return record.is_file() and has_size(
+            self.folder / self.name(shard), bounded_json.read_object(record)["filesize"]
+        )
+
+    def write(self, shard: int, draw: Callable[[Sequence[int]], Iterator[Face]]) -> int:
+        """Draw and write one shard, and its record after it. Returns its number of faces."""
+        seeds = self.seeds[shard * self.size : (shard + 1) * self.size]
+        path = self.folder / self.name(shard)
+        (self.folder / FINISHED).mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as beside:
+            (write_tar if self.kind == "tar" else write_parquet)(beside, draw(seeds), self.recipe)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        entry = {"url": path.name, "nsamples": len(seeds), "filesize": path.stat().st_size, "sha256": sha256}
+        atomic.replace_text(self.record(shard), json.dumps(entry))
+        return len(seeds)
+
+    def close(self) -> JSON:
+        """Write the manifest and remove the records and what killed processes have left.
+
+        It is an index for WebDataset (wids-shard-index-v1). No other process may be writing.
+        """
+        entries = [bounded_json.read_object(self.record(shard)) for shard in range(len(self))]
+        total = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
+        content = {
+            "__kind__": "wids-shard-index-v1",
+            "wids_version": 1,
+            "nsamples": len(self.seeds),
+            "sha256": total,  # of all shards' hexadecimal sums in order
+            "shardlist": entries,
+        }
+        atomic.replace_text(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n")
+        for path in (*atomic.abandoned(self.folder), *(self.record(shard) for shard in range(len(self)))):
+            path.unlink(missing_ok=True)
+        (self.folder / FINISHED).rmdir()
+        return content
+
+
+def has_size(path: Path, size: int) -> bool:
+    """Whether a file is there and has this number of bytes."""
+    return path.is_file() and path.stat().st_size == size
+
+
+def write_tar(path: Path, faces: Iterator[Face], recipe: JSON) -> None:
+    """A WebDataset shard: KEY.png and KEY.json for each face, without times and owners, which would differ."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for face in faces:
+            description: dict[str, Any] = {"seed": face.seed, "labels": face.labels, "recipe": recipe}
+            for ending, content in (("png", face.png), ("json", json.dumps(description, sort_keys=True).encode())):
+                member = tarfile.TarInfo(f"{face.key}.{ending}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+
+
+def write_parquet(path: Path, faces: Iterator[Face], recipe: JSON) -> None:
+    """A Parquet file: image (bytes and path, as `datasets` reads it), seed, and a column for each label."""
+    pyarrow = import_pyarrow("--format parquet")
+    rows = list(faces)
+    image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    columns = {
+        "image": pyarrow.array([{"bytes": face.png, "path": f"{face.key}.png"} for face in rows], image),
+        "seed": pyarrow.array([face.seed for face in rows], pyarrow.int64()),
+    }
+    for name in rows[0].labels:
+        columns[f"label.{name}"] = pyarrow.array([face.labels[name] for face in rows], pyarrow.float32())
+    kinds = {"image": {"_type": "Image"}, "seed": {"dtype": "int64", "_type": "Value"}}
+    kinds |= {name: {"dtype": "float32", "_type": "Value"} for name in columns if name not in kinds}
+    table = pyarrow.table(columns).replace_schema_metadata(
+        {"mien": json.dumps(recipe, sort_keys=True), "huggingface": json.dumps({"info": {"features": kinds}})}
+    )
+    pyarrow.parquet.write_table(table, path, compression="none")  # a PNG is compressed already

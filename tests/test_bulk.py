@@ -1,0 +1,163 @@
+"""Bulk sampling: shards with equal bytes for any number of processes, resumed after any kill."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mien.__main__ import main
+from mien.errors import Mismatch, UsageError
+from mien.report.grid import read_recipe
+from mien.report.shards import FINISHED, Face, Seeds, Shards
+from tests.conftest import write_model, write_pack
+from tests.test_parallel import environment, torchrun
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones included."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    return write_model("cgan", folder, write_pack(folder / "labelled.pack", labels=("Smiling", "Male")))
+
+
+@pytest.fixture(scope="module")
+def alone(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 faces in shards of 12, by one process."""
+    out = tmp_path_factory.mktemp("alone") / "shards"
+    assert main([*command(labelled), "-o", str(out)]) == 0
+    return out
+
+
+def command(model: Path) -> list[str]:
+    return ["sample", str(model), "--seeds", "0-48,99", "--format", "tar", "--shard-size", "12"]
+
+
+def test_a_shard_has_faces_recipes_and_labels(alone: Path, labelled: Path, tmp_path: Path) -> None:
+    with tarfile.open(alone / "shard-000004.tar") as archive:
+        assert archive.getnames() == ["seed00000048.png", "seed00000048.json", "seed00000099.png", "seed00000099.json"]
+        said = json.loads(archive.extractfile("seed00000099.json").read())  # type: ignore[union-attr]
+        png = archive.extractfile("seed00000099.png").read()  # type: ignore[union-attr]
+    assert main(["sample", str(labelled), "--seeds", "99", "-o", str(tmp_path / "faces")]) == 0
+    single = tmp_path / "faces" / "seed00000099.png"
+    assert png == single.read_bytes()  # the same face as anywhere else, to the bit
+    assert said["seed"] == 99 and said["recipe"]["model"] == read_recipe(single)["model"]
+    assert set(said["labels"]) == {"Smiling", "Male"} and set(said["labels"].values()) <= {0.0, 1.0}
+
+
+def test_the_manifest_has_the_sums_of_all_shards(alone: Path) -> None:
+    manifest = json.loads((alone / "manifest.json").read_text())
+    assert [entry["nsamples"] for entry in manifest["shardlist"]] == [12, 12, 12, 12, 2]
+    for entry in manifest["shardlist"]:
+        shard = (alone / entry["url"]).read_bytes()
+        assert (len(shard), hashlib.sha256(shard).hexdigest()) == (entry["filesize"], entry["sha256"])
+    assert {path.name for path in alone.iterdir()} == {"manifest.json", "request.json"} | {
+        entry["url"] for entry in manifest["shardlist"]
+    }
+
+
+def test_two_processes_finish_what_one_began(alone: Path, labelled: Path, tmp_path: Path) -> None:
+    """As after a kill: one shard whole, one without its record, one half written by a process that is dead."""
+    out = tmp_path / "shards"
+    (out / FINISHED).mkdir(parents=True)
+    for name in ("request.json", "shard-000000.tar"):
+        (out / name).write_bytes((alone / name).read_bytes())
+    entry = json.loads((alone / "manifest.json").read_text())["shardlist"][0]
+    (out / FINISHED / "000000.json").write_text(json.dumps(entry))
+    (out / "shard-000001.tar").write_bytes(b"cut")
+    (out / ".shard-000002.tar.4194305.tmp.tar").write_bytes(b"half")
+    before = (out / "shard-000000.tar").stat()
+    line = torchrun("--module", "mien", *command(labelled), "-o", out)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"50 faces in 5 shards: {out / 'manifest.json'}\n"  # one process speaks for all
+    assert content(out) == content(alone)
+    after = (out / "shard-000000.tar").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (
+        after.st_ino,
+        after.st_mtime_ns,
+    )  # what was finished is not drawn again
+
+
+def test_a_kill_between_any_two_faces_changes_nothing(tmp_path: Path) -> None:
+    def faces(seeds: Sequence[int]) -> Iterator[Face]:
+        for seed in seeds:
+            drawn.append(seed)
+            if len(drawn) == limit:
+                raise KeyboardInterrupt
+            buffer = io.BytesIO()
+            Image.new("L", (2, 2), seed).save(buffer, "PNG")
+            yield Face(seed, buffer.getvalue(), {})
+
+    def whole(folder: Path) -> dict[str, bytes]:
+        shards = Shards(folder, "tar", {"model": "m"}, Seeds([range(7)]), 3)
+        shards.open(write=True)
+        for shard in shards.missing():
+            shards.write(shard, faces)
+        shards.close()
+        return content(folder)
+
+    drawn: list[int] = []
+    limit = 0
+    expected = whole(tmp_path / "whole")
+    for limit in range(1, 8):
+        drawn = []
+        folder = tmp_path / str(limit)
+        with pytest.raises(KeyboardInterrupt):
+            whole(folder)
+        assert not (folder / "manifest.json").exists() and all(
+            content(folder)[name] == expected[name] for name in content(folder) if name.endswith(".tar")
+        )
+        limit = 0
+        assert whole(folder) == expected
+
+
+def test_another_request_is_refused(alone: Path, labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = content(alone)
+    assert main([*command(labelled)[:-1], "13", "-o", str(alone)]) == Mismatch.exit_code
+    assert main([*command(labelled), "--label", "Male=1", "-o", str(alone)]) == Mismatch.exit_code
+    assert "another request" in capsys.readouterr().err and content(alone) == before
+
+
+def test_a_damaged_shard_is_drawn_again(alone: Path, labelled: Path) -> None:
+    before = content(alone)
+    (alone / "shard-000002.tar").unlink()
+    assert main([*command(labelled), "-o", str(alone)]) == 0
+    assert content(alone) == before
+
+
+def test_parquet(labelled: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    words = ["sample", str(labelled), "--seeds", "5-9", "--format", "parquet", "--label", "Male=1"]
+    for out in ("one", "two"):
+        assert main([*words, "-o", str(tmp_path / out)]) == 0
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    table = parquet.read_table(tmp_path / "one" / "shard-000000.parquet")
+    assert table.column_names == ["image", "seed", "label.Smiling", "label.Male"]
+    assert table["seed"].to_pylist() == [5, 6, 7, 8, 9] and table["label.Male"].to_pylist() == [1.0] * 5
+    face = table["image"][0].as_py()
+    assert Image.open(io.BytesIO(face["bytes"])).size == (16, 16) and face["path"] == "seed00000005.png"
+
+
+def test_seeds_of_any_number() -> None:
+    seeds = Seeds([range(5, 8), range(3), range(10**9, 2 * 10**9)])
+    assert len(seeds) == 10**9 + 6 and seeds[2:5] == [7, 0, 1] and seeds[10**9 + 5] == 2 * 10**9 - 1
+    assert str(seeds) == "5-7,0-2,1000000000-1999999999"
+    with pytest.raises(UsageError, match="Seed 6 is named twice"):
+        Seeds([range(5, 8), range(6, 7)])
+
+
+def test_a_format_that_does_not_fit_is_refused(labelled: Path, tmp_path: Path) -> None:
+    assert main(["sample", str(labelled), "--format", "tar", "-o", str(tmp_path / "a.png")]) == UsageError.exit_code
+    assert main(["sample", str(labelled), "--shard-size", "0", "-o", str(tmp_path / "a")]) == UsageError.exit_code
