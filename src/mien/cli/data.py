@@ -156,9 +156,9 @@ def data_info(pack: Path, /, *, out: Out = None) -> Result:
 
     opened = Pack.open(pack)
     opened.verify()
+    lines = [pack_text(opened, pack)]
     sheet, page = write_pack_page(opened, out or pack)
     data = {**pack_json(opened, pack), "files": {"contact_sheet": str(sheet), "report": str(page)}}
-    lines = [pack_text(opened, pack)]
     if opened.labels is not None:
         pairs = strongest(opened.label_names, opened.labels)
         data["correlations"] = [{"labels": [one, other], "correlation": round(value, 4)} for one, other, value in pairs]
@@ -198,12 +198,13 @@ def data_check(
     workers
         Number of decoding processes; by default one per core.
     """
-    from mien.report.pack_page import contact_sheet
 
     sheet = sheet_path(out, f"{source.resolve().stem}-check.png")
     examination = check(find_source(source), Preparation(side=size, crop=crop), workers)
     report = examination.report
     if len(examination.samples):
+        from mien.report.pack_page import contact_sheet  # imports torch: not while the source is listed
+
         sheet.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet(examination.samples).save(sheet)
         report["contact_sheet"] = str(sheet)

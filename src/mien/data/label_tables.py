@@ -22,6 +22,7 @@ from mien.data.tables import (
     Row,
     Table,
     UnusableTable,
+    check_bytes,
     is_number,
     open_table,
     without_titles,
@@ -104,6 +105,7 @@ def read_member(contents: Contents, member: Member) -> NamedRows | None:
     folder, _, base = member.name.rpartition("/")
     opener = parquet_table if suffix == ".parquet" else open_table
     try:
+        check_bytes(member.size)
         table = opener(member.name, contents.read(member))
         return match(table, contents.index, folder, split_of(base.partition(".")[0]))
     except (UnusableTable, UnreadableFile):

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.pack_shape import check_shape
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
 from mien.storage import bounded_json
 from mien.storage.atomic import fsync, fsync_directory
@@ -67,11 +68,10 @@ class Pack:
         """
         path = Path(path)
         meta = _read_meta(path)
-        try:
-            count, side = int(meta["count"]), int(meta["side"])
-            names, fingerprint = tuple(map(str, meta["label_names"])), str(meta["fingerprint"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(path, f"pack.json does not describe a pack: {error!r}.") from error
+        if wrong := check_shape(meta):
+            raise _damaged(path, f"pack.json does not describe a pack: {wrong}.")
+        count, side, fingerprint = meta["count"], meta["side"], meta["fingerprint"]
+        names = tuple(meta["label_names"])
         images = _map(path / "images.npy", np.dtype(np.uint8), (count, side, side, 3))
         labels = _map(path / "labels.npy", np.dtype(np.float32), (count, len(names))) if names else None
         return cls(path, images, labels, names, side, fingerprint, meta)
