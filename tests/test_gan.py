@@ -15,7 +15,7 @@ from mien.core.contracts import Batch, ImageSpec
 from mien.core.run import override, scale_run
 from mien.data.pack import Pack
 from mien.errors import UsageError
-from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
+from mien.models.residual import GroupedBlock, ResidualCriticConfig, ResidualGeneratorConfig
 from mien.nn.pixel_shuffle import ShuffleConv, input_layer, output_layer
 from mien.recipes.losses import relativistic_loss
 from mien.recipes.relativistic_gan import RelativisticGAN, RelativisticGANConfig
@@ -102,6 +102,37 @@ def test_the_penalty_goes_with_the_pixels() -> None:
         recipe = game.build(ResidualGeneratorConfig(width=8, max_width=8).build(faces), faces)
         recipe.schedule(10_000)
         assert recipe.gamma == pytest.approx(gamma)  # type: ignore[attr-defined]
+
+
+def test_a_grouped_block_mixes_its_neighbourhood_in_groups() -> None:
+    """At least `group` maps each, as many groups as divide the width; the block starts as the identity."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 20, 5, 5)
+    for group, groups in ((16, 2), (10, 4), (40, 1), (64, 1), (12, 2), (1, 40)):
+        block = GroupedBlock(20, group, blocks=3)
+        assert block.grouped.groups == groups
+        assert torch.equal(block(x), x)
+    with pytest.raises(UsageError, match="group must be"):
+        ResidualGeneratorConfig(group=-1).build(ImageSpec(side=16))
+
+
+def test_grouped_networks_train_and_export(mien, tmp_path, blob_pack) -> None:  # type: ignore[no-untyped-def]
+    small = ("--model.width", 8, "--model.max-width", 16, "--recipe.critic.width", 8, "--recipe.critic.max-width", 16)
+    grouped = (
+        "--model.group",
+        4,
+        "--recipe.critic.group",
+        4,
+        "--model.full-res-width",
+        4,
+        "--batch",
+        8,
+        "--images",
+        32,
+    )
+    mien("train", "gan", "--data", blob_pack.path, "--out", "run", *small, *grouped)
+    mien("export", "run", "--to", "onnx", "-o", "model.onnx")
+    assert (tmp_path / "model.onnx").is_file()
 
 
 def macs(run: presets.Run) -> float:

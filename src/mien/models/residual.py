@@ -19,7 +19,7 @@ from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_s
 from mien.core.families import StyleModel
 from mien.errors import UsageError
 from mien.nn.labels import CriticConditioning, GeneratorConditioning, LabelChannel, LabelledLatent, LabelProjection
-from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
+from mien.nn.pixel_shuffle import GAIN, SLOPE, input_layer, output_layer, scaled
 from mien.nn.priors import Normal
 
 LEGAL = (16, 32, 64, 128, 256)
@@ -56,6 +56,37 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(F.leaky_relu(x, SLOPE))
         return x + self.second(F.leaky_relu(h, SLOPE))  # type: ignore[no-any-return]
+
+
+class GroupedBlock(nn.Module):
+    """x + narrow(act(grouped(act(widen(x))))): 1x1 to twice the width, grouped 3x3, 1x1 back, which starts at zero.
+
+    The block of R3GAN (arXiv:2501.05441) with biases.
+    """
+
+    def __init__(self, width: int, group: int, blocks: int) -> None:
+        super().__init__()
+        inner, gain = 2 * width, GAIN * blocks**-0.25
+        groups = next(count for count in range(max(1, inner // group), 0, -1) if inner % count == 0)
+        self.widen = scaled(nn.Conv2d(width, inner, 1), gain)
+        self.grouped = scaled(nn.Conv2d(inner, inner, 3, padding=1, groups=groups), gain)
+        self.narrow = scaled(nn.Conv2d(inner, width, 1, bias=False), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.grouped(F.leaky_relu(self.widen(x), SLOPE)), SLOPE)
+        return x + self.narrow(h)  # type: ignore[no-any-return]
+
+
+def block_stage(width: int, group: int, count: int, total: int) -> nn.Sequential:
+    """`count` residual blocks of one resolution, of `total` in the network; `group` as in ResidualGeneratorConfig."""
+    if group < 0:
+        raise UsageError(
+            f"group must be 0 or a positive integer, not {group}.",
+            "It is the number of feature maps that a 3x3 convolution mixes; 0 = all of them.",
+            "Use --model.group 16.",
+        )
+    blocks = (GroupedBlock(width, group, total) if group else Block(width, total) for _ in range(count))
+    return nn.Sequential(*blocks)
 
 
 def label_layers(
@@ -110,9 +141,7 @@ class ResidualGenerator(StyleModel):
         latent = 2 * config.latent if labelled is not None else config.latent
         self.mapper = Mapping(config.latent, config.mapping) if config.mapping else None
         self.mapping = scaled(nn.Linear(latent, (widths[0] - (channel is not None)) * 16), 1.0)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
-        )
+        self.stages = nn.ModuleList(block_stage(width, config.group, config.blocks, total) for width in widths)
         self.narrow = nn.ModuleList(
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
@@ -148,12 +177,15 @@ class ResidualGeneratorConfig(ModelConfig):
     """Compute grows with the square of `width`."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
-    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "group", "full_res_width")  # with `--scale`
 
     latent: int = 64  # numbers that describe a face, N(0, 1)
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     max_width: int = 192  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution
+    group: int = (
+        0  # feature maps per group of the 3x3 convolutions in 1-3-1 blocks of twice the width; 0 = plain 3x3 blocks
+    )
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels instead
     mapping: int = 0  # layers of a network between latents and styles; 0 = the latent's direction is the style
@@ -184,9 +216,7 @@ class ResidualCritic(nn.Module):
         self.channel = LabelChannel(faces.label_dim, faces.side) if channel else None
         self.project = LabelProjection(faces.label_dim, widths[-1] * 16) if faces.label_dim and not channel else None
         self.first = input_layer(faces.channels + channel, widths[0], config.patch, config.full_res_width)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
-        )
+        self.stages = nn.ModuleList(block_stage(width, config.group, config.blocks, total) for width in widths)
         self.widen = nn.ModuleList(
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
@@ -210,11 +240,14 @@ class ResidualCriticConfig(NetworkConfig):
     """Sized like the generator; see ResidualGeneratorConfig."""
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
-    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
+    grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "group", "full_res_width")  # with `--scale`
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     max_width: int = 192  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution
+    group: int = (
+        0  # feature maps per group of the 3x3 convolutions in 1-3-1 blocks of twice the width; 0 = plain 3x3 blocks
+    )
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels instead
     conditioning: CriticConditioning = (
