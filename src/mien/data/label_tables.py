@@ -141,7 +141,7 @@ def match(table: Table, index: NameIndex, folder: str = "", split: str = "") -> 
 
 def candidates(table: Table) -> Iterator[int]:
     """The columns that may name pictures: by their titles, then those with names or with values that hardly recur."""
-    titled = [place for wanted in FILE_TITLES for place, title in enumerate(table.titles) if title.lower() == wanted]
+    titled = [place for known in FILE_TITLES for place, title in enumerate(table.titles) if title.lower() == known]
     yield from titled
     sample = list(islice(table.rows(), SAMPLE))
     for place in range(len(table.titles)):
@@ -168,7 +168,7 @@ def match_column(table: Table, column: int, index: NameIndex, folder: str, split
     """The rows by the pictures that one column names. Of two rows for a picture the first counts."""
     rows: dict[int, Row] = {}
     without = unclear = repeated = 0
-    shared: dict[str, str] = {}  # equal cells are kept once: most of a table repeats
+    shared: dict[str, str] = {}  # equal cells share one string: most of a table repeats
     most = MOST_CELLS // len(table.titles)
     for cells in table.rows():
         row = index.find(cells[column], folder, split)

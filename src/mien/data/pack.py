@@ -140,7 +140,7 @@ class PackWriter:
     def __init__(
         self, path: str | Path, side: int, label_names: Sequence[str] = (), *, beside: Path | None = None
     ) -> None:
-        """`beside` is the folder for the temporary one, on the file system of `path`; the folder of `path` unless given."""
+        """`beside` is the folder for the temporary one, on the file system of `path`; by default the folder of `path`."""
         self.path, self.side, self.label_names = Path(path), side, tuple(label_names)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.folder = (beside or self.path.parent) / f".{self.path.name}.{uuid.uuid4().hex}.tmp"
