@@ -269,3 +269,20 @@ def test_a_changed_pack_json_is_never_a_crash(tmp_path: Path, capsys: pytest.Cap
         (made.path / "pack.json").write_text(json.dumps(changed))
         code = main(["data", "info", str(made.path), "-o", str(tmp_path / "about")])
         assert code in (0, 3, 8, 9), (place, value, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("field", ["counts", "recipe", "source", "remarks", "notes", "refused", "splits"])
+def test_a_pack_that_does_not_say_how_it_was_prepared_can_be_trained_on_only(
+    tmp_path: Path, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = prepare(SyntheticFaces(16, 6), tmp_path / "a.pack", Preparation(side=16), workers=1)
+    assert made is not None and made.preparation == made.meta
+    meta = {name: value for name, value in made.meta.items() if name != field}
+    (made.path / "pack.json").write_text(json.dumps(meta))
+    opened = Pack.open(made.path)
+    assert len(opened.rows("train")) == 6  # the loader needs nothing else
+    with pytest.raises(Mismatch, match=f"no {field}"):
+        _ = opened.preparation
+    before = sorted(path.name for path in made.path.iterdir())
+    assert main(["data", "info", str(made.path)]) == 9 and "can be trained on" in capsys.readouterr().err
+    assert sorted(path.name for path in made.path.iterdir()) == before

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.pack_shape import check_shape
+from mien.data.pack_shape import check_shape, missing_for_a_report
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
 from mien.storage import bounded_json
 from mien.storage.atomic import fsync, fsync_directory
@@ -78,6 +78,20 @@ class Pack:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def preparation(self) -> Mapping[str, Any]:
+        """pack.json with all the fields that say how the pack was prepared.
+
+        Raises Mismatch where one is missing: such a pack can be trained on, and nothing can be reported of it.
+        """
+        if missing := missing_for_a_report(self.meta):
+            raise Mismatch(
+                f"{self.path} has no description of its preparation.",
+                f"Its pack.json has no {', '.join(missing)}.",
+                "It can be trained on; for a report, prepare it with `mien data prepare`.",
+            )
+        return self.meta
 
     @cached_property
     def entries(self) -> list[Entry]:

@@ -42,7 +42,9 @@ MADE_BY_MIEN = frozenset({"counts", "recipe", "source", "remarks", "notes", "ref
 def missing_for_a_report(meta: Mapping[str, Any]) -> list[str]:
     """The fields of pack.json that a report of its preparation needs and that are not there."""
     missing = MADE_BY_MIEN - set(meta)
-    inner = {"source": ("name", "layout"), "recipe": ("crop", "resampler")}
+    inner: dict[str, tuple[str, ...]] = {"source": ("name", "layout"), "recipe": ("crop", "resampler")}
+    if meta.get("recipe", {}).get("crop") == "face":
+        inner["counts"] = ("selected",)  # of which those without a face are a share
     return sorted(missing) + [
         f"{name}.{field}" for name in sorted(inner) if name in meta for field in inner[name] if field not in meta[name]
     ]
