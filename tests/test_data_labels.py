@@ -15,6 +15,7 @@ from mien.data.source import Listing
 from mien.data.source_kinds import find_source
 from mien.data.split import hold_out
 from mien.data.synthetic import SyntheticFaces
+from mien.data.table_labels import describe
 from mien.errors import DataError, UsageError
 from tests.conftest import SHARED
 
@@ -198,3 +199,12 @@ def test_the_source_has_a_split_of_its_own(tmp_path: Path) -> None:
         ["train"] * 2 + ["holdout"] * 2,
         ["holdout"] * 2 + ["train"] * 2,
     )
+
+
+def test_a_group_of_many_pictures_is_a_label_and_not_a_person() -> None:
+    """FairFace's column `group` has seven words for 13,472 faces: a split by it would hold out one of the seven."""
+    crowd = describe({"group": ["East Asian", "White", "Black"] * 100}, "labels.csv")
+    assert crowd.groups is None and set(crowd.columns) == {"group_Black", "group_East_Asian", "group_White"}
+    persons = describe({"group": [f"{number // 3}" for number in range(300)]}, "labels.csv")
+    assert persons.groups is not None and len(set(persons.groups)) == 100
+    assert describe({"person": ["Ann", "Bo"] * 100}, "labels.csv").groups is not None

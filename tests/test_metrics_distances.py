@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from mien.metrics.confidence import bootstrap
-from mien.metrics.distances import frechet, frechet_at_infinity, kernel_distance, kernel_distance_of_subsets
+from mien.metrics.distances import frechet, frechet_at_infinity, kernel_distance, kernel_distance_of_subsets, monge
 from mien.metrics.evaluate import NEIGHBOURS
 from mien.metrics.prdc import manifolds, memorisation, nearest
 
@@ -234,3 +234,30 @@ def test_points_at_the_radius_are_told_apart():
 def test_kernel_distance_of_a_few_images_has_an_interval(count):
     estimate = kernel_distance(draw(10), draw(count, seed=1))
     assert np.isfinite([estimate.value, estimate.low, estimate.high]).all() and estimate.low < estimate.high
+
+
+def test_monge_distance_of_a_shift_and_of_a_stretch() -> None:
+    """A shift by v moves every projection by u.v, whose mean square is |v|^2 / d; a stretch moves x to 2x."""
+    real = np.random.default_rng(0).standard_normal((500, 40))
+    shift = np.linspace(-1.0, 1.0, 40)
+    assert monge(real, real + shift).value == pytest.approx(3.0 * shift @ shift, rel=0.05)
+    assert monge(real, 2.0 * real).value == pytest.approx(3.0 * (real**2).sum(1).mean(), rel=0.02)
+    assert monge(real, real[::-1]).value == pytest.approx(0.0, abs=1e-9)
+
+
+def test_monge_distance_is_torch_fidelitys() -> None:
+    """Values of `mind_features_to_metric` of torch-fidelity 0.4 (commit 5e211a9), seed 2020, on these numbers."""
+    random = np.random.default_rng(0)
+    for fakes, reals, value in ((200, 200, 795.0661), (150, 200, 948.6924), (200, 150, 763.5778)):
+        fake = (random.standard_normal((fakes, 30)) * 1.1 + 0.05).astype(np.float32)
+        real = (random.standard_normal((reals, 30)) ** 3).astype(np.float32)
+        assert monge(real, fake).value == pytest.approx(value, rel=1e-6)
+
+
+def test_the_interval_of_the_monge_distance_is_that_of_new_samples() -> None:
+    random = np.random.default_rng(1)
+    real = random.standard_normal((400, 20)) ** 3
+    found = [monge(real, random.standard_normal((400, 20))) for _ in range(40)]
+    spread = np.std([estimate.value for estimate in found], ddof=1)
+    widths = np.mean([(estimate.high - estimate.low) / 3.92 for estimate in found])
+    assert 0.7 < widths / spread < 1.4

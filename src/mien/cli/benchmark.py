@@ -102,7 +102,7 @@ def benchmark(
     out
         Folder for runs/, leaderboard.html and leaderboard.json; by default benchmark/ and a folder named by pack and minutes.
     metrics
-        Metrics: fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
+        Metrics: fid, kid, mind, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
         Number of samples of each run to evaluate; by default as many as there are real images, at most 10,000.
     baseline

@@ -53,7 +53,7 @@ def compare(
     evaluate
         Measure missing scores first, all by one protocol.
     metrics
-        With --evaluate, metrics: fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
+        With --evaluate, metrics: fid, kid, mind, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
         With --evaluate, number of samples; by default as many as there are real images, at most 10,000.
     extractor

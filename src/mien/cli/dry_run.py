@@ -17,6 +17,7 @@ def dry_run_text(description: JSON) -> str:
     run, estimate = description["run"], description["estimate"]
     lines = [
         *answer(run, description["data"], description["parameters"], estimate),
+        *(f"From     {line}" for line in description.get("parent", {}).get("adopted", ())),
         "",
         "Rules",
         *rule_lines(description["rules"]),

@@ -53,7 +53,7 @@ def edit(
     Parameters
     ----------
     model
-        A run, a checkpoint inside it, or a .safetensors file.
+        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     direction
         NAME=AMOUNT in standard deviations; repeat to move along several at once.
     seed

@@ -24,8 +24,8 @@ from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extrac
 from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Score
 from mien.report.grid import grid, save_png
+from mien.sampling.bundled import model_file
 from mien.sampling.sampler import Sampler
-from mien.storage.checkpoint import find_model
 
 
 def evaluate(
@@ -61,7 +61,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A run, a checkpoint inside it, or a .safetensors file.
+        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     data
         Pack to evaluate against; by default, the run's own.
     real
@@ -69,7 +69,7 @@ def evaluate(
     fake
         A folder, ZIP or pack of generated images.
     metrics
-        Metrics: fid, kid, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
+        Metrics: fid, kid, mind, prdc, memorisation, identity, sface, diversity, reconstruction, ppl, conditions.
     samples
         Number of samples, seeds 0 to N-1; by default as many as there are real images, at most 10,000.
     split
@@ -196,5 +196,5 @@ def seen_of(model: Path | None) -> int | None:
     """The images a checkpoint had seen, from its folder's name."""
     if model is None:
         return None
-    name = find_model(model).resolve().parent.name
+    name = model_file(model).resolve().parent.name
     return int(name) if name.isdigit() else None

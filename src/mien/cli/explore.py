@@ -26,14 +26,15 @@ def explore(
 
     Prints its address and opens it. Nothing leaves this machine. Examples:
 
-        mien explore                                  # every run under runs/, and demo/run
+        mien explore                                  # every run under runs/, demo/run, and the bundled models
         mien explore runs/00007-quick-drawn64-s0
         mien explore model.safetensors --port 8040 --no-browser
 
     Parameters
     ----------
     runs
-        Runs, checkpoints, .safetensors files, or folders of runs; without any, runs/ and demo/run.
+        Runs, checkpoints, .safetensors files, folders of runs, or bundled models; without any, runs/, demo/run and all bundled
+        models.
     port
         Port to listen on; by default 8040 or the next free one.
     host
@@ -53,6 +54,9 @@ def explore(
             "They are the extra `web`.",
             "pip install 'mien[web]'",
         )
+    from mien.sampling import bundled
+
+    runs = tuple(bundled.locate(path) for path in runs)
     for path in runs:
         if not path.exists():
             raise DataError(

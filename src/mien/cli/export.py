@@ -37,7 +37,7 @@ def export(
     Parameters
     ----------
     model
-        A run, a checkpoint inside it, or a .safetensors file.
+        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     to
         Format: onnx, web or hub.
     out

@@ -49,7 +49,7 @@ def project(
     Parameters
     ----------
     model
-        A run, a checkpoint inside it, or a .safetensors file.
+        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     photos
         Image files of any size and colour mode.
     out

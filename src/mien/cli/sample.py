@@ -54,7 +54,7 @@ def sample(
     Parameters
     ----------
     model
-        A run, a checkpoint inside it, or a .safetensors file.
+        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     seeds
         Seeds to draw: 0-63, or 3,42,7, or several of these.
     out

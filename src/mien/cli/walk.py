@@ -64,7 +64,7 @@ def walk(
     Parameters
     ----------
     model
-        A run, a checkpoint inside it, or a .safetensors file.
+        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     seeds
         Seeds to pass through, in order; by default 0 to 3.
     photos

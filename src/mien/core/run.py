@@ -90,6 +90,9 @@ class Run:
     )
     loader_threads: int = 1  # data-loading threads; the result does not depend on them
     threads: int = 0  # CPU threads of torch; 0 = all cores
+    parent: str = field(
+        default="", metadata={"flag": False}
+    )  # SHA-256 of the model that --from named; "" = from scratch
     story: str = field(default="", metadata={"flag": False})  # one line for `mien presets`
     notes: tuple[str, ...] = field(default=(), metadata={"flag": False})  # sources, reproduced faults, choices
     after: str = field(default="", metadata={"flag": False})  # the preset that this one is a change of
@@ -99,8 +102,7 @@ class Run:
 
     def __post_init__(self) -> None:
         for name in ("side", "batch", "images", "keep"):
-            if getattr(self, name) < 1:
-                value = getattr(self, name)
+            if (value := getattr(self, name)) < 1:
                 raise UsageError(f"{name} must be a positive integer.", f"{value} is not.", f"Give --{name} 1 or more.")
         for name, number in numbers(self):
             flag = f"--{name.replace('_', '-')}"
@@ -274,11 +276,11 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
             here["minutes"] = None
     nested: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
-        if "." in name:
-            head, rest = name.split(".", 1)
+        head, _, rest = name.partition(".")
+        if rest:
             nested.setdefault(head, {})[rest] = value
-    inner = {head: override(getattr(config, head), rest) for head, rest in nested.items()}
-    return dataclasses.replace(config, **here, **inner)  # type: ignore[type-var]
+    here |= {head: override(getattr(config, head), rest) for head, rest in nested.items()}
+    return dataclasses.replace(config, **here)  # type: ignore[type-var]
 
 
 def without_effect(run: Run, changed: Iterable[str]) -> list[str]:

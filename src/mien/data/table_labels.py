@@ -15,6 +15,7 @@ from mien.data.tables import is_number, to_float
 
 MOST_CLASSES = 64  # a column of words with more different ones is not a label
 GROUP_TITLES = ("identity", "identity_id", "person", "person_id", "subject", "subject_id", "celebrity", "group")
+CROWD = 20  # rows: a few groups that have more than so many each are not persons, such as FairFace's
 SPLIT_TITLES = ("split", "partition", "part", "subset", "usage", "set")
 CLASS_TITLES = (
     *("label", "labels", "class", "classes", "target", "targets", "category", "class_id", "label_id", "y", "arr_1"),
@@ -72,7 +73,7 @@ def describe(columns: Columns, table: str) -> TableLabels:
         known = {word: count for word, count in words.items() if word.lower() not in UNKNOWN}
         if not known:
             found.remarks.append(f"The column {title} of {table} is empty.")
-        elif plain in GROUP_TITLES:
+        elif plain in GROUP_TITLES and not (plain == "group" and is_crowded(known)):
             found.groups = ["" if cell.lower() in UNKNOWN else cell for cell in cells]
         elif plain in SPLIT_TITLES and (splits := to_splits(known)):
             found.splits = [splits.get(cell, "") for cell in cells]
@@ -81,6 +82,11 @@ def describe(columns: Columns, table: str) -> TableLabels:
         else:
             add_label(found, title, cells, known, table)
     return found
+
+
+def is_crowded(words: Mapping[str, int]) -> bool:
+    """Whether the words of a column called `group`, with their counts, are classes of people instead of persons."""
+    return len(words) <= MOST_CLASSES and sum(words.values()) > CROWD * len(words)
 
 
 def add_label(found: TableLabels, title: str, cells: Sequence[str], known: Mapping[str, int], table: str) -> None:

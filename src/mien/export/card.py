@@ -6,14 +6,16 @@ from pathlib import Path
 
 from mien import __version__
 from mien.report.card import OWNER, code, plain
+from mien.sampling import bundled
 from mien.sampling.sampler import Sampler
 
 
 def card_of(sampler: Sampler, source: Path, name: str) -> str:
     """The card as Markdown. `source` is the run, checkpoint or file of the model."""
-    for place in (source, *source.resolve().parents[:3]):
-        if (place / "run.json").is_file() and (place / "MODEL_CARD.md").is_file():
-            return (place / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
+    path = bundled.locate(source)
+    for place in (path, *path.resolve().parents[:3]):
+        if (place / bundled.CARD).is_file() and any((place / part).is_file() for part in ("run.json", bundled.MODEL)):
+            return (place / bundled.CARD).read_text(encoding="utf-8", errors="replace")
     header, faces = sampler.header, sampler.image_spec
     data = header.get("data", {})
     return (

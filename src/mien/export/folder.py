@@ -12,11 +12,11 @@ from mien.errors import StorageError, UsageError
 from mien.export.card import card_of
 from mien.export.graph import description
 from mien.report.grid import grid, save_png
+from mien.sampling import bundled, sidecar
 from mien.sampling.sampler import Sampler
-from mien.storage import atomic, checkpoint
+from mien.storage import atomic
 
 SEEDS = range(16)
-MODEL = "model.safetensors"
 
 
 def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
@@ -27,15 +27,15 @@ def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     beside.mkdir()
     try:
-        shutil.copyfile(checkpoint.find_model(source), beside / MODEL)
+        shutil.copyfile(bundled.model_file(source), beside / bundled.MODEL)
         save_png(grid(sampler.sample(SEEDS)), beside / "faces.png", sampler.metadata(seeds=list(SEEDS)))
         config: JSON = {"library_name": "mien", **description(sampler)}
         atomic.write_bytes(beside / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         card = card_of(sampler, source, name)
         use = '\n## From Python\n\n```python\nimport mien\n\nfaces = mien.load("hf://OWNER/NAME").sample(seeds=range(16))\n```\n'
         atomic.write_bytes(beside / "README.md", f"{card}\n![Faces of seeds 0 to 15](faces.png)\n{use}".encode())
-        if sampler.extras_folder is not None and sampler.extras_folder.is_dir():
-            for extra in sorted(sampler.extras_folder.glob("*.safetensors")):
+        if sampler.extras_folder is not None:
+            for extra in sidecar.files_of(sampler.extras_folder, sampler.model_hash):
                 (beside / "extras").mkdir(exist_ok=True)
                 shutil.copyfile(extra, beside / "extras" / extra.name)
         if out.exists():

@@ -15,6 +15,7 @@ from mien.metrics.features import Extractor
 from mien.metrics.images import FirstImages, Images, PackImages, open_images
 from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Scores
+from mien.sampling import bundled
 from mien.sampling.sampler import Sampler
 from mien.storage.run_directory import read_json
 
@@ -111,4 +112,5 @@ def training_data_of(model: Path) -> str:
 
 def run_of(model: Path) -> Path | None:
     """The run directory that is, or contains, a model."""
-    return next((place for place in (model, *model.resolve().parents[:3]) if (place / "run.json").is_file()), None)
+    path = bundled.locate(model)
+    return next((place for place in (path, *path.resolve().parents[:3]) if (place / "run.json").is_file()), None)

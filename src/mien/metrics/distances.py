@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mien.metrics.confidence import Array, Estimate, grouped_jackknife, infinitesimal_jackknife
 
 Features = npt.NDArray[Any]  # [n, d], any floating type
 
 KERNEL_BLOCK = 1024  # rows at a time, so that memory does not grow with the square of the count
+DIRECTIONS, DIRECTION_BLOCK = 1000, 50  # of the Monge Inception distance in all, and at a time
 
 
 def centred(features: Features) -> tuple[Array, Array]:
@@ -147,6 +149,41 @@ def kernel_distance_of_subsets(
         within = (own.sum() - np.trace(own) + other.sum() - np.trace(other)) / (size * (size - 1))
         values.append(within - 2.0 * cubic_kernel(x, y).mean())
     return float(np.mean(values)), float(np.std(values))
+
+
+def monge(real: Features, fake: Features, seed: int = 2020) -> Estimate:
+    """The Monge Inception distance (MIND, arXiv 2605.06797): 3d times the squared sliced 2-Wasserstein distance.
+
+    The mean over 1,000 random directions of the mean squared difference between sorted projections. It compares whole
+    distributions, not two moments, and needs fewer samples than FID. If there are more images on one side, a random
+    subset is used; it and the directions are torch-fidelity's. The interval is first order in the samples: a sample's
+    influence along a direction is the Kantorovich potential, whose slope is twice the displacement of the optimal map.
+    """
+    random = torch.Generator().manual_seed(seed)
+    count = min(len(real), len(fake))
+    x, y = (np.asarray(rows[_subset(len(rows), count, random)], np.float64) for rows in (fake, real))
+    directions = torch.randn(DIRECTIONS, x.shape[1], generator=random)
+    directions = torch.nn.functional.normalize(directions, dim=1)
+    value, influence = 0.0, np.zeros(count)
+    for block in torch.split(directions, DIRECTION_BLOCK):
+        axes = block.numpy().astype(np.float64).T
+        fakes, reals = x @ axes, np.sort(y @ axes, axis=0)
+        order = np.argsort(fakes, axis=0)
+        fakes = np.take_along_axis(fakes, order, 0)
+        moves = fakes - reals
+        value += float((moves**2).mean(0).sum())
+        potential = np.zeros_like(moves)
+        potential[1:] = np.cumsum((moves[1:] + moves[:-1]) * np.diff(fakes, axis=0), axis=0)
+        for column in range(potential.shape[1]):
+            influence[order[:, column]] += potential[:, column]
+    scale = 3.0 * x.shape[1] / DIRECTIONS
+    return infinitesimal_jackknife(scale * value, scale * influence)
+
+
+def _subset(count: int, wanted: int, random: torch.Generator) -> npt.NDArray[np.int64]:
+    """`wanted` of `count` rows, at random; all of them, in order, without a draw, if they are as many."""
+    rows = torch.arange(count) if count == wanted else torch.randperm(count, generator=random)[:wanted]
+    return rows.numpy()
 
 
 def mean_pairwise(features: Features) -> Estimate:

@@ -34,6 +34,7 @@ from mien.storage.run_directory import RunDirectory
 RANKING_SCORES: Mapping[str, tuple[str, bool]] = {
     "fid": ("fid", False),
     "kid": ("kid", False),
+    "mind": ("mind", False),
     "sface": ("sface", False),
     "coverage": ("prdc", True),
     "precision": ("prdc", True),

@@ -18,7 +18,7 @@ from math import floor
 from typing import ClassVar
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
 from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
 from mien.core.families import StyleModel
@@ -38,11 +38,14 @@ class RelativisticGAN(Recipe):
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
+        if config.freeze:
+            freeze(self.critic, config.freeze)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.augment = Augment(config.augment) if config.augment.mode != "none" else None
-        for name, network in (("critic", self.critic), ("generator", self.model)):
+        moving = [weight for weight in self.critic.parameters() if weight.requires_grad]
+        for name, weights in (("critic", moving), ("generator", self.model.parameters())):
             self.optimizers[name] = optim.Adam(
-                network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
+                weights, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
             )
         self.gamma_scale = (faces.side / config.gamma_side) ** 2 if config.gamma_side else 1.0
         self.gamma = config.gamma * self.gamma_scale
@@ -130,6 +133,18 @@ class RelativisticGAN(Recipe):
         return 2.0 * gradient_penalty(logits, images)
 
 
+def freeze(critic: nn.Module, stages: int) -> None:
+    """Hold the finest stages of a critic that has stages. Raises UsageError for another, or where none would be left."""
+    count = len(getattr(critic, "stages", ()))
+    if not hasattr(critic, "freeze") or stages >= count:
+        raise UsageError(
+            f"--recipe.freeze {stages} is not possible.",
+            f"This critic has {count} stages." if count else f"A {type(critic).__name__} has no stages.",
+            f"Give 0 to {count - 1}." if count else "Leave it at 0.",
+        )
+    critic.freeze(stages)  # type: ignore[operator]
+
+
 def spread(count: int, fraction: float) -> list[int]:
     """Evenly spaced rows of a batch of `count`, the first among them: one in 1 / `fraction`."""
     ends = [
@@ -164,6 +179,7 @@ class RelativisticGANConfig(RecipeConfig):
     label_dropout: float = 0.0  # label dropout rate: fraction of faces whose labels neither player gets
     resample_reals: bool = False  # draw a new batch of reals for the generator's step, or reuse the critic's
     resample_fakes: bool = True  # draw new fakes for the generator's step, or reuse the critic's
+    freeze: int = 0  # finest resolutions of the critic whose weights do not move (FreezeD, arXiv:2002.10964)
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

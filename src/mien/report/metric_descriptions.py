@@ -26,6 +26,11 @@ METRICS = {
         "lower",
         "As FID, but unbiased, so that it can be compared at small numbers of samples.",
     ),
+    "mind": Meaning(
+        "Monge distance (MIND)",
+        "lower",
+        "How far made faces must be moved to become real ones, over random directions: fooled less than FID.",
+    ),
     "sface": Meaning(
         "Fréchet distance of identities (SFace)",
         "lower",

@@ -15,11 +15,10 @@ from mien.core.contracts import JSON, ImageSpec, Model
 from mien.core.device import DeviceContext, mix
 from mien.core.families import FlowModel, Invertible, VariationalModel
 from mien.core.run import Device, Precision
-from mien.downloads import hub
 from mien.errors import Mismatch, UsageError
 from mien.nn.priors import check_walk, positions
+from mien.sampling import bundled, sidecar
 from mien.sampling import labels as label_rows
-from mien.sampling import sidecar
 from mien.sampling.address import Address, latent, resolve
 from mien.sampling.chunks import Network, in_chunks
 from mien.sampling.density import Density, DensityKind, density_of
@@ -45,14 +44,13 @@ class Sampler:
     def load(
         path: str | Path, *, device: Device = "auto", precision: Precision = "fp32", code: Path | None = None
     ) -> Sampler:
-        """The model of a run directory, a checkpoint, a `.safetensors` file or `hf://OWNER/NAME`.
+        """The model of a run directory, a checkpoint, a `.safetensors` file, `hf://OWNER/NAME`, or a bundled model's name.
 
         `code` is the Python file that defines a model of your own.
 
         Raises DataError for a path that holds no model, Untrusted for a damaged file, Mismatch for one that does not fit.
         """
-        local = hub.fetch(path) if isinstance(path, str) and path.startswith(hub.SCHEME) else Path(path)
-        file = checkpoint.find_model(local)
+        file = bundled.model_file(path)
         tensors, header = checkpoint.read_model(file)
         kinds = presets.kinds_for(header.get("code"), code)
         model = presets.build_model(header, kinds, {name: tensor.shape for name, tensor in tensors.items()})

@@ -1,7 +1,8 @@
 """What was learned of a model afterwards: `extras/NAME.safetensors`, in its run or beside its file.
 
 An extra is bound to the SHA-256 of the model's file: a run that goes on becomes another model, and what was measured on the
-old one says nothing of it.
+old one says nothing of it. Those of a bundled model are in the package, which is never written to: newer ones
+are in the cache, and hide them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mien.core.contracts import JSON
+from mien.downloads import weights
 from mien.errors import Mismatch, StorageError, Untrusted
+from mien.sampling import bundled
 from mien.storage import atomic, bounded_json, checkpoint
 from mien.storage.regular_file import check_regular
 
@@ -36,6 +39,28 @@ def folder_of(model_file: Path) -> Path:
     return run / "extras"
 
 
+def writable(folder: Path, model_sha256: str) -> Path:
+    """Where new extras of a model are written: its own folder, or, for a bundled model, one in the cache."""
+    if folder.parent.parent != bundled.FOLDER.resolve():
+        return folder
+    return weights.cache_folder() / "extras" / model_sha256[:16]
+
+
+def place_of(folder: Path, name: str, model_sha256: str) -> Path:
+    """The file of an extra, whether it exists or not: one that was written later hides the one of a bundled model."""
+    file = f"{name}.safetensors"
+    later = writable(folder, model_sha256) / file
+    return later if later.is_file() else folder / file
+
+
+def files_of(folder: Path, model_sha256: str) -> list[Path]:
+    """The files of all extras of a model, by name."""
+    found = {
+        file.name: file for place in (folder, writable(folder, model_sha256)) for file in place.glob("*.safetensors")
+    }
+    return [found[name] for name in sorted(found)]
+
+
 def write(
     folder: Path, name: str, kind: str, model_sha256: str, tensors: Mapping[str, Tensor], again: str, **fields: Any
 ) -> Path:
@@ -43,6 +68,7 @@ def write(
 
     One that is there and belongs to another model is set aside under that model's hash, never lost.
     """
+    folder = writable(folder, model_sha256)
     path = folder / f"{name}.safetensors"
     header = {"kind": kind, "model_sha256": model_sha256, "again": again, **fields}
     try:
@@ -68,7 +94,7 @@ def _set_aside(path: Path, model_sha256: str) -> None:
 
 def belongs(folder: Path, name: str, model_sha256: str) -> bool:
     """Whether an extra is there, and is of this model."""
-    path = folder / f"{name}.safetensors"
+    path = place_of(folder, name, model_sha256)
     return path.is_file() and parse(path).header.get("model_sha256") == model_sha256
 
 
@@ -77,7 +103,7 @@ def read(folder: Path, name: str, kind: str, model_sha256: str) -> Extra | None:
 
     Raises Untrusted for a damaged file, Mismatch for one that belongs to another model.
     """
-    path = folder / f"{name}.safetensors"
+    path = place_of(folder, name, model_sha256)
     if not path.is_file():
         return None
     extra = parse(path)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,18 @@ from mien.core import distributed
 from mien.core.contracts import Model, Observer
 from mien.core.device import DeviceContext, mix
 from mien.core.distributed import World
-from mien.core.run import CONVERGENCE, Run, differences, fingerprint, override, scale_run, to_json, without_effect
+from mien.core.run import (
+    CONVERGENCE,
+    NOT_IDENTITY,
+    Run,
+    differences,
+    fingerprint,
+    from_json,
+    override,
+    scale_run,
+    to_json,
+    without_effect,
+)
 from mien.data.loader import Loader
 from mien.errors import DataError, Interrupted, MienError
 from mien.metrics.features import Extractor
@@ -30,11 +42,13 @@ from mien.report.reconstructions import MEASURED, Reconstructed, Reconstructions
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
-from mien.training import loop
+from mien.training import growing, loop
 from mien.training.find_run import RunLocation, find_run
 from mien.training.loop import BatchSource
+from mien.training.parent import adopt, read_parent
 from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
 from mien.training.signals import handled, stop_now
+from mien.training.train_state import TrainState
 
 GRID_SEEDS = range(64)
 
@@ -46,9 +60,12 @@ def train(
     out: str | Path | None = None,
     resume: str = "auto",
     scale: float = 1.0,
+    parent: str | Path | None = None,
     **changes: Any,
 ) -> Path:
     """Train a generator and return the directory of the run.
+
+    `parent` names a model whose weights the run starts with: a run, a checkpoint, a file, `hf://OWNER/NAME`, or a bundled model.
 
     `scale` multiplies the compute per image of the preset's networks: widths follow. `changes` set other fields by name:
     `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
@@ -58,7 +75,7 @@ def train(
     sized = run if scale == 1.0 else scale_run(run, scale)
     changed = override(sized, changes)
     warn(changed, changes)
-    return execute(changed, code, data, out, resume)
+    return execute(changed, code, data, out, resume, parent, changes)
 
 
 def warn(run: Run, changes: Iterable[str]) -> None:
@@ -67,13 +84,27 @@ def warn(run: Run, changes: Iterable[str]) -> None:
         print(f"mien: {line}", file=sys.stderr)
 
 
-def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Path | None, resume: str) -> Path:
-    """Train one run to its end. Raises MienError; the state is saved first, if training had begun."""
+def execute(
+    run: Run,
+    code: Code | None,
+    data: str | Path | None,
+    out: str | Path | None,
+    resume: str,
+    parent: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train one run to its end. Raises MienError; the state is saved first, if training had begun.
+
+    `parent` is the model of --from, and `changes` are the fields that the user set, which win over the parent's.
+    """
     with ExitStack() as stack:
         stack.enter_context(handled(stop_now))
         kind = DeviceContext.choose(run.device, run.precision).device.type
         world = stack.enter_context(distributed.world(kind))
-        plan = resolve_run(run, code, data, world)
+        ancestor = read_parent(parent) if parent is not None else None
+        if ancestor is None:
+            run = fine_tuned(run, out, resume, changes or {})
+        plan = resolve_run(run, code, data, world, ancestor, changes)
         extractor = make_extractor(plan, world)
         location = distributed.broadcast(find_run(plan, out, resume) if world.first else None)
         if location is None:
@@ -90,6 +121,8 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
             torch.set_num_threads(run.threads)  # before env.json records them
         start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
         state = plan.initial_state(world)
+        if start is None and plan.run.parent:
+            start = first_checkpoint(plan, home, state, world)
         if run.conditional and not state.recipe.model.label_dim and world.first:
             print(
                 f"mien: the generator of `{run.preset}` is not label-conditional: `mien sample --label` will not work",
@@ -117,6 +150,55 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
                 home.update_status(reason=error.what, exit_code=error.exit_code)
             raise
     return home.path
+
+
+def fine_tuned(run: Run, out: str | Path | None, resume: str, changes: Mapping[str, Any]) -> Run:
+    """The run as run.json describes it, if that run started with a parent's weights and goes on without --from.
+
+    Its checkpoints have all that it took. A field that the user set and that differs is refused later, as in any run.
+    """
+    path = Path(resume) if resume not in ("auto", "must", "never") else Path(out) if out is not None else None
+    known = path and (RunDirectory(path).run_json or RunDirectory(path.parent.parent).run_json)
+    if not known or not known.get("parent") or known.get("preset") != run.preset:
+        return run
+    names = [part.name for part in fields(Run) if part.name not in NOT_IDENTITY]
+    try:
+        stored = from_json(Run, {name: known[name] for name in names}, presets.KINDS)
+    except (AttributeError, LookupError, MienError, TypeError):
+        return run
+    return override(replace(run, **{name: getattr(stored, name) for name in names}, by_rule=()), changes)
+
+
+def first_checkpoint(plan: ResolvedRun, home: RunDirectory, state: TrainState, world: World) -> Path:
+    """Take the parent's weights and save them before the first step, so that resuming needs no parent.
+
+    Raises DataError if the run was stopped before it had them, and --from is not given.
+    """
+    if plan.parent is None:
+        raise DataError(
+            f"{home.path} has no checkpoint yet, and its parent's weights are needed.",
+            "It starts with the weights of another model.",
+            "Repeat the command with --from.",
+        )
+    adopted, error = adopt(state, plan.parent), None
+    if world.first and plan.parent.side not in (0, plan.pack.side):
+        loader = Loader(
+            plan.pack, batch=growing.BATCH, seed=plan.run.seed, flip=plan.run.flip, channels=plan.run.channels
+        )
+        try:
+            error = growing.imitate(state, plan.run, plan.faces, loader, plan.parent.networks, plan.parent.side)
+        finally:
+            loader.close()
+    distributed.broadcast_module(state.recipe)
+    if not world.first:
+        return distributed.broadcast(None)  # type: ignore[no-any-return]
+    grown = [] if error is None else [f"new layers imitate {plan.parent.side} px enlarged: mean error {error:.3f} of 2"]
+    for line in (f"from {plan.parent.name} ({plan.parent.hash[:12]})", *adopted.lines(), *grown):
+        print(f"mien: {line}", file=sys.stderr)
+        home.log(line)
+    prints = {"run": plan.header["run_fingerprint"], "data": plan.pack.fingerprint}
+    saved = checkpoint.commit(home.checkpoints, state.snapshot(plan.header), prints, plan.run.keep)
+    return distributed.broadcast(saved)  # type: ignore[no-any-return]
 
 
 def make_extractor(plan: ResolvedRun, world: World) -> Extractor | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +23,7 @@ from mien.errors import DataError, DeviceError, UsageError
 from mien.presets import Code
 from mien.presets.defaults import RunContext, apply_defaults, defaults_of
 from mien.training.ema import EMA
+from mien.training.parent import Parent, adopt, inherit
 from mien.training.profile import measure
 from mien.training.train_state import TrainState
 
@@ -37,6 +40,7 @@ class ResolvedRun:
     context: DeviceContext
     code: Code | None
     source: str  # the value of --data
+    parent: Parent | None = None  # whose weights a new run starts with
 
     @property
     def faces(self) -> ImageSpec:
@@ -47,7 +51,8 @@ class ResolvedRun:
     @property
     def run_context(self) -> RunContext:
         """What the defaults depend on."""
-        return RunContext(len(self.pack.rows("train")), self.pack.side, self.context.device.type)
+        count, device = len(self.pack.rows("train")), self.context.device.type
+        return RunContext(count, self.pack.side, device, fine_tuned=bool(self.run.parent))
 
     @property
     def identity(self) -> JSON:
@@ -62,6 +67,7 @@ class ResolvedRun:
             "format": 1,
             "preset": self.run.preset,
             "config": to_json(self.run.model),
+            "recipe": to_json(self.run.recipe),
             "faces": to_json(self.faces),
             "data": {"fingerprint": self.pack.fingerprint, "count": len(self.pack), **self.framing},
             "run_fingerprint": fingerprint(self.identity),
@@ -72,6 +78,8 @@ class ResolvedRun:
             header["label_rows"] = [
                 [None if isnan(value) else value for value in row] for row in rows
             ]  # JSON has no NaN
+        if self.run.parent:
+            header["parent"] = self.run.parent
         if self.code is not None:
             header["code"] = self.code.header
         return header
@@ -112,8 +120,18 @@ class ResolvedRun:
         return TrainState(recipe, ema, self.context, world, self.run.seed)
 
 
-def resolve_run(run: Run, code: Code | None, data: str | Path | None, world: World) -> ResolvedRun:
-    """Open the data and resolve what depends on it. Rank 0 prepares what has to be prepared; the others wait."""
+def resolve_run(
+    run: Run,
+    code: Code | None,
+    data: str | Path | None,
+    world: World,
+    parent: Parent | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> ResolvedRun:
+    """Open the data and resolve what depends on it. Rank 0 prepares what has to be prepared; the others wait.
+
+    With a parent the run has its networks, and `changes`, the fields that the user set, are set again.
+    """
     context = DeviceContext.choose(run.device, run.precision, world.local_rank)
     if not world.first:
         distributed.barrier()
@@ -139,7 +157,9 @@ def resolve_run(run: Run, code: Code | None, data: str | Path | None, world: Wor
     if run.conditional and world.first:
         for line in scarce(pack):
             print(f"mien: {line}", file=sys.stderr)
-    plan = ResolvedRun(run, pack, context, code, str(data) if data else "drawn")
+    if parent is not None:
+        run = inherit(run, parent, pack.side, changes or {})
+    plan = ResolvedRun(run, pack, context, code, str(data) if data else "drawn", parent)
     return replace(plan, run=apply_defaults(run, plan.run_context))
 
 
@@ -165,8 +185,14 @@ def describe(plan: ResolvedRun) -> JSON:
         if name != "model" and (count := parameter_count(child)):
             networks[name] = count
     run = {**to_json(plan.run), "precision": plan.context.precision, "device": plan.context.device.type}
+    adopted = list(adopt(state, plan.parent).lines()) if plan.parent else []
     del state
     return {
+        **(
+            {"parent": {"name": plan.parent.name, "sha256": plan.parent.hash, "adopted": adopted}}
+            if plan.parent
+            else {}
+        ),
         "run": run,
         "parameters": networks,
         "data": {"count": len(plan.pack), "fingerprint": plan.pack.fingerprint},

@@ -19,7 +19,9 @@ from mien.core.run import Device, Precision
 from mien.errors import DataError, MienError, Mismatch, Untrusted
 from mien.nn.priors import Normal, Uniform
 from mien.report.run_reader import sample_grids
+from mien.sampling import bundled
 from mien.sampling.directions import Direction
+from mien.sampling.order import quality_order
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory, read_json
@@ -38,6 +40,11 @@ class ModelEntry:
     file: Path
     seen: int | None = None
     run: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called without a run: its file, or the folder of a `model.safetensors`."""
+        return self.file.resolve().parent.name if self.file.name == bundled.MODEL else self.file.stem
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,9 @@ class RunEntry:
 class Registry:
     """The models and runs on the disk, read again at most once a second, so that new checkpoints appear."""
 
-    paths: Sequence[Path]  # runs, checkpoints, files, or folders of runs; none = the usual places
+    paths: Sequence[
+        Path
+    ]  # runs, checkpoints, files, or folders of runs; none = the usual places, and the bundled models
     code: Path | None = None
     device: Device = "auto"
     precision: Precision = "fp32"
@@ -107,13 +116,15 @@ class Registry:
         self._read_at = time.monotonic()
 
     def _places(self) -> Iterator[Path]:
-        """Every run and file that was named, folders of runs opened; newest first where nothing was named."""
+        """Every run and file that was named, folders of runs opened, newest first; the bundled models where nothing was named."""
         for path in self.paths or DEFAULTS:
             if path.is_file() or any((path / name).exists() for name in ("run.json", "model.safetensors")):
                 yield path
             elif path.is_dir():
                 inner = [place for place in path.iterdir() if (place / "run.json").is_file()]
                 yield from sorted(inner, key=lambda place: place.name, reverse=True)
+        if not self.paths:
+            yield from (bundled.FOLDER / name for name in bundled.names())
 
     def _run(self, path: Path) -> RunEntry:
         name = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=6).hexdigest()
@@ -206,7 +217,7 @@ def overview(registry: Registry) -> JSON:
                 "checkpoints": [{"model": model.id, "seen": model.seen} for model in run.models],
             }
         )
-    alone = [{"id": m.id, "name": m.file.stem} for m in registry.models.values() if m.run is None]
+    alone = [{"id": m.id, "name": m.name} for m in registry.models.values() if m.run is None]
     return {"runs": runs, "models": alone}
 
 
@@ -218,7 +229,7 @@ def capabilities(entry: ModelEntry, sampler: Sampler, run: RunEntry | None) -> J
     return {
         "id": entry.id,
         "sha256": sampler.model_hash,
-        "name": run.name if run else entry.file.stem,
+        "name": run.name if run else entry.name,
         "run": entry.run,
         "seen": entry.seen,
         "preset": header.get("preset", ""),
@@ -229,6 +240,7 @@ def capabilities(entry: ModelEntry, sampler: Sampler, run: RunEntry | None) -> J
         "labels": list(sampler.label_names) if model.label_dim else [],
         "directions": [{"name": d.name, "note": note(d.facts)} for d in directions],
         "gram": gram_matrix(directions),
+        "order": quality_order(sampler),
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
         "scalable": isinstance(model, ResolutionFreeModel),
@@ -267,4 +279,9 @@ def note(header: JSON) -> str:
     """How a direction was found, in words."""
     if header.get("found") == "labels":
         return f"Found on {header.get('with')} faces with the label and {header.get('without')} without."
+    if header.get("found") == "measures":
+        return (
+            f"Measured on {header.get('faces')} faces; correlation {float(header.get('correlation', 0)):.2f} on unseen ones. "
+            f"Of all else, {header.get('leaks_to')} changes most: {float(header.get('leak', 0)):.2f}."
+        )
     return f"Found without labels; {100 * float(header.get('share', 0)):.0f} % of how much pictures change."

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from mien.errors import DataError
 from mien.report.film import training_film
 from mien.report.run_reader import sample_grids
+from mien.sampling import bundled
 from mien.storage import control
 from mien.web import run_events
 from mien.web.limits import Limit, LimitedStream
@@ -84,6 +85,9 @@ class RunRoutes:
             "formats": [*FILMS] if film_installed() else ["webp", "gif"],
             "levels": can_level(),
         }
+        card = bundled.card_of(model.file)
+        if card is not None:
+            found["card"] = card
         return JSONResponse(found, headers=NO_STORE)
 
     async def run(self, request: Request) -> Response:
