@@ -23,6 +23,7 @@ from mien.core.distributed import World
 from mien.core.run import to_json
 from mien.data.pack import Pack
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
+from mien.models.cppn import PIECE, Painter
 from mien.nn.priors import MAX_SEED, positions
 from mien.sampling.chunks import CHUNK
 from mien.sampling.options import DrawOptions
@@ -80,6 +81,33 @@ def test_a_face_depends_on_its_seed_alone(sampler: Sampler) -> None:
             some = rng.sample(range(len(seeds)), count)
             assert torch.equal(sampler.sample([seeds[i] for i in some]), together[some])
     assert len({face.numpy().tobytes() for face in together}) == len(seeds)
+
+
+@pytest.mark.parametrize("preset", ["cppn-2016", "cppn-residual-2016"])
+def test_a_painter_paints_no_face_in_vain(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One face at a time, equal to the bit in any batch, at any size, a bounded number of pixels at once."""
+    config = tiny(presets.PRESETS[preset]).model
+    header = {**HEADER, "preset": preset, "config": to_json(config)}
+    torch.manual_seed(0)
+    weights = presets.build_model(header, presets.KINDS).state_dict()
+    sampler = Sampler.load(write(tmp_path / "model.safetensors", header, weights), device="cpu")
+    large = sampler.with_options(DrawOptions(size=150))
+    painted: list[tuple[int, int]] = []
+    paint = Painter.paint
+
+    def counted(painter: Painter, x: Tensor) -> Tensor:
+        painted.append((x.shape[0], x.shape[1]))
+        return paint(painter, x)
+
+    monkeypatch.setattr(Painter, "paint", counted)
+    alone = large.sample([42])
+    assert sum(rows * pixels for rows, pixels in painted) == 150 * 150
+    assert all(rows * pixels <= PIECE for rows, pixels in painted) and len(painted) == 2
+    for each, seeds in ((large, [7, 42, 3]), (sampler, [*range(CHUNK), 42])):
+        together = each.sample(seeds)
+        assert torch.equal(together[seeds.index(42)], alone[0] if each is large else sampler.sample([42])[0])
+        assert len({face.numpy().tobytes() for face in together}) == len(seeds)
+    assert torch.equal(large.preview(large.latents([42])), alone)
 
 
 def test_drawing_leaves_the_random_state(sampler: Sampler) -> None:

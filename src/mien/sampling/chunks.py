@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from mien.core.contracts import Model
 from mien.core.device import DeviceContext
+from mien.core.families import ResolutionFreeModel
 
 #: Rows that are computed at a time: the kernels of a library may round differently for another batch size.
 CHUNK = 8
@@ -15,15 +17,20 @@ CHUNK = 8
 Network = Callable[[Tensor, Tensor | None], Tensor]
 
 
+def chunk_size(model: Model) -> int:
+    """Rows of a chunk: one where a network is evaluated at every pixel, since a padded row would cost a whole image."""
+    return 1 if isinstance(model, ResolutionFreeModel) else CHUNK
+
+
 def in_chunks(
-    network: Network, context: DeviceContext, rows: Tensor, labels: Tensor | None, padded: bool = True
+    network: Network, context: DeviceContext, rows: Tensor, labels: Tensor | None, size: int, padded: bool = True
 ) -> Iterator[Tensor]:
-    """`network` of `rows` and label rows, float32 on the CPU, in chunks; the last is padded to full size if `padded`."""
+    """`network` of `rows` and label rows, float32 on the CPU, in chunks of `size`; the last is padded if `padded`."""
     dtype = torch.float64 if context.precision == "fp64" else torch.float32
-    for start in range(0, len(rows), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
         count = len(rows[part])
-        missing = CHUNK - count if padded else 0
+        missing = size - count if padded else 0
         chunk = pad(rows[part], missing).to(context.device, dtype)
         chunk_labels = None if labels is None else pad(labels[part], missing).to(context.device, dtype)
         with context.autocast():

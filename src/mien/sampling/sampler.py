@@ -20,7 +20,7 @@ from mien.nn.priors import check_walk, positions
 from mien.sampling import bundled, sidecar
 from mien.sampling import labels as label_rows
 from mien.sampling.address import Address, latent, resolve
-from mien.sampling.chunks import Network, in_chunks
+from mien.sampling.chunks import Network, chunk_size, in_chunks
 from mien.sampling.density import Density, DensityKind, density_of
 from mien.sampling.directions import Directions, Space
 from mien.sampling.inversion import Distance, Inversion, Step, absolute, descend
@@ -205,7 +205,7 @@ class Sampler:
         return torch.cat(list(self._compute(solve, z, labels))).clamp(-1.0, 1.0)
 
     def _compute(self, network: Network, rows: Tensor, labels: Tensor | None, padded: bool = True) -> Iterator[Tensor]:
-        return in_chunks(network, self.device_context, rows, labels, padded)
+        return in_chunks(network, self.device_context, rows, labels, chunk_size(self.model), padded)
 
     def sample(
         self, seeds: Sequence[int], labels: Mapping[str, float] | Tensor | None = None, truncation: float | None = None
