@@ -96,6 +96,7 @@ class Run:
     change: str = field(default="", metadata={"flag": False})  # the change
     prepare: tuple[str, ...] = field(default=(), metadata={"flag": False})  # commands that prepare its data
     by_rule: tuple[str, ...] = field(default=(), metadata={"flag": False})  # fields that `mien.presets.defaults` sets
+    parent: str = field(default="", metadata={"flag": False})  # SHA-256 of the model file that it starts from; "" = none
 
     def __post_init__(self) -> None:
         for name in ("side", "batch", "images", "keep"):
@@ -213,7 +214,8 @@ def numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, int | float]]:
 
 def identity(run: Run) -> JSON:
     """The fields that a resumed run must share: all but paths, periods and lengths."""
-    return {name: value for name, value in to_json(run).items() if name not in NOT_IDENTITY}
+    left_out = NOT_IDENTITY if run.parent else NOT_IDENTITY | {"parent"}
+    return {name: value for name, value in to_json(run).items() if name not in left_out}
 
 
 def fingerprint(config: Any) -> str:

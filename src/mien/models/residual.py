@@ -178,6 +178,7 @@ class ResidualGeneratorConfig(ModelConfig):
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
     grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "group", "full_res_width")  # with `--scale`
+    follows_side: ClassVar[tuple[str, ...]] = ("width",)  # halves where the side doubles, when a run grows
 
     latent: int = 64  # numbers that describe a face, N(0, 1)
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
@@ -207,6 +208,11 @@ class ResidualGeneratorConfig(ModelConfig):
 
 class ResidualCritic(nn.Module):
     """Mirrors the generator, down to one logit."""
+
+    coarse_last: ClassVar[tuple[str, ...]] = (
+        "stages",
+        "widen",
+    )  # lists whose last item is the coarsest, for fine-tuning
 
     def __init__(self, config: ResidualCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
@@ -241,6 +247,7 @@ class ResidualCriticConfig(NetworkConfig):
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
     grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "group", "full_res_width")  # with `--scale`
+    follows_side: ClassVar[tuple[str, ...]] = ("width",)  # halves where the side doubles, when a run grows
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     max_width: int = 192  # upper bound on the number of feature maps

@@ -7,7 +7,7 @@ No rule depends on a run's length: a run that is extended is the same run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,16 +113,16 @@ RULES = (
 )
 
 
-def defaults_of(run: Run, here: RunContext) -> Iterator[Default]:
+def defaults_of(run: Run, here: RunContext, rules: Sequence[DefaultRule] = RULES) -> Iterator[Default]:
     """Every rule that has a field in this run. Raises UsageError if the run lists a field in `by_rule` that has no rule."""
-    unknown = sorted(set(run.by_rule) - {rule.field for rule in RULES})
+    unknown = sorted(set(run.by_rule) - {rule.field for rule in rules})
     if unknown:
         raise UsageError(
             f"There is no rule for {', '.join(unknown)}.",
             f"`{run.preset}` lists it in by_rule.",
-            f"There are rules for {', '.join(rule.field for rule in RULES)}.",
+            f"There are rules for {', '.join(rule.field for rule in rules)}.",
         )
-    for rule in RULES:
+    for rule in rules:
         value = next((field.value for field in config_fields(run) if field.name == rule.field), None)
         if value is None:
             continue
@@ -132,9 +132,11 @@ def defaults_of(run: Run, here: RunContext) -> Iterator[Default]:
         yield Default(rule.field, by_rule, by_rule if applied else value, rule.reason, applied)
 
 
-def apply_defaults(run: Run, here: RunContext) -> Run:
+def apply_defaults(run: Run, here: RunContext, rules: Sequence[DefaultRule] = RULES) -> Run:
     """The run with every field of `by_rule` set by its rule; `by_rule` stays."""
-    return with_rules(run, {default.field: default.by_rule for default in defaults_of(run, here) if default.applied})
+    return with_rules(
+        run, {default.field: default.by_rule for default in defaults_of(run, here, rules) if default.applied}
+    )
 
 
 def with_rules(run: Run, changes: Mapping[str, Any]) -> Run:

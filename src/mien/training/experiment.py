@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mien.metrics.features import Extractor
 from mien.metrics.online import BestByConvergence, OnlineEvaluator, prepare, update_best
 from mien.metrics.quick_checks import RealFaces
 from mien.presets import Code
+from mien.presets.fine_tuning import as_stored
 from mien.report.health_observer import HealthCheck
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
@@ -31,8 +32,9 @@ from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
 from mien.training import loop
-from mien.training.find_run import RunLocation, find_run
+from mien.training.find_run import RunLocation, find_run, stored_run
 from mien.training.loop import BatchSource
+from mien.training.parent import Parent, Transfer
 from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
 from mien.training.signals import handled, stop_now
 
@@ -46,19 +48,26 @@ def train(
     out: str | Path | None = None,
     resume: str = "auto",
     scale: float = 1.0,
+    from_: str | Path | None = None,
     **changes: Any,
 ) -> Path:
     """Train a generator and return the directory of the run.
 
+    `from_` is a model to start from: a run, a checkpoint, a file, `hf://OWNER/NAME` or the name of a bundled model.
     `scale` multiplies the compute per image of the preset's networks: widths follow. `changes` set other fields by name:
     `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
     The same call again resumes, as on the command line.
     """
     run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
-    sized = run if scale == 1.0 else scale_run(run, scale)
-    changed = override(sized, changes)
+    changed, explicit = configure(run, scale, changes)
+    return execute(changed, code, data, out, resume, from_, explicit)
+
+
+def configure(run: Run, scale: float, changes: Mapping[str, Any]) -> tuple[Run, frozenset[str]]:
+    """The run with the user's scale and changes, and the names of the fields that the user has set."""
+    changed = override(run if scale == 1.0 else scale_run(run, scale), changes)
     warn(changed, changes)
-    return execute(changed, code, data, out, resume)
+    return changed, frozenset(changes) | (frozenset() if scale == 1.0 else {"model", "recipe.critic"})
 
 
 def warn(run: Run, changes: Iterable[str]) -> None:
@@ -67,13 +76,31 @@ def warn(run: Run, changes: Iterable[str]) -> None:
         print(f"mien: {line}", file=sys.stderr)
 
 
-def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Path | None, resume: str) -> Path:
-    """Train one run to its end. Raises MienError; the state is saved first, if training had begun."""
+def execute(
+    run: Run,
+    code: Code | None,
+    data: str | Path | None,
+    out: str | Path | None,
+    resume: str,
+    parent: str | Path | None = None,
+    explicit: Collection[str] = (),
+) -> Path:
+    """Train one run to its end. Raises MienError; the state is saved first, if training had begun.
+
+    `explicit` names the fields that the user has set: no rule of fine-tuning sets them.
+    """
     with ExitStack() as stack:
         stack.enter_context(handled(stop_now))
         kind = DeviceContext.choose(run.device, run.precision).device.type
         world = stack.enter_context(distributed.world(kind))
-        plan = resolve_run(run, code, data, world)
+        if parent is None and (stored := stored_run(out, resume, code)):
+            run = as_stored(run, stored, explicit)
+        plan = resolve_run(run, code, data, world, parent, explicit)
+        run = plan.run
+        if run.threads:
+            torch.set_num_threads(run.threads)  # before env.json records them
+        state = plan.initial_state(world) if plan.parent else None
+        transfer = plan.inherit(state) if state else None  # before anything is written: a parent may not fit
         extractor = make_extractor(plan, world)
         location = distributed.broadcast(find_run(plan, out, resume) if world.first else None)
         if location is None:
@@ -86,10 +113,12 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
             how = f"it {reason}; use a larger --patience, or 0," if reason else "use more --images or --minutes"
             print(f"mien: {home.path} is finished; {how} to continue", file=sys.stderr)
             return home.path
-        if run.threads:
-            torch.set_num_threads(run.threads)  # before env.json records them
         start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
-        state = plan.initial_state(world)
+        if start is None and run.parent and transfer is None:
+            raise parent_needed(home)
+        if start is None and transfer and plan.parent and world.first:
+            record_parent(home, plan.parent, transfer)
+        state = state or plan.initial_state(world)
         if run.conditional and not state.recipe.model.label_dim and world.first:
             print(
                 f"mien: the generator of `{run.preset}` is not label-conditional: `mien sample --label` will not work",
@@ -117,6 +146,26 @@ def execute(run: Run, code: Code | None, data: str | Path | None, out: str | Pat
                 home.update_status(reason=error.what, exit_code=error.exit_code)
             raise
     return home.path
+
+
+def record_parent(home: RunDirectory, parent: Parent, transfer: Transfer) -> None:
+    """Write parent.json and the log: what the parent gave, and what is new."""
+    record = transfer.record(parent)
+    home.write_json("parent.json", record)
+    line = f"starting from {parent.name}: {transfer.summary()}"
+    print(f"mien: {line}; parent.json lists them", file=sys.stderr)
+    home.log(f"{line}; its model file has sha256 {parent.sha256}")
+    for name in transfer.new:
+        home.log(f"new: {name}")
+
+
+def parent_needed(home: RunDirectory) -> DataError:
+    """The error for a run that was killed before its first checkpoint, which holds the parent's weights."""
+    return DataError(
+        f"{home.path} has no checkpoint yet.",
+        "It starts from another model, whose weights are in the first checkpoint.",
+        "Add --from with the same model.",
+    )
 
 
 def make_extractor(plan: ResolvedRun, world: World) -> Extractor | None:
