@@ -15,12 +15,15 @@ from mien import presets
 from mien.core.contracts import JSON
 from mien.core.distributed import World
 from mien.core.run import Run, override
+from mien.data.loader import Loader
 from mien.data.pack import Pack
-from mien.errors import DataError, Mismatch
+from mien.errors import DataError, Mismatch, UsageError
+from mien.presets.defaults import defaults_of
+from mien.sampling import bundled
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory
-from mien.training import experiment
+from mien.training import experiment, growing
 from mien.training.resolve import ResolvedRun, describe, resolve_run
 from tests.conftest import tiny, write_model, write_pack
 from tests.test_resume import Nothing
@@ -81,7 +84,7 @@ def test_a_runs_critic_comes_along(name: str, tmp_path: Path, blob_pack: Pack, q
     plan = plan_of(replace(run, seed=1), blob_pack, parent)
     state = plan.initial_state(World())
     transfer = plan.inherit(state)
-    assert set(transfer.taken.values()) and transfer.new == []
+    assert transfer.taken == transfer.total and transfer.new == {}
     theirs = weights(parent)
     for key, tensor in state.recipe.named_parameters():
         assert torch.equal(tensor, theirs[f"recipe.{key}"]), key
@@ -186,3 +189,99 @@ def test_the_run_that_a_parent_belongs_to(tmp_path: Path, blob_pack: Pack, quiet
     with pytest.raises(DataError, match="no checkpoint yet"):
         trained(child, replace(run, images=16), blob_pack)
     assert trained(child, replace(run, images=16), blob_pack, parent=parent) == child
+
+
+def grown(tmp_path: Path, blob_pack: Pack, **changes: Any) -> tuple[Path, Pack, Run]:
+    """A trained parent at 16 px whose faces differ, a pack at 32 px, and a run for it."""
+    parent = trained(tmp_path / "parent", run_of("gan", images=96, **changes), blob_pack)
+    return parent, write_pack(tmp_path / "large.pack", side=32), run_of("gan", side=32, images=8, **changes)
+
+
+def test_a_run_of_twice_the_side_starts_with_its_parents_faces_enlarged(
+    tmp_path: Path, blob_pack: Pack, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "STEPS", 60)
+    parent, large, run = grown(tmp_path, blob_pack)
+    plan = plan_of(run, large, parent)
+    assert (plan.run.model.width, plan.run.recipe.critic.width) == (2, 2)  # type: ignore[attr-defined]
+    state = plan.initial_state(World())
+    transfer = plan.inherit(state)
+    theirs = weights(parent)
+    for mine, old in (
+        ("model.stages.1.0.first.weight",) * 2,
+        ("critic.stages.2.0.first.weight", "critic.stages.1.0.first.weight"),
+    ):
+        assert torch.equal(state.recipe.state_dict()[mine], theirs[f"recipe.{old}"])
+    small = Sampler.load(parent, device="cpu").sample(range(16))
+
+    def distance() -> float:
+        large_ones = Sampler(state.inference_model, plan.header, plan.context, "").sample(range(16))
+        return float((large_ones - growing.resized(small, 32)).abs().mean())
+
+    before, source = distance(), Loader(large, batch=8, seed=0)
+    held = {name: tensor.clone() for name, tensor in state.recipe.named_parameters() if name not in transfer.new}
+    lines = growing.settle(state, plan.run, plan.faces, plan.parent, transfer, source)  # type: ignore[arg-type]
+    source.close()
+    assert distance() < 0.7 * before and len(lines) == 2 and state.seen == 0
+    assert all(torch.equal(tensor, held[name]) for name, tensor in state.recipe.named_parameters() if name in held)
+    path = trained(tmp_path / "child", run, large, parent=parent)
+    assert len([line for line in (path / "log.txt").read_text().splitlines() if "imitate" in line]) == 2
+
+
+def test_a_new_critic_trains_before_the_generator_moves(
+    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lone file has no critic, and one at random would undo what the generator has."""
+    monkeypatch.setattr(growing, "ALONE", 6)
+    for name in ("gan", "torch-gan-2015"):
+        plan = plan_of(run_of(name), blob_pack, write_model(name, tmp_path, blob_pack))
+        state = plan.initial_state(World())
+        transfer = plan.inherit(state)
+        before = {key: tensor.clone() for key, tensor in state.tensors().items()}
+        source = Loader(blob_pack, batch=8, seed=0)
+        (line,) = growing.settle(state, plan.run, plan.faces, plan.parent, transfer, source)  # type: ignore[arg-type]
+        source.close()
+        moved = {key for key, tensor in state.tensors().items() if not torch.equal(tensor, before[key])}
+        assert "critic is new" in line and moved and all(key.startswith("recipe.critic.") for key in moved)
+        assert state.seen == 0 and not any(optimizer.state for optimizer in state.recipe.optimizers.values())
+
+
+def test_few_images_hold_the_critics_finest_stages(tmp_path: Path, blob_pack: Pack, quiet: None) -> None:
+    parent = trained(tmp_path / "parent", run_of("gan", images=16), blob_pack)
+    plan = plan_of(run_of("gan"), blob_pack, parent)
+    assert plan.run.recipe.freeze_critic == 1  # type: ignore[attr-defined]  # of two stages
+    child = trained(tmp_path / "child", run_of("gan", images=16), blob_pack, parent=parent)
+    mine, theirs = weights(child), weights(parent)
+    same = {name for name in theirs if name.startswith("recipe.critic.") and torch.equal(mine[name], theirs[name])}
+    held = ("recipe.critic.first.", "recipe.critic.stages.0.")
+    assert same == {name for name in theirs if name.startswith(held)}
+    off = plan_of(run_of("gan"), blob_pack, parent, "recipe.freeze_critic")
+    assert off.run.recipe.freeze_critic == 0  # type: ignore[attr-defined]
+    many = replace(plan.run_context, count=500)
+    assert {rule.field: rule.by_rule for rule in defaults_of(plan.run, many, plan.rules)}["recipe.freeze_critic"] == 0
+    lone = plan_of(run_of("gan"), blob_pack, write_model("gan", tmp_path, blob_pack))
+    assert lone.run.recipe.freeze_critic == 0  # type: ignore[attr-defined]  # its critic is new
+
+
+@pytest.mark.parametrize(("preset", "count"), [("gan", 2), ("dcgan-2015", 1)])
+def test_what_cannot_be_frozen(preset: str, count: int, blob_pack: Pack) -> None:
+    run = run_of("gan")
+    critic = getattr(run_of(preset).recipe, "critic")  # noqa: B009
+    run = replace(run, recipe=replace(run.recipe, critic=critic, freeze_critic=count))
+    with pytest.raises(UsageError, match="freeze-critic"):
+        resolve_run(run, None, blob_pack.path, World()).initial_state(World())
+
+
+def test_a_bundled_models_critic_comes_along(tmp_path: Path, blob_pack: Pack, quiet: None) -> None:
+    parent = trained(tmp_path / "parent", run_of("gan", images=16), blob_pack)
+    file = checkpoint.find_model(parent)
+    tensors, header = checkpoint.read_model(file)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / bundled.MODEL).write_bytes(checkpoint.pack_tensors({n: t.half() for n, t in tensors.items()}, header))
+    critic = {n.removeprefix("recipe."): t.half() for n, t in weights(parent).items() if n.startswith("recipe.critic.")}
+    about = {"recipe": RunDirectory(parent).run_json["recipe"], "model_sha256": ""}  # type: ignore[index]
+    (bundle / bundled.CRITIC).write_bytes(checkpoint.pack_tensors(critic, about))
+    plan = plan_of(run_of("gan"), blob_pack, bundle)
+    assert plan.inherit(plan.initial_state(World())).share("critic") == 1.0
+    assert plan.parent is not None and plan.parent.config.critic is not None

@@ -42,6 +42,14 @@ def end_of(name: str) -> Any:
     return lambda run, here: getattr(run.recipe, f"{name}_end")
 
 
+def frozen(run: Run, here: RunContext) -> int:
+    """Half of the critic's stages, two at most."""
+    critic = getattr(run.recipe, "critic", None)
+    stages = (here.side // getattr(critic, "patch", 1) // 4).bit_length()
+    return min(2, stages // 2) if here.count < VERY_FEW and hasattr(critic, "patch") else 0
+
+
+VERY_FEW = 500  # images
 SCHEDULE = "The parent has had the start of the schedule: large steps, or a loss that is not yet whole, would undo what it learned."
 AVERAGED = "The average starts as the parent's and is good at once. A short half-life at the start would throw it away."
 #: Fields of a recipe that is fine-tuned, in this order. The augmentation's rule is that of other runs.
@@ -52,6 +60,12 @@ SCHEDULES = (
     DefaultRule("recipe.lr", rate, SCHEDULE),
     DefaultRule("recipe.gamma", end_of("gamma"), SCHEDULE),
     DefaultRule("recipe.beta2", end_of("beta2"), SCHEDULE),
+    DefaultRule(
+        "recipe.freeze_critic",
+        frozen,
+        f"With under {VERY_FEW} images the critic's finest stages stay as the parent learned them from many: edges and texture "
+        "are the same in most faces (FreezeD, arXiv:2002.10964).",
+    ),
     DefaultRule("recipe.carry_images", lambda run, here: 0, SCHEDULE),
     DefaultRule("average.warmup", lambda run, here: 0.0, AVERAGED),
     DefaultRule("average.ramp", lambda run, here: 0, AVERAGED),
@@ -95,6 +109,8 @@ def rules_of(run: Run, parent: ParentConfig) -> tuple[DefaultRule, ...]:
     """All rules of a run with a parent, in order."""
     ends = {f"recipe.{name}" for name in ("lr", "gamma", "beta2") if hasattr(run.recipe, f"{name}_end")}
     left_out = {"recipe.lr", "recipe.gamma", "recipe.beta2"} - ends
+    if parent.critic is None or parent.side != run.side:
+        left_out.add("recipe.freeze_critic")  # its finest stages are new
     schedules = [rule for rule in SCHEDULES if rule.field not in left_out]
     warmup = [] if hasattr(run.recipe, "time_mean") else [KL_WARMUP]
     return (*network_rules(run, parent), *RULES, *schedules, *warmup)

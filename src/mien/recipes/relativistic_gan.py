@@ -18,7 +18,7 @@ from math import floor
 from typing import ClassVar
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
 from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
 from mien.core.families import StyleModel
@@ -38,11 +38,17 @@ class RelativisticGAN(Recipe):
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
+        if config.freeze_critic:
+            freeze_stages(self.critic, config.freeze_critic)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.augment = Augment(config.augment) if config.augment.mode != "none" else None
         for name, network in (("critic", self.critic), ("generator", self.model)):
             self.optimizers[name] = optim.Adam(
-                network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
+                [parameter for parameter in network.parameters() if parameter.requires_grad],
+                lr=config.lr,
+                betas=(config.beta1, config.beta2),
+                eps=1e-8,
+                fused=True,
             )
         self.gamma_scale = (faces.side / config.gamma_side) ** 2 if config.gamma_side else 1.0
         self.gamma = config.gamma * self.gamma_scale
@@ -130,6 +136,24 @@ class RelativisticGAN(Recipe):
         return 2.0 * gradient_penalty(logits, images)
 
 
+def freeze_stages(critic: nn.Module, count: int) -> None:
+    """Hold the input layer and the finest `count` stages of a critic (FreezeD, Mo et al. 2020, arXiv:2002.10964).
+
+    Raises UsageError for a critic without stages, or where none would be left to train.
+    """
+    names: tuple[str, ...] = getattr(critic, "coarse_last", ())
+    stages = len(getattr(critic, names[0])) if names else 0
+    if count >= stages:
+        raise UsageError(
+            f"--recipe.freeze-critic {count} is not possible.",
+            f"This critic has {stages} stages." if stages else f"A {type(critic).__name__} has no stages.",
+            f"Give 0 to {stages - 1}." if stages else "Leave it out.",
+        )
+    first, between = (getattr(critic, name) for name in names)
+    for layer in (critic.first, *first[:count], *between[: count - 1]):  # type: ignore[misc]
+        layer.requires_grad_(False)
+
+
 def spread(count: int, fraction: float) -> list[int]:
     """Evenly spaced rows of a batch of `count`, the first among them: one in 1 / `fraction`."""
     ends = [
@@ -164,6 +188,9 @@ class RelativisticGANConfig(RecipeConfig):
     label_dropout: float = 0.0  # label dropout rate: fraction of faces whose labels neither player gets
     resample_reals: bool = False  # draw a new batch of reals for the generator's step, or reuse the critic's
     resample_fakes: bool = True  # draw new fakes for the generator's step, or reuse the critic's
+    freeze_critic: int = (
+        0  # finest stages of the critic, with its input layer, whose weights do not move (arXiv:2002.10964)
+    )
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

@@ -8,9 +8,14 @@ same name wins; any other file or folder of that name does not.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from torch import Tensor
+
+from mien.core.contracts import JSON
 from mien.downloads import hub
 from mien.errors import DataError, did_you_mean
 from mien.storage import checkpoint
@@ -20,6 +25,14 @@ MODEL = "model.safetensors"
 CRITIC = "critic.safetensors"  # helper networks of the recipe, named as in its state_dict: `critic.last.weight`
 CARD = "MODEL_CARD.md"
 SHEET = "sheet.png"  # seeds 0 to 63, none left out
+
+
+@dataclass(frozen=True, eq=False)
+class Critic:
+    """The helper networks that a model was trained with."""
+
+    tensors: Mapping[str, Tensor]  # as in the recipe's state_dict, without those of the model
+    header: JSON  # recipe (its configuration), model_sha256
 
 
 def names() -> tuple[str, ...]:
@@ -58,6 +71,12 @@ def critic_file(model: Path) -> Path | None:
     """The file beside a `model.safetensors` with its recipe's helper networks, or None: only bundled models have one."""
     file = model.with_name(CRITIC)
     return file if file.is_file() else None
+
+
+def read_critic(file: Path) -> Critic:
+    """Read a critic's file, widened to float32. Raises Untrusted for any other file."""
+    tensors, header = checkpoint.read_model(file, recipe=dict, model_sha256=str)
+    return Critic(tensors, header)
 
 
 def card_of(model: Path) -> str | None:

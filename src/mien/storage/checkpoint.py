@@ -223,12 +223,16 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], JSON]:
     return load((checkpoint / "state.safetensors").read_bytes()), bounded_json.read_object(checkpoint / "state.json")
 
 
-def read_header(path: Path) -> JSON:
-    """The header of a `model.safetensors`, without its tensors. Raises Untrusted for any other file."""
+def read_header(path: Path, **fields: type) -> JSON:
+    """The header of a `model.safetensors`, without its tensors. Raises Untrusted for any other file.
+
+    `fields` replace those that a model's header must have, with their types.
+    """
     try:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
-            return bounded_json.loads_object((file.metadata() or {})["mien"], config=dict, faces=dict)
+            header = bounded_json.loads_object((file.metadata() or {})["mien"])
+            return bounded_json.require(header, **(fields or {"config": dict, "faces": dict}))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise not_a_model(path, error) from error
 
@@ -242,12 +246,12 @@ def not_a_model(path: Path, error: Exception) -> Untrusted:
     )
 
 
-def read_model(path: Path) -> tuple[dict[str, Tensor], JSON]:
+def read_model(path: Path, **fields: type) -> tuple[dict[str, Tensor], JSON]:
     """The tensors and the header of a `model.safetensors`; numbers of half precision are widened to float32 here.
 
-    Raises Untrusted for any other file.
+    `fields` are as in `read_header`. Raises Untrusted for any other file.
     """
-    header = read_header(path)
+    header = read_header(path, **fields)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a mapping

@@ -33,6 +33,7 @@ from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
 from mien.training import loop
 from mien.training.find_run import RunLocation, find_run, stored_run
+from mien.training.growing import settle
 from mien.training.loop import BatchSource
 from mien.training.parent import Parent, Transfer
 from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
@@ -116,8 +117,6 @@ def execute(
         start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
         if start is None and run.parent and transfer is None:
             raise parent_needed(home)
-        if start is None and transfer and plan.parent and world.first:
-            record_parent(home, plan.parent, transfer)
         state = state or plan.initial_state(world)
         if run.conditional and not state.recipe.model.label_dim and world.first:
             print(
@@ -140,6 +139,14 @@ def execute(
             )  # fmt: skip
 
         try:
+            if start is None and transfer and plan.parent:
+                source = batches(0)
+                try:
+                    fitted = settle(state, run, plan.faces, plan.parent, transfer, source)
+                finally:
+                    source.close()
+                if world.first:
+                    record_parent(home, plan.parent, transfer, fitted)
             loop.train(run, home, state, batches, observers, plan.header, start, evaluator)
         except (MienError, Interrupted) as error:
             if world.first:
@@ -148,15 +155,16 @@ def execute(
     return home.path
 
 
-def record_parent(home: RunDirectory, parent: Parent, transfer: Transfer) -> None:
-    """Write parent.json and the log: what the parent gave, and what is new."""
+def record_parent(home: RunDirectory, parent: Parent, transfer: Transfer, fitted: list[str]) -> None:
+    """Write parent.json and the log: what the parent gave, what is new, and how that was fitted."""
     record = transfer.record(parent)
     home.write_json("parent.json", record)
     line = f"starting from {parent.name}: {transfer.summary()}"
-    print(f"mien: {line}; parent.json lists them", file=sys.stderr)
+    for said in (f"{line}; parent.json lists them", *fitted):
+        print(f"mien: {said}", file=sys.stderr)
     home.log(f"{line}; its model file has sha256 {parent.sha256}")
-    for name in transfer.new:
-        home.log(f"new: {name}")
+    for line in (*(f"new: {name}" for name in record["new"]), *fitted):
+        home.log(line)
 
 
 def parent_needed(home: RunDirectory) -> DataError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from mien.training.train_state import TrainState
 LEAST = 0.1  # of the model's parameters: a parent that has fewer of them is another kind of model
 LISTED = 12  # differences in an error
 MODULES = 10_000  # of a critic that a run.json describes
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,9 @@ def open_parent(name: str | Path, code: Code | None) -> Parent:
         state, _ = checkpoint.read_state(file.parent)
         networks = {name.removeprefix("recipe."): t for name, t in state.items() if name.startswith("recipe.")}
         recipe = (RunDirectory(file.parent.parent.parent).run_json or {}).get("recipe")
+    elif (beside := bundled.critic_file(file)) is not None:
+        helpers = bundled.read_critic(beside)
+        networks, recipe = {**helpers.tensors, **networks}, helpers.header["recipe"]
     bad = [name for name, t in networks.items() if t.is_floating_point() and not torch.isfinite(t).all()]
     if bad:
         raise Untrusted(
@@ -98,7 +104,9 @@ class Transfer:
 
     taken: dict[str, int] = field(default_factory=dict)  # parameters that the parent gave, by network
     total: dict[str, int] = field(default_factory=dict)  # parameters, by network
-    new: list[str] = field(default_factory=list)  # tensors that the parent does not have in this shape
+    new: dict[str, str] = field(
+        default_factory=dict
+    )  # tensors that the parent does not have in this shape, and its own
     widened: list[str] = field(default_factory=list)  # of which labels are further inputs, or no longer any
     unused: list[str] = field(default_factory=list)  # tensors of the parent that have no place
 
@@ -118,7 +126,7 @@ class Transfer:
             "preset": str(parent.header.get("preset", "")),
             "faces": to_json(parent.spec),
             "shares": {name: round(self.share(name), 4) for name, count in self.total.items() if count},
-            "new": self.new,
+            "new": [f"{name}: {shape}" if shape else name for name, shape in self.new.items()],
             "widened": self.widened,
             "unused": self.unused,
         }
@@ -164,7 +172,7 @@ def copy_into(
     for name, mine in network.state_dict().items():
         full, their = f"{prefix}.{name}", known.pop(name, None)
         if their is None or full in fresh:
-            transfer.new.append(full)
+            transfer.new[full] = ""
             continue
         if their.shape == mine.shape:
             mine.copy_(their)
@@ -174,15 +182,15 @@ def copy_into(
             mine[:, :shared].copy_(their[:, :shared])
             transfer.widened.append(full)
         else:
-            transfer.new.append(f"{full}: {shape_text(their)} there, {shape_text(mine)} here")
+            transfer.new[full] = f"{shape_text(their)} there, {shape_text(mine)} here"
             continue
         transfer.taken[prefix] += mine.numel() if name in parameters else 0
     transfer.unused += [f"{prefix}.{name}" for name in known]
 
 
-def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def within(items: Mapping[str, Item], prefix: str) -> dict[str, Item]:
+    """The items whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): item for name, item in items.items() if name.startswith(prefix)}
 
 
 def aligned(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -220,7 +228,9 @@ def label_tensors(run: Run, spec: ImageSpec) -> set[str]:
 def misfit(run: Run, parent: Parent, transfer: Transfer) -> Mismatch:
     """The error for a parent that does not fit, with what differs."""
     lines = differences(parent.header["config"], to_json(run.model))
-    lines += [line.removeprefix("model.") for line in transfer.new if line.startswith("model.")]
+    model = within(transfer.new, "model.")
+    lines += [f"{name}: {shape}" if shape else f"{name} is not in the parent" for name, shape in model.items()]
+    lines += [f"{name} is not in this model" for name in within(dict.fromkeys(transfer.unused, ""), "model.")]
     more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
     preset = parent.header.get("preset", "")
     return Mismatch(
