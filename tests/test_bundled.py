@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,11 +18,12 @@ from mien import presets
 from mien.core.run import override
 from mien.data.pack import Pack
 from mien.errors import DataError
-from mien.sampling import bundled, sidecar
+from mien.sampling import bundled, order, sidecar
 from mien.storage import checkpoint
 from mien.training.experiment import train
 from tests.conftest import ROOT, steer, tiny, write_model
 from tests.test_cli import call
+from tests.test_report_browser import browser  # noqa: F401 - a fixture
 from tests.web_client import serving
 
 WHEEL_BYTES = 12_000_000
@@ -143,6 +145,50 @@ def test_the_explorer_shows_bundled_models_where_nothing_is_named(folder: Path, 
         assert served.ask(f"/api/model/{model['id']}/image?at=42")[0] == 200
     with serving([run]) as served:
         assert served.json("/api/models")["models"] == []
+
+
+def test_the_quality_order_puts_dense_faces_first_and_loses_none() -> None:
+    features = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    features[7], features[150] = 50.0, -50.0  # torn
+    seeds = order.by_density(features).tolist()
+    assert sorted(seeds) == list(range(200))
+    assert {7, 150} <= set(seeds[-20:])
+    assert all(seeds[start : start + 20] == sorted(seeds[start : start + 20]) for start in range(0, 200, 20))
+    middle = features[seeds[:20]].norm(dim=1).mean()
+    assert middle < features[seeds[20:180]].norm(dim=1).mean()
+
+
+def test_an_order_of_another_model_is_not_used(folder: Path, run: Path) -> None:
+    sampler = mien.load("faces")
+    assert order.quality_order(sampler) == []
+    order.store(sampler, torch.tensor([3, 1, 2], dtype=torch.int32))
+    assert order.quality_order(sampler) == [3, 1, 2]
+    (written,) = sidecar.files_of(sampler.extras_folder or folder, sampler.model_hash)
+    (run / "extras").mkdir(exist_ok=True)
+    (run / "extras" / "order.safetensors").write_bytes(written.read_bytes())
+    assert order.quality_order(mien.load(run)) == []
+    (run / "extras" / "order.safetensors").unlink()
+
+
+def test_the_explorer_starts_with_the_best_seeds_and_can_be_told_otherwise(browser: Any, folder: Path) -> None:  # noqa: F811
+    best = [1000 + seed for seed in range(8)]
+    order.store(mien.load("faces"), torch.tensor(best, dtype=torch.int32))
+    with serving([]) as served:
+        page = browser.new_context().new_page()
+        page.goto(served.own)
+        page.wait_for_selector("#face[data-at]")
+        assert page.get_attribute("#face", "data-at") in ("1000", "1001")
+        page.click("#tab-sheet")
+        page.locator("#sheet .thumb").nth(99).wait_for()
+
+        def shown() -> list[str]:
+            return page.locator("#sheet .thumb").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")  # type: ignore[no-any-return]
+
+        assert shown()[:9] == [*(f"Face {seed}" for seed in best), "Face 8"]
+        page.uncheck("#order")
+        page.locator("#sheet [aria-label='Face 0']").wait_for()
+        assert shown() == [f"Face {seed}" for seed in range(100)]
+        page.context.close()
 
 
 def test_the_wheel_holds_the_bundled_models(tmp_path: Path) -> None:

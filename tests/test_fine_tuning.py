@@ -1,10 +1,10 @@
-"""`mien train --from`: what a run takes over from another model, what starts new, and what the rules of such a run decide."""
+"""`--from`: a new run with the weights of another model. What fits is taken, what does not is named, resuming needs no parent."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,276 +12,271 @@ import pytest
 import torch
 
 from mien import presets
-from mien.core.contracts import JSON
+from mien.__main__ import main
+from mien.core.device import DeviceContext
 from mien.core.distributed import World
-from mien.core.run import Run, override
-from mien.data.loader import Loader
+from mien.core.run import Run
 from mien.data.pack import Pack
-from mien.errors import DataError, Mismatch, UsageError
-from mien.presets.defaults import defaults_of
+from mien.errors import Mismatch, UsageError
+from mien.presets.defaults import RunContext, apply_defaults
+from mien.report.card import card
+from mien.report.run_reader import read_record
 from mien.sampling import bundled
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory
-from mien.training import experiment, growing
-from mien.training.resolve import ResolvedRun, describe, resolve_run
-from tests.conftest import tiny, write_model, write_pack
+from mien.training import experiment
+from mien.training.parent import adopt, inherit, read_parent
+from mien.training.resolve import ResolvedRun
+from tests.conftest import tiny, write_pack
 from tests.test_resume import Nothing
 
-LABELS = ("Smiling", "Male")
+#: One preset of every family that is trained by descent.
+FAMILIES = (
+    *("gan", "cgan", "r3gan-2024", "dcgan-2015", "torch-gan-2015", "homogan-15", "began-2017", "began-zhao"),
+    *("vae", "vae-torch-2015", "vae-simpsons-2023", "vaegan-2016", "vaegan-torch-2015", "flow", "cppn-2016"),
+)
 
 
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs without reports, which have tests of their own."""
-    for name in ("Report", "TensorBoard", "HealthCheck", "Reconstructions", "SampleGrids"):
-        monkeypatch.setattr(experiment, name, Nothing)
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run in, without reports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, "Report", Nothing)
+    monkeypatch.setattr(experiment, "TensorBoard", Nothing)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    return write_pack(tmp_path_factory.mktemp("labelled") / "blobs.pack", labels=LABELS)
+    return write_pack(tmp_path_factory.mktemp("data") / "labelled.pack", labels=("Smiling", "Male"))
 
 
-def run_of(name: str, **changes: Any) -> Run:
-    """A small run in one thread, in full precision."""
-    return override(tiny(presets.PRESETS[name]), {"device": "cpu", "precision": "fp32", "threads": 1, **changes})
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return write_pack(tmp_path_factory.mktemp("data") / "larger.pack", side=32, labels=("Smiling", "Male"))
 
 
-def plan_of(run: Run, pack: Pack, parent: Path, *explicit: str) -> ResolvedRun:
-    return resolve_run(run, None, pack.path, World(), parent, explicit)
+def plan_of(run: Run, pack: Pack, **more: Any) -> ResolvedRun:
+    return ResolvedRun(run, pack, DeviceContext(torch.device("cpu"), "fp32"), None, "blobs", **more)
 
 
-def trained(path: Path, run: Run, pack: Pack, **more: Any) -> Path:
-    return experiment.execute(run, None, pack.path, path, "auto", **more)
+def small(preset: str, pack: Pack, **changes: Any) -> Run:
+    return dataclasses.replace(tiny(presets.PRESETS[preset]), side=pack.side, precision="fp32", **changes)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    newest, _ = checkpoint.newest(run / "checkpoints")
-    assert newest is not None
-    return checkpoint.read_state(newest)[0]
+def trained(preset: str, pack: Pack, out: str = "parent", **changes: Any) -> Path:
+    """A run of two steps."""
+    run = small(preset, pack, **changes)
+    return experiment.execute(dataclasses.replace(run, images=16), None, pack.path, out, "auto")
 
 
-@pytest.mark.parametrize("name", [name for name, run in presets.PRESETS.items() if name != "cgan"])
-def test_every_preset_starts_as_its_parent(name: str, tmp_path: Path, blob_pack: Pack, labelled: Pack) -> None:
-    run = run_of(name)
-    pack = labelled if run.conditional else blob_pack
-    file = write_model(name, tmp_path, pack)
-    plan = plan_of(replace(run, seed=1), pack, file)
-    state = plan.initial_state(World())
-    transfer = plan.inherit(state)
-    assert transfer.share("model") == 1.0 and not [name for name in transfer.new if name.startswith("model.")]
-    parent = Sampler.load(file, device="cpu")
-    for key, tensor in state.inference_model.state_dict().items():
-        assert torch.equal(tensor, parent.model.state_dict()[key]), key
-    assert plan.run.parent == parent.model_hash == plan.identity["parent"] == plan.header["parent"]
+def state_of(run: Path) -> dict[str, torch.Tensor]:
+    found, _ = checkpoint.newest(run / "checkpoints")
+    assert found is not None
+    return checkpoint.read_state(found)[0]
 
 
-@pytest.mark.parametrize("name", ["gan", "dcgan-2015", "began-2017", "vaegan-2016", "torch-gan-2015", "cppn-2016"])
-def test_a_runs_critic_comes_along(name: str, tmp_path: Path, blob_pack: Pack, quiet: None) -> None:
-    run = run_of(name, images=8)
-    parent = trained(tmp_path / "parent", run, blob_pack)
-    plan = plan_of(replace(run, seed=1), blob_pack, parent)
-    state = plan.initial_state(World())
-    transfer = plan.inherit(state)
-    assert transfer.taken == transfer.total and transfer.new == {}
-    theirs = weights(parent)
-    for key, tensor in state.recipe.named_parameters():
-        assert torch.equal(tensor, theirs[f"recipe.{key}"]), key
-    if state.ema:
-        assert all(torch.equal(t, theirs[f"ema.{key}"]) for key, t in state.ema.model.state_dict().items())
-    if name == "began-2017":
-        assert torch.equal(state.recipe.state_dict()["control.k"], theirs["recipe.control.k"])
+@pytest.mark.parametrize("preset", FAMILIES)
+def test_every_family_starts_with_all_weights_of_its_parent(preset: str, blob_pack: Pack, labelled: Pack) -> None:
+    """And draws its parent's faces, before it moves; optimizers and controllers start anew."""
+    pack = labelled if presets.PRESETS[preset].conditional else blob_pack
+    parent = trained(preset, pack)
+    run = dataclasses.replace(small(preset, pack), images=8, seed=5)
+    child = experiment.execute(run, None, pack.path, "child", "auto", parent)
+    first = checkpoint.read_state(child / "checkpoints" / "0000000000")[0]
+    theirs = state_of(parent)
+    networks = [name for name in theirs if name.startswith(("recipe.model.", "recipe.critic.", "ema."))]
+    assert len(networks) > 4 and all(torch.equal(first[name], theirs[name]) for name in networks)
+    assert not any(name.startswith("optimizer.") for name in first)
+    drawn = [
+        Sampler.load(path, device="cpu", code=None).sample(
+            range(4), labels=None if pack is blob_pack else {"Male": 1.0}
+        )
+        for path in (parent, child / "checkpoints" / "0000000000")
+    ]
+    assert torch.equal(*drawn)
+    described = json.loads((child / "run.json").read_text())
+    assert described["parent"] == checkpoint.file_hash(checkpoint.find_model(parent))
+    assert (
+        state_of(child)["recipe.model." + next(iter(Sampler.load(child, device="cpu").model.state_dict()))] is not None
+    )
 
 
-def test_labels_are_added_to_a_parent_without(tmp_path: Path, blob_pack: Pack, labelled: Pack) -> None:
-    """The first faces are the parent's, whatever the labels: what reads them starts at zero, and the labels' own layers new."""
-    file = write_model("gan", tmp_path, blob_pack)
-    plan = plan_of(run_of("cgan"), labelled, file)
-    state = plan.initial_state(World())
-    transfer = plan.inherit(state)
-    assert "model.mapping.weight" in transfer.widened and "model.labelled.weight" in transfer.new
-    parent, z = Sampler.load(file, device="cpu").model, torch.randn(4, 8)
-    for rows in (torch.zeros(4, 2), torch.ones(4, 2)):
-        assert torch.allclose(state.inference_model.decode(z, rows), parent.decode(z), atol=1e-6)
-    mapping = state.recipe.model.mapping.weight  # type: ignore[union-attr]
-    gradient = torch.autograd.grad(state.recipe.model.decode(z, torch.ones(4, 2)).square().sum(), mapping)[0]  # type: ignore[arg-type]
-    assert gradient[:, 8:].abs().sum() > 0
+def test_a_parent_that_does_not_fit_is_refused_with_the_list(blob_pack: Pack) -> None:
+    parent = trained("dcgan-2015", blob_pack)
+    with pytest.raises(Mismatch) as refused:
+        experiment.execute(small("gan", blob_pack), None, blob_pack.path, "child", "auto", parent)
+    assert refused.value.exit_code == 9
+    text = str(refused.value.why)
+    assert "0 of" in text and "is not in the parent" in text and "..." in text
 
 
-def test_labels_are_taken_from_a_parent_that_has_some(tmp_path: Path, blob_pack: Pack, labelled: Pack) -> None:
-    file = write_model("cgan", tmp_path, labelled)
-    parent, z = Sampler.load(file, device="cpu").model, torch.randn(4, 8)
-    plan = plan_of(run_of("gan"), blob_pack, file)
-    state = plan.initial_state(World())
-    plan.inherit(state)
-    assert torch.allclose(state.inference_model.decode(z), parent.decode(z), atol=1e-6)  # labels that are unknown
-    other = write_pack(tmp_path / "other.pack", labels=("Smiling", "Glasses"))
-    plan = plan_of(run_of("cgan"), other, file)
-    state = plan.initial_state(World())
-    assert "model.labelled.weight" in plan.inherit(state).new  # as many labels, but others
-    plan = plan_of(run_of("cgan"), labelled, file)
-    assert [name for name in plan.inherit(plan.initial_state(World())).new if name.startswith("model.")] == []
+def test_the_parents_networks_are_the_childs_unless_flags_say_otherwise(blob_pack: Pack) -> None:
+    """A preset's own widths would fit nothing of a parent of other widths."""
+    run = small("gan", blob_pack)
+    model = dataclasses.replace(run.model, width=8, max_width=16, group=4)  # type: ignore[call-arg]
+    critic = dataclasses.replace(run.recipe.critic, width=16, max_width=16)  # type: ignore[attr-defined]
+    wide = dataclasses.replace(run, model=model, recipe=dataclasses.replace(run.recipe, critic=critic))  # type: ignore[call-arg]
+    parent = read_parent(experiment.execute(dataclasses.replace(wide, images=8), None, blob_pack.path, "p", "auto"))
+    found = inherit(run, parent, 16, {})
+    assert found.model == model and found.recipe.critic == critic  # type: ignore[attr-defined]
+    assert inherit(run, parent, 16, {"model.width": 4}).model.width == 4  # type: ignore[attr-defined]
 
 
-def test_a_parent_that_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path, blob_pack: Pack) -> None:
-    file = write_model("flow", tmp_path, blob_pack)
-    with pytest.raises(Mismatch) as caught:
-        trained(tmp_path / "run", run_of("gan"), blob_pack, parent=file)
-    assert caught.value.exit_code == 9 and not (tmp_path / "run").exists()
-    assert "kind: FlowConfig -> ResidualGeneratorConfig" in caught.value.why and "`flow`" in caught.value.remedy
+def test_a_burn_in_is_not_repeated_and_few_images_hold_half_of_the_critic(blob_pack: Pack) -> None:
+    run = small("gan", blob_pack)
+    recipe = dataclasses.replace(run.recipe, lr=1e-3, lr_end=2e-4, beta2=0.9, beta2_end=0.99, gamma=1.6, gamma_end=0.4)  # type: ignore[call-arg]
+    parent = read_parent(trained("gan", blob_pack))
+    tuned = inherit(dataclasses.replace(run, recipe=recipe), parent, 16, {})
+    found: Any = apply_defaults(tuned, RunContext(100, 16, "cpu", fine_tuned=True)).recipe
+    assert (found.lr, found.beta2, found.gamma, found.freeze) == (2e-4, 0.99, 0.4, 1)
+    large: Any = apply_defaults(tuned, RunContext(100, 64, "cpu", fine_tuned=True)).recipe
+    assert large.freeze == 2
+    many: Any = apply_defaults(tuned, RunContext(10_000, 16, "cpu", fine_tuned=True)).recipe
+    assert many.freeze == 0
+    named = inherit(dataclasses.replace(run, recipe=recipe), parent, 16, {"recipe.lr": 7e-4})
+    said: Any = apply_defaults(named, RunContext(100, 16, "cpu", fine_tuned=True)).recipe
+    assert said.lr == 7e-4
+    alone: Any = apply_defaults(dataclasses.replace(run, recipe=recipe), RunContext(100, 16, "cpu")).recipe
+    assert (alone.lr, alone.freeze) == (1e-3, 0)
 
 
-def test_networks_are_the_parents_and_flags_win(tmp_path: Path, blob_pack: Pack) -> None:
-    file = write_model("gan", tmp_path, blob_pack, **{"model.width": 6})
-    run = run_of("gan")
-    plan = plan_of(run, blob_pack, file)
-    assert plan.run.model.width == 6 and plan.run.recipe.critic.width == 4  # type: ignore[attr-defined]
-    assert plan_of(run, blob_pack, file, "model").run.model.width == 4  # type: ignore[attr-defined]
-    shown = {rule["field"]: rule for rule in describe(plan)["rules"]}
-    assert shown["model.width"]["decided_by"] == "rule" and "parent's" in shown["model.width"]["reason"]
-    assert shown["recipe.lr"]["value"] == run.recipe.lr_end  # type: ignore[attr-defined]
-    parent = describe(plan)["parent"]
-    assert parent["shares"] == {"model": 1.0, "critic": 0.0} and "critic.last.weight" in parent["new"]
+def test_a_frozen_critic_moves_in_its_coarse_layers_alone(blob_pack: Pack) -> None:
+    parent = trained("gan", blob_pack)
+    run = small("gan", blob_pack)
+    assert len(plan_of(run, blob_pack).initial_state(World()).recipe.critic.stages) == 2  # type: ignore[union-attr, arg-type]
+    child = experiment.execute(
+        dataclasses.replace(run, images=64), None, blob_pack.path, "child", "auto", parent, {"recipe.freeze": 1}
+    )
+    before, after = state_of(parent), state_of(child)
+    shift = "recipe.critic.last.bias"  # of all logits: it changes no difference of two, so it does not move
+    held = {name for name in before if name.startswith("recipe.critic.") and torch.equal(before[name], after[name])} - {
+        shift
+    }
+    moved = {name for name in before if name.startswith("recipe.critic.")} - held
+    assert held == {name for name in before if name.startswith(("recipe.critic.first.", "recipe.critic.stages.0."))}
+    assert any(name.startswith("recipe.critic.stages.1.") for name in moved)
+    for stages, preset in ((2, "gan"), (5, "gan")):
+        with pytest.raises(UsageError, match=f"freeze {stages}"):
+            changed = dataclasses.replace(run.recipe, freeze=stages)  # type: ignore[call-arg]
+            plan_of(dataclasses.replace(small(preset, blob_pack), recipe=changed), blob_pack).initial_state(World())
 
 
-def test_schedules_start_at_their_ends(tmp_path: Path, blob_pack: Pack) -> None:
-    file = write_model("gan", tmp_path, blob_pack)
-    recipe: Any = plan_of(run_of("gan", **{"recipe.gamma_end": 0.1}), blob_pack, file).run.recipe
-    assert (recipe.lr, recipe.gamma, recipe.beta2) == (recipe.lr_end, 0.1, recipe.beta2_end)
-    given = plan_of(run_of("gan", **{"recipe.lr": 1e-5}), blob_pack, file, "recipe.lr").run
-    assert (given.recipe.lr, given.recipe.lr_end) == (1e-5, 1e-5)  # type: ignore[attr-defined]
-    assert given.average is not None and given.average.warmup == 0.0
-    flow = plan_of(run_of("flow"), blob_pack, write_model("flow", tmp_path, blob_pack)).run.recipe
-    assert flow.warmup_images == 5_000 and flow.lr == flow.lr_end  # type: ignore[attr-defined]
+def test_labels_may_be_added_and_the_faces_stay(blob_pack: Pack, labelled: Pack) -> None:
+    """The label's weights are zero at first: every wish is answered with the parent's face."""
+    parent = trained("quick", blob_pack)
+    run = dataclasses.replace(small("quick", labelled), conditional=True, images=8)
+    child = experiment.execute(run, None, labelled.path, "child", "auto", parent)
+    first = Sampler.load(child / "checkpoints" / "0000000000", device="cpu")
+    before = Sampler.load(parent, device="cpu").sample(range(4))
+    assert torch.allclose(first.sample(range(4), labels={"Male": 1.0}), before, atol=1e-5)
+    assert "new: labelled.weight" in (child / "log.txt").read_text()
 
 
-def test_a_fine_tuned_run_goes_on_to_the_bit_without_its_parent(tmp_path: Path, blob_pack: Pack, quiet: None) -> None:
-    run = run_of("gan", images=48, **{"recipe.augment.images": 100})
-    parent = trained(tmp_path / "parent", run, blob_pack)
-    child = replace(run, seed=3)
-    whole = trained(tmp_path / "whole", child, blob_pack, parent=parent)
-    started = trained(tmp_path / "pieces", replace(child, images=16, save_every=8), blob_pack, parent=parent)
-    shutil.rmtree(parent)
-    for path in checkpoint.all_of(started / "checkpoints")[:-1]:
-        shutil.rmtree(path)  # as if killed early: what is left is the parent's weights
-    assert [int(path.name) for path in checkpoint.all_of(started / "checkpoints")] == [0]
-    assert trained(started, child, blob_pack) == started
-    mine, theirs = weights(started), weights(whole)
-    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
-    model = (checkpoint.all_of(path / "checkpoints")[0] / "model.safetensors" for path in (started, whole))
-    assert len({file.read_bytes() for file in model}) == 1
-    record: JSON = json.loads((whole / "parent.json").read_text())
-    assert record["shares"] == {"model": 1.0, "critic": 1.0} and RunDirectory(whole).run_json["parent"]  # type: ignore[index]
+def test_a_parent_of_half_the_side_is_grown(blob_pack: Pack, larger: Pack) -> None:
+    """Every resolution that both have is the parent's, and the first faces are the parent's enlarged."""
+    run = small("gan", blob_pack)
+    wide: dict[str, Any] = {"width": 16, "max_width": 16, "full_res_width": 8}
+    model = dataclasses.replace(run.model, **wide)
+    critic = dataclasses.replace(run.recipe.critic, **wide)  # type: ignore[attr-defined]
+    run = dataclasses.replace(run, model=model, recipe=dataclasses.replace(run.recipe, critic=critic), images=400)  # type: ignore[call-arg]
+    parent = experiment.execute(run, None, blob_pack.path, "parent", "auto")
+    child = experiment.execute(dataclasses.replace(run, side=32, images=16), None, larger.path, "child", "auto", parent)
+    found = json.loads((child / "run.json").read_text())
+    assert (found["model"]["width"], found["recipe"]["critic"]["width"]) == (8, 8)
+    before, after = state_of(parent), checkpoint.read_state(child / "checkpoints" / "0000000000")[0]
+    pairs = {"recipe.model.stages.1.0.first.weight": "recipe.model.stages.1.0.first.weight"}
+    pairs |= {"recipe.critic.stages.0.0.first.weight": "recipe.critic.stages.1.0.first.weight"}
+    pairs |= {name: name for name in ("recipe.critic.last.weight", "recipe.model.mapping.weight")}
+    assert all(torch.equal(before[old], after[new]) for old, new in pairs.items())
+    source = Sampler.load(parent, device="cpu")
+    raw = {name.removeprefix("recipe.model."): t for name, t in before.items() if name.startswith("recipe.model.")}
+    source.model.load_state_dict(raw)  # training goes on from the weights themselves, not from their average
+    small_faces = source.sample(range(16))
+    faces = Sampler.load(child / "checkpoints" / "0000000000", device="cpu").sample(range(16))
+    reduced = torch.nn.functional.avg_pool2d(faces, 2)
+    own = (reduced - small_faces).abs().mean()
+    other = (reduced - small_faces.roll(1, 0)).abs().mean()
+    assert own < 0.15 and own < 0.5 * other, (own, other)
+    assert "imitate 16 px enlarged" in (child / "log.txt").read_text()
 
 
-def test_the_run_that_a_parent_belongs_to(tmp_path: Path, blob_pack: Pack, quiet: None) -> None:
-    run = run_of("gan", images=8)
-    parent = trained(tmp_path / "parent", run, blob_pack)
-    child = trained(tmp_path / "child", run, blob_pack, parent=parent)
-    assert trained(child, run, blob_pack, parent=parent) == child  # finished
-    other = trained(tmp_path / "other", replace(run, seed=9), blob_pack)
-    with pytest.raises(Mismatch, match="parent: "):
-        trained(child, run, blob_pack, parent=other)
-    with pytest.raises(Mismatch, match="parent"):
-        trained(parent, run, blob_pack, parent=other)
+def test_resuming_needs_no_parent_and_is_exact(blob_pack: Pack) -> None:
+    parent = trained("gan", blob_pack)
+    copy = shutil.copytree(parent, "copy")
+    run = dataclasses.replace(small("gan", blob_pack), images=48)
+    whole = experiment.execute(run, None, blob_pack.path, "whole", "auto", copy)
+    part = experiment.execute(dataclasses.replace(run, images=24), None, blob_pack.path, "part", "auto", copy)
+    shutil.rmtree(copy)
+    again = experiment.execute(run, None, blob_pack.path, "part", "auto")
+    assert again == part
+    left, right = state_of(whole), state_of(part)
+    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_run_that_was_killed_before_it_had_the_weights_asks_for_the_parent(blob_pack: Pack) -> None:
+    parent = trained("gan", blob_pack)
+    run = small("gan", blob_pack)
+    child = experiment.execute(dataclasses.replace(run, images=8), None, blob_pack.path, "child", "auto", parent)
     shutil.rmtree(child / "checkpoints")
-    with pytest.raises(DataError, match="no checkpoint yet"):
-        trained(child, replace(run, images=16), blob_pack)
-    assert trained(child, replace(run, images=16), blob_pack, parent=parent) == child
+    with pytest.raises(Exception, match="no checkpoint yet"):
+        experiment.execute(run, None, blob_pack.path, "child", "auto")
+    experiment.execute(run, None, blob_pack.path, "child", "auto", parent)
+    assert RunDirectory(child).status["seen"] == 64
 
 
-def grown(tmp_path: Path, blob_pack: Pack, **changes: Any) -> tuple[Path, Pack, Run]:
-    """A trained parent at 16 px whose faces differ, a pack at 32 px, and a run for it."""
-    parent = trained(tmp_path / "parent", run_of("gan", images=96, **changes), blob_pack)
-    return parent, write_pack(tmp_path / "large.pack", side=32), run_of("gan", side=32, images=8, **changes)
+def test_another_parent_is_another_run(blob_pack: Pack) -> None:
+    one, two = trained("gan", blob_pack, "one"), trained("gan", blob_pack, "two", seed=3)
+    run = dataclasses.replace(small("gan", blob_pack), images=8)
+    experiment.execute(run, None, blob_pack.path, "child", "auto", one)
+    with pytest.raises(Mismatch, match="another run"):
+        experiment.execute(run, None, blob_pack.path, "child", "auto", two)
 
 
-def test_a_run_of_twice_the_side_starts_with_its_parents_faces_enlarged(
-    tmp_path: Path, blob_pack: Pack, quiet: None, monkeypatch: pytest.MonkeyPatch
+def test_a_file_has_no_critic_and_a_bundled_model_has_one(
+    blob_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growing, "STEPS", 60)
-    parent, large, run = grown(tmp_path, blob_pack)
-    plan = plan_of(run, large, parent)
-    assert (plan.run.model.width, plan.run.recipe.critic.width) == (2, 2)  # type: ignore[attr-defined]
-    state = plan.initial_state(World())
-    transfer = plan.inherit(state)
-    theirs = weights(parent)
-    for mine, old in (
-        ("model.stages.1.0.first.weight",) * 2,
-        ("critic.stages.2.0.first.weight", "critic.stages.1.0.first.weight"),
-    ):
-        assert torch.equal(state.recipe.state_dict()[mine], theirs[f"recipe.{old}"])
-    small = Sampler.load(parent, device="cpu").sample(range(16))
-
-    def distance() -> float:
-        large_ones = Sampler(state.inference_model, plan.header, plan.context, "").sample(range(16))
-        return float((large_ones - growing.resized(small, 32)).abs().mean())
-
-    before, source = distance(), Loader(large, batch=8, seed=0)
-    held = {name: tensor.clone() for name, tensor in state.recipe.named_parameters() if name not in transfer.new}
-    lines = growing.settle(state, plan.run, plan.faces, plan.parent, transfer, source)  # type: ignore[arg-type]
-    source.close()
-    assert distance() < 0.7 * before and len(lines) == 2 and state.seen == 0
-    assert all(torch.equal(tensor, held[name]) for name, tensor in state.recipe.named_parameters() if name in held)
-    path = trained(tmp_path / "child", run, large, parent=parent)
-    assert len([line for line in (path / "log.txt").read_text().splitlines() if "imitate" in line]) == 2
+    parent = trained("gan", blob_pack)
+    lone = Path(shutil.copy(checkpoint.find_model(parent), tmp_path / "lone.safetensors"))
+    state = plan_of(small("gan", blob_pack), blob_pack).initial_state(World())
+    found = adopt(state, read_parent(lone))
+    assert found.taken["model"] == found.total["model"] and found.taken["critic"] == 0
+    assert "critic: nothing, it starts anew" in list(found.lines())
+    folder = tmp_path / "models" / "faces"
+    folder.mkdir(parents=True)
+    shutil.copy(lone, folder / bundled.MODEL)
+    networks = {
+        name.removeprefix("recipe."): tensor.half()
+        for name, tensor in state_of(parent).items()
+        if name.startswith("recipe.critic.")
+    }
+    (folder / bundled.CRITIC).write_bytes(checkpoint.pack_tensors(networks, {"recipe": {}, "model_sha256": ""}))
+    monkeypatch.setattr(bundled, "FOLDER", folder.parent)
+    found = adopt(plan_of(small("gan", blob_pack), blob_pack).initial_state(World()), read_parent("faces"))
+    assert found.taken == found.total
 
 
-def test_a_new_critic_trains_before_the_generator_moves(
-    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A lone file has no critic, and one at random would undo what the generator has."""
-    monkeypatch.setattr(growing, "ALONE", 6)
-    for name in ("gan", "torch-gan-2015"):
-        plan = plan_of(run_of(name), blob_pack, write_model(name, tmp_path, blob_pack))
-        state = plan.initial_state(World())
-        transfer = plan.inherit(state)
-        before = {key: tensor.clone() for key, tensor in state.tensors().items()}
-        source = Loader(blob_pack, batch=8, seed=0)
-        (line,) = growing.settle(state, plan.run, plan.faces, plan.parent, transfer, source)  # type: ignore[arg-type]
-        source.close()
-        moved = {key for key, tensor in state.tensors().items() if not torch.equal(tensor, before[key])}
-        assert "critic is new" in line and moved and all(key.startswith("recipe.critic.") for key in moved)
-        assert state.seen == 0 and not any(optimizer.state for optimizer in state.recipe.optimizers.values())
+def test_the_command_line(blob_pack: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+    parent = trained("gan", blob_pack)
+    line = ["train", "gan", "--data", str(blob_pack.path), "--from", str(parent), "--out", "child", "--images", "8"]
+    assert main([*line, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "From     model: all" in said and "From     critic: all" in said and "recipe.freeze 1: set by the rule" in said
+    )
+    assert main(line) == 0
+    child = RunDirectory(Path("child"))
+    assert child.run_json is not None and child.run_json["model"]["width"] == 4
+    assert "started with the weights of the model" in card(read_record(Path("child")))
+    assert main([*line[:5], "nowhere", "--out", "other"]) == 3
+    assert "nowhere does not exist" in capsys.readouterr().err
 
 
-def test_few_images_hold_the_critics_finest_stages(tmp_path: Path, blob_pack: Pack, quiet: None) -> None:
-    parent = trained(tmp_path / "parent", run_of("gan", images=16), blob_pack)
-    plan = plan_of(run_of("gan"), blob_pack, parent)
-    assert plan.run.recipe.freeze_critic == 1  # type: ignore[attr-defined]  # of two stages
-    child = trained(tmp_path / "child", run_of("gan", images=16), blob_pack, parent=parent)
-    mine, theirs = weights(child), weights(parent)
-    same = {name for name in theirs if name.startswith("recipe.critic.") and torch.equal(mine[name], theirs[name])}
-    held = ("recipe.critic.first.", "recipe.critic.stages.0.")
-    assert same == {name for name in theirs if name.startswith(held)}
-    off = plan_of(run_of("gan"), blob_pack, parent, "recipe.freeze_critic")
-    assert off.run.recipe.freeze_critic == 0  # type: ignore[attr-defined]
-    many = replace(plan.run_context, count=500)
-    assert {rule.field: rule.by_rule for rule in defaults_of(plan.run, many, plan.rules)}["recipe.freeze_critic"] == 0
-    lone = plan_of(run_of("gan"), blob_pack, write_model("gan", tmp_path, blob_pack))
-    assert lone.run.recipe.freeze_critic == 0  # type: ignore[attr-defined]  # its critic is new
-
-
-@pytest.mark.parametrize(("preset", "count"), [("gan", 2), ("dcgan-2015", 1)])
-def test_what_cannot_be_frozen(preset: str, count: int, blob_pack: Pack) -> None:
-    run = run_of("gan")
-    critic = getattr(run_of(preset).recipe, "critic")  # noqa: B009
-    run = replace(run, recipe=replace(run.recipe, critic=critic, freeze_critic=count))
-    with pytest.raises(UsageError, match="freeze-critic"):
-        resolve_run(run, None, blob_pack.path, World()).initial_state(World())
-
-
-def test_a_bundled_models_critic_comes_along(tmp_path: Path, blob_pack: Pack, quiet: None) -> None:
-    parent = trained(tmp_path / "parent", run_of("gan", images=16), blob_pack)
-    file = checkpoint.find_model(parent)
-    tensors, header = checkpoint.read_model(file)
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    (bundle / bundled.MODEL).write_bytes(checkpoint.pack_tensors({n: t.half() for n, t in tensors.items()}, header))
-    critic = {n.removeprefix("recipe."): t.half() for n, t in weights(parent).items() if n.startswith("recipe.critic.")}
-    about = {"recipe": RunDirectory(parent).run_json["recipe"], "model_sha256": ""}  # type: ignore[index]
-    (bundle / bundled.CRITIC).write_bytes(checkpoint.pack_tensors(critic, about))
-    plan = plan_of(run_of("gan"), blob_pack, bundle)
-    assert plan.inherit(plan.initial_state(World())).share("critic") == 1.0
-    assert plan.parent is not None and plan.parent.config.critic is not None
+def test_a_header_of_another_kind_is_read_without_harm(blob_pack: Pack) -> None:
+    """A parent's header is data: configurations of unknown kinds, of wrong types and none at all change nothing."""
+    parent = read_parent(trained("gan", blob_pack))
+    run = small("gan", blob_pack)
+    for header in ({}, {"config": 5, "recipe": []}, {"config": {"kind": "Popen"}, "recipe": {"critic": {"kind": 3}}}):
+        found = inherit(run, dataclasses.replace(parent, header=header), 16, {})
+        assert found.model == run.model and found.recipe.critic == run.recipe.critic  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from mien.core.run import EMAConfig, Run, override, to_json
 from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.errors import UsageError
-from mien.models.residual import Mapping, ResidualGenerator, ResidualGeneratorConfig
+from mien.models.residual import MappingNetwork, ResidualGenerator, ResidualGeneratorConfig
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.sampling.styles import Style
@@ -100,13 +100,13 @@ def test_no_mapping_is_the_network_of_before() -> None:
 
 def test_a_mapping_keeps_the_size_of_latents() -> None:
     torch.manual_seed(0)
-    w = Mapping(64, 4).eval()(torch.randn(4096, 64)).detach()
+    w = MappingNetwork(64, 4).eval()(torch.randn(4096, 64)).detach()
     assert float(w.square().mean()) == pytest.approx(1.0, rel=0.25)
 
 
 def test_the_mean_of_styles_is_tracked_while_learning_alone() -> None:
     torch.manual_seed(3)
-    network = Mapping(8, 2)
+    network = MappingNetwork(8, 2)
     truth = network.eval()(torch.randn(20_000, 8)).mean(0).detach()
     assert float(truth.norm()) > 0.3 and float(network.mean.norm()) == 0.0
     network.train()

@@ -25,6 +25,7 @@ from mien.sampling.sampler import Sampler
 
 FACES = range(64, 257)  # for directions without labels: as many as MAX_FLOPS allows
 MAX_FLOPS = 3e12  # under half a minute of one core with bf16 units
+COMPONENTS = 6  # beside the measured directions of faces without a mesh
 SOLVER = Solution(method="midpoint", steps=4)  # of a flow, for directions without labels
 
 
@@ -38,13 +39,15 @@ def directions(
     images: int = 10_000,
     split: Literal["train", "holdout", "all"] = "train",
     unsupervised: Annotated[int | None, Parameter(negative=())] = None,
+    measured: Annotated[bool, Parameter(negative=())] = False,
     device: Device = "auto",
     code: Path | None = None,
 ) -> Result:
-    """Find named directions in a model's latent space; without --data or --unsupervised, list those that it has.
+    """Find named directions in a model's latent space; without --measured, --data or --unsupervised, list those that it has.
 
     They are stored in extras/ of the run, bound to the model's hash; `mien edit` moves along them. Examples:
 
+        mien directions RUN --measured
         mien directions RUN --data celeba.pack --labels Smiling,Male,Eyeglasses
         mien directions RUN --data celeba.pack --disentangle joint
         mien directions RUN --unsupervised 10
@@ -67,29 +70,40 @@ def directions(
         Split of the pack: train, holdout or all.
     unsupervised
         Number of directions to find without labels: those along which images change most, named component-1 and so on.
+    measured
+        Find directions that change one thing that can be measured in a face while the rest stays: pose and expression by a
+        face mesh (the extra `faces`), light and colour by pixels; for faces without a mesh, light, colour and components.
     device
         Device to compute on: auto, cpu, cuda or mps.
     code
         Python file that defines a model of your own.
     """
-    precision: Precision = "fp32" if unsupervised is None else "auto"  # components are estimates: bf16 suffices
+    found: list[Direction]
+    precision: Precision = "auto" if measured or unsupervised is not None else "fp32"  # estimates: bf16 suffices
     sampler = Sampler.load(model, device=device, precision=precision, code=code)
-    if data is None and unsupervised is None:
+    if data is None and unsupervised is None and not measured:
         if not sampler.directions:
             raise UsageError(
                 "This model has no directions yet.",
-                "They are found with a pack's labels, or without labels.",
-                "Add --data PACK for a model with an encoder, or --unsupervised 10 for any.",
+                "They are found by measuring faces, with a pack's labels, or without labels.",
+                "Add --measured, --data PACK for a model with an encoder, or --unsupervised 10.",
             )
         return listing(sampler.directions, [])
-    if data is not None and unsupervised is not None:
+    if sum((data is not None, unsupervised is not None, measured)) > 1:
         raise UsageError(
-            "--data and --unsupervised are both given.",
-            "Directions are found with labels or without.",
-            "Leave one out.",
+            "Only one of --data, --unsupervised and --measured can be given.",
+            "Each is a way to find directions.",
+            "Run the command once for each: directions of other names are kept.",
         )
     warnings: list[str] = []
-    if unsupervised is not None:
+    if measured:
+        from mien.cli.measured_directions import measured_directions
+
+        found, warnings, mesh = measured_directions(sampler)
+        again = "mien directions MODEL --measured"
+        if not mesh:
+            found += unsupervised_directions(sampler, min(COMPONENTS, torch.Size(sampler.model.latent_shape).numel()))
+    elif unsupervised is not None:
         found, again = (
             unsupervised_directions(sampler, unsupervised),
             f"mien directions MODEL --unsupervised {unsupervised}",
@@ -211,6 +225,9 @@ def listing(found: Directions, warnings: list[str], path: Path | None = None) ->
             auc = "unknown" if facts.get("auc") is None else f"{facts['auc']:.3f}"
             counts = f"{facts['with']:>6,} with {facts['without']:>6,} without"
             text = f"{counts}, {facts['apart']:5.2f} standard deviations apart, AUC {auc}"
+        elif facts.get("found") == "measures":
+            leak = f"{facts['leak']:.2f} ({facts['leaks_to']})" if facts["leaks_to"] else "none"
+            text = f"correlation {facts['correlation']:.2f} on unseen faces, largest leak {leak}"
         else:
             text = f"{100 * facts['share']:.1f}% of the change" if "share" in facts else ""
         lines.append(f"{name:<{width}}  {text}")

@@ -17,7 +17,7 @@ def dry_run_text(description: JSON) -> str:
     run, estimate = description["run"], description["estimate"]
     lines = [
         *answer(run, description["data"], description["parameters"], estimate),
-        *(parent_lines(description["parent"]) if "parent" in description else ()),
+        *(f"From     {line}" for line in description.get("parent", {}).get("adopted", ())),
         "",
         "Rules",
         *rule_lines(description["rules"]),
@@ -46,16 +46,6 @@ def answer(run: JSON, data: JSON, parameters: JSON, estimate: JSON) -> Iterator[
     counts = ", ".join(f"{name} {count:,}" for name, count in parameters.items())
     yield f"Networks parameters: {counts}"
     yield f"Device   {run['device']}, {run['precision']}"
-
-
-def parent_lines(parent: JSON) -> Iterator[str]:
-    """What the parent gives, and what starts new."""
-    shares = ", ".join(f"{100 * share:.3g}% of the {name}" for name, share in parent["shares"].items())
-    yield f"Parent   {plain(parent['preset'])} at {parent['faces']['side']} px, sha256 {parent['sha256'][:12]}: it gives {shares}"
-    for title, names in (("New", parent["new"]), ("Widened", parent["widened"]), ("Unused", parent["unused"])):
-        if names:
-            text = f"{title}: {plain(', '.join(names))}"
-            yield from wrap(text, WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 11)
 
 
 def rule_lines(rules: list[JSON]) -> Iterator[str]:

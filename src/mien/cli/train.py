@@ -14,17 +14,18 @@ from mien.cli.dry_run import dry_run_text
 from mien.cli.result import Result
 from mien.core import distributed
 from mien.core.distributed import World
-from mien.core.run import ConfigField, Run, config_fields
+from mien.core.run import ConfigField, Run, config_fields, override, scale_run
 from mien.errors import UsageError
 from mien.storage.run_directory import RunDirectory
-from mien.training.experiment import configure, execute
+from mien.training.experiment import execute, warn
+from mien.training.parent import read_parent
 from mien.training.resolve import describe, resolve_run
 
 #: Shorter names for fields that are set often.
 SHORT = {"recipe.augment.mode": ("--augment",)}
 
 #: The help shows these first, in this order; fields of the run beside flags of the verb.
-FIRST = ("preset", "data", "minutes", "images", "out", "scale", "from_", "seed", "device", "dry_run", "resume")
+FIRST = ("preset", "data", "minutes", "images", "out", "scale", "parent", "seed", "device", "dry_run", "resume")
 
 #: Then the other fields of the run by what they are about, and the parts of the recipe and the model.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -74,13 +75,16 @@ def command(arguments: list[str]) -> tuple[Callable[..., Result | None], list[st
             )
         data, out = values.pop("data", None), values.pop("out", None)
         resume, dry_run = values.pop("resume", "auto"), values.pop("dry_run", False)
-        scale, parent = values.pop("scale", 1.0), values.pop("from_", None)
+        scale, parent = values.pop("scale", 1.0), values.pop("parent", None)
+        sized = run if scale == 1.0 else scale_run(run, scale)
         changes = {name.replace("__", "."): value for name, value in values.items()}
-        changed, explicit = configure(run, scale, changes)
+        changed = override(sized, changes)
+        warn(changed, changes)
         if dry_run:
-            description = describe(resolve_run(changed, code, data, World(), parent, explicit))
+            ancestor = read_parent(parent) if parent is not None else None
+            description = describe(resolve_run(changed, code, data, World(), ancestor, changes))
             return Result(dry_run_text(description), description)
-        path = execute(changed, code, data, out, resume, parent, explicit)
+        path = execute(changed, code, data, out, resume, parent, changes)
         if distributed.rank():
             return None  # only the first process prints
         status = RunDirectory(path).status
@@ -91,7 +95,7 @@ def command(arguments: list[str]) -> tuple[Callable[..., Result | None], list[st
         f"Train a generator of faces with the preset `{run.preset}`: {run.story}.\n\n"
         "The same command again resumes. Examples:\n\n"
         "    mien train --data photos/ --minutes 30\n"
-        "    mien train gan --data photos/ --from runs/00000-gan\n"
+        "    mien train gan --data fifty/ --from runs/00007-gan    # fine-tuning\n"
         "    mien train torch-gan-2015 --recipe.balance adaptive-l2\n"
         "    mien train my_model.py:tiny --recipe.lr 1e-3\n"
     )
@@ -109,14 +113,14 @@ def parameters(run: Run) -> list[inspect.Parameter]:
     data = "pack, or folder or ZIP of photographs; without it, built-in drawn faces"
     out = "directory of the run; without it, a new numbered one under runs/"
     scale = "cost of an image relative to the preset's; widths follow"
-    start = "model to start from: a run, a checkpoint, a file, hf://OWNER/NAME, or a bundled model's name"
+    origin = "start with the weights of this model: a run, checkpoint, file, hf://OWNER/NAME, or a bundled model"
     dry = "print data, time, memory and what the rules decide, measured on a few steps; train nothing"
     resume = "auto, must, never, or the path of a run or checkpoint"
     verb = {
         "data": parameter("data", str | None, None, ("--data",), data, MAIN),
         "out": parameter("out", Path | None, None, ("--out",), out, MAIN),
         "scale": parameter("scale", float, 1.0, ("--scale",), scale, MAIN),
-        "from_": parameter("from_", str | None, None, ("--from",), start, MAIN),
+        "parent": parameter("parent", str | None, None, ("--from",), origin, MAIN),
         "dry_run": parameter("dry_run", bool, False, ("--dry-run",), dry, MAIN),
         "resume": parameter("resume", str, "auto", ("--resume",), resume, MAIN),
     }

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +147,15 @@ class Recipe(nn.Module, ABC):
         return drawn[self.rank * count : (self.rank + 1) * count].to(like)
 
 
+@runtime_checkable
+class Adoptive(Protocol):
+    """A network that finds its own layers among those of a network with another side, or without labels."""
+
+    def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parent's tensors under this network's names; those that have no place here are left out."""
+        ...
+
+
 Built = TypeVar("Built", covariant=True)
 
 
@@ -164,6 +173,10 @@ class NetworkConfig(ConfigBase, ABC):
 
     cites: ClassVar[tuple[str, ...]] = ()  # keys of mien.presets.citations
 
+    def resized(self, old: int, new: int) -> Self:
+        """As ModelConfig.resized."""
+        return self
+
     @abstractmethod
     def build(self, faces: ImageSpec) -> nn.Module:
         """The network, initialised from torch's default generator. Raises UsageError for a side that it does not support."""
@@ -178,6 +191,10 @@ class ModelConfig(ConfigBase, ABC):
     @abstractmethod
     def build(self, faces: ImageSpec) -> Model:
         """The model, initialised from torch's default generator. Raises UsageError for a side that it does not support."""
+
+    def resized(self, old: int, new: int) -> Self:
+        """The configuration whose network of side `new` shares most layers with this one's of side `old`. Default: itself."""
+        return self
 
     def outline(self, faces: ImageSpec) -> Model:
         """The model on torch's meta device: shapes without memory. Raises what `build` raises."""

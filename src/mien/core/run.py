@@ -90,18 +90,19 @@ class Run:
     )
     loader_threads: int = 1  # data-loading threads; the result does not depend on them
     threads: int = 0  # CPU threads of torch; 0 = all cores
+    parent: str = field(
+        default="", metadata={"flag": False}
+    )  # SHA-256 of the model that --from named; "" = from scratch
     story: str = field(default="", metadata={"flag": False})  # one line for `mien presets`
     notes: tuple[str, ...] = field(default=(), metadata={"flag": False})  # sources, reproduced faults, choices
     after: str = field(default="", metadata={"flag": False})  # the preset that this one is a change of
     change: str = field(default="", metadata={"flag": False})  # the change
     prepare: tuple[str, ...] = field(default=(), metadata={"flag": False})  # commands that prepare its data
     by_rule: tuple[str, ...] = field(default=(), metadata={"flag": False})  # fields that `mien.presets.defaults` sets
-    parent: str = field(default="", metadata={"flag": False})  # SHA-256 of the model file that it starts from; "" = none
 
     def __post_init__(self) -> None:
         for name in ("side", "batch", "images", "keep"):
-            if getattr(self, name) < 1:
-                value = getattr(self, name)
+            if (value := getattr(self, name)) < 1:
                 raise UsageError(f"{name} must be a positive integer.", f"{value} is not.", f"Give --{name} 1 or more.")
         for name, number in numbers(self):
             flag = f"--{name.replace('_', '-')}"
@@ -214,8 +215,7 @@ def numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, int | float]]:
 
 def identity(run: Run) -> JSON:
     """The fields that a resumed run must share: all but paths, periods and lengths."""
-    left_out = NOT_IDENTITY if run.parent else NOT_IDENTITY | {"parent"}
-    return {name: value for name, value in to_json(run).items() if name not in left_out}
+    return {name: value for name, value in to_json(run).items() if name not in NOT_IDENTITY}
 
 
 def fingerprint(config: Any) -> str:
@@ -276,11 +276,11 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
             here["minutes"] = None
     nested: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
-        if "." in name:
-            head, rest = name.split(".", 1)
+        head, _, rest = name.partition(".")
+        if rest:
             nested.setdefault(head, {})[rest] = value
-    inner = {head: override(getattr(config, head), rest) for head, rest in nested.items()}
-    return dataclasses.replace(config, **here, **inner)  # type: ignore[type-var]
+    here |= {head: override(getattr(config, head), rest) for head, rest in nested.items()}
+    return dataclasses.replace(config, **here)  # type: ignore[type-var]
 
 
 def without_effect(run: Run, changed: Iterable[str]) -> list[str]:

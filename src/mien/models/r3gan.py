@@ -134,8 +134,6 @@ class R3GANGeneratorConfig(ModelConfig):
 class R3GANCritic(nn.Module):
     """Mirrors the generator, down to one logit; with labels, the inner product of its features and the label embedding."""
 
-    coarse_last: ClassVar[tuple[str, ...]] = ("stages", "changes")  # lists whose last item is the coarsest, for fine-tuning
-
     def __init__(self, config: R3GANCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width)[::-1]

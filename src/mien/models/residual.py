@@ -4,11 +4,12 @@ that start as the identity, and a last upsampling that avoids most convolutions 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import sqrt
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,17 @@ def widths_of(side: int, width: int, max_width: int, patch: int) -> list[int]:
         )
     depth = (side // patch // 4).bit_length()
     return [min(max_width, width * 2**power) for power in range(depth - 1, -1, -1)]
+
+
+def width_at(width: int, max_width: int, old: int, new: int) -> int:
+    """`width` at another side, so that each resolution of both sides has the same number of feature maps."""
+    doublings = new.bit_length() - old.bit_length()
+    return max(1, min(max_width, width >> doublings if doublings > 0 else width << -doublings))
+
+
+def stage_count(tensors: Mapping[str, Tensor]) -> int:
+    """Resolutions of a residual network, from the names of its tensors."""
+    return 1 + max((int(name.split(".")[1]) for name in tensors if name.startswith("stages.")), default=-1)
 
 
 class Block(nn.Module):
@@ -100,7 +112,7 @@ def label_layers(
     return None, LabelChannel(label_dim, side)
 
 
-class Mapping(nn.Module):
+class MappingNetwork(nn.Module):
     """Mapping network (Karras et al. 2018, arXiv:1812.04948): latents `[n, latent]` -> styles of the same shape.
 
     `mean` tracks the mean style over all ranks during training.
@@ -139,7 +151,7 @@ class ResidualGenerator(StyleModel):
         labelled, channel = label_layers(config.conditioning, faces.label_dim, config.latent)
         self.labelled, self.channel = labelled, channel
         latent = 2 * config.latent if labelled is not None else config.latent
-        self.mapper = Mapping(config.latent, config.mapping) if config.mapping else None
+        self.mapper = MappingNetwork(config.latent, config.mapping) if config.mapping else None
         self.mapping = scaled(nn.Linear(latent, (widths[0] - (channel is not None)) * 16), 1.0)
         self.stages = nn.ModuleList(block_stage(width, config.group, config.blocks, total) for width in widths)
         self.narrow = nn.ModuleList(
@@ -151,6 +163,21 @@ class ResidualGenerator(StyleModel):
     @property
     def mean_style(self) -> Tensor:
         return torch.zeros(self.latent_shape).to(self.mapping.weight) if self.mapper is None else self.mapper.mean
+
+    def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Stages are counted from 4 px, so they keep their names; the last layer belongs to one side.
+
+        Where labels are added beside the latent, their weights are zero: the faces stay those of the parent at first.
+        """
+        own, found = self.state_dict(), dict(parent)
+        if stage_count(parent) != len(self.stages):
+            found = {name: tensor for name, tensor in found.items() if not name.startswith("last.")}
+        for name, tensor in found.items():
+            wanted = own.get(name)
+            if self.labelled is not None and wanted is not None and tensor.dim() == 2 == wanted.dim():
+                missing = wanted.shape[1] - tensor.shape[1]
+                found[name] = F.pad(tensor, (0, missing)) if missing == tensor.shape[1] else tensor
+        return found
 
     def styles(self, z: Tensor) -> Tensor:
         z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # only the direction of a latent matters
@@ -178,7 +205,6 @@ class ResidualGeneratorConfig(ModelConfig):
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
     grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "group", "full_res_width")  # with `--scale`
-    follows_side: ClassVar[tuple[str, ...]] = ("width",)  # halves where the side doubles, when a run grows
 
     latent: int = 64  # numbers that describe a face, N(0, 1)
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
@@ -202,17 +228,15 @@ class ResidualGeneratorConfig(ModelConfig):
                 f"Give 0 to {MAX_LAYERS}; 2 is a good start.",
             )
 
+    def resized(self, old: int, new: int) -> Self:
+        return replace(self, width=width_at(self.width, self.max_width, old, new))
+
     def build(self, faces: ImageSpec) -> ResidualGenerator:
         return ResidualGenerator(self, faces)
 
 
 class ResidualCritic(nn.Module):
     """Mirrors the generator, down to one logit."""
-
-    coarse_last: ClassVar[tuple[str, ...]] = (
-        "stages",
-        "widen",
-    )  # lists whose last item is the coarsest, for fine-tuning
 
     def __init__(self, config: ResidualCriticConfig, faces: ImageSpec) -> None:
         super().__init__()
@@ -227,6 +251,24 @@ class ResidualCritic(nn.Module):
             scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
         )
         self.last = scaled(nn.Linear(widths[-1] * 16, 1), 1.0)
+
+    def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Stages are counted from the finest, so those of a parent with another side have other numbers here."""
+        shift = len(self.stages) - stage_count(parent)
+        if not shift:
+            return dict(parent)
+        found = {}
+        for name, tensor in parent.items():
+            numbered = re.fullmatch(r"(stages|widen)\.(\d+)(\..+)", name)
+            number = int(numbered[2]) + shift if numbered else 0
+            if number >= 0 and not name.startswith("first."):
+                found[f"{numbered[1]}.{number}{numbered[3]}" if numbered else name] = tensor
+        return found
+
+    def freeze(self, stages: int) -> None:
+        """Hold the input layer and the finest `stages` (FreezeD, Mo et al. 2020, arXiv:2002.10964)."""
+        for layer in (self.first, *self.stages[:stages], *self.widen[: max(0, stages - 1)]) if stages else ():
+            layer.requires_grad_(False)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
@@ -247,7 +289,6 @@ class ResidualCriticConfig(NetworkConfig):
 
     cites: ClassVar[tuple[str, ...]] = ("r3gan2024",)
     grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "group", "full_res_width")  # with `--scale`
-    follows_side: ClassVar[tuple[str, ...]] = ("width",)  # halves where the side doubles, when a run grows
 
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     max_width: int = 192  # upper bound on the number of feature maps
@@ -260,6 +301,9 @@ class ResidualCriticConfig(NetworkConfig):
     conditioning: CriticConditioning = (
         "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
     )
+
+    def resized(self, old: int, new: int) -> Self:
+        return replace(self, width=width_at(self.width, self.max_width, old, new))
 
     def build(self, faces: ImageSpec) -> ResidualCritic:
         return ResidualCritic(self, faces)

@@ -29,8 +29,6 @@ from mien.nn.priors import Normal
 class Encoder(nn.Module):
     """Images -> the mean and the logarithm of the variance, each `[n, latent]`."""
 
-    coarse_last: ClassVar[tuple[str, ...]] = ("stages", "widen")  # lists whose last item is the coarsest, for fine-tuning
-
     def __init__(self, config: VAEModelConfig, faces: ImageSpec) -> None:
         super().__init__()
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)[::-1]
@@ -140,7 +138,6 @@ class VAEModelConfig(ModelConfig):
 
     cites: ClassVar[tuple[str, ...]] = ("vae2013", "realnvp2017", "lossy2017")
     grows: ClassVar[tuple[str, ...]] = ("width", "max_width", "full_res_width")  # with `--scale`
-    follows_side: ClassVar[tuple[str, ...]] = ("width",)  # halves where the side doubles, when a run grows
 
     latent: int = 128  # numbers that describe a face, N(0, 1), and as many of its code
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward

@@ -7,7 +7,7 @@ No rule depends on a run's length: a run that is extended is the same run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,9 @@ from mien.core.contracts import JSON
 from mien.core.run import Run, config_fields, override
 from mien.errors import UsageError
 
+#: Fields that have a rule in runs that start with a parent's weights.
+FINE_TUNING = ("recipe.lr", "recipe.gamma", "recipe.beta2", "recipe.freeze")
+VERY_FEW = 500  # images: with fewer, half of the critic is held
 FEW = 3_000  # images: the default length of `gan`, a million, is over 300 passes over them, and augmentation pays from there on
 
 
@@ -25,6 +28,7 @@ class RunContext:
     count: int  # training images
     side: int  # pixels
     device: str  # cpu, cuda or mps
+    fine_tuned: bool = False  # the run starts with the weights of a parent
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,19 @@ def augmentation(run: Run, here: RunContext) -> str:
     return "adaptive" if here.count < FEW else "none"
 
 
+def at_the_end(name: str) -> Callable[[Run, RunContext], Any]:
+    """The rule of a scheduled field of the recipe: its value at the end of the schedule."""
+    return lambda run, here: getattr(run.recipe, f"{name}_end", getattr(run.recipe, name))
+
+
+def freeze(run: Run, here: RunContext) -> int:
+    patch = getattr(getattr(run.recipe, "critic", None), "patch", 0)
+    stages = (here.side // patch // 4).bit_length() if patch else 0
+    return min(2, stages // 2) if here.count < VERY_FEW else 0
+
+
+BURNT_IN = "A trained pair of networks needs no burn-in: the schedule starts where it ends."
+
 #: In this order: later rules see the values that earlier ones set.
 RULES = (
     DefaultRule(
@@ -110,21 +127,30 @@ RULES = (
         f"With under {FEW:,} images a critic overfits (arXiv:2006.06676), and FID rises again: after 1,000 passes over 1,000 "
         "images FID 35.6, with augmentation 22.7. In under 300 passes augmentation only slows training (docs/LOG.md).",
     ),
+    DefaultRule("recipe.lr", at_the_end("lr"), BURNT_IN),
+    DefaultRule("recipe.gamma", at_the_end("gamma"), BURNT_IN),
+    DefaultRule("recipe.beta2", at_the_end("beta2"), BURNT_IN),
+    DefaultRule(
+        "recipe.freeze",
+        freeze,
+        f"With under {VERY_FEW} images a critic forgets what its parent knew of edges and textures: its two finest stages are "
+        "held (FreezeD, arXiv:2002.10964).",
+    ),
 )
 
 
-def defaults_of(run: Run, here: RunContext, rules: Sequence[DefaultRule] = RULES) -> Iterator[Default]:
+def defaults_of(run: Run, here: RunContext) -> Iterator[Default]:
     """Every rule that has a field in this run. Raises UsageError if the run lists a field in `by_rule` that has no rule."""
-    unknown = sorted(set(run.by_rule) - {rule.field for rule in rules})
+    unknown = sorted(set(run.by_rule) - {rule.field for rule in RULES})
     if unknown:
         raise UsageError(
             f"There is no rule for {', '.join(unknown)}.",
             f"`{run.preset}` lists it in by_rule.",
-            f"There are rules for {', '.join(rule.field for rule in rules)}.",
+            f"There are rules for {', '.join(rule.field for rule in RULES)}.",
         )
-    for rule in rules:
+    for rule in RULES:
         value = next((field.value for field in config_fields(run) if field.name == rule.field), None)
-        if value is None:
+        if value is None or (rule.field in FINE_TUNING and not here.fine_tuned):
             continue
         by_rule, applied = rule.value(run, here), rule.field in run.by_rule
         if applied:
@@ -132,11 +158,9 @@ def defaults_of(run: Run, here: RunContext, rules: Sequence[DefaultRule] = RULES
         yield Default(rule.field, by_rule, by_rule if applied else value, rule.reason, applied)
 
 
-def apply_defaults(run: Run, here: RunContext, rules: Sequence[DefaultRule] = RULES) -> Run:
+def apply_defaults(run: Run, here: RunContext) -> Run:
     """The run with every field of `by_rule` set by its rule; `by_rule` stays."""
-    return with_rules(
-        run, {default.field: default.by_rule for default in defaults_of(run, here, rules) if default.applied}
-    )
+    return with_rules(run, {default.field: default.by_rule for default in defaults_of(run, here) if default.applied})
 
 
 def with_rules(run: Run, changes: Mapping[str, Any]) -> Run:

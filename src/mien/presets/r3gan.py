@@ -29,7 +29,7 @@ PRESETS = (
             label_dropout=0.0,
             resample_reals=True,
             resample_fakes=True,
-            freeze_critic=0,
+            freeze=0,
             augment=Augmentation(
                 mode="ramp", p=0.3, images=40_000_000, target=0.6, geometry=1.0, colour=0.5, cutout=1.0
             ),

@@ -28,7 +28,6 @@ class AdaptiveL2(nn.Module):
     """The blog's third rule: the critic's weight decay grows while the generator's loss is high, and shrinks while it is low."""
 
     coefficient: Tensor
-    inherited = True  # a run that starts from another model goes on with its balance
 
     def __init__(self, low: float, high: float, step: float) -> None:
         super().__init__()
@@ -79,7 +78,6 @@ class ProportionalControl(nn.Module):
     """
 
     k: Tensor
-    inherited = True  # as above
 
     def __init__(self, gamma: float, step: float) -> None:
         super().__init__()

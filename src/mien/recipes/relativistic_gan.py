@@ -38,17 +38,14 @@ class RelativisticGAN(Recipe):
         super().__init__(model)
         self.config = config
         self.critic = config.critic.build(faces)
-        if config.freeze_critic:
-            freeze_stages(self.critic, config.freeze_critic)
+        if config.freeze:
+            freeze(self.critic, config.freeze)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.augment = Augment(config.augment) if config.augment.mode != "none" else None
-        for name, network in (("critic", self.critic), ("generator", self.model)):
+        moving = [weight for weight in self.critic.parameters() if weight.requires_grad]
+        for name, weights in (("critic", moving), ("generator", self.model.parameters())):
             self.optimizers[name] = optim.Adam(
-                [parameter for parameter in network.parameters() if parameter.requires_grad],
-                lr=config.lr,
-                betas=(config.beta1, config.beta2),
-                eps=1e-8,
-                fused=True,
+                weights, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
             )
         self.gamma_scale = (faces.side / config.gamma_side) ** 2 if config.gamma_side else 1.0
         self.gamma = config.gamma * self.gamma_scale
@@ -136,22 +133,16 @@ class RelativisticGAN(Recipe):
         return 2.0 * gradient_penalty(logits, images)
 
 
-def freeze_stages(critic: nn.Module, count: int) -> None:
-    """Hold the input layer and the finest `count` stages of a critic (FreezeD, Mo et al. 2020, arXiv:2002.10964).
-
-    Raises UsageError for a critic without stages, or where none would be left to train.
-    """
-    names: tuple[str, ...] = getattr(critic, "coarse_last", ())
-    stages = len(getattr(critic, names[0])) if names else 0
-    if count >= stages:
+def freeze(critic: nn.Module, stages: int) -> None:
+    """Hold the finest stages of a critic that has stages. Raises UsageError for another, or where none would be left."""
+    count = len(getattr(critic, "stages", ()))
+    if not hasattr(critic, "freeze") or stages >= count:
         raise UsageError(
-            f"--recipe.freeze-critic {count} is not possible.",
-            f"This critic has {stages} stages." if stages else f"A {type(critic).__name__} has no stages.",
-            f"Give 0 to {stages - 1}." if stages else "Leave it out.",
+            f"--recipe.freeze {stages} is not possible.",
+            f"This critic has {count} stages." if count else f"A {type(critic).__name__} has no stages.",
+            f"Give 0 to {count - 1}." if count else "Leave it at 0.",
         )
-    first, between = (getattr(critic, name) for name in names)
-    for layer in (critic.first, *first[:count], *between[: count - 1]):  # type: ignore[misc]
-        layer.requires_grad_(False)
+    critic.freeze(stages)  # type: ignore[operator]
 
 
 def spread(count: int, fraction: float) -> list[int]:
@@ -188,9 +179,7 @@ class RelativisticGANConfig(RecipeConfig):
     label_dropout: float = 0.0  # label dropout rate: fraction of faces whose labels neither player gets
     resample_reals: bool = False  # draw a new batch of reals for the generator's step, or reuse the critic's
     resample_fakes: bool = True  # draw new fakes for the generator's step, or reuse the critic's
-    freeze_critic: int = (
-        0  # finest stages of the critic, with its input layer, whose weights do not move (arXiv:2002.10964)
-    )
+    freeze: int = 0  # finest resolutions of the critic whose weights do not move (FreezeD, arXiv:2002.10964)
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

@@ -79,6 +79,7 @@ def _description(record: RunRecord) -> str:
         f"A generator of faces, made with mien {__version__} from the preset `{code(run.get('preset', '?'))}`"
         f"{f': {story}' if story else ''}. State: {plain(str(record.status.get('state', 'unknown')))}, "
         f"after {record.seen:,} images and {duration(record.seconds)} of training."
+        + (f" It started with the weights of the model `{code(run['parent'])}` (SHA-256)." if run.get("parent") else "")
     )
 
 

@@ -249,7 +249,7 @@ def not_a_model(path: Path, error: Exception) -> Untrusted:
 def read_model(path: Path, **fields: type) -> tuple[dict[str, Tensor], JSON]:
     """The tensors and the header of a `model.safetensors`; numbers of half precision are widened to float32 here.
 
-    `fields` are as in `read_header`. Raises Untrusted for any other file.
+    `fields` are as in `read_header`. Raises Untrusted for any other file, and for NaN or infinity.
     """
     header = read_header(path, **fields)
     try:

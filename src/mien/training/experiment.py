@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,24 @@ from mien.core import distributed
 from mien.core.contracts import Model, Observer
 from mien.core.device import DeviceContext, mix
 from mien.core.distributed import World
-from mien.core.run import CONVERGENCE, Run, differences, fingerprint, override, scale_run, to_json, without_effect
+from mien.core.run import (
+    CONVERGENCE,
+    NOT_IDENTITY,
+    Run,
+    differences,
+    fingerprint,
+    from_json,
+    override,
+    scale_run,
+    to_json,
+    without_effect,
+)
 from mien.data.loader import Loader
 from mien.errors import DataError, Interrupted, MienError
 from mien.metrics.features import Extractor
 from mien.metrics.online import BestByConvergence, OnlineEvaluator, prepare, update_best
 from mien.metrics.quick_checks import RealFaces
 from mien.presets import Code
-from mien.presets.fine_tuning import as_stored
 from mien.report.health_observer import HealthCheck
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
@@ -31,13 +42,13 @@ from mien.report.reconstructions import MEASURED, Reconstructed, Reconstructions
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
-from mien.training import loop
-from mien.training.find_run import RunLocation, find_run, stored_run
-from mien.training.growing import settle
+from mien.training import growing, loop
+from mien.training.find_run import RunLocation, find_run
 from mien.training.loop import BatchSource
-from mien.training.parent import Parent, Transfer
+from mien.training.parent import adopt, read_parent
 from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
 from mien.training.signals import handled, stop_now
+from mien.training.train_state import TrainState
 
 GRID_SEEDS = range(64)
 
@@ -49,26 +60,22 @@ def train(
     out: str | Path | None = None,
     resume: str = "auto",
     scale: float = 1.0,
-    from_: str | Path | None = None,
+    parent: str | Path | None = None,
     **changes: Any,
 ) -> Path:
     """Train a generator and return the directory of the run.
 
-    `from_` is a model to start from: a run, a checkpoint, a file, `hf://OWNER/NAME` or the name of a bundled model.
+    `parent` names a model whose weights the run starts with: a run, a checkpoint, a file, `hf://OWNER/NAME`, or a bundled model.
+
     `scale` multiplies the compute per image of the preset's networks: widths follow. `changes` set other fields by name:
     `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
     The same call again resumes, as on the command line.
     """
     run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
-    changed, explicit = configure(run, scale, changes)
-    return execute(changed, code, data, out, resume, from_, explicit)
-
-
-def configure(run: Run, scale: float, changes: Mapping[str, Any]) -> tuple[Run, frozenset[str]]:
-    """The run with the user's scale and changes, and the names of the fields that the user has set."""
-    changed = override(run if scale == 1.0 else scale_run(run, scale), changes)
+    sized = run if scale == 1.0 else scale_run(run, scale)
+    changed = override(sized, changes)
     warn(changed, changes)
-    return changed, frozenset(changes) | (frozenset() if scale == 1.0 else {"model", "recipe.critic"})
+    return execute(changed, code, data, out, resume, parent, changes)
 
 
 def warn(run: Run, changes: Iterable[str]) -> None:
@@ -84,24 +91,20 @@ def execute(
     out: str | Path | None,
     resume: str,
     parent: str | Path | None = None,
-    explicit: Collection[str] = (),
+    changes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train one run to its end. Raises MienError; the state is saved first, if training had begun.
 
-    `explicit` names the fields that the user has set: no rule of fine-tuning sets them.
+    `parent` is the model of --from, and `changes` are the fields that the user set, which win over the parent's.
     """
     with ExitStack() as stack:
         stack.enter_context(handled(stop_now))
         kind = DeviceContext.choose(run.device, run.precision).device.type
         world = stack.enter_context(distributed.world(kind))
-        if parent is None and (stored := stored_run(out, resume, code)):
-            run = as_stored(run, stored, explicit)
-        plan = resolve_run(run, code, data, world, parent, explicit)
-        run = plan.run
-        if run.threads:
-            torch.set_num_threads(run.threads)  # before env.json records them
-        state = plan.initial_state(world) if plan.parent else None
-        transfer = plan.inherit(state) if state else None  # before anything is written: a parent may not fit
+        ancestor = read_parent(parent) if parent is not None else None
+        if ancestor is None:
+            run = fine_tuned(run, out, resume, changes or {})
+        plan = resolve_run(run, code, data, world, ancestor, changes)
         extractor = make_extractor(plan, world)
         location = distributed.broadcast(find_run(plan, out, resume) if world.first else None)
         if location is None:
@@ -114,10 +117,12 @@ def execute(
             how = f"it {reason}; use a larger --patience, or 0," if reason else "use more --images or --minutes"
             print(f"mien: {home.path} is finished; {how} to continue", file=sys.stderr)
             return home.path
+        if run.threads:
+            torch.set_num_threads(run.threads)  # before env.json records them
         start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
-        if start is None and run.parent and transfer is None:
-            raise parent_needed(home)
-        state = state or plan.initial_state(world)
+        state = plan.initial_state(world)
+        if start is None and plan.run.parent:
+            start = first_checkpoint(plan, home, state, world)
         if run.conditional and not state.recipe.model.label_dim and world.first:
             print(
                 f"mien: the generator of `{run.preset}` is not label-conditional: `mien sample --label` will not work",
@@ -139,14 +144,6 @@ def execute(
             )  # fmt: skip
 
         try:
-            if start is None and transfer and plan.parent:
-                source = batches(0)
-                try:
-                    fitted = settle(state, run, plan.faces, plan.parent, transfer, source)
-                finally:
-                    source.close()
-                if world.first:
-                    record_parent(home, plan.parent, transfer, fitted)
             loop.train(run, home, state, batches, observers, plan.header, start, evaluator)
         except (MienError, Interrupted) as error:
             if world.first:
@@ -155,25 +152,53 @@ def execute(
     return home.path
 
 
-def record_parent(home: RunDirectory, parent: Parent, transfer: Transfer, fitted: list[str]) -> None:
-    """Write parent.json and the log: what the parent gave, what is new, and how that was fitted."""
-    record = transfer.record(parent)
-    home.write_json("parent.json", record)
-    line = f"starting from {parent.name}: {transfer.summary()}"
-    for said in (f"{line}; parent.json lists them", *fitted):
-        print(f"mien: {said}", file=sys.stderr)
-    home.log(f"{line}; its model file has sha256 {parent.sha256}")
-    for line in (*(f"new: {name}" for name in record["new"]), *fitted):
+def fine_tuned(run: Run, out: str | Path | None, resume: str, changes: Mapping[str, Any]) -> Run:
+    """The run as run.json describes it, if that run started with a parent's weights and goes on without --from.
+
+    Its checkpoints have all that it took. A field that the user set and that differs is refused later, as in any run.
+    """
+    path = Path(resume) if resume not in ("auto", "must", "never") else Path(out) if out is not None else None
+    known = path and (RunDirectory(path).run_json or RunDirectory(path.parent.parent).run_json)
+    if not known or not known.get("parent") or known.get("preset") != run.preset:
+        return run
+    names = [part.name for part in fields(Run) if part.name not in NOT_IDENTITY]
+    try:
+        stored = from_json(Run, {name: known[name] for name in names}, presets.KINDS)
+    except (AttributeError, LookupError, MienError, TypeError):
+        return run
+    return override(replace(run, **{name: getattr(stored, name) for name in names}, by_rule=()), changes)
+
+
+def first_checkpoint(plan: ResolvedRun, home: RunDirectory, state: TrainState, world: World) -> Path:
+    """Take the parent's weights and save them before the first step, so that resuming needs no parent.
+
+    Raises DataError if the run was stopped before it had them, and --from is not given.
+    """
+    if plan.parent is None:
+        raise DataError(
+            f"{home.path} has no checkpoint yet, and its parent's weights are needed.",
+            "It starts with the weights of another model.",
+            "Repeat the command with --from.",
+        )
+    adopted, error = adopt(state, plan.parent), None
+    if world.first and plan.parent.side not in (0, plan.pack.side):
+        loader = Loader(
+            plan.pack, batch=growing.BATCH, seed=plan.run.seed, flip=plan.run.flip, channels=plan.run.channels
+        )
+        try:
+            error = growing.imitate(state, plan.run, plan.faces, loader, plan.parent.networks, plan.parent.side)
+        finally:
+            loader.close()
+    distributed.broadcast_module(state.recipe)
+    if not world.first:
+        return distributed.broadcast(None)  # type: ignore[no-any-return]
+    grown = [] if error is None else [f"new layers imitate {plan.parent.side} px enlarged: mean error {error:.3f} of 2"]
+    for line in (f"from {plan.parent.name} ({plan.parent.hash[:12]})", *adopted.lines(), *grown):
+        print(f"mien: {line}", file=sys.stderr)
         home.log(line)
-
-
-def parent_needed(home: RunDirectory) -> DataError:
-    """The error for a run that was killed before its first checkpoint, which holds the parent's weights."""
-    return DataError(
-        f"{home.path} has no checkpoint yet.",
-        "It starts from another model, whose weights are in the first checkpoint.",
-        "Add --from with the same model.",
-    )
+    prints = {"run": plan.header["run_fingerprint"], "data": plan.pack.fingerprint}
+    saved = checkpoint.commit(home.checkpoints, state.snapshot(plan.header), prints, plan.run.keep)
+    return distributed.broadcast(saved)  # type: ignore[no-any-return]
 
 
 def make_extractor(plan: ResolvedRun, world: World) -> Extractor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from mien.core.contracts import JSON
 from mien.core.run import Run, differences, from_json, identity
 from mien.errors import DataError, Mismatch, UsageError
 from mien.metrics.online import out_of_patience
-from mien.presets import Code
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
 from mien.training.resolve import ResolvedRun
@@ -117,33 +115,12 @@ def known_identity(run_json: JSON, plan: ResolvedRun) -> JSON:
     stored = run_json.get("identity")
     if not isinstance(stored, dict):  # not a run of ours
         return {}
-    kinds = kinds_of(plan.code)
+    kinds = {**presets.KINDS, **(presets.kinds_of(plan.code.presets.values()) if plan.code else {})}
     fields = {name: value for name, value in stored.items() if name != "data"}
     try:
         return {**identity(from_json(Run, fields, kinds)), "data": stored["data"]}
     except (AttributeError, LookupError, Mismatch, TypeError, UsageError):
         return stored
-
-
-def stored_run(out: str | Path | None, resume: str, code: Code | None) -> Run | None:
-    """The run that --out or --resume names, if it has a parent: what its rules decided. None for any other."""
-    if resume not in ("auto", "must", "never"):
-        path = checkpoint.follow(Path(resume)).resolve()
-        out = path.parent.parent if path.parent.name == "checkpoints" else path
-    known = RunDirectory(Path(out)).run_json if out is not None else None
-    if known is None or not known.get("parent"):
-        return None
-    names = {field.name for field in dataclasses.fields(Run)}
-    try:
-        run = from_json(Run, {name: value for name, value in known.items() if name in names}, kinds_of(code))
-        return run if isinstance(run, Run) and isinstance(run.parent, str) else None
-    except (AttributeError, LookupError, Mismatch, TypeError, UsageError):
-        return None
-
-
-def kinds_of(code: Code | None) -> dict[str, type]:
-    """The classes that a run.json may name: those of the presets, and of the user's file."""
-    return {**presets.KINDS, **(presets.kinds_of(code.presets.values()) if code else {})}
 
 
 def is_finished(run: Run, home: RunDirectory) -> bool:

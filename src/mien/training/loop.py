@@ -124,8 +124,6 @@ class _Loop:
     def go(self) -> None:
         if self.last is not None:
             self.state.restore(*checkpoint.read_state(self.last))
-        elif self.run.parent:
-            self.save(last=True)  # the parent is not needed again
         if self.evaluator is not None:
             self.evaluated, self.early_stop = distributed.broadcast(
                 (self.evaluator.last_seen, self.evaluator.stop_reason())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,10 +20,10 @@ from mien.data import open_data
 from mien.data.loader import Loader, to_tensor
 from mien.data.pack import Pack, is_pack
 from mien.errors import DataError, DeviceError, UsageError
-from mien.presets import Code, fine_tuning
-from mien.presets.defaults import RULES, DefaultRule, RunContext, apply_defaults, defaults_of
+from mien.presets import Code
+from mien.presets.defaults import RunContext, apply_defaults, defaults_of
 from mien.training.ema import EMA
-from mien.training.parent import Parent, Transfer, inherit, open_parent
+from mien.training.parent import Parent, adopt, inherit
 from mien.training.profile import measure
 from mien.training.train_state import TrainState
 
@@ -39,8 +40,7 @@ class ResolvedRun:
     context: DeviceContext
     code: Code | None
     source: str  # the value of --data
-    parent: Parent | None = None  # the model to start from, where --from names one
-    rules: tuple[DefaultRule, ...] = RULES  # of this run, in order
+    parent: Parent | None = None  # whose weights a new run starts with
 
     @property
     def faces(self) -> ImageSpec:
@@ -51,7 +51,8 @@ class ResolvedRun:
     @property
     def run_context(self) -> RunContext:
         """What the defaults depend on."""
-        return RunContext(len(self.pack.rows("train")), self.pack.side, self.context.device.type)
+        count, device = len(self.pack.rows("train")), self.context.device.type
+        return RunContext(count, self.pack.side, device, fine_tuned=bool(self.run.parent))
 
     @property
     def identity(self) -> JSON:
@@ -66,6 +67,7 @@ class ResolvedRun:
             "format": 1,
             "preset": self.run.preset,
             "config": to_json(self.run.model),
+            "recipe": to_json(self.run.recipe),
             "faces": to_json(self.faces),
             "data": {"fingerprint": self.pack.fingerprint, "count": len(self.pack), **self.framing},
             "run_fingerprint": fingerprint(self.identity),
@@ -76,10 +78,10 @@ class ResolvedRun:
             header["label_rows"] = [
                 [None if isnan(value) else value for value in row] for row in rows
             ]  # JSON has no NaN
-        if self.code is not None:
-            header["code"] = self.code.header
         if self.run.parent:
             header["parent"] = self.run.parent
+        if self.code is not None:
+            header["code"] = self.code.header
         return header
 
     @property
@@ -117,30 +119,23 @@ class ResolvedRun:
         ema = EMA(recipe.model, self.run.average) if self.run.average else None
         return TrainState(recipe, ema, self.context, world, self.run.seed)
 
-    def inherit(self, state: TrainState) -> Transfer:
-        """Copy the parent's weights into a fresh state. Raises Mismatch if the parent does not fit."""
-        assert self.parent is not None
-        labels = tuple(self.pack.label_names) if self.faces.label_dim else ()
-        return inherit(state, self.run, self.faces, labels, self.parent)
-
 
 def resolve_run(
     run: Run,
     code: Code | None,
     data: str | Path | None,
     world: World,
-    parent_name: str | Path | None = None,
-    explicit: Collection[str] = (),
+    parent: Parent | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> ResolvedRun:
-    """Open the data and the parent, and resolve what depends on them. Rank 0 prepares what has to be prepared.
+    """Open the data and resolve what depends on it. Rank 0 prepares what has to be prepared; the others wait.
 
-    Fields in `explicit` are the user's: no rule of fine-tuning sets them.
+    With a parent the run has its networks, and `changes`, the fields that the user set, are set again.
     """
     context = DeviceContext.choose(run.device, run.precision, world.local_rank)
     if not world.first:
         distributed.barrier()
     pack = open_data(data, run.side)
-    parent = open_parent(parent_name, code) if parent_name is not None else None
     if world.first:
         distributed.barrier()
     if pack.side != run.side:
@@ -162,12 +157,10 @@ def resolve_run(
     if run.conditional and world.first:
         for line in scarce(pack):
             print(f"mien: {line}", file=sys.stderr)
-    rules: tuple[DefaultRule, ...] = RULES
     if parent is not None:
-        rules = fine_tuning.rules_of(run, parent.config)
-        run = replace(fine_tuning.by_rules(run, rules, explicit), parent=parent.sha256)
-    plan = ResolvedRun(run, pack, context, code, str(data) if data else "drawn", parent, rules)
-    return replace(plan, run=apply_defaults(run, plan.run_context, rules))
+        run = inherit(run, parent, pack.side, changes or {})
+    plan = ResolvedRun(run, pack, context, code, str(data) if data else "drawn", parent)
+    return replace(plan, run=apply_defaults(run, plan.run_context))
 
 
 def scarce(pack: Pack) -> list[str]:
@@ -187,19 +180,23 @@ def scarce(pack: Pack) -> list[str]:
 def describe(plan: ResolvedRun) -> JSON:
     """The resolved run, the parameters of each network, the defaults, and a measured estimate: --dry-run."""
     state = plan.initial_state(World())
-    inherited = {"parent": plan.inherit(state).record(plan.parent)} if plan.parent else {}
     networks = {"model": parameter_count(state.recipe.model)}
     for name, child in state.recipe.named_children():
         if name != "model" and (count := parameter_count(child)):
             networks[name] = count
     run = {**to_json(plan.run), "precision": plan.context.precision, "device": plan.context.device.type}
+    adopted = list(adopt(state, plan.parent).lines()) if plan.parent else []
     del state
     return {
+        **(
+            {"parent": {"name": plan.parent.name, "sha256": plan.parent.hash, "adopted": adopted}}
+            if plan.parent
+            else {}
+        ),
         "run": run,
         "parameters": networks,
-        **inherited,
         "data": {"count": len(plan.pack), "fingerprint": plan.pack.fingerprint},
-        "rules": [default.as_json for default in defaults_of(plan.run, plan.run_context, plan.rules)],
+        "rules": [default.as_json for default in defaults_of(plan.run, plan.run_context)],
         "estimate": estimated(plan),
     }
 

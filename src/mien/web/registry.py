@@ -21,6 +21,7 @@ from mien.nn.priors import Normal, Uniform
 from mien.report.run_reader import sample_grids
 from mien.sampling import bundled
 from mien.sampling.directions import Direction
+from mien.sampling.order import quality_order
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory, read_json
@@ -239,6 +240,7 @@ def capabilities(entry: ModelEntry, sampler: Sampler, run: RunEntry | None) -> J
         "labels": list(sampler.label_names) if model.label_dim else [],
         "directions": [{"name": d.name, "note": note(d.facts)} for d in directions],
         "gram": gram_matrix(directions),
+        "order": quality_order(sampler),
         "encodes": isinstance(model, Invertible) and sampler.encoding_space == "latent",
         "inverts": not sampler.header.get("labels"),
         "scalable": isinstance(model, ResolutionFreeModel),
@@ -277,4 +279,9 @@ def note(header: JSON) -> str:
     """How a direction was found, in words."""
     if header.get("found") == "labels":
         return f"Found on {header.get('with')} faces with the label and {header.get('without')} without."
+    if header.get("found") == "measures":
+        return (
+            f"Measured on {header.get('faces')} faces; correlation {float(header.get('correlation', 0)):.2f} on unseen ones. "
+            f"Of all else, {header.get('leaks_to')} changes most: {float(header.get('leak', 0)):.2f}."
+        )
     return f"Found without labels; {100 * float(header.get('share', 0)):.0f} % of how much pictures change."

@@ -92,6 +92,7 @@ export async function start(given) {
     photo.offer(able);
     styles.offer(able);
     breed.forget();
+    sheet.offer(able);
     byId("tab-photo").hidden = !(able.encodes || able.inverts) || !engine.project;
     byId("tab-path").hidden = !able.flow || !engine.path;
     byId("tab-near").hidden = !able.neighbours || !engine.neighbours;
@@ -162,7 +163,7 @@ export async function start(given) {
   document.addEventListener("panel", (event) => choose(/** @type {CustomEvent<string>} */ (event).detail));
 
   // Deeds
-  const fresh = () => store.rest({ at: String(Math.floor(Math.random() * 1e6)), mix: null });
+  const fresh = () => store.rest({ at: String(sheet.typical(model) ?? Math.floor(Math.random() * 1e6)), mix: null });
   const copy = () => navigator.clipboard?.writeText(location.href).then(() => toast("The link is copied."), () => toast("The link stands in the address bar."));
   const save = () => face.blob && download(face.blob, `face-${address(store.state).replace(/[^\w,.-]+/g, "_").slice(0, 60)}.png`);
   /** As a face is when nothing is said of how it looks. */
@@ -235,7 +236,7 @@ export async function start(given) {
         byId("welcome").hidden = true;
         byId("main").hidden = false;
         adopt(able);
-        store.begin(fitted(wanted ?? { ...START, at: write({ start: place(Math.floor(Math.random() * 1000), 0, 0), moves: [] }) }, able));
+        store.begin(fitted(wanted ?? { ...START, at: write({ start: place(sheet.typical(able) ?? Math.floor(Math.random() * 1000), 0, 0), moves: [] }) }, able));
         break;
       }
     }

@@ -24,6 +24,8 @@ export interface Capabilities {
   styles: number;
   /** Dot products of the directions, in their order. */
   gram: number[][];
+  /** Seeds whose faces hold first; empty where they were not ranked. */
+  order: number[];
   /** Whether faces of photographs can be found and levelled here. */
   levels?: boolean;
   parameters: number; neighbours: boolean; formats: string[]; card?: string; licence?: string;
