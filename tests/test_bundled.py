@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mien.metrics.features import PixelFeatures
 from mien.sampling import bundled, order, sidecar
 from mien.storage import checkpoint
 from mien.training.experiment import train
+from mien.web.photo import can_level
 from tests.conftest import ROOT, steer, tiny, write_model
 from tests.test_cli import call
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
@@ -40,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package with one bundled model, `faces`, in half precision; the working directory is empty."""
     place = tmp_path / "package" / "faces"
     place.mkdir(parents=True)
@@ -52,7 +54,8 @@ def folder(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    return place
+    yield place
+    can_level.cache_clear()  # it has looked into this test's cache
 
 
 def test_a_name_is_a_model_for_every_verb(folder: Path, blob_pack: Pack, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ from mien.core.distributed import World
 from mien.data.pack import Pack
 from mien.report.grid import GAP, read_recipe
 from mien.training.resolve import ResolvedRun
-from tests.conftest import blobs, tiny
+from tests.conftest import ROOT, blobs, tiny
 from tests.report_example import write_run
 
 PRINTED = re.compile(r"mien: .+\n  why: .+\n  do:  .+\n")
@@ -418,6 +419,42 @@ def test_cite() -> None:
 def test_doctor() -> None:
     data = json.loads(call("doctor", "--json").out)
     assert data["torch"] == torch.__version__ and data["gigaflops"]["fp32"] > 0 and data["cores"] >= 1
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        declared = tomllib.load(file)["project"]["optional-dependencies"]
+    found = {name: {re.split(r"[>=<]", one)[0] for one in packages} for name, packages in declared.items()}
+    del found["all"], found["dev"]
+    assert {name: set(packages) for name, packages in data["extras"].items()} == found
+    assert set(data["packages"]) == set().union(*found.values())
+
+
+@pytest.mark.parametrize(
+    "line, code, words",
+    [
+        ("evaluate", 2, "nothing to evaluate"),
+        ("evaluate nowhere", 3, "nowhere"),
+        ("evaluate --real a --fake b", 3, "There is no a"),
+        ("evaluate nowhere --real a", 2, "both named"),
+        ("evaluate nowhere --metrics fod", 2, "fod"),
+        ("evaluate nowhere --extractor notes.txt:eye", 3, "nowhere"),
+        ("benchmark nowhere --minutes 1 --presets nosuch --dry-run", 2, "nosuch"),
+        ("benchmark nowhere --minutes 1 --presets quick --metrics fod --dry-run", 2, "fod"),
+        ("benchmark nowhere --minutes 1 --presets quick --samples 1", 2, "samples"),
+        ("benchmark nowhere --minutes 1 --presets quick", 3, "nowhere"),
+        ("benchmark drawn --minutes 1 --presets quick --extractor notes.txt:eye", 2, "not a Python file"),
+        ("sample model.safetensors --code notes.txt", 2, "not a Python file"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_downloaded(
+    here: Path, model: Path, monkeypatch: pytest.MonkeyPatch, line: str, code: int, words: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a download began")
+
+    monkeypatch.setattr("mien.downloads.weights.path", refuse)
+    (here / "notes.txt").write_text("def eye(): ...")
+    (here / "model.safetensors").write_bytes(model.read_bytes())
+    said = call(*line.split())
+    assert said.code == code and words in said.err and PRINTED.fullmatch(said.err), said.err
 
 
 # Pictures

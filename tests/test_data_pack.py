@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mien.__main__ import main
 from mien.core.contracts import Batch
-from mien.data import open_data
+from mien.data import Preparation, open_data, prepare
 from mien.data.loader import Loader, to_tensor
 from mien.data.pack import Entry, Pack, PackWriter
+from mien.data.synthetic import SyntheticFaces
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
 
 
@@ -234,3 +239,50 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         Loader(write_pack(tmp_path / "a.pack", count=0), batch=4, seed=0)
+
+
+JUNK = [None, "x", -1, 1e308, [], {}, [[]], True, "../../etc/passwd", {"a": 1}, [1, 2, 3]]
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of every field and item of a JSON document."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    return [place for key, item in items for place in ((*path, key), *places(item, (*path, key)))]
+
+
+def test_a_changed_pack_json_is_never_a_crash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each field exchanged or removed: the pack is as good, or refused with a reason; exit 1 is a bug."""
+    made = prepare(SyntheticFaces(16, 6), tmp_path / "a.pack", Preparation(side=16, balance=("Smiling",)), workers=1)
+    assert made is not None
+    meta = json.loads((made.path / "pack.json").read_text())
+    rng = random.Random(0)
+    for place in rng.sample(places(meta), 60):
+        changed = copy.deepcopy(meta)
+        inner: Any = changed
+        for key in place[:-1]:
+            inner = inner[key]
+        value = rng.choice([*JUNK, "remove"])
+        if value == "remove":
+            del inner[place[-1]]
+        else:
+            inner[place[-1]] = value
+        (made.path / "pack.json").write_text(json.dumps(changed))
+        code = main(["data", "info", str(made.path), "-o", str(tmp_path / "about")])
+        assert code in (0, 3, 8, 9), (place, value, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("field", ["counts", "recipe", "source", "remarks", "notes", "refused", "splits"])
+def test_a_pack_that_does_not_say_how_it_was_prepared_can_be_trained_on_only(
+    tmp_path: Path, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = prepare(SyntheticFaces(16, 6), tmp_path / "a.pack", Preparation(side=16), workers=1)
+    assert made is not None and made.preparation == made.meta
+    meta = {name: value for name, value in made.meta.items() if name != field}
+    (made.path / "pack.json").write_text(json.dumps(meta))
+    opened = Pack.open(made.path)
+    assert len(opened.rows("train")) == 6  # the loader needs nothing else
+    with pytest.raises(Mismatch, match=f"no {field}"):
+        _ = opened.preparation
+    before = sorted(path.name for path in made.path.iterdir())
+    assert main(["data", "info", str(made.path)]) == 9 and "can be trained on" in capsys.readouterr().err
+    assert sorted(path.name for path in made.path.iterdir()) == before

@@ -147,3 +147,15 @@ def test_mutated_images_neither_crash_nor_hang() -> None:
         except UnreadableFile as refusal:
             assert str(refusal)
         assert time.perf_counter() - started < 2
+
+
+def test_libtiff_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """A damaged strip made libtiff print lines of its own, past Python: 400 of them for one folder."""
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(buffer, "TIFF", compression="tiff_lzw")
+    data = bytearray(buffer.getvalue())
+    for place in range(200, len(data) - 600, 7):
+        data[place] ^= 0x5A
+    with pytest.raises(UnreadableFile, match="damaged"):
+        decode(bytes(data))
+    assert capfd.readouterr() == ("", "")

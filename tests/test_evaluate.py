@@ -141,6 +141,35 @@ def test_memorisation_shows_the_copies(tmp_path: Path, eye: str) -> None:
     assert len(pairs) == 24 and np.array_equal(pairs[:6], pairs[12:18])
 
 
+def test_duplicates_and_identical_sets_are_named(tmp_path: Path) -> None:
+    train = blobs(60, 16)
+    train[-1] = train[7]
+    folders = [FolderImages(write_folder(tmp_path / name, train)) for name in ("real", "fake")]
+    inputs = MetricInputs(fake=folders[1], reference=folders[0], extractor=PixelFeatures())
+    scores = {score.metric: score for score in measure(inputs, ["memorisation", "prdc"])}
+    assert scores["memorisation"].value == pytest.approx(0.99) and scores["memorisation"].protocol["duplicates"] == 2
+    said = "\n".join(inputs.warnings)
+    assert "2 training images have a duplicate among them (0007.png, 0059.png)" in said
+    assert "100% of the images of" in said and "prdc:" not in said
+    many = FolderImages(write_folder(tmp_path / "many", np.repeat(blobs(12, 16), 8, 0)))
+    inputs = MetricInputs(fake=FirstImages(many, 88), reference=many, extractor=PixelFeatures())
+    measure(inputs, ["prdc", "memorisation"])
+    said = "\n".join(inputs.warnings)
+    assert "96 real images and 88 samples" in said and "precision is 1.0000 and recall 0.9167" in said
+    assert "there is nothing to compare samples with" in said
+
+
+def test_kid_of_two_images_is_refused(tmp_path: Path) -> None:
+    real = FolderImages(write_folder(tmp_path / "real", blobs(8, 16)))
+    for count in (2, 3):
+        inputs = MetricInputs(fake=FirstImages(real, count), reference=real, extractor=PixelFeatures())
+        if count == 2:
+            with pytest.raises(DataError, match="at least 3 samples"):
+                measure(inputs, ["kid"])
+        else:
+            assert "NaN" not in json.dumps([score.json() for score in measure(inputs, ["kid"])])
+
+
 @pytest.mark.parametrize(
     "case, error, words",
     [

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import threading
@@ -32,7 +33,7 @@ from mien.core.run import override
 from mien.data.pack import Pack
 from mien.downloads import hub, package_file, weights
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
-from mien.export.graph import description
+from mien.export.graph import description, write
 from mien.export.page import RUNTIME
 from mien.models.eigenfaces import EigenfacesConfig
 from mien.report.grid import read_marks, read_recipe, to_bytes
@@ -103,6 +104,41 @@ def check_file(model: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
             not isinstance(sampler.model, Invertible)
             or "no encoder" in call("export", model, "--to", "onnx", "-o", out, *flags).out
         )
+
+
+def test_a_flow_with_its_own_solver_takes_any_batch(
+    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its solver made one time for each of the two rows that the exporter saw, and so fixed the batch at two."""
+    import onnx
+
+    monkeypatch.chdir(tmp_path)
+    said = call(
+        "export", write_model("flow", tmp_path, blob_pack), "--to", "onnx", "-o", "f.onnx", "--solver", "multistep:2"
+    )
+    assert said.code == 0, said.err  # batches of 1, 3 and 8 were compared with PyTorch
+    graph = onnx.load("f.onnx").graph
+    axes = [value.type.tensor_type.shape.dim[0] for value in (graph.input[0], graph.output[0])]
+    assert [axis.dim_param for axis in axes] == ["batch", "batch"]
+
+
+def test_a_fixed_batch_is_no_export(tmp_path: Path) -> None:
+    class Fixed(torch.nn.Module):
+        def forward(self, latent: Tensor) -> Tensor:
+            return latent + torch.zeros(len(latent), 1)
+
+    with pytest.raises(UsageError, match="batch size of `latent` is fixed at 2"):
+        write(Fixed(), {"latent": torch.zeros(8, 4)}, ["latent"], "images", tmp_path / "a.onnx", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_is_exported_without_the_extra_web(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install 'mien[export]'` has no starlette."""
+    code = (
+        "import sys; sys.modules['starlette'] = sys.modules['uvicorn'] = None\n"
+        "from mien.export.page import page_files; assert 'index.html' in page_files()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,9 @@ def test_a_critic_alone_or_of_another_generator_is_not_taken(here: Path, generat
     ):
         said = call("import", *line.split())
         assert said.code == code and PRINTED.fullmatch(said.err), (line, said.err)
+    (here / "copy.pth").write_bytes((here / "G.pth").read_bytes())  # as one project published both
+    assert "copy.pth is a copy of G.pth" in call("import", "G.pth", "--critic", "copy.pth").err
+    (here / "copy.pth").unlink()
     assert call("import", "G.pth", "--critic", "nowhere.pth").code == 3
     assert sorted(path.name for path in here.iterdir()) == ["D.pth", "E.pth", "G.pth"]
 

@@ -197,6 +197,45 @@ def test_bootstrap_is_seeded_and_as_wide_as_theory():
     assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05])
+@pytest.mark.parametrize("holdout", [False, True])
+def test_duplicates_do_not_hide_a_copier(share, holdout):
+    """One training image in a hundred that is there twice made the bound 0, and a perfect copier clean (-0.01)."""
+    train, unseen = draw(600), draw(300, seed=1)
+    count = round(share * (len(unseen) if holdout else len(train)))
+    if holdout:
+        unseen[:count] = train[:count]
+    elif count:
+        train[-count:] = train[:count] * (1 + 1e-4)  # features of one image in two batches are not equal to the bit
+    found = memorisation(train, unseen if holdout else None, train[200:400])
+    clean = memorisation(draw(600), draw(300, seed=1) if holdout else None, draw(600)[200:400])
+    assert found.excess.value == pytest.approx(0.99) and found.excess.low <= clean.excess.value <= found.excess.high
+    expected = list(range(count)) + ([] if holdout else list(range(600 - count, 600)))
+    assert found.duplicates.tolist() == expected and clean.duplicates.tolist() == []
+    assert memorisation(train, unseen if holdout else None, draw(200, seed=7)).excess.value < 0.05
+
+
+def test_a_set_of_nothing_but_duplicates_is_no_error():
+    twice = np.repeat(draw(20), 2, 0)
+    assert len(memorisation(twice, None, draw(20, seed=1)).duplicates) == 40
+
+
+def test_points_at_the_radius_are_told_apart():
+    """A set in which each image is there six times, against itself: 0 by open balls, 1 by closed ones."""
+    real = np.repeat(draw(20), 6, 0)
+    scores = manifolds(real, real)
+    assert scores.precision.value == scores.recall.value == 0.0 and scores.points == (120, 120)
+    assert scores.closed == (1.0, 1.0)
+    plain = manifolds(draw(100), draw(100, seed=1))
+    assert plain.points == (0, 0) and plain.closed == (plain.precision.value, plain.recall.value)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 7])
+def test_kernel_distance_of_a_few_images_has_an_interval(count):
+    estimate = kernel_distance(draw(10), draw(count, seed=1))
+    assert np.isfinite([estimate.value, estimate.low, estimate.high]).all() and estimate.low < estimate.high
+
+
 def test_monge_distance_of_a_shift_and_of_a_stretch() -> None:
     """A shift by v moves every projection by u.v, whose mean square is |v|^2 / d; a stretch moves x to 2x."""
     real = np.random.default_rng(0).standard_normal((500, 40))

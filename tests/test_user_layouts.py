@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -831,7 +833,7 @@ def test_hdf5_needs_a_package_or_is_read(tmp_path: Path) -> None:
     assert len(found.names) == 10 and column(found, "age") == pytest.approx(AGE["age"])
 
 
-def test_pixels_of_arrays_are_kept(tmp_path: Path) -> None:
+def test_pixels_of_arrays_are_unchanged(tmp_path: Path) -> None:
     values = pixels()
     source = find_source(npz(tmp_path, images=values))
     pack = prepare(source, tmp_path / "a.pack", Preparation(side=16, crop="center"), workers=1)
@@ -839,6 +841,33 @@ def test_pixels_of_arrays_are_kept(tmp_path: Path) -> None:
 
     read = np.asarray(Image.open(io.BytesIO(source.read(source.address(source.listing().names[3])))))
     assert np.array_equal(read, values[3]) and pack is not None and len(pack) == 10
+
+
+def test_hostile_archives_take_little_memory(tmp_path: Path) -> None:
+    """Archives of a few kilobytes that promise a lot: listed in one process, whose peak is measured."""
+    images = pictures(*TEN)
+    hostile: list[Files] = [
+        {"dataset.json": json.dumps({"labels": [[name, 10**8] for name in TEN]})},
+        {"dataset.json": json.dumps({"labels": [[TEN[0], [0] * 100_000]]})},
+        {"dataset.json": b"[" + b"[]," * 10_000_000 + b"0]"},
+        {"labels.csv": b"," * 90_000_000},
+        {"labels.csv": b"file,a\n" + b"0,0\n" * 10_000_000},
+        {"list_attr_celeba.txt": b"9\n" + b"A " * 40_000_000},
+        {"metadata.jsonl": b'{"a": 1}\n' * 8_000_000},
+    ]
+    paths = []
+    for number, files in enumerate(hostile):
+        (tmp_path / str(number)).mkdir()
+        paths.append(str(in_zip({**images, **files})(tmp_path / str(number))))
+    program = (
+        "import sys, pathlib, re\nfrom mien.data import find_source\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
+        "before = peak()\n"
+        "for path in map(pathlib.Path, sys.argv[1:]): assert len(find_source(path).listing().names) == 10\n"
+        "print((peak() - before) // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100  # megabytes; one class number of 100,000,000 took 10,800 before
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
@@ -25,9 +25,10 @@ from mien.core.distributed import World
 from mien.core.run import Device, Run, override
 from mien.data import open_data
 from mien.data.pack import Pack
+from mien.downloads import weights
 from mien.errors import DataError, Diverged, Interrupted, Locked, Mismatch, Preempted, StorageError, UsageError
 from mien.metrics.evaluate import MAX_SAMPLES
-from mien.metrics.features import BLOCK, Extractor
+from mien.metrics.features import BLOCK, Extractor, InceptionFeatures
 from mien.report.comparison import Board, Entry, compared
 from mien.report.formatting import duration
 from mien.report.leaderboard import write_leaderboard
@@ -123,10 +124,13 @@ def benchmark(
             f"They are {repeats} and {threads}.",
             "Give --repeats 1 or more, and --threads 0 for all cores.",
         )
+    named = named_presets(presets)
+    protocol = protocol_of(metrics, samples, extractor, device, download=False)
     data = open_data(pack, None)
     home = out or Path("benchmark") / f"{Path(pack).stem}{data.side}-{minutes:g}min"
-    contenders = line_up(presets, repeats, home)
-    protocol = protocol_of(metrics, samples, extractor, device)  # fails before hours of training, not after
+    contenders = line_up(named, repeats, home)
+    if not dry_run:
+        protocol = protocol_of(metrics, samples, extractor, device)  # fails before hours of training, not after
     for contender in contenders:
         check_directory(contender, data, minutes, threads, device)
     if dry_run:
@@ -158,11 +162,8 @@ def benchmark(
     return Result(text, {**as_json(board), "out": str(home)})
 
 
-def line_up(words: str, repeats: int, home: Path) -> list[Contender]:
-    """Every run in the order of training: the first seed of all presets, then the next.
-
-    Raises UsageError for an unknown preset or one that is named twice.
-    """
+def named_presets(words: str) -> dict[str, Run]:
+    """The presets of `A,B`. Raises UsageError for an unknown one or one that is named twice."""
     names = [word.strip() for word in words.split(",") if word.strip()]
     if not names:
         raise UsageError("--presets is empty.", "There is nothing to train.", "Write --presets quick,vae.")
@@ -174,6 +175,11 @@ def line_up(words: str, repeats: int, home: Path) -> list[Contender]:
             f"--presets is {words}.",
             "Name each once; --repeats trains it with more seeds.",
         )
+    return runs
+
+
+def line_up(runs: Mapping[str, Run], repeats: int, home: Path) -> list[Contender]:
+    """Every run in the order of training: the first seed of all presets, then the next."""
     return [
         Contender(name, run, seed, home / "runs" / f"{run.preset}-s{seed}")
         for seed in range(repeats)
@@ -311,10 +317,12 @@ def plan(contenders: Sequence[Contender], protocol: Protocol, data: Pack, minute
         evaluated += not contender.failure
         lines.append((contender.path.name, state))
     count = protocol.samples or min(len(data.rows("train")), MAX_SAMPLES)
-    evaluation = seconds_per_image(protocol.extractor, data.side) * count * evaluated
+    ready = not isinstance(protocol.extractor, InceptionFeatures) or weights.here("inception")
+    evaluation = seconds_per_image(protocol.extractor, data.side) * count * evaluated if ready else None
     width = max(len(name) for name, _ in lines)
     text = "\n".join(f"{name:<{width}}  {state}" for name, state in lines)
-    total = f"{duration(training)} of training, and about {duration(evaluation)} to evaluate {count:,} samples of each."
+    cost = "a download of its network's weights" if evaluation is None else f"about {duration(evaluation)}"
+    total = f"{duration(training)} of training, and {cost} to evaluate {count:,} samples of each."
     found = {
         "runs": [{"name": name, "state": state} for name, state in lines],
         "training_seconds": training,

@@ -156,9 +156,9 @@ def data_info(pack: Path, /, *, out: Out = None) -> Result:
 
     opened = Pack.open(pack)
     opened.verify()
+    lines = [pack_text(opened, pack)]
     sheet, page = write_pack_page(opened, out or pack)
     data = {**pack_json(opened, pack), "files": {"contact_sheet": str(sheet), "report": str(page)}}
-    lines = [pack_text(opened, pack)]
     if opened.labels is not None:
         pairs = strongest(opened.label_names, opened.labels)
         data["correlations"] = [{"labels": [one, other], "correlation": round(value, 4)} for one, other, value in pairs]
@@ -198,14 +198,15 @@ def data_check(
     workers
         Number of decoding processes; by default one per core.
     """
-    from mien.report.grid import save_png
-    from mien.report.pack_page import contact_sheet
-    from mien.storage.provenance import Claim
 
     sheet = sheet_path(out, f"{source.resolve().stem}-check.png")
     examination = check(find_source(source), Preparation(side=size, crop=crop), workers)
     report = examination.report
     if len(examination.samples):
+        from mien.report.grid import save_png  # imports torch: not while the source is listed
+        from mien.report.pack_page import contact_sheet
+        from mien.storage.provenance import Claim
+
         save_png(contact_sheet(examination.samples), sheet, {"source": source.name}, Claim.INPUT)
         report["contact_sheet"] = str(sheet)
     allowed = 0 if strict else REFUSED_SHARE * report["counts"]["selected"]

@@ -8,20 +8,13 @@ from typing import Any
 from mien.data.archives import printable
 from mien.data.pack import Pack
 from mien.data.preprocess import ALIGNED_BY_SOURCE, NO_FACE
-from mien.errors import Mismatch
 
 MAX_LISTED = 10  # refused files that are printed; pack.json lists all
 
 
 def pack_text(pack: Pack, path: Path) -> str:
     """A pack as text."""
-    meta = pack.meta
-    if missing := {"counts", "recipe", "source"} - set(meta):
-        raise Mismatch(
-            f"{path} has no description of its preparation.",
-            f"Its pack.json has no {', '.join(sorted(missing))}.",
-            "It can be trained on; for a report, prepare it with `mien data prepare`.",
-        )
+    meta = pack.preparation
     counts, recipe, source = meta["counts"], meta["recipe"], meta["source"]
     lines = [
         f"{printable(str(path))}: {len(pack):,} images of {pack.side}x{pack.side}, {len(pack.label_names)} labels",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import time
 from importlib import metadata
@@ -20,8 +21,6 @@ from mien.core.device import DeviceContext, has_bf16_units
 from mien.core.run import Device
 from mien.errors import UsageError
 from mien.storage import checkpoint
-
-OPTIONAL = ("matplotlib", "av", "tensorboard", "opencv-python-headless", "ai-edge-litert", "pyarrow")
 
 
 def doctor(
@@ -73,16 +72,29 @@ def doctor(
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "free_gigabytes": round(checkpoint.free_bytes(Path.cwd()) / 1e9, 1),
-        "packages": {name: version_of(name) for name in OPTIONAL},
+        "packages": {name: version_of(name) for names in extras().values() for name in names},
+        "extras": extras(),
         "ffmpeg": shutil.which("ffmpeg") is not None,
         "gigaflops": {name: round(speed(context.device, name == "bf16"), 1) for name in ("fp32", "bf16")},
     }
     lines = [f"{name:<18} {value}" for name, value in facts.items() if not isinstance(value, dict)]
-    lines += [f"{name:<18} {version or 'not installed'}" for name, version in facts["packages"].items()]
+    for extra, names in facts["extras"].items():
+        found = [f"{name} {facts['packages'][name] or 'not installed'}" for name in names]
+        lines.append(f"{f'extra {extra}':<18} {', '.join(found)}")
     lines += [
         f"{f'{name} convolution':<18} {value:,} billion operations/s" for name, value in facts["gigaflops"].items()
     ]
     return Result("\n".join(lines), facts)
+
+
+def extras() -> dict[str, list[str]]:
+    """The packages of each extra of mien, as its metadata lists them; without those for its development."""
+    found: dict[str, list[str]] = {}
+    for line in metadata.requires("mien") or ():
+        match = re.match(r"([\w.-]+)[^;\[]*;.*extra == ['\"]([\w-]+)['\"]", line)
+        if match and match[2] not in ("dev", "all"):
+            found.setdefault(match[2], []).append(match[1])
+    return found
 
 
 def version_of(package: str) -> str | None:

@@ -17,7 +17,7 @@ from mien.cli.result import Result
 from mien.core import distributed
 from mien.core.device import DeviceContext
 from mien.core.run import Device
-from mien.errors import StorageError, UsageError
+from mien.errors import DataError, StorageError, UsageError
 from mien.metrics.api import of_folders, of_model, run_of, training_data_of
 from mien.metrics.conditions import leaks
 from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extractor, measure, split_names
@@ -91,26 +91,18 @@ def evaluate(
     engine = DeviceContext.choose(device, "fp32")
     with distributed.world(engine.device.type) as world:
         words, here = known(split_names(metrics)), engine.device.type
+        check_named(model, real, fake, samples)
         eye = load_extractor(extractor) if extractor else inception(legacy, precision, here, words)
         listener = Listener(quiet=not world.first)
-        if model is not None and (real or fake):
-            raise UsageError(
-                "A model and folders are both named.", "One of them is evaluated at a time.", "Leave one out."
-            )
         if model is not None:
             sampler = Sampler.load(model, device=device, precision="fp32", code=code)
             source = data or training_data_of(model)
             sampler = prior.apply(sampler, source, model)
             inputs = of_model(sampler, str(model), source, split, samples, eye)
             out = out or eval_folder(model)
-        elif real and fake:
-            inputs = of_folders(real, fake, samples, eye, engine.device.type)
         else:
-            raise UsageError(
-                "There is nothing to evaluate.",
-                "Neither a model nor two folders are named.",
-                "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
-            )
+            assert real and fake, "checked above"
+            inputs = of_folders(real, fake, samples, eye, engine.device.type)
         inputs.legacy, inputs.on_progress = legacy, listener
         scores = measure(inputs, words)
         listener.close()
@@ -121,6 +113,29 @@ def evaluate(
         print(f"mien: {warning}", file=sys.stderr)
     found = {"scores": [score.json() for score in scores], "warnings": inputs.warnings, "files": files}
     return Result("\n".join([*table(scores), *leaks(scores), *files]), found)
+
+
+def check_named(model: Path | None, real: Path | None, fake: Path | None, samples: int | None) -> None:
+    """Raises UsageError or DataError for what cannot be evaluated, before anything is downloaded or computed."""
+    if model is not None and (real or fake):
+        raise UsageError("A model and folders are both named.", "One of them is evaluated at a time.", "Leave one out.")
+    if model is None and not (real and fake):
+        raise UsageError(
+            "There is nothing to evaluate.",
+            "Neither a model nor two folders are named.",
+            "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
+        )
+    if samples is not None and samples < 2:
+        raise UsageError(
+            f"samples must be an integer of 2 or more, not {samples}.",
+            "One image has no variance.",
+            "Give --samples 2000.",
+        )
+    if model is not None:
+        model_file(model)
+    for path in (real, fake):
+        if path is not None and not path.exists():
+            raise DataError(f"There is no {path}.", "The path does not exist.", "Check the spelling.")
 
 
 def eval_folder(model: Path) -> Path | None:

@@ -75,6 +75,12 @@ def import_weights(file: Path, critic: Path | None, preset: str | None, out: Pat
         raise Mismatch(f"{file} is already a model of mien.", "Its header says so.", f"Run: mien sample {file}")
     if critic is not None:
         second = weights.load(critic)
+        if second.sha256 == found.sha256:
+            raise Mismatch(
+                f"{critic} is a copy of {file}.",
+                f"Both files have the same content ({found.summary()}), so neither is the other's critic.",
+                "Name the file that has the critic, or leave out --critic.",
+            )
         halves = (("file", found), ("critic", second))
         tensors = {f"{part}.{name}": tensor for part, half in halves for name, tensor in half.tensors.items()}
         sources["critic"] = second.sha256

@@ -61,9 +61,17 @@ class Protocol:
 
 
 def protocol_of(
-    metrics: str, samples: int | None, extractor: str | None, device: Device, code: Path | None = None
+    metrics: str,
+    samples: int | None,
+    extractor: str | None,
+    device: Device,
+    code: Path | None = None,
+    download: bool = True,
 ) -> Protocol:
-    """A protocol from flags. Raises UsageError for an unknown metric, and the error of a network that is missing."""
+    """A protocol from flags. Raises UsageError for an unknown metric, and the error of a network that is missing.
+
+    `download`: whether to download the network's weights if they are not here.
+    """
     words = tuple(known(split_names(metrics)))
     if samples is not None and samples < 2:
         raise UsageError(
@@ -72,7 +80,7 @@ def protocol_of(
             "Give --samples 2000.",
         )
     here = DeviceContext.choose(device, "fp32").device.type
-    eye = load_extractor(extractor) if extractor else inception(device=here, metrics=words)
+    eye = load_extractor(extractor) if extractor else inception(device=here, metrics=words, download=download)
     return Protocol(extractor=eye, metrics=words, samples=samples, device=device, code=code)
 
 

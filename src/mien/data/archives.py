@@ -139,13 +139,13 @@ class Folder(Container):
 
     def members(self) -> list[Member]:
         found: list[Member] = []
-        seen: set[tuple[int, int]] = set()
+        visited: set[tuple[int, int]] = set()
 
         def visit(folder: Path, prefix: str) -> None:
             info = folder.stat()
-            if (info.st_dev, info.st_ino) in seen:  # a link back to a folder above
+            if (info.st_dev, info.st_ino) in visited:  # a link back to a folder above
                 return
-            seen.add((info.st_dev, info.st_ino))
+            visited.add((info.st_dev, info.st_ino))
             with os.scandir(folder) as entries:
                 for entry in entries:
                     try:

@@ -20,6 +20,8 @@ from mien.data.tables import (
     Table,
     Text,
     UnusableTable,
+    check_bytes,
+    check_rows,
     encoding_of,
     lines_of,
     open_table,
@@ -95,6 +97,7 @@ def to_labels(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def read_list(contents: Contents, member: Member, kind: str, remarks: list[str]) -> NamedRows:
     """One list by picture, its file names in the first column. Raises UnusableTable, UnreadableFile."""
+    check_bytes(member.size)
     data, name = contents.read(member), member.name
     table = open_table(name, data) if name.endswith(".csv") else text_list(name, data)
     if contents.index.find(table.titles[0]) >= 0:
@@ -141,8 +144,10 @@ def text_list(name: str, data: bytes) -> Table:
     def rows() -> Iterator[Row]:
         return (cells for cells in islice(lines(), skip, None) if len(cells) == width)
 
-    count = sum(1 for _ in islice(lines(), skip, None))
-    wrong = count - sum(1 for _ in rows())
+    count = wrong = 0
+    for cells in islice(lines(), skip, None):
+        count, wrong = count + 1, wrong + (len(cells) != width)
+        check_rows(count)
     remarks = []
     if promised is not None and promised != count:
         remarks.append(f"{name} promises {promised:,} lines and has {count:,}: those that are there are used.")

@@ -43,6 +43,8 @@ def decode(data: bytes, background: str = "white") -> Decoded:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about sizes and damaged metadata; this module checks both
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.format == "TIFF":
+                    silence_libtiff()
                 return _decode(image, background)
     except UnreadableFile:
         raise
@@ -54,6 +56,21 @@ def decode(data: bytes, background: str = "white") -> Decoded:
         raise UnreadableFile(f"damaged: {error}") from error
     except (struct.error, zlib.error, MemoryError, NotImplementedError, AttributeError, RuntimeError) as error:
         raise UnreadableFile(f"damaged: {type(error).__name__} {error}") from error
+
+
+@lru_cache(maxsize=1)
+def silence_libtiff() -> None:
+    """Keep libtiff from printing to stderr: Pillow raises for what it cannot read, and the reason is listed."""
+    import ctypes
+
+    from PIL import _imaging
+
+    try:  # the symbols of the library that Pillow's own module is linked with
+        library = ctypes.CDLL(_imaging.__file__)
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
+    except (OSError, AttributeError):
+        return  # linked in another way: the lines are ugly, and harmless
 
 
 def _decode(image: Image.Image, background: str) -> Decoded:

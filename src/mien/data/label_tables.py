@@ -22,6 +22,7 @@ from mien.data.tables import (
     Row,
     Table,
     UnusableTable,
+    check_bytes,
     is_number,
     open_table,
     without_titles,
@@ -104,6 +105,7 @@ def read_member(contents: Contents, member: Member) -> NamedRows | None:
     folder, _, base = member.name.rpartition("/")
     opener = parquet_table if suffix == ".parquet" else open_table
     try:
+        check_bytes(member.size)
         table = opener(member.name, contents.read(member))
         return match(table, contents.index, folder, split_of(base.partition(".")[0]))
     except (UnusableTable, UnreadableFile):
@@ -139,7 +141,7 @@ def match(table: Table, index: NameIndex, folder: str = "", split: str = "") -> 
 
 def candidates(table: Table) -> Iterator[int]:
     """The columns that may name pictures: by their titles, then those with names or with values that hardly recur."""
-    titled = [place for wanted in FILE_TITLES for place, title in enumerate(table.titles) if title.lower() == wanted]
+    titled = [place for known in FILE_TITLES for place, title in enumerate(table.titles) if title.lower() == known]
     yield from titled
     sample = list(islice(table.rows(), SAMPLE))
     for place in range(len(table.titles)):
@@ -166,7 +168,7 @@ def match_column(table: Table, column: int, index: NameIndex, folder: str, split
     """The rows by the pictures that one column names. Of two rows for a picture the first counts."""
     rows: dict[int, Row] = {}
     without = unclear = repeated = 0
-    shared: dict[str, str] = {}  # equal cells are kept once: most of a table repeats
+    shared: dict[str, str] = {}  # equal cells share one string: most of a table repeats
     most = MOST_CELLS // len(table.titles)
     for cells in table.rows():
         row = index.find(cells[column], folder, split)

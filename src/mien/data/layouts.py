@@ -1,4 +1,4 @@
-"""What the names in a container mean: the layouts of face data sets, recognised by looking."""
+"""What the names in a container mean: the layouts of face data sets, recognised by their files."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def folders(contents: Contents, remarks: list[str]) -> Listing | None:
     if len(counts) > MOST_CLASS_FOLDERS:
         remarks.append(
             f"{len(counts):,} folders are too many for labels ({MOST_CLASS_FOLDERS} at most): they are taken as identities, "
-            "of which `--holdout` tears none apart."
+            "which `--holdout` never divides."
         )
         return replace(listing, groups=[path[0] if len(path) > 1 else "" for path in paths])
     names = tuple(sorted(counts))

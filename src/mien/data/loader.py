@@ -21,7 +21,7 @@ from mien.core.contracts import Batch
 from mien.data.pack import Images, Pack
 from mien.errors import DataError, UsageError
 
-AHEAD = 2  # batches that each thread prepares before they are asked for
+AHEAD = 2  # batches that each thread prepares in advance
 
 
 class Loader(Iterator[Batch]):
@@ -40,7 +40,7 @@ class Loader(Iterator[Batch]):
     position
         Images consumed before, over all ranks: the stream goes on from there, to the bit.
     threads
-        Threads that prepare batches ahead; 0 prepares each when it is asked for. No number changes the result.
+        Threads that prepare batches ahead; 0 prepares each on demand. The result does not depend on it.
 
     Raises UsageError when `batch` does not divide among the ranks, DataError when the split is empty.
     """

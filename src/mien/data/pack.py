@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.pack_shape import check_shape, missing_for_a_report
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
 from mien.storage import bounded_json
 from mien.storage.atomic import fsync, fsync_directory
@@ -67,17 +68,30 @@ class Pack:
         """
         path = Path(path)
         meta = _read_meta(path)
-        try:
-            count, side = int(meta["count"]), int(meta["side"])
-            names, fingerprint = tuple(map(str, meta["label_names"])), str(meta["fingerprint"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(path, f"pack.json does not describe a pack: {error!r}.") from error
+        if wrong := check_shape(meta):
+            raise _damaged(path, f"pack.json does not describe a pack: {wrong}.")
+        count, side, fingerprint = meta["count"], meta["side"], meta["fingerprint"]
+        names = tuple(meta["label_names"])
         images = _map(path / "images.npy", np.dtype(np.uint8), (count, side, side, 3))
         labels = _map(path / "labels.npy", np.dtype(np.float32), (count, len(names))) if names else None
         return cls(path, images, labels, names, side, fingerprint, meta)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def preparation(self) -> Mapping[str, Any]:
+        """pack.json with all the fields that say how the pack was prepared.
+
+        Raises Mismatch where one is missing: such a pack can be trained on, and nothing can be reported of it.
+        """
+        if missing := missing_for_a_report(self.meta):
+            raise Mismatch(
+                f"{self.path} has no description of its preparation.",
+                f"Its pack.json has no {', '.join(missing)}.",
+                "It can be trained on; for a report, prepare it with `mien data prepare`.",
+            )
+        return self.meta
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -140,7 +154,7 @@ class PackWriter:
     def __init__(
         self, path: str | Path, side: int, label_names: Sequence[str] = (), *, beside: Path | None = None
     ) -> None:
-        """`beside` is the folder for the temporary one, on the file system of `path`; the folder of `path` unless given."""
+        """`beside` is the folder for the temporary one, on the file system of `path`; by default the folder of `path`."""
         self.path, self.side, self.label_names = Path(path), side, tuple(label_names)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.folder = (beside or self.path.parent) / f".{self.path.name}.{uuid.uuid4().hex}.tmp"

@@ -144,7 +144,7 @@ class ParquetSource(Source):
         """Every column of words and numbers; class numbers by their names."""
         titles, classes = word_columns(self._schema), class_names(self._schema.metadata)
         columns: dict[str, list[str]] = {title: [] for title in titles}
-        shared: dict[str, str] = {}  # equal cells are kept once
+        shared: dict[str, str] = {}  # equal cells share one string
         for number in range(len(self._blocks)):
             block = self._block(number, titles)
             for title in titles:
@@ -179,7 +179,7 @@ class ParquetSource(Source):
 
     @property
     def _folder(self) -> Path:
-        """Where files lie that rows name."""
+        """The folder of the files that rows name."""
         return self.path if self.path.is_dir() else self.path.parent
 
     def _names(self, columns: Mapping[str, list[str]]) -> tuple[list[str], str]:

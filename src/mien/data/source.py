@@ -1,4 +1,4 @@
-"""A source: images by name, with what is known of each. Recognised by looking, never by asking."""
+"""A source: images by name, with the labels, identities and splits of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mien.data.pack import Labels
 
 Landmarks = NDArray[
     np.float32
-]  # [n, 5, 2]: left eye, right eye (as seen), nose, corners of the mouth; shares of the width and height
+]  # [n, 5, 2]: left eye, right eye (in the image), nose, corners of the mouth; shares of the width and height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Listing:
     side: int | None = None  # pixels, when the source has one side only: a pack
     other_files: Mapping[str, int] = field(default_factory=dict)  # files left aside, by suffix
     remarks: Sequence[str] = ()  # what does not fit together, in sentences
-    stamp: str = ""  # changes when the files do; never holds where they lie
+    stamp: str = ""  # changes when the files do; never depends on their folder
 
     def take(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Listing:
         """The listing of some of its rows."""
@@ -77,7 +77,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, address: str) -> bytes:
-        """The bytes of one image file. Raises Refused when they cannot be had."""
+        """The bytes of one image file. Raises UnreadableFile."""
 
 
 def stamp_of(parts: Sequence[object]) -> str:

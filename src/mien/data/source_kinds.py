@@ -139,7 +139,7 @@ def open_source(specification: dict[str, Any]) -> Source:
 
 
 def find_source(path: Path) -> Source:
-    """The source at `path`, recognised by looking. Raises DataError when there is none."""
+    """The source at `path`, recognised by its files. Raises DataError when there is none."""
     return open_source({"kind": kind_of(path), "path": str(path)})
 
 

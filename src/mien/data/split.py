@@ -17,8 +17,8 @@ def hold_out(share: float, names: Sequence[str], groups: Sequence[str] | None) -
     """
     if not 0 <= share < 1:
         raise UsageError(f"--holdout {share} is not a share.", "It lies in [0, 1).", "Use 0.1 for a tenth.")
-    wanted = round(share * len(names))
-    if not wanted:
+    target = round(share * len(names))
+    if not target:
         return ["train"] * len(names)
     keys = (
         [group or f"/{name}" for group, name in zip(groups, names, strict=True)]
@@ -29,7 +29,7 @@ def hold_out(share: float, names: Sequence[str], groups: Sequence[str] | None) -
     held: set[str] = set()
     total = 0
     for key in sorted(sizes, key=lambda key: hashlib.sha256(key.encode()).digest()):
-        if total >= wanted:
+        if total >= target:
             break
         held.add(key)
         total += sizes[key]

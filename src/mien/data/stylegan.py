@@ -57,12 +57,12 @@ def stylegan(contents: Contents, remarks: list[str]) -> Listing | None:
         return None
 
 
-def with_vectors(listing: Listing, given: Mapping[int, Any], extra: Mapping[str, Any]) -> Listing:
+def with_vectors(listing: Listing, by_row: Mapping[int, Any], extra: Mapping[str, Any]) -> Listing:
     """The listing with labels by row, each a vector or a class number; `extra` is written by mien and ignored by others."""
     count = len(listing.names)
     groups, splits = words(extra.get("groups"), count), words(extra.get("splits"), count)
     listing = replace(listing, groups=groups if any(groups or ()) else None, splits=splits)
-    known = [label for label in given.values() if label is not None]
+    known = [label for label in by_row.values() if label is not None]
     if not known:
         return listing
     numbered = all(isinstance(label, int) for label in known)
@@ -71,7 +71,7 @@ def with_vectors(listing: Listing, given: Mapping[int, Any], extra: Mapping[str,
         what = f"class numbers from {min(known):,} to {max(known):,}" if numbered else f"vectors of {width:,} numbers"
         raise ValueError(f"{what} for {count:,} pictures are past the bounds, {MOST_LABELS:,} labels at most")
     labels = np.full((count, width), np.nan, np.float32)
-    for row, label in given.items():
+    for row, label in by_row.items():
         if label is not None:
             labels[row] = np.arange(width) == label if numbered else np.array(label, np.float32).reshape(width)
     if numbered:

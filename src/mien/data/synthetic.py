@@ -103,8 +103,8 @@ class Person:
 
     @property
     def labels(self) -> tuple[float, ...]:
-        """1 or 0 for each of LABEL_NAMES, of what is to be seen."""
-        shown = {
+        """1 or 0 for each of LABEL_NAMES, of what is visible."""
+        visible = {
             "Bald": self.top == "NONE",
             "Beard": self.facial_hair in BEARDS,
             "Curly_Hair": not self.hat and self.top in CURLY_HAIR,
@@ -118,7 +118,7 @@ class Person:
             "Wearing_Hat": self.hat,
             **{name: name == self.hair_label and not self.hat and self.top != "NONE" for name in HAIR_COLOURS},
         }
-        return tuple(float(shown[name]) for name in LABEL_NAMES)
+        return tuple(float(visible[name]) for name in LABEL_NAMES)
 
 
 def choose(seed: int, index: int) -> Person:

@@ -15,6 +15,8 @@ from typing import TextIO
 
 from mien.storage import bounded_json
 
+MOST_BYTES = 48 << 20  # CelebA's attributes, 202,599 lines of 40, have 26 MB
+MOST_ROWS, MOST_OBJECTS = 4_000_000, 1_000_000  # lines of a table, and of JSON Lines
 MOST_COLUMNS = 4096
 MOST_CHARACTERS = 1_000_000  # of a line
 DELIMITERS = ",;\t|"
@@ -48,12 +50,25 @@ class Table:
 
 def open_table(name: str, data: bytes) -> Table:
     """The table in a file of text. Raises UnusableTable."""
+    check_bytes(len(data))
     encoding = encoding_of(data)
     text = Text(data, encoding)
     table = json_lines(name, text) if name.lower().endswith((".jsonl", ".ndjson")) else delimited(name, text)
     if encoding == "cp1252":
         table.remarks.append(f"{name} is not UTF-8 and was read as Windows-1252. Save it as UTF-8 if names look wrong.")
     return table
+
+
+def check_bytes(count: int) -> None:
+    """Raise UnusableTable for a file that is larger than a table may be."""
+    if count > MOST_BYTES:
+        raise UnusableTable(f"It has {count:,} bytes, more than {MOST_BYTES:,}. Keep the columns that are labels.")
+
+
+def check_rows(count: int, most: int = MOST_ROWS) -> None:
+    """Raise UnusableTable for a table with more lines than are read."""
+    if count > most:
+        raise UnusableTable(f"It has more than {most:,} lines. Keep those that name pictures.")
 
 
 @dataclass(frozen=True)
@@ -167,6 +182,7 @@ def count_ragged(text: Text, skip: int, delimiter: str | None, quoting: int) -> 
     rows = reader(text, skip, delimiter, quoting)
     width, count, first = len(next(rows, [])), 0, 0
     for number, row in enumerate(rows, skip + 2):
+        check_rows(number)
         if fit(row, width) is None:
             count, first = count + 1, first or number
     return count, first
@@ -217,6 +233,7 @@ def json_lines(name: str, text: Text) -> Table:
     wrong, count = 0, 0
     for values in objects(text):
         count += 1
+        check_rows(count, MOST_OBJECTS)
         if values is None:
             wrong += 1
             continue

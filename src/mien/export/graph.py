@@ -191,6 +191,7 @@ def write(
             )  # fmt: skip
             assert program is not None
             proto = program.model_proto
+            name_batch(proto)
     except MienError:
         raise
     except Exception as error:  # the exporter raises errors of many types
@@ -214,6 +215,19 @@ def write(
                 "This is a bug in mien or torch.onnx: report it with the model's preset.",
             )  # fmt: skip
     return Exported(path, tuple(names), difference)
+
+
+def name_batch(proto: Any) -> None:
+    """Name the first axis of the graph's inputs and outputs `batch`. Raises ValueError if the exporter has fixed its size."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        axes = value.type.tensor_type.shape.dim
+        if axes and not axes[0].dim_param:
+            raise ValueError(f"the batch size of `{value.name}` is fixed at {axes[0].dim_value}")
+    symbols = {v.type.tensor_type.shape.dim[0].dim_param for v in proto.graph.input if v.type.tensor_type.shape.dim}
+    for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param in symbols:  # torch.export names it s81, whatever its Dim is called
+                axis.dim_param = "batch"
 
 
 @torch.inference_mode()

@@ -111,10 +111,10 @@ def kernel_distance(real: Features, fake: Features, groups: int = 10) -> Estimat
     eq. 4).
 
     All pairs have the least variance, and no seed chooses subsets. The interval is a jackknife of the samples in
-    groups, whose sums are computed separately.
+    groups, whose sums are computed separately: at least three samples, so that two remain without one.
     """
     x, y = np.asarray(fake, np.float64), np.asarray(real, np.float64)
-    groups = min(groups, len(x) // 2)
+    groups = min(groups, max(len(x) // 2, 2) if len(x) > 3 else len(x))
     own = kernel_sums(x, x, groups)
     diagonal = ((x**2).sum(1) / x.shape[1] + 1.0) ** 3
     own[np.diag_indices(groups)] -= np.array([diagonal[group::groups].sum() for group in range(groups)])

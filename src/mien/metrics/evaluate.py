@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from mien.data.archives import printable
 from mien.downloads import weights
 from mien.errors import DataError, UsageError, did_you_mean
 from mien.metrics import lpips_metrics
@@ -25,7 +26,7 @@ from mien.metrics.features import Extractor, Features, InceptionFeatures, PixelF
 from mien.metrics.identity import IdentityFeatures
 from mien.metrics.images import Images, SampledImages
 from mien.metrics.inputs import MetricInputs
-from mien.metrics.prdc import manifolds, memorisation
+from mien.metrics.prdc import Indices, manifolds, memorisation
 from mien.metrics.resize import Resizer
 from mien.metrics.scores import Score
 from mien.sampling.sampler import Sampler
@@ -36,6 +37,8 @@ DEFAULT = ("fid", "kid", "prdc", "memorisation")
 MAX_SAMPLES = 10_000  # by default
 FEW = 10_000  # samples, or real images: with fewer the bias of FID is worth a warning
 NEIGHBOURS = 5  # of density and coverage, as their paper measures them, and of precision and recall beside them
+NAMED = 5  # duplicates that a warning names
+SAME = 0.5  # share of samples that are real images, from which two sets count as partly the same
 PAIRS = 12  # closest pairs in the picture, samples before their training images
 
 # How the common packages bring pixels to the network: resampling, and whether the range is (x - 128) / 128.
@@ -47,13 +50,18 @@ CONVENTIONS: dict[Legacy, tuple[Resizer, bool]] = {
 
 
 def inception(
-    legacy: Legacy | None = None, precision: str = "auto", device: str = "cpu", metrics: Sequence[str] = DEFAULT
+    legacy: Legacy | None = None,
+    precision: str = "auto",
+    device: str = "cpu",
+    metrics: Sequence[str] = DEFAULT,
+    download: bool = True,
 ) -> InceptionFeatures:
     """The extractor of a common package's protocol, in fp32, or of ours.
 
-    Raises DataError if one of `metrics` needs it and its weights are not available: before sampling, not after.
+    Raises DataError if one of `metrics` needs it and its weights are not available: before sampling, not after; unless
+    `download` is false.
     """
-    if set(metrics) & set(DEFAULT):
+    if download and set(metrics) & set(DEFAULT):
         weights.path("inception")
     if legacy is None:
         return InceptionFeatures(precision=precision, device=device)
@@ -69,14 +77,21 @@ def load_extractor(words: str) -> Extractor:
     file, _, name = words.rpartition(":")
     if not Path(file).is_file():
         raise DataError(f"There is no {file or words}.", "An extractor is FILE.py:NAME.", "Check the spelling.")
-    found = runpy.run_path(file).get(name)
-    if not callable(found):
+    if not file.endswith(".py"):
+        raise UsageError(f"{file} is not a Python file.", "Its name does not end in .py.", "See docs/metrics.md.")
+    try:
+        found = runpy.run_path(file).get(name)
+        extractor: Extractor | None = found() if callable(found) else None
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{words} cannot be run.", f"{type(error).__name__}: {error}", "Run it with python to see where it stops."
+        ) from error
+    if extractor is None:
         raise UsageError(
             f"`{words}` is not an extractor.",
             "It is FILE.py:NAME, where NAME is a function that returns one.",
             "docs/metrics.md shows one in ten lines.",
         )
-    extractor: Extractor = found()
     return extractor
 
 
@@ -104,6 +119,12 @@ def kid(inputs: MetricInputs) -> Iterator[Score]:
         protocol = inputs.protocol(estimator="100 subsets of up to 1,000")
         yield Score.of("kid", inputs.name("kid"), subsets, protocol)
         return
+    if inputs.fake.count < 3:
+        raise DataError(
+            "kid needs at least 3 samples.",
+            "Its interval leaves out one, and two must remain.",
+            "Give more images, or leave kid out of --metrics.",
+        )
     estimate = kernel_distance(inputs.reals, inputs.fakes)
     yield Score.of("kid", inputs.name("kid"), estimate, inputs.protocol(estimator="all pairs"))
 
@@ -126,6 +147,12 @@ def prdc(inputs: MetricInputs) -> Iterator[Score]:
             "Give more images, or leave prdc out of --metrics.",
         )
     four = manifolds(inputs.reals, inputs.fakes, NEIGHBOURS)
+    if any(four.points):
+        inputs.warnings.append(
+            f"prdc: {four.points[0]:,} real images and {four.points[1]:,} samples have {NEIGHBOURS} or more duplicates in their "
+            "own set: their balls have radius 0 and contain nothing, not even a copy. With points at the radius counted, "
+            f"as in eq. 1 of arXiv:1904.06991, precision is {four.closed[0]:.4f} and recall {four.closed[1]:.4f}"
+        )
     protocol = inputs.protocol(neighbours=NEIGHBOURS)
     for metric in ("precision", "recall", "density", "coverage"):
         yield Score.of(metric, inputs.name(metric), getattr(four, metric), protocol)
@@ -138,12 +165,32 @@ def copies(
     unseen = inputs.of_reals(extractor, inputs.unseen) if inputs.unseen and inputs.unseen.count > 1 else None
     found = memorisation(reals, unseen, fakes)
     baseline = f"holdout of {inputs.unseen.count}" if unseen is not None and inputs.unseen else "other training images"
+    if len(found.duplicates):
+        inputs.warnings.append(
+            duplicates_text(metric, found.duplicates, inputs.unseen if unseen is not None else None, inputs)
+        )
     beside = {"baseline": baseline, "nearer_than_unseen": found.nearer, "median_distance_ratio": found.ratio}
+    beside["duplicates"] = len(found.duplicates)
     yield Score.of(metric, inputs.name(metric), found.excess, inputs.protocol(extractor, **beside))
     rows = found.pairs[:PAIRS]
     samples = [inputs.fake.read(slice(row, row + 1)) for row in rows[:, 0]]
     closest = [inputs.reference.read(slice(row, row + 1)) for row in rows[:, 1]]
     inputs.pictures[f"{metric}_pairs"] = np.concatenate(samples + closest)
+
+
+def duplicates_text(metric: str, rows: Indices, unseen: Images | None, inputs: MetricInputs) -> str:
+    """What is said of images that are left out of the baseline, with the first few of their names."""
+    images = unseen or inputs.reference
+    names = ", ".join(printable(images.name_of(int(row))) for row in rows[:NAMED])
+    more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
+    what = (
+        "held-out images are among the training images too" if unseen else "training images have a duplicate among them"
+    )
+    if len(rows) == images.count:
+        return (
+            f"{metric}: all {len(rows):,} {what}: there is nothing to compare samples with, and the score says nothing"
+        )
+    return f"{metric}: {len(rows):,} {what} ({names}{more}); they are left out of the baseline"
 
 
 def memorisation_scores(inputs: MetricInputs) -> Iterator[Score]:
@@ -200,7 +247,20 @@ def known(metrics: Sequence[str], flag: str = "--metrics") -> Sequence[str]:
 
 def measure(inputs: MetricInputs, metrics: Sequence[str] = DEFAULT) -> list[Score]:
     """The scores of some metrics, in their order. Raises UsageError for an unknown one, DataError for unusable images."""
-    return [score for metric in known(metrics) for score in METRICS[metric](inputs)]
+    scores = [score for metric in known(metrics) for score in METRICS[metric](inputs)]
+    computed = vars(inputs)
+    if "fakes" in computed and "reals" in computed and (same := shared(inputs.fakes, inputs.reals)) >= SAME:
+        inputs.warnings.append(
+            f"{same:.0%} of the images of {inputs.fake.name} are images of {inputs.reference.name}: what is compared is partly "
+            "the same set, and scores say nothing of a generator"
+        )
+    return scores
+
+
+def shared(fakes: Features, reals: Features) -> float:
+    """The share of samples whose features are, bit for bit, those of a real image."""
+    known_rows = {row.tobytes() for row in reals}
+    return float(np.mean([row.tobytes() in known_rows for row in fakes]))
 
 
 def samples_of(

@@ -43,6 +43,10 @@ class Images(ABC):
     def read(self, rows: slice) -> Pixels:
         """The images of some rows, `[n, H, W, 3]`."""
 
+    def name_of(self, row: int) -> str:
+        """What one image is called."""
+        return f"image {row}"
+
 
 class PackImages(Images):
     """A split of a pack; of a large one, `most` images evenly spread over it."""
@@ -59,6 +63,9 @@ class PackImages(Images):
 
     def read(self, rows: slice) -> Pixels:
         return np.asarray(self.pack.images[self.rows[rows]])
+
+    def name_of(self, row: int) -> str:
+        return self.pack.entries[int(self.rows[row])].source
 
 
 class FolderImages(Images):
@@ -86,6 +93,9 @@ class FolderImages(Images):
         for member in self.members:
             digest.update(member.name.encode() + b"\0" + hashlib.sha256(self.container.read(member.name)).digest())
         return digest.hexdigest()
+
+    def name_of(self, row: int) -> str:
+        return self.members[row].name
 
     def one(self, row: int) -> Pixels:
         name = self.members[row].name
@@ -169,6 +179,9 @@ class FirstImages(Images):
     @property
     def fingerprint(self) -> str:
         return f"{self.images.fingerprint}/first {self.count}" if self.images.fingerprint else ""
+
+    def name_of(self, row: int) -> str:
+        return self.images.name_of(row)
 
     def read(self, rows: slice) -> Pixels:
         return self.images.read(slice(*rows.indices(self.count)))

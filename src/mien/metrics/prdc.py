@@ -63,13 +63,16 @@ class Manifolds:
     """Two sets as unions of balls; each radius is the distance to the centre's k-th neighbour in its own set.
 
     Precision and recall: Kynkäänniemi et al. 2019, arXiv 1904.06991; density and coverage: Naeem et al. 2020, arXiv
-    2002.09797, eq. 3 and 4. As there, a point lies in a ball only if it is nearer than the radius.
+    2002.09797, eq. 3 and 4. A point lies in a ball only if it is nearer than the radius, as in the code of Naeem et al.; eq. 1
+    of Kynkäänniemi et al. has points at the radius too, which differs where an image has k duplicates: its radius is 0.
     """
 
     precision: Estimate  # share of fakes inside the reals
     recall: Estimate  # share of reals inside the fakes
     density: Estimate  # how many reals' balls hold a fake, over k; above 1 where reals are dense
     coverage: Estimate  # share of reals with a fake in their ball
+    points: tuple[int, int]  # reals and fakes whose radius is 0
+    closed: tuple[float, float]  # precision and recall if points at the radius lie in the ball
 
 
 def manifolds(real: Features, fake: Features, k: int = 5) -> Manifolds:
@@ -78,16 +81,21 @@ def manifolds(real: Features, fake: Features, k: int = 5) -> Manifolds:
     fake_radii = nearest(fake, fake, k, within=True)[0][:, -1] ** 2
     holding = np.zeros(len(fake))  # how many reals' balls hold each fake
     inside, covered = np.zeros(len(real)), np.zeros(len(real))
+    fakes_closed, reals_closed = np.zeros(len(fake), np.bool_), np.zeros(len(real), np.bool_)
     for rows, squared in squared_distances(real, fake):
         held = squared < real_radii[rows, None]
         holding += held.sum(0)
         covered[rows] = held.any(1)
         inside[rows] = (squared < fake_radii).any(1)
+        fakes_closed |= (squared <= real_radii[rows, None]).any(0)
+        reals_closed[rows] = (squared <= fake_radii).any(1)
     return Manifolds(
         precision=bootstrap((holding > 0).astype(np.float64)),
         recall=bootstrap(inside),
         density=bootstrap(holding / k),
         coverage=bootstrap(covered),
+        points=(int((real_radii == 0).sum()), int((fake_radii == 0).sum())),
+        closed=(float(fakes_closed.mean()), float(reals_closed.mean())),
     )
 
 
@@ -100,20 +108,28 @@ class Memorisation:
     ratio: float  # median distance of the samples over that of the unseen
     pairs: Indices  # [n, 2]: sample and its nearest training image, the closest first
     distances: Array  # [n], of those pairs
+    duplicates: (
+        Indices  # rows of the baseline (`unseen`, else `train`) that are in the training set too; they do not count
+    )
 
 
+DUPLICATE = 0.01  # of the median distance: two features nearer than this are of one image, up to the rounding of bf16
 NEAR_QUANTILE = 0.01  # the share of unseen faces that count as near
 
 
 def memorisation(train: Features, unseen: Features | None, fake: Features) -> Memorisation:
     """Compare nearest-training distances of samples with those of `unseen` faces.
 
-    None: compare with the distances between training images, for a pack without a holdout.
+    None: compare with the distances between training images, for a pack without a holdout. Images that have a duplicate in the
+    training set are left out of the baseline, where 1% of them would hide every copy.
     """
     if unseen is None:
         baseline = nearest(train, train, 1, within=True)[0][:, 0]
     else:
         baseline = nearest(unseen, train, 1)[0][:, 0]
+    duplicate = baseline <= DUPLICATE * np.median(baseline)
+    if not duplicate.all():  # else there is nothing to compare with
+        baseline = baseline[~duplicate]
     distances, indices = nearest(fake, train, 1)
     sampled, closest = distances[:, 0], indices[:, 0]
     bound = np.quantile(baseline, NEAR_QUANTILE)
@@ -123,4 +139,6 @@ def memorisation(train: Features, unseen: Features | None, fake: Features) -> Me
     nearer = float((below + 0.5 * ties).mean() / len(sampled))
     order = np.argsort(sampled, kind="stable")
     ratio = float(np.median(sampled) / max(float(np.median(baseline)), 1e-12))
-    return Memorisation(excess, nearer, ratio, np.stack((order, closest[order]), 1), sampled[order])
+    return Memorisation(
+        excess, nearer, ratio, np.stack((order, closest[order]), 1), sampled[order], np.flatnonzero(duplicate)
+    )

@@ -20,6 +20,7 @@ GRID = 64  # faces in one check
 MAX_IMAGES = 20_000  # training images that are searched for copies, evenly spread
 NEIGHBOURS = 50  # what is near for a face is measured by its nearest training images
 REALS = 512  # real faces that calibrate how near two different faces may be
+DUPLICATE = 0.01  # of the distance of neighbours: nearer training images are one picture twice
 ACTIVE = (
     0.01  # nats that a dimension of the latent carries on average, if it is used (as arXiv:1509.00519, section 5.2)
 )
@@ -114,10 +115,14 @@ class RealFaces:
 
     @cached_property
     def copy_bound(self) -> float:
-        """The distances_to_training under which a face is a copy: half of what 1 in 100 real faces has to the others."""
+        """The distances_to_training under which a face is a copy: half of what 1 in 100 real faces has to the others.
+
+        Duplicates do not count: with one in a hundred, the bound would be 0 and nothing a copy.
+        """
         places = torch.arange(min(REALS, len(self.rows))) * len(self.rows) // min(REALS, len(self.rows))
         distances_to_training, _ = self.distances_to_training(self.images(self.rows[places.numpy()]), places)
-        return float(distances_to_training.quantile(0.01)) / 2.0
+        distances_to_training = distances_to_training[distances_to_training > DUPLICATE]
+        return float(distances_to_training.quantile(0.01)) / 2.0 if len(distances_to_training) else 0.0
 
     def copies(self, faces: Tensor) -> float:
         """The share of faces `[n, C, H, W]` in [-1, 1] that are copies of training images."""

@@ -106,7 +106,7 @@ class R3GANGenerator(Model):
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.embedding is not None:
-            known = torch.zeros(len(z), self.label_dim).to(z) if labels is None else labels.nan_to_num(0.0).to(z)
+            known = torch.zeros(z.shape[0], self.label_dim).to(z) if labels is None else labels.nan_to_num(0.0).to(z)
             z = torch.cat([z, self.embedding(known).to(z.dtype)], 1)
         x = (self.start * self.modulation(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
         for index, stage in enumerate(self.stages):

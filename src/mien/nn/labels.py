@@ -17,7 +17,7 @@ EMBEDDING_STD = 0.3  # initial standard deviation of a label embedding; that of 
 def known(labels: Tensor | None, like: Tensor, label_dim: int) -> Tensor:
     """Labels `[n, label_dim]` for the `n` rows of `like`, with 0.5 for unknown ones; all are unknown if `labels` is None."""
     if labels is None:
-        return torch.full((len(like), label_dim), 0.5, dtype=like.dtype, device=like.device)
+        return torch.full((like.shape[0], label_dim), 0.5, dtype=like.dtype, device=like.device)
     return labels.nan_to_num(0.5).to(like.dtype)
 
 

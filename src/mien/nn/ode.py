@@ -137,7 +137,7 @@ def multistep(field: Field, x: Tensor, start: float, end: float, steps: int) -> 
     times = [start + (end - start) * 0.5 * (share + 0.5 * (1.0 - cos(pi * share))) for share in shares]
     before, last = x, 0.0  # not used in the first step
     for t, after in pairwise(times):
-        here, h = field(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device)), after - t
+        here, h = field(x, torch.full((x.shape[0],), t, dtype=x.dtype, device=x.device)), after - t
         x = x + h * (here + (h / (2.0 * last)) * (here - before) if last else here)
         before, last = here, h
         yield x
@@ -147,7 +147,7 @@ def solve_adaptively(field: Field, x: Tensor, start: float, end: float, toleranc
     """Each row with its own step sizes. Raises UsageError if MAX_STEPS do not reach the end."""
     tableau = TABLEAUS["adaptive"]
     span = end - start
-    t = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
+    t = torch.full((x.shape[0],), start, dtype=torch.float64, device=x.device)
     h = torch.full_like(t, span / 16)
     for _ in range(MAX_STEPS):
         left = end - t

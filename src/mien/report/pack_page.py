@@ -41,8 +41,8 @@ def write_pack_page(pack: Pack, folder: Path) -> tuple[Path, Path]:
 
 
 def pack_page(pack: Pack, sheet: Image.Image) -> str:
-    """The page as text."""
-    meta = pack.meta
+    """The page as text. Raises Mismatch for a pack that does not say how it was prepared."""
+    meta = pack.preparation
     counts, recipe = meta["counts"], meta["recipe"]
     facts = {
         "images": f"{len(pack):,}",

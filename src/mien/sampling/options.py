@@ -123,7 +123,7 @@ class DrawOptions:
         style = Style.of(self.style)
         if style is not None and isinstance(model, StyleModel):
             other = model.prior.draw([style.seed], model.latent_shape).to(z).expand_as(z)
-            shares = torch.zeros(len(z), model.style_count, device=z.device)
+            shares = torch.zeros(z.shape[0], model.style_count, device=z.device)
             shares[:, style.columns(model.style_count)] = 1.0
             return model.decode_mixed(z, other, shares, psi, labels)
         return model.decode(z, labels) if untruncated else model.decode_truncated(z, psi, labels)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-
-from starlette.responses import Response
+from typing import TYPE_CHECKING
 
 from mien.errors import DataError
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 STATIC = Path(__file__).parent / "static"
 KINDS = {
@@ -35,6 +37,8 @@ class StaticFiles:
 
     def answer(self, name: str, known: str) -> Response:
         """A file, or that it has not changed. Raises DataError for a name that is not in the table."""
+        from starlette.responses import Response  # not above: an export needs `page_files` without the extra `web`
+
         if name not in self.files:
             raise DataError("There is nothing here.", "The page has no such file.", "Open the page at /.")
         content, kind, tag = self.files[name]
