@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -25,7 +24,7 @@ from mien.sampling.sampler import Sampler
 from mien.training.experiment import titles
 from mien.training.resolve import ResolvedRun, scarce
 from mien.training.train_state import TrainState
-from tests.conftest import blobs, tiny, write_pack
+from tests.conftest import Outcome, blobs, tiny, write_pack
 
 NAN = float("nan")
 NAMES = ("Eyeglasses", "Male", "Bald")
@@ -221,7 +220,7 @@ def test_interpolate_labels(cgan: Path) -> None:
         interpolate_labels(sampler, rows, {"Hat": 1.0}, {})
 
 
-def test_asking_on_the_command_line(cgan: Path, mien: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+def test_asking_on_the_command_line(cgan: Path, mien: Callable[..., Outcome], tmp_path: Path) -> None:
     mien("sample", cgan, "--seeds", "0-1", "--combine", "Eyeglasses,Male", "-o", "table.png")
     mien(
         "walk",
@@ -296,7 +295,7 @@ def test_an_autoencoder_in_a_game_is_told_too() -> None:
     assert len(seen) == 2 and all(labels is not None and labels.shape == (8, 3) for labels in seen)
 
 
-def test_a_generator_that_cannot_be_told_says_so(mien: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+def test_a_generator_that_cannot_be_told_says_so(mien: Callable[..., Outcome], tmp_path: Path) -> None:
     write_pack(tmp_path / "p.pack", labels=("Hat",))
     small = ["--model.width", "4", "--model.latent", "8", "--model.encoder-width", "4", "--images", "8", "--batch", "8"]
     said = mien("train", "vae-torch-2015", "--data", "p.pack", "--conditional", "--model.hidden", "16", *small).stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import torch
 from mien.core.contracts import Batch, ImageSpec
 from mien.errors import DataError, Mismatch, Untrusted
 from mien.foreign.homogan_config import KEYS, homogan_config
-from tests.conftest import tiny
+from tests.conftest import Outcome, tiny
 
 CONFIG = """{
   "network_params": {"model": "model_15_noisy", "multilabelling": true, "features": 3, "noise_dim": 256},
@@ -141,7 +140,7 @@ def test_no_file(tmp_path: Path) -> None:
         homogan_config(tmp_path / "none.json")
 
 
-def test_on_the_command_line(mien: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+def test_on_the_command_line(mien: Callable[..., Outcome], tmp_path: Path) -> None:
     file = written(tmp_path, CONFIG)
     lines = mien("import", file).stdout.splitlines()
     assert lines[1] == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from mien.foreign.homogan_config import homogan_config
 from mien.storage import checkpoint
 from mien.storage.run_directory import read_json, read_lines
 from mien.training.resolve import ResolvedRun
-from tests.conftest import tiny, write_pack
+from tests.conftest import ROOT, tiny, write_pack
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,16 @@ def test_zhao_what_is_learned(option: str, pack: Pack) -> None:
     changes, ground = LEARNED[option]
     assert without_effect(zhao(**{**ground, **changes}), changes) == []
     assert learned(zhao(**ground), pack) != learned(zhao(**{**ground, **changes}), pack)
+
+
+def test_zhao_every_option_of_the_page_is_tried() -> None:
+    page = (ROOT / "docs" / "presets-encode.md").read_text(encoding="utf-8")
+    table = page.partition("### sicongzhao's parameters")[2].partition("Kept in")[0]
+    options = {
+        name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.partition("| ")[2].split(" |")[0])
+    }
+    tried_below = {"input_dim", "output_dim", "data_path", "outf", "n_epochs", "sample_interval", "show_every"}
+    assert options == {*LEARNED, *tried_below}
 
 
 def test_zhao_sides(pack: Pack, tmp_path: Path) -> None:
