@@ -101,6 +101,13 @@ def block_stage(width: int, group: int, count: int, total: int) -> nn.Sequential
     return nn.Sequential(*blocks)
 
 
+def projections(widths: Sequence[int]) -> nn.ModuleList:
+    """1x1 convolutions between neighbouring resolutions, where the number of feature maps changes."""
+    return nn.ModuleList(
+        scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
+    )
+
+
 def label_layers(
     conditioning: GeneratorConditioning, label_dim: int, latent: int, side: int = 4
 ) -> tuple[LabelledLatent | None, LabelChannel | None]:
@@ -154,9 +161,7 @@ class ResidualGenerator(StyleModel):
         self.mapper = MappingNetwork(config.latent, config.mapping) if config.mapping else None
         self.mapping = scaled(nn.Linear(latent, (widths[0] - (channel is not None)) * 16), 1.0)
         self.stages = nn.ModuleList(block_stage(width, config.group, config.blocks, total) for width in widths)
-        self.narrow = nn.ModuleList(
-            scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
-        )
+        self.narrow = projections(widths)
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
         self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width)
 
@@ -247,9 +252,7 @@ class ResidualCritic(nn.Module):
         self.project = LabelProjection(faces.label_dim, widths[-1] * 16) if faces.label_dim and not channel else None
         self.first = input_layer(faces.channels + channel, widths[0], config.patch, config.full_res_width)
         self.stages = nn.ModuleList(block_stage(width, config.group, config.blocks, total) for width in widths)
-        self.widen = nn.ModuleList(
-            scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
-        )
+        self.widen = projections(widths)
         self.last = scaled(nn.Linear(widths[-1] * 16, 1), 1.0)
 
     def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:

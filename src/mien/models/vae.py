@@ -9,7 +9,6 @@ reconstructions cannot also match its codes to N(0, I), so that samples of that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from mien.core.contracts import ImageSpec, ModelConfig
 from mien.core.families import Gaussian, VariationalModel
 from mien.errors import UsageError
-from mien.models.residual import Block, label_layers, widths_of
+from mien.models.residual import block_stage, label_layers, projections, widths_of
 from mien.nn.coupling import CouplingFlow
 from mien.nn.labels import GeneratorConditioning, LabelChannel
 from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
@@ -36,12 +35,8 @@ class Encoder(nn.Module):
         self.channel = LabelChannel(faces.label_dim, faces.side) if faces.label_dim else None
         channels = faces.channels + (self.channel is not None)
         self.first = input_layer(channels, widths[0], config.patch, config.full_res_width)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
-        )
-        self.widen = nn.ModuleList(
-            scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
-        )
+        self.stages = nn.ModuleList(block_stage(width, 0, config.blocks, total) for width in widths)
+        self.widen = projections(widths)
         self.last = scaled(nn.Linear(widths[-1] * 16, 2 * config.latent), 0.5)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -66,12 +61,8 @@ class Decoder(nn.Module):
         self.labelled, self.channel = labelled, channel
         latent = 2 * config.latent if labelled is not None else config.latent
         self.first = scaled(nn.Linear(latent, (widths[0] - (channel is not None)) * 16), 1.0)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(width, total) for _ in range(config.blocks))) for width in widths
-        )
-        self.narrow = nn.ModuleList(
-            scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
-        )
+        self.stages = nn.ModuleList(block_stage(width, 0, config.blocks, total) for width in widths)
+        self.narrow = projections(widths)
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
         self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width, shared=False)
 
