@@ -124,12 +124,12 @@ def test_a_descent_keeps_the_best_of_each_face() -> None:
     best, targets = Best(torch.zeros(2, 3, 2, 2)), torch.arange(6.0)
     for values in ([5.0, 3.0], [4.0, 9.0], [6.0, 2.0], [7.0, 8.0]):
         number = torch.tensor(values)
-        best.look(number[:, None] * 10, number[:, None, None, None].expand(2, 3, 2, 2), number, 1)
+        best.update(number[:, None] * 10, number[:, None, None, None].expand(2, 3, 2, 2), number, 1)
     assert best.values.tolist() == [4.0, 2.0] and best.latents.flatten().tolist() == [40.0, 20.0]
     assert best.images[:, 0, 0, 0].tolist() == [4.0, 2.0]
     rows = torch.tensor([9.0, 1.0, 5.0, 3.0, 8.0, 7.0])  # three tries for each of two faces
     best = Best(torch.zeros(2, 3, 2, 2))
-    best.look(targets[:, None], targets[:, None, None, None].expand(6, 3, 2, 2), rows, 3)
+    best.update(targets[:, None], targets[:, None, None, None].expand(6, 3, 2, 2), rows, 3)
     assert best.values.tolist() == [1.0, 3.0] and best.latents.flatten().tolist() == [1.0, 3.0]
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from mien.errors import UsageError
 from mien.nn.priors import MAX_SEED, Normal, Uniform, normals, philox, uniforms
 from mien.report.grid import read_recipe, save_png
-from mien.sampling.address import LONGEST, Address, Given, given, latent, parse, write
+from mien.sampling.address import LONGEST, Address, RawLatent, address_of, latent, parse, write
 from mien.storage import provenance
 from mien.storage.provenance import Claim, Provenance
 from tests.conftest import ROOT
@@ -55,7 +55,7 @@ def addresses(count: int) -> list[str]:
         seed = rng.choice([rng.randrange(1000), rng.randrange(MAX_SEED + 1), MAX_SEED, 0])
         text = rng.choice([f"{seed}", f"{seed},{rng.uniform(-3, 3):.4f},{rng.uniform(-3, 3):.4f}", f"{seed},0.5,0"])
         if rng.random() < 0.2:
-            text = write(given(torch.tensor([rng.gauss(0, 1) for _ in range(10)])))
+            text = write(address_of(torch.tensor([rng.gauss(0, 1) for _ in range(10)])))
         for _ in range(rng.randrange(3)):
             target = f"({one(depth + 1)})" if depth < 2 and rng.random() < 0.3 else str(rng.randrange(10**6))
             text += f"~{target}:{rng.uniform(-0.5, 1.5):.4f}"
@@ -138,10 +138,10 @@ def test_the_plane_is_smooth_and_passes_through_the_seeds() -> None:
 
 def test_a_latent_of_another_shape_is_refused() -> None:
     z = torch.arange(6.0).reshape(2, 3)
-    assert torch.equal(latent(given(z), Normal(), (2, 3))[0], z)
-    assert isinstance(parse(str(given(z))).start, Given) and isinstance(parse(str(given(z))), Address)
+    assert torch.equal(latent(address_of(z), Normal(), (2, 3))[0], z)
+    assert isinstance(parse(str(address_of(z))).start, RawLatent) and isinstance(parse(str(address_of(z))), Address)
     with pytest.raises(UsageError, match="6 numbers"):
-        latent(given(z), Normal(), (7,))
+        latent(address_of(z), Normal(), (7,))
 
 
 def test_recipes_and_archives(node: str, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class PriorOptions:
             )
         kind, folder = self.density, sampler.extras_folder
         assert folder is not None
-        exists = sidecar.place_of(folder, kind, sampler.model_hash).is_file()
+        exists = sidecar.path_of(folder, kind, sampler.model_hash).is_file()
         if exists and (data is None or sidecar.belongs(folder, kind, sampler.model_hash)):
             return sampler.with_fitted_prior(kind)
         if data is None and run_of(model) is None:

@@ -21,7 +21,7 @@ from mien.errors import DataError, MienError, Mismatch, UsageError
 from mien.export import signature
 from mien.report.film import film
 from mien.report.grid import picture, read_marks, save_png
-from mien.sampling.address import Address, Place, parse
+from mien.sampling.address import Address, SeedPoint, parse
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.storage.bounded_json import InvalidJSON, require
@@ -237,7 +237,7 @@ def _explorer(model: Source, recipe: Recipe, out: Path) -> Path:
         first, last = (0, -1) if at is not None else require(recipe, seeds=list)["seeds"]
         if last - first >= MAX_FRAMES:
             raise InvalidJSON("it has too many seeds")
-        addresses = [parse(text) for text in at or ()] or [Address(Place(seed)) for seed in range(first, last + 1)]
+        addresses = [parse(text) for text in at or ()] or [Address(SeedPoint(seed)) for seed in range(first, last + 1)]
         image = tiled(faces(addresses), require(recipe, columns=int)["columns"])
     return save_png(picture(image), out, recipe)
 

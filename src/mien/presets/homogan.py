@@ -194,7 +194,7 @@ TABLE = (
         "the first label: a man or a woman",
         "the label Male, through an embedding, is one more feature map of the generator and one more channel of the critic's "
         "images; G:D 1:1",
-        (UNIT, "Fakes are made and judged with labels that are 0 or 1 at random (--recipe.fake-labels uniform).",
+        (UNIT, "Fakes, for the critic too, have labels that are 0 or 1 at random (--recipe.fake-labels uniform).",
          "100 epochs. Several labels add their embeddings up; a label between 0 and 1 lies between its two; an unknown one in the "
          "middle."),
     ),

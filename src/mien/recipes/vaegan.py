@@ -1,10 +1,12 @@
 """VAE/GAN (Larsen et al. 2016, arXiv:1512.09300, algorithm 1): a VAE whose decoder is a GAN's generator.
 
-The sign trap: the paper prints L_GAN as a log-likelihood, log D(x) + log(1 - D(x~)), and updates with signs that only fit its
-negative. Here B is the critic's cross-entropy, -L_GAN, and F the part of it that fakes have. The critic descends B; the decoder
-descends w R - (1 - w) F, so it makes the critic fail; the encoder descends KL + R and never sees B. R is the error in the
-critic's features, which the critic itself does not descend: it would learn to see nothing. Each gradient reaches its own
-player's parameters and no others.
+    L_prior = KL(q(z|x) || N(0, I))                            encoder: L_prior + L_llike
+    L_llike = 1/2 |features(x~) - features(x)|^2               decoder: w L_llike - (1 - w) F
+    L_GAN   = log D(x) + log(1 - D(G(z)))                      critic:  B = -L_GAN
+
+F is the fakes' part of B. The sign trap: the paper prints L_GAN as a log-likelihood, and updates whose signs only fit its
+negative; here, as in the authors' code, the decoder makes the critic fail. The critic does not descend L_llike: its features
+would become constant. Each gradient reaches its own player's parameters and no others.
 """
 
 from __future__ import annotations
@@ -75,12 +77,12 @@ class VAEGAN(Recipe):
             len(inputs)
         )
         error = full(features) - full(target).detach()  # stop-gradient: real features are the target
-        similarity_error = 0.5 * error.square().flatten(1).sum(1).mean()
-        kl = posterior.divergence().flatten(1).sum(1).mean()
+        similarity_error = 0.5 * error.square().flatten(1).sum(1).mean()  # L_llike
+        kl = posterior.divergence().flatten(1).sum(1).mean()  # L_prior
 
         real = offset_bce_real(real_logits, c.offset)
-        fake = torch.stack([offset_bce_fake(logits, c.offset) for logits in fake_logits]).mean()
-        critic_loss = c.real_weight * real + (1.0 - c.real_weight) * fake  # B: what the critic descends
+        fake = torch.stack([offset_bce_fake(logits, c.offset) for logits in fake_logits]).mean()  # F
+        critic_loss = c.real_weight * real + (1.0 - c.real_weight) * fake  # B = -L_GAN
         move_critic, move_decoder = self.who_moves(real, fake)
         generator_loss = -fake  # without the weights of B, which the authors' code undoes on the way to the decoder
         if c.generator_loss == "non-saturating":
@@ -118,18 +120,18 @@ class VAEGANConfig(RecipeConfig):
 
     critic: NetworkConfig
     similarity: Similarity = "features"  # reconstruction error in the critic's features, or in pixels
-    similarity_weight: float = 1e-6  # w: the decoder descends w R - (1 - w) F, with R a sum over a face's features
-    kl_weight: float = 1.0  # price of information, for the encoder
+    similarity_weight: float = 1e-6  # w: the decoder descends w L_llike - (1 - w) F
+    kl_weight: float = 1.0  # weight of L_prior in the encoder's loss
     reconstructions_as_fakes: bool = False  # the critic also gets reconstructions as fakes (algorithm 1)
     real_weight: float = 0.5  # share of the reals in the critic's loss
     offset: float = 1e-3  # added to probabilities before their logarithm
     generator_loss: Literal["saturating", "non-saturating"] = (
-        "saturating"  # the decoder climbs F, or descends -log D of fakes
+        "saturating"  # the decoder ascends F, or descends -log D of fakes
     )
     balance: Literal["none", "margin"] = "margin"  # margin: the player who is ahead rests
     equilibrium: float = 0.68  # cross-entropy of a level game, in nats
     margin: float = 0.35  # the critic rests below equilibrium - margin, the decoder above equilibrium + margin
-    gate: Literal["player", "adversary"] = "player"  # a resting decoder rests from all, or only from deceiving
+    gate: Literal["player", "adversary"] = "player"  # what a resting decoder leaves out: its whole update, or only F
     optimizer: optimizers.OptimizerName = "rmsprop"  # of all three
     lr: float = 3e-4  # of all three
     lr_end: float = 3e-4  # at decay_images

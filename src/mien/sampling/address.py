@@ -1,7 +1,7 @@
-"""The address of any face: a seed, a place between seeds, or a latent, and moves from there toward others. Plain text.
+"""The address of any face: a seed, a point between seeds, or a latent, and moves from there toward others. Plain text.
 
     42                      the face of seed 42
-    42,0.25,0.5             a place in the plane of seeds: a quarter of the way to seed 43, half of the way to seed 1042
+    42,0.25,0.5             a point in the plane of seeds: a quarter of the way to seed 43, half of the way to seed 1042
     42~7:0.3                three tenths of the way from 42 to 7
     42~7:0.3~(8~9:0.5):0.2  and from there a fifth of the way to the middle of 8 and 9
     @AAAAPwAAgD8            a latent itself: its float32 numbers, little-endian, in URL-safe base64
@@ -39,8 +39,8 @@ SHARE = re.compile(rf":({NUMBER})")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in the plane of seeds; `x` and `y` in [0, 1) lead toward the next seed and the next row."""
+class SeedPoint:
+    """A point in the plane of seeds; `x` and `y` in [0, 1) lead toward the next seed and the next row."""
 
     seed: int
     x: float = 0.0
@@ -48,8 +48,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Given:
-    """A latent that is no seed's: of a photograph, for instance."""
+class RawLatent:
+    """A latent written out, such as that of a photograph."""
 
     content: bytes  # float32, little-endian
 
@@ -66,7 +66,7 @@ class Move:
 class Address:
     """Where a face is."""
 
-    start: Place | Given
+    start: SeedPoint | RawLatent
     moves: tuple[Move, ...] = ()
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ def _read(text: str, at: int, depth: int) -> tuple[Address, int]:
 
 
 def _point(text: str, at: int, depth: int) -> tuple[Address, int]:
-    """A seed, a place, a latent, or an address in brackets."""
+    """A seed, a point between seeds, a latent, or an address in brackets."""
     found = TOKEN.match(text, at)
     if found is None:
         raise _wrong(text, f"At character {at} a seed, @ or ( is expected.")
@@ -119,17 +119,17 @@ def _point(text: str, at: int, depth: int) -> tuple[Address, int]:
         values = np.frombuffer(content, "<f4") if len(content) % 4 == 0 else np.full(1, np.nan)
         if not np.isfinite(values).all() or np.abs(values).max(initial=0.0) > 1e4:
             raise _wrong(text, "The latent is not of finite float32 numbers up to 10,000.")
-        return Address(Given(content)), found.end()
+        return Address(RawLatent(content)), found.end()
     if int(found[1]) > MAX_SEED:
         raise _wrong(text, f"Seeds are 0 to {MAX_SEED}.")
-    return Address(place(int(found[1]), float(found[2] or 0), float(found[3] or 0))), found.end()
+    return Address(seed_point(int(found[1]), float(found[2] or 0), float(found[3] or 0))), found.end()
 
 
-def place(seed: int, x: float, y: float) -> Place:
-    """The canonical name of a place: its cell's first seed, and what is left in [0, 1)."""
+def seed_point(seed: int, x: float, y: float) -> SeedPoint:
+    """The canonical form of a point: its cell's first seed, and what is left in [0, 1)."""
     x, y = rounded(x), rounded(y)
     across, down = floor(x), floor(y)
-    return Place((seed + across + ROW * down) % (MAX_SEED + 1), rounded(x - across), rounded(y - down))
+    return SeedPoint((seed + across + ROW * down) % (MAX_SEED + 1), rounded(x - across), rounded(y - down))
 
 
 def rounded(number: float) -> float:
@@ -146,25 +146,25 @@ def write(address: Address) -> str:
     return _start(address.start) + "".join(f"~{point(move.target)}:{move.share:g}" for move in address.moves)
 
 
-def _start(start: Place | Given) -> str:
-    if isinstance(start, Given):
+def _start(start: SeedPoint | RawLatent) -> str:
+    if isinstance(start, RawLatent):
         return "@" + base64.urlsafe_b64encode(start.content).decode().rstrip("=")
     return f"{start.seed},{start.x:g},{start.y:g}" if start.x or start.y else str(start.seed)
 
 
-def given(z: Tensor) -> Address:
+def address_of(z: Tensor) -> Address:
     """The address of a latent itself, `[*latent_shape]` or `[1, *latent_shape]`."""
-    return Address(Given(z.detach().flatten().cpu().numpy().astype("<f4").tobytes()))
+    return Address(RawLatent(z.detach().flatten().cpu().numpy().astype("<f4").tobytes()))
 
 
 Rows = Callable[[Sequence[int]], Tensor]
 Path = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def resolve(address: Address, of_seeds: Rows, of_given: Callable[[Given], Tensor], path: Path) -> Tensor:
+def resolve(address: Address, of_seeds: Rows, of_latent: Callable[[RawLatent], Tensor], path: Path) -> Tensor:
     """What stands at an address, `[1, ...]`: `of_seeds` gives a row a seed, `path` leads from one to another."""
-    if isinstance(address.start, Given):
-        here = of_given(address.start)
+    if isinstance(address.start, RawLatent):
+        here = of_latent(address.start)
     else:
         seed, across, down = address.start.seed, eased(address.start.x), eased(address.start.y)
         corners = [(seed + step) % (MAX_SEED + 1) for step in (0, 1, ROW, ROW + 1)]
@@ -177,7 +177,7 @@ def resolve(address: Address, of_seeds: Rows, of_given: Callable[[Given], Tensor
             below = path(rows[2:3], rows[3:4], across) if across else rows[1:2]
             here = path(here, below, down)
     for move in address.moves:
-        here = path(here, resolve(move.target, of_seeds, of_given, path), move.share)
+        here = path(here, resolve(move.target, of_seeds, of_latent, path), move.share)
     return here
 
 
@@ -189,7 +189,7 @@ def eased(t: float) -> float:
 def latent(address: Address, prior: Prior, shape: tuple[int, ...]) -> Tensor:
     """The latent at an address, `[1, *shape]`. Raises UsageError for one of another shape."""
 
-    def own(start: Given) -> Tensor:
+    def own(start: RawLatent) -> Tensor:
         values = np.frombuffer(start.content, "<f4")
         if len(values) != prod(shape):
             raise UsageError(

@@ -1,7 +1,7 @@
-"""The latent of a given face, by descent: Adam on z, so that the generator's picture of z comes close to the face.
+"""The latent of an image, by gradient descent: Adam on z, so that the generator's image of z comes close to it.
 
-BEGAN's authors find latents so (Berthelot et al. 2017, arXiv:1703.10717, section 4.2: e_r = |x_r - G(z_r)|), for a generator
-that has no encoder. The error has many valleys: descent begins at several latents of the prior at once and goes on from the best.
+As in BEGAN (Berthelot et al. 2017, arXiv:1703.10717, section 4.2: e_r = |x_r - G(z_r)|), for a generator without an encoder.
+The error has many local minima: descent starts from several latents of the prior and continues from the best.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from torch import Tensor
 
 from mien.core.contracts import Prior
 
-SEARCH = 0.3  # of the steps are spent on all starts, the others on the best alone
+SEARCH = 0.3  # share of the steps that descend from all starts; the others continue from the best alone
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a descent stands."""
+    """Progress of a descent."""
 
     step: int
     steps: int
     errors: Tensor  # [n], mean absolute difference of the best so far, pixels counted in [0, 1]
-    images: Tensor  # [n, C, H, W], the pictures of the best so far, in [-1, 1]
+    images: Tensor  # [n, C, H, W], images of the best so far, in [-1, 1]
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """Latents that a descent found."""
+    """Result of a descent."""
 
     latents: Tensor  # [n, *latent_shape]
     images: Tensor  # [n, C, H, W], what the generator makes of them, in [-1, 1]
-    errors: Tensor  # [n], mean absolute difference to the faces given, pixels counted in [0, 1]
-    steps: int  # that were taken
+    errors: Tensor  # [n], mean absolute difference from the target images, pixels counted in [0, 1]
+    steps: int  # taken
 
 
-Distance = Callable[[Tensor, Tensor], Tensor]  # pictures, faces -> [n], what is descended
+Distance = Callable[[Tensor, Tensor], Tensor]  # images, targets -> [n], what is descended
 
 
 def absolute(images: Tensor, faces: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ def descend(
 ) -> Inversion:
     """Latents of `faces` `[n, C, H, W]` from `starts` `[n, r, *latent_shape]`; every step stays where the prior draws.
 
-    `decode` takes `[m, *latent_shape]`, m = n or n r, rows in the order of `starts`. `cancel` is asked before every step: once
-    it is true, what was found so far is returned.
+    `decode` takes `[m, *latent_shape]`, m = n or n r, rows in the order of `starts`. `cancel` is called before every step: once
+    it returns True, the best so far is returned.
     """
     count, tries = starts.shape[:2]
     search = max(1, round(steps * SEARCH)) if tries > 1 else 0
@@ -73,13 +73,13 @@ def descend(
         repeated = faces if single else faces.repeat_interleave(tries, 0)
         z = z.detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([z], lr=lr)
-        for step in range(length + single):  # the last look moves nothing
+        for step in range(length + single):  # the last evaluation changes nothing
             if done and cancel is not None and cancel():
                 return best.found(done)
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + cos(pi * step / max(1, length)))
             images = decode(z).float()
             values = distance(images, repeated)
-            best.look(z.detach(), images.detach(), values.detach(), len(values) // count)
+            best.update(z.detach(), images.detach(), values.detach(), len(values) // count)
             if step < length:
                 (z.grad,) = torch.autograd.grad(values.sum(), z)
                 optimizer.step()
@@ -99,7 +99,7 @@ class Best:
         self.values = torch.full((len(faces),), torch.inf, device=faces.device)
         self.latents = self.images = torch.empty(0)
 
-    def look(self, latents: Tensor, images: Tensor, values: Tensor, tries: int) -> None:
+    def update(self, latents: Tensor, images: Tensor, values: Tensor, tries: int) -> None:
         """Keep what is better than before; each face has `tries` rows in a row."""
         lowest, place = values.view(-1, tries).min(1)
         rows = place + torch.arange(len(place), device=place.device) * tries

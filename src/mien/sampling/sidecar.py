@@ -1,8 +1,7 @@
-"""What was learned of a model afterwards: `extras/NAME.safetensors`, in its run or beside its file.
+"""Sidecar files of a model, fitted after its training: `extras/NAME.safetensors`, in its run or beside its file.
 
-An extra is bound to the SHA-256 of the model's file: a run that goes on becomes another model, and what was measured on the
-old one says nothing of it. Those of a bundled model are in the package, which is never written to: newer ones
-are in the cache, and hide them.
+An extra is bound to the SHA-256 of the model's file: training on makes another model, for which it does not hold. Extras of a
+bundled model are in the package, which is read-only; newer ones are written to the cache and take precedence.
 """
 
 from __future__ import annotations
@@ -26,28 +25,28 @@ from mien.storage.regular_file import check_regular
 
 @dataclass(frozen=True, eq=False)
 class Extra:
-    """Tensors and what is said of them."""
+    """Tensors with a header."""
 
     tensors: Mapping[str, Tensor]
     header: JSON  # kind, model_sha256, again (the command that makes it), and the kind's own fields
 
 
 def folder_of(model_file: Path) -> Path:
-    """Where the extras of a model's file lie: in its run, or beside the file."""
+    """The folder of a model's extras: in its run, or beside the file."""
     parents = model_file.resolve().parents
     run = next((place for place in parents[:3] if (place / "run.json").is_file()), parents[0])
     return run / "extras"
 
 
 def writable(folder: Path, model_sha256: str) -> Path:
-    """Where new extras of a model are written: its own folder, or, for a bundled model, one in the cache."""
+    """The folder for new extras of a model: its own, or, for a bundled model, one in the cache."""
     if folder.parent.parent != bundled.FOLDER.resolve():
         return folder
     return weights.cache_folder() / "extras" / model_sha256[:16]
 
 
-def place_of(folder: Path, name: str, model_sha256: str) -> Path:
-    """The file of an extra, whether it exists or not: one that was written later hides the one of a bundled model."""
+def path_of(folder: Path, name: str, model_sha256: str) -> Path:
+    """The file of an extra, whether it exists or not; a newer one takes precedence over that of a bundled model."""
     file = f"{name}.safetensors"
     later = writable(folder, model_sha256) / file
     return later if later.is_file() else folder / file
@@ -64,9 +63,9 @@ def files_of(folder: Path, model_sha256: str) -> list[Path]:
 def write(
     folder: Path, name: str, kind: str, model_sha256: str, tensors: Mapping[str, Tensor], again: str, **fields: Any
 ) -> Path:
-    """Keep an extra; `again` is the command that makes it, with MODEL for the model.
+    """Write an extra; `again` is the command that makes it, with MODEL for the model.
 
-    One that is there and belongs to another model is set aside under that model's hash, never lost.
+    An existing one of another model is renamed with that model's hash, never overwritten.
     """
     folder = writable(folder, model_sha256)
     path = folder / f"{name}.safetensors"
@@ -93,8 +92,8 @@ def _set_aside(path: Path, model_sha256: str) -> None:
 
 
 def belongs(folder: Path, name: str, model_sha256: str) -> bool:
-    """Whether an extra is there, and is of this model."""
-    path = place_of(folder, name, model_sha256)
+    """Whether an extra exists and belongs to this model."""
+    path = path_of(folder, name, model_sha256)
     return path.is_file() and parse(path).header.get("model_sha256") == model_sha256
 
 
@@ -103,7 +102,7 @@ def read(folder: Path, name: str, kind: str, model_sha256: str) -> Extra | None:
 
     Raises Untrusted for a damaged file, Mismatch for one that belongs to another model.
     """
-    path = place_of(folder, name, model_sha256)
+    path = path_of(folder, name, model_sha256)
     if not path.is_file():
         return None
     extra = parse(path)

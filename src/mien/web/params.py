@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 from mien.core.contracts import JSON
 from mien.errors import UsageError
 from mien.nn.ode import Solution
-from mien.sampling.address import Address, Place, parse
+from mien.sampling.address import Address, SeedPoint, parse
 from mien.sampling.options import DrawOptions
 
 MAX_SIDE = 1024  # pixels a side of one picture
@@ -89,7 +89,7 @@ class RequestParams:
 
     def address(self) -> Address:
         """One face: `at`, or the one of seed 0."""
-        return next(iter(self.addresses("at", 1)), Address(Place(0)))
+        return next(iter(self.addresses("at", 1)), Address(SeedPoint(0)))
 
     def solver(self) -> str | None:
         """How a flow is followed, bounded in what it may cost."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from mien.core.contracts import JSON
 from mien.core.families import Invertible
 from mien.errors import MienError
-from mien.sampling.address import given
+from mien.sampling.address import address_of
 from mien.sampling.inversion import Step, absolute
 from mien.sampling.sampler import Sampler
 from mien.storage.provenance import Claim
@@ -90,7 +90,7 @@ def result_of(sampler: Sampler, z: Tensor, face: Tensor, made: Tensor) -> JSON:
     """The answer for a latent that was found."""
     error = float(absolute(made, face)[0])
     return {
-        "at": str(given(z[0])),
+        "at": str(address_of(z[0])),
         "error": error,
         "image": uri(made[0], Claim.FROM_PHOTOGRAPH),
         "original": uri(face[0], Claim.INPUT),

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from mien.errors import UsageError
 from mien.report.film import film
 from mien.report.grid import picture
-from mien.sampling.address import Address, Move, Place
+from mien.sampling.address import Address, Move, SeedPoint
 from mien.storage.provenance import Claim, Provenance
 from mien.web import params as request_params
 from mien.web.limits import Limit
@@ -82,7 +82,7 @@ class DrawRoutes:
         count = params.count("count", 100, 1, request_params.MAX_SHEET)
         columns, face = params.count("columns", 10, 1, 20), params.face()
         params.end()
-        places = named or [Address(Place(first + step)) for step in range(count)]
+        places = named or [Address(SeedPoint(first + step)) for step in range(count)]
         key = f"{request.path_params['id']} sheet {' '.join(map(str, places))} {columns} {face}"
         where = {"at": [str(place) for place in named]} if named else {"seeds": [first, first + count - 1]}
         sampler = (await self.service.sampler(request)).with_options(face.options)
@@ -102,7 +102,7 @@ class DrawRoutes:
         strength, face = params.number("strength", 0.35, 0.0, 1.0), params.face()
         params.end()
         litter = [
-            Address(parent.start, (*parent.moves, Move(Address(Place(first + n)), round(strength, 4))))
+            Address(parent.start, (*parent.moves, Move(Address(SeedPoint(first + n)), round(strength, 4))))
             for n in range(9)
         ]
         images = await self.service.faces(request, litter, face)

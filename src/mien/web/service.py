@@ -10,7 +10,7 @@ from starlette.requests import Request
 from torch import Tensor
 
 from mien.errors import MienError, UsageError
-from mien.sampling.address import Address, Place
+from mien.sampling.address import Address, SeedPoint
 from mien.sampling.sampler import Sampler
 from mien.web.limits import Limit
 from mien.web.params import FaceParams
@@ -44,7 +44,7 @@ class Service:
             id = self.registry.first()
             if id is not None:
                 sampler = self.registry.sampler(id)
-                z, labels = sampler.latent_at(Address(Place(0)))
+                z, labels = sampler.latent_at(Address(SeedPoint(0)))
                 sampler.decode(z, labels)
                 sampler.preview(z, labels)
 
