@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from mien.data import open_data
 from mien.data.pack import Pack
@@ -34,6 +35,7 @@ from mien.metrics.features import PerceptualFeatures
 from mien.metrics.images import Pixels, to_pixels
 from mien.report.card import code
 from mien.report.formatting import duration
+from mien.report.grid import read_recipe, save_png
 from mien.sampling import bundled
 from mien.sampling.order import SEEDS, by_density, quality_order, store
 from mien.sampling.sampler import Sampler
@@ -275,7 +277,11 @@ def directions(base: Base) -> None:
 def sheet(base: Base) -> None:
     """Draw seeds 0 to 63, none left out; and, beside the candidate, the first 64 of the quality order."""
     flags = ("--columns", 8, "-o")
-    command("sample", base.candidate, "--seeds", "0-63", *flags, base.candidate / bundled.SHEET)
+    target = base.candidate / bundled.SHEET
+    command("sample", base.candidate, "--seeds", "0-63", *flags, target)
+    with Image.open(target) as picture:  # 256 colours are a third of the bytes
+        few = picture.convert("RGB").quantize(256)
+    save_png(few, target, read_recipe(target))
     best = ",".join(map(str, quality_order(base.sampler)[:64]))
     command("sample", base.candidate, "--seeds", best or "0-63", *flags, base.work / f"{base.name}-best.png")
 

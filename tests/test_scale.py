@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
+from mien.__main__ import main
 from mien.report.shards import FINISHED
-from tests.conftest import write_model, write_pack
+from mien.storage.run_directory import RunDirectory
+from tests.conftest import ROOT, write_model, write_pack
 from tests.test_bulk import content
-from tests.test_parallel import children, environment, torchrun
+from tests.test_parallel import alive, children, environment, torchrun
 
 SEEDS, SIZE = 20_000, 250
 
@@ -47,3 +54,120 @@ def test_twenty_thousand_seeds_by_one_two_and_three_processes_and_two_kills(tmp_
         subprocess.run(line, cwd=tmp_path, env=environment(), check=True, timeout=1800)
         folders.append(content(out))
     assert len(folders[0]) == SEEDS // SIZE + 2 and folders[0] == folders[1] == folders[2]
+
+
+def allowed_namespaces() -> bool:
+    """Whether this user may make network namespaces."""
+    name = f"mien{os.getpid()}t"
+    if not shutil.which("ip") or subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
+        return False
+    return subprocess.run(["ip", "netns", "del", name], capture_output=True).returncode == 0
+
+
+class Nodes:
+    """Two machines with a cable between them: network namespaces, each with a `torchrun` of its own."""
+
+    def __init__(self) -> None:
+        self.names = [f"mien{os.getpid()}{letter}" for letter in "ab"]
+        cable = [f"mien{os.getpid() % 10**6}{letter}" for letter in "ab"]
+        for name in self.names:
+            ip("netns", "add", name)
+        ip("link", "add", cable[0], "type", "veth", "peer", "name", cable[1])
+        for number, (name, end) in enumerate(zip(self.names, cable, strict=True), 1):
+            ip("link", "set", end, "netns", name)
+            ip("-n", name, "link", "set", end, "name", "cable")
+            ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "cable")
+            for device in ("lo", "cable"):
+                ip("-n", name, "link", "set", device, "up")
+
+    def start(self, node: int, *words: object, processes: int = 2) -> subprocess.Popen[bytes]:
+        """The launcher of one node, as one would start it by hand on each machine."""
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node)]
+        place = ["--master-addr", "10.77.0.1", "--master-port", "29500", "--nproc-per-node", str(processes)]
+        line = ["ip", "netns", "exec", self.names[node], *launcher, *place, *map(str, words)]
+        return subprocess.Popen(line, env={**environment(), "GLOO_SOCKET_IFNAME": "cable"})
+
+    def close(self) -> None:
+        for name in self.names:
+            ip("netns", "del", name)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    if not allowed_namespaces():
+        pytest.skip("needs the right to make network namespaces")
+    pair = Nodes()
+    yield pair
+    pair.close()
+
+
+def newest(run: Path) -> int:
+    """Images seen at the newest checkpoint; 0 before the first."""
+    return max((int(path.name) for path in (run / "checkpoints").glob("[0-9]*")), default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_nodes_of_two_processes_one_dies_and_three_processes_go_on(nodes: Nodes, tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "blobs.pack").path
+    small = ("--model.width", "4", "--recipe.critic.width", "4", "--model.latent", "8", "--precision", "fp64")
+    fixed = ("dcgan-2015", *small, "--batch", "12", "--save-every", "120", "--threads", "1", "--data", pack)
+    run, train = tmp_path / "run", ("--module", "mien", "train", *fixed)
+    jobs = [nodes.start(node, *train, "--out", run, "--images", 10**7) for node in (0, 1)]
+    try:
+        end = time.monotonic() + 600
+        while newest(run) < 240:
+            assert time.monotonic() < end and not any(job.poll() for job in jobs)
+            time.sleep(0.05)
+        assert json.loads((run / "env.json").read_text())["processes"] == 4
+        remaining = children(jobs[0].pid)
+        kill_node(jobs[1])
+        began = time.monotonic()
+        assert jobs[0].wait(60) != 0
+        ended_in = time.monotonic() - began
+        assert ended_in < 30 and not any(map(alive, remaining)), ended_in
+        seen = newest(run)
+        goal = seen + 240
+        line = torchrun(*train, "--out", run, "--images", goal, processes=3)
+        done = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert len([text for text in done.stderr.splitlines() if "processes: 4 -> 3" in text]) == 1, done.stderr
+        status = RunDirectory(run).status
+        assert (status["state"], status["seen"], status["started_from"]) == ("done", goal, seen)
+    finally:
+        for job in jobs:
+            if job.poll() is None:
+                kill_node(job)
+    assert main(["train", *map(str, fixed), "--out", str(tmp_path / "alone"), "--images", str(goal)]) == 0
+    one, many = (
+        load_file(tmp_path / name / "checkpoints" / f"{goal:010d}" / "state.safetensors") for name in ("alone", "run")
+    )
+    assert one.keys() == many.keys()
+    gaps = {key: float((one[key].double() - many[key].double()).abs().max()) for key in one if one[key].numel()}
+    assert max(gaps.values()) < 1e-5, gaps
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_hour_with_a_gpu_at_toy_size(tmp_path: Path) -> None:
+    """An excerpt of `benchmarks/gpu.py`: the checks against themselves, and a training with its score."""
+    line = [sys.executable, ROOT / "benchmarks" / "gpu.py", tmp_path / "out", "--device", "cpu", "--toy"]
+    words = [*map(str, line), "--only", "checks", "r3gan", "train16"]
+    for _ in range(2):  # the second time everything is there already
+        done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+    results = [json.loads(text) for text in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [result["part"] for result in results if result.get("finished")] == ["checks", "r3gan", "train16"]
+    assert not any("error" in result for result in results)
+    found = {result["check"]: result for result in results if "check" in result}
+    assert found["5 steps in bf16 against the CPU's"]["relative_distance"] == 0.0
+    assert found["resume to the bit"]["equal"] and found["double backward of augmentation"]["largest_gap"] == 0.0
+    assert found["two processes on one device"]["largest_gap"] < 1e-5
+    (scores,) = [result["scores"] for result in results if "scores" in result]
+    assert (
+        scores and (tmp_path / "out" / "train16.safetensors").is_file() and (tmp_path / "out" / "train16.png").is_file()
+    )
