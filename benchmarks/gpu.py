@@ -122,7 +122,7 @@ def state_of(run: Run, context: DeviceContext) -> TrainState:
     recipe = run.recipe.build(model, faces)
     context.place(recipe)
     recipe.train()
-    return TrainState(recipe, EMA(model, run.average) if run.average else None, context, World(), 0)
+    return TrainState(recipe, EMA(model, run.ema) if run.ema else None, context, World(), 0)
 
 
 def batches(run: Run, context: DeviceContext, seed: int = 0) -> Iterator[Batch]:
