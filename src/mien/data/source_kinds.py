@@ -36,6 +36,7 @@ from mien.data.unread_formats import CONVERT
 from mien.data.webdataset import ShardFolder, webdataset
 from mien.errors import DataError, did_you_mean
 
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 CONTAINERS: dict[str, tuple[Callable[[Path], Container], Sequence[Layout]]] = {
     "folder": (Folder, LAYOUTS),
     "zip": (ZipContainer, LAYOUTS),
@@ -44,7 +45,6 @@ CONTAINERS: dict[str, tuple[Callable[[Path], Container], Sequence[Layout]]] = {
     "list": (lambda path: FileList(path, names_in_list), LAYOUTS),
     "table": (lambda path: FileList(path, names_in_table), ()),
 }
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = {
     **dict.fromkeys((".jsonl", ".ndjson", ".tab"), "table"),
     **dict.fromkeys((".npy", ".npz", ".h5", ".hdf5", ".hdf"), "arrays"),
