@@ -45,6 +45,7 @@ from mien.core.contracts import Batch, ImageSpec
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.core.run import Run, override, scale_run
+from mien.data.pack import is_pack
 from mien.recipes.augmentation import DRAWS, Augment, Augmentation
 from mien.training.ema import EMA
 from mien.training.train_state import TrainState
@@ -141,6 +142,11 @@ def gan(side: int, scale: float, batch: int) -> Run:
     return override(sized, {"side": side, "batch": batch, "recipe.augment.mode": "none"})
 
 
+def noise(path: Path, count: int, side: int) -> Path:
+    """A pack of noise, as an earlier call has left it or new."""
+    return path if is_pack(path) else kills.write_noise(path, count, side)
+
+
 # --- (a) checks
 
 
@@ -205,7 +211,7 @@ def augmented(device: torch.device) -> float:
 
 def shared_device(session: Session) -> dict[str, Any]:
     """Train with one process and with two; in fp64, so that only the order of sums differs."""
-    pack = kills.write_noise(session.out / "random.pack", 64, 16)
+    pack = noise(session.out / "random.pack", 64, 16)
     small = ("dcgan-2015", "--model.width", 4, "--recipe.critic.width", 4, "--model.latent", 8, "--batch", 8)
     fixed = (
         *small,
@@ -354,7 +360,7 @@ def train(session: Session, name: str, side: int, pack: Path | None, minutes: fl
         if not session.given.toy:
             session.note(name, skipped=f"no --data{side}")
             return
-        pack = kills.write_noise(session.out / f"random{side}.pack", 128, side)
+        pack = noise(session.out / f"random{side}.pack", 128, side)
     scale = best_scale(session, side)
     known = run / "run.json"
     spent = json.loads((run / "status.json").read_text())["seconds"] / 60 if known.exists() else 0.0

@@ -14,9 +14,12 @@ import pytest
 from PIL import Image
 
 from mien.__main__ import main
+from mien.data.pack import Pack
+from mien.data.source_kinds import find_source
 from mien.errors import Mismatch, UsageError
-from mien.report.grid import read_recipe
+from mien.report.grid import read_recipe, to_bytes
 from mien.report.shards import FINISHED, Face, Seeds, Shards
+from mien.sampling.sampler import Sampler
 from tests.conftest import write_model, write_pack
 from tests.test_parallel import environment, torchrun
 
@@ -161,3 +164,40 @@ def test_seeds_of_any_number() -> None:
 def test_a_format_that_does_not_fit_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert main(["sample", str(labelled), "--format", "tar", "-o", str(tmp_path / "a.png")]) == UsageError.exit_code
     assert main(["sample", str(labelled), "--shard-size", "0", "-o", str(tmp_path / "a")]) == UsageError.exit_code
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_shards_are_a_source_of_data_with_their_labels(kind: str, labelled: Path, tmp_path: Path) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    shards = tmp_path / "shards"
+    draw = ["sample", str(labelled), "--seeds", "0-9", "--format", kind, "--shard-size", "4", "-o", str(shards)]
+    assert main(draw) == 0
+    prepare = ["data", "prepare", str(shards), str(tmp_path / "faces.pack"), "--size", "16", "--crop", "squash"]
+    assert main(prepare) == 0
+    pack = Pack.open(tmp_path / "faces.pack")
+    sampler = Sampler.load(labelled, device="cpu")
+    expected = to_bytes(sampler.sample(range(10))).numpy()
+    places = [pack.label_names.index(name if kind == "tar" else f"label.{name}") for name in sampler.label_names]
+    rows = sampler.labels(range(10))
+    assert pack.labels is not None and rows is not None
+    for image, labels in zip(pack.images, pack.labels, strict=True):
+        (seed,) = [seed for seed in range(10) if (expected[seed] == image).all()]
+        assert labels[places].tolist() == rows[seed].tolist()
+
+
+def test_class_numbers_and_damaged_descriptions_of_shards(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    for shard, number in (("00", 0), ("01", 7)):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as archive:
+            for name, data in (("a.b.png", buffer.getvalue()), ("a.cls", str(number).encode()), ("a.json", b"{")):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    source = find_source(tmp_path)
+    listing = source.listing()
+    assert list(listing.names) == ["00/a.b.png", "01/a.b.png"] and listing.label_names == ("class 0", "class 7")
+    assert listing.labels is not None and listing.labels.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert any("2 descriptions" in remark for remark in listing.remarks)
+    assert all(source.read(source.address(name)) == buffer.getvalue() for name in listing.names)

@@ -117,7 +117,11 @@ class TarReader:
         return self._file.read(min(size, HEAD_BYTES))
 
 
-MemberReader = FileReader | ZipReader | TarReader
+class MemberReader(Reader, Protocol):
+    """Reads members of a container, and their beginnings."""
+
+    def head(self, address: str) -> bytes:
+        """The first HEAD_BYTES at most: enough to recognise a format. Raises UnreadableFile."""
 
 
 def check_size(size: int) -> None:

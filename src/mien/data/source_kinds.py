@@ -33,16 +33,18 @@ from mien.data.source import Listing, Source
 from mien.data.stylegan import to_png
 from mien.data.synthetic import SyntheticFaces
 from mien.data.unread_formats import CONVERT
+from mien.data.webdataset import ShardFolder, webdataset
 from mien.errors import DataError, did_you_mean
 
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 CONTAINERS: dict[str, tuple[Callable[[Path], Container], Sequence[Layout]]] = {
     "folder": (Folder, LAYOUTS),
     "zip": (ZipContainer, LAYOUTS),
     "tar": (TarContainer, LAYOUTS),
+    "webdataset": (lambda path: ShardFolder(path, TAR_SUFFIXES), (webdataset,)),
     "list": (lambda path: FileList(path, names_in_list), LAYOUTS),
     "table": (lambda path: FileList(path, names_in_table), ()),
 }
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = {
     **dict.fromkeys((".jsonl", ".ndjson", ".tab"), "table"),
     **dict.fromkeys((".npy", ".npz", ".h5", ".hdf5", ".hdf"), "arrays"),
@@ -174,7 +176,7 @@ def kind_of(path: Path) -> str:
 
 
 def kind_of_folder(path: Path) -> str:
-    """Whether a folder is a pack, a saved data set, Parquet files of images, or just holds files."""
+    """Whether a folder is a pack, a saved data set, Parquet files of images, WebDataset shards, or just holds files."""
     if is_pack(path):
         return "pack"
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json")) and any(
@@ -188,6 +190,8 @@ def kind_of_folder(path: Path) -> str:
         if any(suffix_of(name) in IMAGE_SUFFIXES for name in files):
             holds = find_spec("pyarrow") is not None and any(map(holds_images, tables[:1]))
             return "parquet" if holds else "folder"
+    if not tables and ShardFolder(path, TAR_SUFFIXES).shards:
+        return "webdataset"
     return "parquet" if tables else "folder"
 
 
