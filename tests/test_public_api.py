@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mien
 from mien import presets
@@ -17,9 +22,11 @@ from mien.core.run import override
 from mien.data.pack import Pack
 from mien.errors import Interrupted, MienError, UsageError
 from mien.metrics.scores import Score, Scores
-from mien.report.grid import read_recipe
+from mien.report.grid import read_recipe, to_bytes
+from mien.report.progress import ProgressLine
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
+from mien.storage import provenance
 from mien.training import experiment
 from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
@@ -164,3 +171,44 @@ def test_options_are_plain_values(sampler: Sampler) -> None:
     assert torch.equal(
         set_once.sample([3], truncation=1.0), sampler.with_options(DrawOptions(style="42:fine")).sample([3])
     )
+
+
+# In a notebook
+
+
+def test_a_sampler_is_a_picture_and_scores_are_a_table(sampler: Sampler, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(sampler._repr_png_())
+    marks = provenance.read(tmp_path / "a.png")
+    assert marks.source == provenance.Claim.SYNTHETIC.uri and marks.recipe == sampler.metadata(seeds=list(range(16)))
+    with Image.open(tmp_path / "a.png") as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (32, 128, 3)
+    assert (pixels[16:, 16:32] == to_bytes(sampler.sample([9]))[0].numpy()).all(), "the second of the second row"
+    table = Scores([Score(metric="fid", name="fid<1k>", value=3.0, low=2.0, high=4.0)])._repr_html_()
+    assert "<td>fid&lt;1k&gt;</td><td>3</td><td>2 to 4</td>" in table
+
+
+def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    line = ProgressLine()
+    step = SimpleNamespace(seen=32, goal=64, stats={"loss": 0.5}, images_per_second=10.0)
+    line.after_step(step, None)  # type: ignore[arg-type]
+    assert line.bar.n == 32 and line.bar.total == 64
+    line.after_step(SimpleNamespace(**{**vars(step), "seen": 64}), None)  # type: ignore[arg-type]
+    assert line.bar.n == 64
+    line.close("done")
+    assert line.bar is None and "images" in capsys.readouterr().err
+
+
+def test_a_trained_run_stands_wherever_a_path_does(tmp_path: Path) -> None:
+    run = mien.TrainedRun(tmp_path)
+    assert os.fspath(run) == str(run) == str(tmp_path) and run.report == run / "report.html" == tmp_path / "report.html"
+    (tmp_path / "eval").mkdir()
+    score = Score(metric="fid", name="fid2k_train", value=30.0, low=29.0, high=31.0, protocol={"samples": 2000})
+    lines = [
+        {"seen": 10, **score.json(), "value": 99.0},
+        {"seen": 20, **score.json()},
+        {"seen": 20, "metric": "convergence"},
+    ]
+    (tmp_path / "eval" / "during.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run.scores == [score] and run.scores["fid"].value == 30.0 and "fid2k_train" in run._repr_html_()

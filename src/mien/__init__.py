@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mien.sampling.options import DrawOptions
     from mien.sampling.sampler import Sampler
     from mien.training.experiment import train
+    from mien.training.trained_run import TrainedRun
 
     load = Sampler.load
 
@@ -59,6 +60,7 @@ _MODULES = {
     "Sampler": "mien.sampling.sampler",
     "evaluate": "mien.metrics.api",
     "save_grid": "mien.report.grid",
+    "TrainedRun": "mien.training.trained_run",
     "train": "mien.training.experiment",
 }
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "RecipeConfig",
     "Run",
     "Sampler",
+    "TrainedRun",
     "Update",
     "__version__",
     "evaluate",

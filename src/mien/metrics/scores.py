@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
@@ -60,6 +61,14 @@ class Scores(list[Score]):
             if key in (score.metric, score.name):
                 return score
         raise KeyError(f"no score {key!r}; there are {', '.join(score.metric for score in self)}")
+
+    def _repr_html_(self) -> str:
+        """In a notebook: a table of values and 95% intervals."""
+        rows = "".join(
+            f"<tr><td>{html.escape(s.name)}</td><td>{s.value:.4g}</td><td>{s.low:.4g} to {s.high:.4g}</td></tr>"
+            for s in self
+        )
+        return f"<table><tr><th>score</th><th>value</th><th>95% interval</th></tr>{rows}</table>"
 
 
 def in_thousands(count: int) -> str:

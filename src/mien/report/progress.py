@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from mien.core.contracts import Model, Progress
 from mien.storage.run_directory import RunDirectory
@@ -49,8 +50,12 @@ class ProgressLine:
         self.live = sys.stderr.isatty()
         self.last = 0.0
         self.saved = "no checkpoint yet"
+        self.bar: Any = None  # tqdm's, in a notebook
 
     def after_step(self, progress: Progress, model: Model) -> None:
+        if "ipykernel" in sys.modules:
+            self.show_bar(progress)
+            return
         now = time.monotonic()
         done = progress.seen >= progress.goal
         if now - self.last < (0.2 if self.live else 10.0) and not done:
@@ -61,6 +66,15 @@ class ProgressLine:
             print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+    def show_bar(self, progress: Progress) -> None:
+        """A bar: a widget where ipywidgets is installed, else text that is rewritten in place."""
+        if self.bar is None:
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=progress.goal, initial=progress.seen, unit=" images", unit_scale=True)
+        self.bar.set_postfix({name: f"{value:.3g}" for name, value in list(progress.stats.items())[:4]}, refresh=False)
+        self.bar.update(progress.seen - self.bar.n)
 
     def say(self, words: str) -> None:
         """Print a separate line above the progress line."""
@@ -79,7 +93,10 @@ class ProgressLine:
         self.saved = f"saved at {progress.seen:,}"
 
     def close(self, outcome: str) -> None:
-        if self.live:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+        elif self.live:
             print(file=sys.stderr)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mien import presets
@@ -26,6 +27,7 @@ from mien.sampling.directions import Directions, Space
 from mien.sampling.inversion import Distance, Inversion, Step, absolute, descend
 from mien.sampling.options import DrawOptions
 from mien.storage import checkpoint
+from mien.storage.provenance import Provenance
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,11 +59,8 @@ class Sampler:
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
-            raise Mismatch(
-                f"{file} does not fit its own description.",
-                str(error).splitlines()[0],
-                "Sample with the version that wrote it.",
-            ) from error
+            what, remedy = f"{file} does not fit its own description.", "Sample with the version that wrote it."
+            raise Mismatch(what, str(error).splitlines()[0], remedy) from error
         context = DeviceContext.choose(device, precision)
         context.place(model)
         model_hash, extras = checkpoint.file_hash(file), sidecar.folder_of(file)
@@ -79,6 +78,13 @@ class Sampler:
             *([f"sha256 {self.model_hash[:12]}"] if self.model_hash else []),
         ]
         return f"Sampler({', '.join(parts)})"
+
+    def _repr_png_(self) -> bytes:
+        """In a notebook: the faces of seeds 0 to 15 in two rows."""
+        faces = self.sample(range(16)).add(1).mul(127.5).round().to(torch.uint8)
+        rows = faces.reshape(2, 8, *faces.shape[1:]).permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # [2 H, 8 W, C]
+        made = Provenance(self.metadata(seeds=list(range(16))))
+        return made.encode(Image.fromarray(rows.squeeze(2).numpy()), "PNG")
 
     @property
     def image_spec(self) -> ImageSpec:
@@ -104,11 +110,9 @@ class Sampler:
         folder = self.extras_folder
         extra = sidecar.read(folder, kind, kind, self.model_hash) if folder and self.model_hash else None
         if extra is None:
-            raise UsageError(
-                f"No {kind} is fitted to this model's encodings.",
-                "It is fitted once, to the faces of a pack.",
-                f"mien sample MODEL --prior fitted --density {kind} --data PACK",
-            )
+            remedy = f"mien sample MODEL --prior fitted --density {kind} --data PACK"
+            what = f"No {kind} is fitted to this model's encodings."
+            raise UsageError(what, "It is fitted once, to the faces of a pack.", remedy)
         return replace(self, density=density_of(extra, kind))
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
@@ -250,11 +254,9 @@ class Sampler:
     def invertible(self) -> Invertible:
         """The model, if it has an encoder. Raises UsageError for one without."""
         if not isinstance(self.model, Invertible):
-            raise UsageError(
-                "This model has no encoder.",
-                f"`{self.header.get('preset', 'it')}` is a generator only.",
-                "Find latents by descent: mien project MODEL PHOTO, or Sampler.invert.",
-            )
+            kind = f"`{self.header.get('preset', 'it')}` is a generator only."
+            remedy = "Find latents by descent: mien project MODEL PHOTO, or Sampler.invert."
+            raise UsageError("This model has no encoder.", kind, remedy)
         return self.model
 
     @property
@@ -302,11 +304,8 @@ class Sampler:
         It starts at the latents of seeds `seed` to `seed + restarts - 1`, or at `start` `[n, *latent_shape]`.
         """
         if steps < 1 or restarts < 1:
-            raise UsageError(
-                f"steps and restarts must be positive integers, not {steps} and {restarts}.",
-                "Each start takes that many steps of gradient descent.",
-                "Give 1 or more of each.",
-            )
+            what = f"steps and restarts must be positive integers, not {steps} and {restarts}."
+            raise UsageError(what, "Each start takes that many steps of gradient descent.", "Give 1 or more of each.")
         count = len(images)
         if start is None:
             start = self.model.prior.draw(range(seed, seed + restarts), self.model.latent_shape)[None].expand(
@@ -345,6 +344,6 @@ class Sampler:
         """What an image must carry so that it can be drawn again."""
         prior: JSON = {"prior": self.density.kind} if self.density else {}
         model: JSON = {"model": self.model_hash, "preset": self.header.get("preset", ""), "synthetic": True}
-        precision = self.device_context.precision
-        inexact: JSON = {} if precision == "fp32" else {"precision": precision}
-        return {**model, **self.options.metadata, **prior, **inexact, **more}
+        if (precision := self.device_context.precision) != "fp32":
+            model["precision"] = precision
+        return {**model, **self.options.metadata, **prior, **more}

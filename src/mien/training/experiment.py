@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -47,8 +47,10 @@ from mien.training.find_run import RunLocation, find_run
 from mien.training.loop import BatchSource
 from mien.training.parent import adopt, read_parent
 from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
+from mien.training.run_options import RunOptions
 from mien.training.signals import handled, stop_now
 from mien.training.train_state import TrainState
+from mien.training.trained_run import TrainedRun
 
 GRID_SEEDS = range(64)
 
@@ -61,9 +63,9 @@ def train(
     resume: str = "auto",
     scale: float = 1.0,
     parent: str | Path | None = None,
-    **changes: Any,
-) -> Path:
-    """Train a generator and return the directory of the run.
+    **changes: Unpack[RunOptions],
+) -> TrainedRun:
+    """Train a generator. The result has `.sampler()`, `.scores` and `.report`, and stands wherever a path does.
 
     `parent` names a model whose weights the run starts with: a run, a checkpoint, a file, `hf://OWNER/NAME`, or a bundled model.
 
@@ -75,7 +77,7 @@ def train(
     sized = run if scale == 1.0 else scale_run(run, scale)
     changed = override(sized, changes)
     warn(changed, changes)
-    return execute(changed, code, data, out, resume, parent, changes)
+    return TrainedRun(execute(changed, code, data, out, resume, parent, changes))
 
 
 def warn(run: Run, changes: Iterable[str]) -> None:
