@@ -131,7 +131,7 @@ def check_named(model: Path | None, real: Path | None, fake: Path | None, sample
             "Give --samples 2000.",
         )
     if model is not None:
-        find_model(model)
+        model_file(model)
     for path in (real, fake):
         if path is not None and not path.exists():
             raise DataError(f"There is no {path}.", "The path does not exist.", "Check the spelling.")

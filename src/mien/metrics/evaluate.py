@@ -149,8 +149,8 @@ def prdc(inputs: MetricInputs) -> Iterator[Score]:
     four = manifolds(inputs.reals, inputs.fakes, NEIGHBOURS)
     if any(four.points):
         inputs.warnings.append(
-            f"prdc: {four.points[0]:,} real images and {four.points[1]:,} samples have {NEIGHBOURS} or more duplicates in their own "
-            "set: their balls have radius 0 and contain nothing, not even a copy. With points at the radius counted, "
+            f"prdc: {four.points[0]:,} real images and {four.points[1]:,} samples have {NEIGHBOURS} or more duplicates in their "
+            "own set: their balls have radius 0 and contain nothing, not even a copy. With points at the radius counted, "
             f"as in eq. 1 of arXiv:1904.06991, precision is {four.closed[0]:.4f} and recall {four.closed[1]:.4f}"
         )
     protocol = inputs.protocol(neighbours=NEIGHBOURS)
