@@ -32,7 +32,13 @@ from mien.training import experiment
 FAULTS = Path(__file__).parent / "faults.py"
 LOOK = 1_000  # images between two looks
 LONG, SHORT = 4_100, 3_200  # images of a healthy run, and of one with a fault
-GUARDED = (health.COLLAPSE, health.MEMORY, health.POSTERIOR, health.BALANCE)  # not judged before SETTLING
+GUARDED = (
+    health.COLLAPSE,
+    health.MEMORY,
+    health.POSTERIOR,
+    health.BALANCE,
+    health.CRITIC,
+)  # not judged before SETTLING
 
 QUICK = {"model.width": 16, "model.max_width": 32, "recipe.critic.width": 16, "recipe.critic.max_width": 32}
 DCGAN = {"model.width": 16, "recipe.critic.width": 16}

@@ -192,12 +192,12 @@ def write_run(
             {
                 "verdicts": [
                     {
-                        "name": "Mode collapse",
+                        "name": "variety",
                         "state": "healthy",
                         "evidence": "Diversity 0.93 of its best; alarm below 0.50.",
                     },
                     {
-                        "name": "Critic too strong",
+                        "name": "critic strength",
                         "state": "warning",
                         "evidence": "Critic's loss on fakes below 0.05 for 38% of the last 500 steps; alarm from 50%.",
                         "suggestion": "Try --recipe.balance margin, or a narrower critic.",

@@ -30,7 +30,7 @@ from mien.core.distributed import World
 from mien.data.pack import Pack
 from mien.report.grid import GAP, read_recipe
 from mien.training.resolve import ResolvedRun
-from tests.conftest import ROOT, blobs, tiny
+from tests.conftest import ROOT, blobs, tiny, write_pack
 from tests.report_example import write_run
 
 PRINTED = re.compile(r"mien: .+\n  why: .+\n  do:  .+\n")
@@ -455,6 +455,29 @@ def test_arguments_are_checked_before_anything_is_downloaded(
     (here / "model.safetensors").write_bytes(model.read_bytes())
     said = call(*line.split())
     assert said.code == code and words in said.err and PRINTED.fullmatch(said.err), said.err
+
+
+def test_a_side_that_a_network_cannot_make_leaves_no_run(here: Path) -> None:
+    write_pack(here / "odd.pack", side=24)
+    said = call("train", "dcgan-2015", "--data", "odd.pack", "--images", "8")
+    assert said.code == 2 and PRINTED.search(said.err) and not Path("runs").exists(), said.err
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (PermissionError(13, "Permission denied", "CACHE/packs/x"), "set MIEN_CACHE"),
+        (OSError(28, "No space left on device", "out/x"), "Free space"),
+        (OSError(30, "Read-only file system", "out/x"), "Choose another place"),
+    ],
+)
+def test_an_error_of_the_file_system_says_what_to_do(
+    here: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    error.filename = str(error.filename).replace("CACHE", str(here / "cache"))
+    monkeypatch.setattr("mien.__main__.find_verb", lambda _: (_ for _ in ()).throw(error))
+    said = call("presets")
+    assert said.code == 6 and words in said.err and PRINTED.fullmatch(said.err)
 
 
 # Pictures

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from mien.__main__ import main
 from mien.data import Preparation, find_source, prepare
 from mien.data.pack import Pack
 from mien.data.preprocess import ALIGNED_BY_SOURCE, PreprocessConfig, Preprocessor
+from mien.data.readers import UnreadableFile
 from mien.downloads import weights
 from mien.errors import DataError, UsageError
 from tests.conftest import SHARED
@@ -74,6 +77,28 @@ def test_a_line_of_zeros_is_no_landmark() -> None:
     preprocessor = Preprocessor(PreprocessConfig(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
     for wrong in (np.zeros((5, 2)), np.full((5, 2), np.nan)):
         assert preprocessor.source_landmarks((178, 218), wrong.astype(np.float32)) is None
+
+
+@pytest.mark.parametrize(("eyes", "note"), [(16, ""), (18, "10 to 25%"), (22, "25 to 50%"), (40, "over 50%")])
+def test_what_is_filled_in_beyond_a_picture_is_said(eyes: int, note: str) -> None:
+    """A face that fills its picture: the crop at eyes 0.26 apart has a side of eyes / 0.26, of which 64 pixels are there."""
+    landmarks = (
+        np.array([[32 - eyes / 2, 30], [32 + eyes / 2, 30], [32, 40], [26, 30 + eyes], [38, 30 + eyes]], np.float32)
+        / 64
+    )
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 60).convert("RGB").save(buffer, "PNG")
+    config = PreprocessConfig(side=32, crop="face", resampler="lanczos", landmarks_of=(64, 64))
+    notes = Preprocessor(config).make(buffer.getvalue(), landmarks).notes
+    assert [text for text in notes if "beyond" in text] == (
+        [f"filled in beyond the picture: {note} of the crop"] if note else []
+    )
+    bounded = Preprocessor(replace(config, max_outside=0.3))
+    if eyes >= 22:
+        with pytest.raises(UnreadableFile, match="--max-outside"):
+            bounded.make(buffer.getvalue(), landmarks)
+    else:
+        assert len(bounded.make(buffer.getvalue(), landmarks).notes) == len(notes)
 
 
 def test_landmarks_do_not_fit_a_picture_of_another_shape(tmp_path: Path) -> None:

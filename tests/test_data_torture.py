@@ -159,3 +159,21 @@ def test_libtiff_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnreadableFile, match="damaged"):
         decode(bytes(data))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_picture_of_a_telephone_is_decoded_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """108 megapixels, as a baseline JPEG: the DCT reduces it. The limit is lowered here, as the picture is."""
+    monkeypatch.setattr("mien.data.decode.MAX_PIXELS", 50_000)
+    monkeypatch.setattr("mien.data.decode.DRAFT_PIXELS", 12_000)
+    monkeypatch.setattr("mien.data.decode.MAX_JPEG_PIXELS", 120_000)
+    picture = Image.linear_gradient("L").resize((360, 300)).convert("RGB")  # 108,000
+    found = decode(saved(picture, "JPEG"))
+    assert found.image.size == (90, 75) and "decoded at a quarter of its side" in found.notes
+    exact = np.asarray(picture.resize((90, 75), Image.Resampling.BOX), float)
+    assert np.abs(np.asarray(found.image, float) - exact).mean() < 2
+    assert decode(saved(picture.resize((200, 200)), "JPEG")).image.size == (100, 100)
+    progressive = io.BytesIO()
+    picture.save(progressive, "JPEG", progressive=True)
+    for data in (saved(picture, "PNG"), saved(picture.resize((400, 320)), "JPEG"), progressive.getvalue()):
+        with pytest.raises(UnreadableFile, match="megapixels"):
+            decode(data)

@@ -22,6 +22,14 @@ def home(tmp_path: Path) -> RunDirectory:
     return run_directory.create(tmp_path / "run")
 
 
+def test_an_odd_name_blocks_no_number(tmp_path: Path) -> None:
+    """`99999-old` made every number six digits long: "runs is full", with one folder in it."""
+    for name in ("99999-old", "00000-a", "1234567-b", "٠٠٠٠٩-c", "00001"):
+        (tmp_path / name).mkdir()
+    assert run_directory.create_numbered(tmp_path, "x").path.name == "00001-x"
+    assert run_directory.create_numbered(tmp_path, "x").path.name == "00002-x"
+
+
 def test_a_new_directory_has_a_status_and_no_run(home: RunDirectory) -> None:
     assert home.run_json is None
     assert home.status == {"state": "new", "seen": 0, "seconds": 0.0, "resumes": 0}

@@ -58,7 +58,7 @@ def test_the_page_tells_the_run(run_dir: Path) -> None:
     path = write_report(run_dir)
     page = Elements(path.read_text(encoding="utf-8"))
     assert path == run_dir / "report.html"
-    for words in ("256,000", "1 min 47 s", "resumed 2 times", "Fréchet distance (FID)", "[41.37, 43.93]", "Critic too strong",
+    for words in ("256,000", "1 min 47 s", "resumed 2 times", "Fréchet distance (FID)", "[41.37, 43.93]", "Critic strength",
                   "3f9a2c7b10de", "mien sample runs/00007-torch-gan-2015-drawn-s1 --seeds 0-63", "margin 0.7"):  # fmt: skip
         assert words in page.words, words
     assert len(page.all("img")) == 6 and [image["alt"] for image in page.all("img") if "hidden" not in image] == [

@@ -127,6 +127,14 @@ def test_mp4_plays_everywhere(tmp_path: Path) -> None:
     assert content.index(b"moov") < content.index(b"mdat"), "the index must stand in front"
 
 
+def test_a_gif_is_not_faster_than_browsers_show_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Image.open(film(frames(6), tmp_path / "fast.gif", fps=60)) as image:
+        assert image.info["duration"] == 20
+    assert "50 frames a second instead of 60" in capsys.readouterr().err
+    film(frames(6), tmp_path / "fast.webp", fps=60)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_gif_has_one_palette_and_the_right_length(tmp_path: Path) -> None:
     path = film(frames(20), tmp_path / "walk.gif", MADE, fps=30)
     with Image.open(path) as image:

@@ -147,12 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if debug:
             raise
+        from mien.cli.file_errors import remedy_of
+
         path = f" at {error.filename}" if error.filename else ""
         return report(
             StorageError(
                 f"The file system reports an error{path}.",
                 str(error),
-                "Free space or choose another place with --out or -o.",
+                remedy_of(error),
             ),
             as_json,
         )

@@ -42,6 +42,7 @@ def data_prepare(
     matte: str | None = None,
     eye_distance: float = 0.26,
     eye_height: float = 0.47,
+    max_outside: float = 1.0,
     labels: str = "",
     where: str = "",
     balance: str = "",
@@ -85,6 +86,8 @@ def data_prepare(
         With --crop face, distance between the eyes as a fraction of the side: 0.26 shows the whole head, 0.47 the face only.
     eye_height
         With --crop face, distance of the eyes from the top as a fraction of the side.
+    max_outside
+        With --crop face, refuse an image when a larger fraction of its crop than this lies outside the picture.
     labels
         Labels to keep, in order: A,B or Beard=!No_Beard; by default all.
     where
@@ -112,6 +115,7 @@ def data_prepare(
         matte=matte,
         eye_distance=eye_distance,
         eye_height=eye_height,
+        max_outside=max_outside,
         labels=words(labels),
         where=conditions(where),
         balance=words(balance),

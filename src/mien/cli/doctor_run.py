@@ -122,7 +122,7 @@ def report(verdicts: Sequence[Mapping[str, Any]], notes: Sequence[str], past: Se
     for verdict in verdicts:
         lines.append(f"{verdict['state']:<8} {verdict['name']:<20} {verdict['value']:.3g} (bound {verdict['bound']:g})")
         if verdict["state"] != "healthy":
-            lines += [f"         {verdict['evidence']}", f"         {verdict['suggestion']}"]
+            lines += [f"         {text}" for text in (verdict["evidence"], verdict["suggestion"]) if text]
     lines += [f"note     {note}" for note in notes]
     ended = [alarm for alarm in past if alarm["over"]]
     lines += [f"earlier  {a['name']}: alarm from {a['from']:,} to {a['to']:,} images, then it ended" for a in ended]

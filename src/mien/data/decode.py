@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 50_000_000  # larger pictures are refused before decoding: each would need 200 MB of memory
+MAX_JPEG_PIXELS = (
+    120_000_000  # but for baseline JPEGs, of which the DCT makes a small picture line by line: telephones take 108
+)
 MIN_SIDE = 16  # pixels; smaller pictures show no face
 DRAFT_PIXELS = 12_000_000  # larger JPEGs are decoded at half size by the DCT: still far above any training size
 
@@ -51,7 +54,7 @@ def decode(data: bytes, background: str = "white") -> Decoded:
     except UnidentifiedImageError:
         raise UnreadableFile(f"not an image that can be read: {guess_format(data)}") from None
     except Image.DecompressionBombError:
-        raise UnreadableFile(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
+        raise UnreadableFile(f"more than {MAX_JPEG_PIXELS // 1_000_000} megapixels") from None
     except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise UnreadableFile(f"damaged: {error}") from error
     except (struct.error, zlib.error, MemoryError, NotImplementedError, AttributeError, RuntimeError) as error:
@@ -75,15 +78,20 @@ def silence_libtiff() -> None:
 
 def _decode(image: Image.Image, background: str) -> Decoded:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UnreadableFile(f"{width}x{height}: more than {MAX_PIXELS // 1_000_000} megapixels")
+    reducible = image.format == "JPEG" and not image.info.get("progressive")  # a progressive one is held whole
+    largest = MAX_JPEG_PIXELS if reducible else MAX_PIXELS
+    if width * height > largest:
+        raise UnreadableFile(f"{width}x{height}: more than {largest // 1_000_000} megapixels")
     if min(width, height) < MIN_SIDE:
         raise UnreadableFile(f"{width}x{height}: smaller than {MIN_SIDE} pixels")
     notes = []
     if getattr(image, "is_animated", False) and image.format != "MPO":
         notes.append("animated: first frame")
     if image.format == "JPEG" and width * height > DRAFT_PIXELS:
-        image.draft(None, (width // 2, height // 2))
+        parts = 2 if width * height <= MAX_PIXELS else 4
+        image.draft(None, (width // parts, height // parts))
+        if parts > 2:
+            notes.append("decoded at a quarter of its side")
     orientation = image.getexif().get(0x0112, 1) if image.format != "BMP" else 1
     image.load()
     if orientation in range(2, 9):

@@ -36,6 +36,7 @@ class Preparation:
     matte: str | None = None  # new background: `grey`, `blur` or a colour
     eye_distance: float = 0.26  # for --crop face: distance between the eyes, as a share of the side
     eye_height: float = 0.47  # for --crop face: height of the eyes from the top, as a share of the side
+    max_outside: float = 1.0  # for --crop face: largest share of the crop that may lie outside the picture
     labels: Sequence[str] = ()  # empty = every label of the source
     where: Mapping[str, str] = field(default_factory=dict)
     balance: Sequence[str] = ()
@@ -56,6 +57,12 @@ class Preparation:
         if self.resampler is not None and self.resampler not in RESAMPLERS:
             hint = did_you_mean(self.resampler, RESAMPLERS)
             raise UsageError(f"There is no resampler `{self.resampler}`.", f"Known: {', '.join(RESAMPLERS)}.", hint)
+        if not 0 <= self.max_outside <= 1:
+            raise UsageError(
+                f"--max-outside {self.max_outside} is out of range.",
+                "It is a share from 0 to 1.",
+                "Use for example 0.3.",
+            )
         if not 0 <= self.blur <= 64:
             raise UsageError(
                 f"--blur {self.blur} is out of range.",
@@ -120,6 +127,7 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
         matte=preparation.matte,
         eye_distance=preparation.eye_distance,
         eye_height=preparation.eye_height,
+        max_outside=preparation.max_outside,
         landmarks_of=full.landmarks_of if crop.finds_face and full.landmarks is not None else None,
         signatures=preparation.dedupe,
         blur=preparation.blur,
@@ -139,10 +147,10 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
 
 def check_face(preparation: Preparation, finds_face: bool) -> None:
     """Raise UsageError for settings that would have no effect."""
-    framed = (preparation.eye_distance, preparation.eye_height) != (Preparation.eye_distance, Preparation.eye_height)
-    if framed and not finds_face:
+    names = ("eye_distance", "eye_height", "max_outside")
+    if not finds_face and any(getattr(preparation, name) != getattr(Preparation, name) for name in names):
         raise UsageError(
-            "--eye-distance and --eye-height have no effect here.",
+            "--eye-distance, --eye-height and --max-outside have no effect here.",
             "They apply only to --crop face.",
             "Add --crop face.",
         )

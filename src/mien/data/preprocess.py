@@ -33,6 +33,7 @@ class PreprocessConfig:
     matte: str | None = None  # new background: `grey`, `blur` or a colour
     eye_distance: float = 0.26  # for `face`: distance between the eyes, as a share of the side
     eye_height: float = 0.47  # for `face`: height of the eyes from the top, as a share of the side
+    max_outside: float = 1.0  # for `face`: largest share of the crop that may lie outside the picture
     landmarks_of: tuple[int, int] | None = None  # for `face`: the picture size that the source's landmarks refer to
     signatures: bool = False  # whether to compute signatures for the search for duplicates
     blur: float = 0.0  # standard deviation of a Gaussian blur before resizing, in pixels of the crop
@@ -42,10 +43,13 @@ class PreprocessConfig:
         """The fields that affect the pixels, for pack.json."""
         unused = {"signatures"} if self.crop == "face" else {"signatures", "eye_distance", "eye_height", "landmarks_of"}
         unused |= set() if self.blur else {"blur"}
+        unused |= set() if self.crop == "face" and self.max_outside < 1 else {"max_outside"}
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
 NO_FACE = "no face found"
+TOO_FAR_OUTSIDE = "more of the face's crop lies outside the picture than --max-outside allows"
+OUTSIDE = ((0.5, "over 50%"), (0.25, "25 to 50%"), (0.1, "10 to 25%"), (0.01, "1 to 10%"))  # least share, in words
 ALIGNED_BY_SOURCE = "aligned by the landmarks of the source"
 MATTE_SIDE = 1024  # pixels: larger pictures are reduced before matting
 FACE_MATTE_SIDE = 256  # pixels: faces are aligned at this side or larger before matting
@@ -146,6 +150,10 @@ class Preprocessor:
             notes = (*notes, ALIGNED_BY_SOURCE)
         if aligned.faces > 1:
             notes = (*notes, "several faces: the largest and most central")
+        if aligned.outside > self.preprocess.max_outside:
+            raise UnreadableFile(TOO_FAR_OUTSIDE)
+        if share := next((words for least, words in OUTSIDE if aligned.outside >= least), None):
+            notes = (*notes, f"filled in beyond the picture: {share} of the crop")
         geometry = ",".join(f"{value:.4f}" for value in aligned.transform.flatten())
         result = aligned.image
         if self._matte is not None:

@@ -1,7 +1,8 @@
 """Training health: symptoms from cheap measurements, and verdicts from symptoms. Pure functions.
 
 A symptom is a number and its bound. Its verdict is healthy; a warning when the bound is crossed at one check; an alarm when it
-is crossed at two checks in a row, or at one check if the symptom is certain (NaN, a full disk). The bounds come from
+is crossed at two checks in a row, or at one check if the symptom is certain (NaN, a full disk); pending while there is too
+little to judge. What is checked has a neutral name ("variety"); the fault has the field's ("mode collapse"). The bounds come from
 benchmarks/health.py; docs/health.md gives the evidence.
 """
 
@@ -28,11 +29,23 @@ PINNED, END = 0.9, 1e-3  # share of log lines in which k_t is this near to 0 or 
 NATS = 1.0  # nats of information in a latent: less cannot distinguish two faces
 EXPLODED = 1e3  # times the usual size of the largest loss
 WAITING = 0.3  # share of the time spent waiting for data
+LINES = 5  # of the log, fewer of which say nothing of the reader
 CHECKPOINTS = 3.0  # that must fit on the disk: one is written before an old one goes
 
-COLLAPSE, CRITIC, BALANCE = "mode collapse", "critic too strong", "balance pinned"
-POSTERIOR, MEMORY, DIVERGENCE = "posterior collapse", "memorisation", "divergence"
-STARVATION, DISK = "starvation for data", "disk running out"
+COLLAPSE, CRITIC, BALANCE = "variety", "critic strength", "balance"
+POSTERIOR, MEMORY, DIVERGENCE = "latent use", "originality", "stability"
+STARVATION, DISK = "data loading", "disk space"
+FAULTS = {
+    COLLAPSE: "mode collapse",
+    CRITIC: "the critic is too strong",
+    BALANCE: "the balance is pinned",
+    POSTERIOR: "posterior collapse",
+    MEMORY: "memorisation",
+    DIVERGENCE: "divergence",
+    STARVATION: "training starves for data",
+    DISK: "the disk is filling up",
+}
+ILL = ("warning", "alarm")  # the states of a fault
 NAMES = (COLLAPSE, CRITIC, BALANCE, POSTERIOR, MEMORY, DIVERGENCE, STARVATION, DISK)
 AT_AN_END = "k at an end"  # in a window: whether k_t stands at 0 or 1
 EXIT_CODES = {DISK: 6, STARVATION: 4}  # of `mien doctor --strict`; every other alarm concerns learning: 5
@@ -49,6 +62,7 @@ class Symptom:
     evidence: str
     fact: bool = False  # one check is enough for an alarm
     lean: float = 0.0  # to which side it errs, for the remedy
+    early: bool = False  # whether there is too little to judge yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +70,11 @@ class Verdict:
     """The state of one symptom, with evidence and suggestion."""
 
     name: str
-    state: str  # healthy, warning or alarm
+    state: str  # healthy, warning, alarm or pending
     value: float
     bound: float
     evidence: str
-    suggestion: str = ""  # one change; empty when healthy
+    suggestion: str = ""  # one change; empty without a fault
 
     def json(self) -> JSON:
         """As in health.json."""
@@ -106,14 +120,15 @@ def diagnose(symptoms: Sequence[Symptom], ill_before: Collection[str], run: JSON
     verdicts = []
     for symptom in symptoms:
         certain = symptom.fact or symptom.name in ill_before
-        state = ("alarm" if certain else "warning") if symptom.ill else "healthy"
+        state = ("alarm" if certain else "warning") if symptom.ill else "pending" if symptom.early else "healthy"
+        fault = FAULTS[symptom.name]
         verdicts.append(
             Verdict(
                 name=symptom.name,
                 state=state,
                 value=symptom.value,
                 bound=symptom.bound,
-                evidence=symptom.evidence,
+                evidence=f"{fault[0].upper()}{fault[1:]}: {symptom.evidence}" if symptom.ill else symptom.evidence,
                 suggestion=remedy(symptom.name, run, symptom.lean, sound) if symptom.ill else "",
             )
         )
@@ -151,27 +166,26 @@ def posterior_collapse(found: LatentUse, seen: int) -> Symptom:
 def judged_later(name: str, value: float, bound: float, ill: bool, evidence: str, seen: int) -> Symptom:
     """A symptom of samples, which counts only after the first SETTLING images."""
     if seen < SETTLING:
-        return Symptom(
-            name=name, value=value, bound=bound, ill=False, evidence=f"Not inputs before {SETTLING:,} images."
-        )
+        text = f"Judged from {SETTLING:,} images on; {seen:,} so far."
+        return Symptom(name=name, value=value, bound=bound, ill=False, evidence=text, early=True)
     return Symptom(name=name, value=value, bound=bound, ill=ill, evidence=evidence)
 
 
-def critic_too_strong(window: Window) -> Symptom | None:
+def critic_too_strong(window: Window, seen: int) -> Symptom | None:
     """Critic too strong, from the generator's cross-entropy loss and the share of steps in which the generator was updated."""
     loss, idle = window.mean("generator_loss"), 1.0 - window.presence("generator_loss")
     if "k" in window.sums or not (loss is not None or "critic_fake" in window.sums):
         return None
     if idle > RESTING and "critic_fake" in window.sums:
         text = f"The balance let the generator rest in {idle:.0%} of the log lines; alarm above {RESTING:.0%}."
-        return Symptom(name=CRITIC, value=idle, bound=RESTING, ill=True, evidence=text)
+        return judged_later(CRITIC, idle, RESTING, True, text, seen)
     if loss is None:
         return None
     text = (
         f"The generator's loss is {loss:.2f} nats: to the critic, a drawn face has a chance of {math.exp(-loss):.2g} to be "
         f"real; alarm above {SURPRISE:g}."
     )
-    return Symptom(name=CRITIC, value=loss, bound=SURPRISE, ill=loss > SURPRISE, evidence=text)
+    return judged_later(CRITIC, loss, SURPRISE, loss > SURPRISE, text, seen)
 
 
 def pinned(window: Window, seen: int) -> Symptom | None:
@@ -216,6 +230,9 @@ def starvation(window: Window) -> Symptom | None:
     if share is None:
         return None
     text = f"Training waits for data {share:.0%} of the time; alarm above {WAITING:.0%}."
+    if share > WAITING and window.lines < LINES:  # the first steps wait while the loader starts
+        text = f"Judged by {LINES} log lines; {window.lines} so far."
+        return Symptom(name=STARVATION, value=share, bound=WAITING, ill=False, evidence=text, early=True)
     return Symptom(name=STARVATION, value=share, bound=WAITING, ill=share > WAITING, evidence=text)
 
 

@@ -14,21 +14,21 @@ def remedy(name: str, run: JSON, lean: float, sound: int = 0) -> str:
     found = run.get("recipe")
     recipe: JSON = found if isinstance(found, dict) else {}
     match name:
-        case "mode collapse":
+        case "variety":
             return anew(more_variety(recipe))
-        case "critic too strong":
+        case "critic strength":
             return anew(level_game(recipe))
-        case "balance pinned":
+        case "balance":
             return anew(other_gamma(recipe, lean))
-        case "posterior collapse":
+        case "latent use":
             return anew(cheaper_information(recipe))
-        case "memorisation":
+        case "originality":
             if not run.get("flip", True):
                 return anew("--flip, which doubles the faces to learn from.")
             return f"Stop earlier, with --images {sound}." if sound else "Give it more faces to learn from."
-        case "divergence":
+        case "stability":
             return anew(half_the_rate(recipe))
-        case "starvation for data":
+        case "data loading":
             threads = int(run.get("loader_threads", 1))
             if threads < (os.cpu_count() or 1):
                 return f"Resume with --loader-threads {max(2, 2 * threads)}: it changes nothing that is learned."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from mien.storage.provenance import Provenance
 
 SUFFIXES = (".mp4", ".gif", ".webp", ".png")
 GIF_WIDTH = 720  # pixels
+GIF_FPS = 50  # at most: browsers show a frame of less than 0.02 s for 0.1 s
 STRIP_WIDTH = 8192  # pixels; a longer strip goes on in the next row
 BAR, BAR_PAPER, CAPTION, CAPTION_PAPER = (86, 180, 233), (52, 52, 58), (236, 236, 240), (24, 24, 27)
 
@@ -49,6 +51,12 @@ def film(
         return _write_mp4(whole, first.size, path, fps, provenance)
     if suffix == ".png":
         return _write_strip(list(whole), path, columns, provenance)
+    if suffix == ".gif" and fps > GIF_FPS:
+        print(
+            f"mien: {path.name} has {GIF_FPS} frames a second instead of {fps:g}: browsers show faster GIFs at 10",
+            file=sys.stderr,
+        )
+        fps = GIF_FPS
     held, durations = _held(list(whole), fps)
     if suffix == ".gif":
         return _write_gif(held, durations, path, provenance)

@@ -74,7 +74,7 @@ class HealthCheck:
     def conclude(self, progress: Progress, symptoms: list[Symptom]) -> None:
         """Derive verdicts from the symptoms of a check, write them, and print new ones."""
         before = self.checks[-1]["verdicts"] if self.checks else {}
-        ill = {name for name, known in before.items() if known["state"] != "healthy"}
+        ill = {name for name, known in before.items() if known["state"] in health.ILL}
         sound = next((check["seen"] for check in reversed(self.checks) if is_sound(check)), 0)
         self.verdicts = health.diagnose(in_order(symptoms), ill, self.run, sound)
         self.write(progress.seen, progress.seconds, progress.rollbacks)
@@ -96,7 +96,7 @@ class HealthCheck:
             with (self.run_dir / "health.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(check) + "\n")
         for verdict in self.verdicts:
-            if verdict.state != "healthy" and (verdict.name, verdict.state) not in self.said:
+            if verdict.state in health.ILL and (verdict.name, verdict.state) not in self.said:
                 self.said.add((verdict.name, verdict.state))
                 self.say(f"mien: {verdict.state}: {verdict.name}. {verdict.evidence} {verdict.suggestion}")
 
@@ -134,7 +134,7 @@ def symptoms_of_model(
 
 def symptoms_of_window(window: Window, seen: int) -> list[Symptom]:
     """Symptoms of the logged values."""
-    found = (health.critic_too_strong(window), health.pinned(window, seen), health.starvation(window))
+    found = (health.critic_too_strong(window, seen), health.pinned(window, seen), health.starvation(window))
     return [symptom for symptom in found if symptom is not None]
 
 
@@ -151,8 +151,8 @@ def page(seen: int, verdicts: list[Verdict]) -> str:
 
 
 def is_sound(check: JSON) -> bool:
-    """Whether all verdicts of a check are healthy."""
-    return all(known["state"] == "healthy" for known in check["verdicts"].values())
+    """Whether no verdict of a check is a fault."""
+    return not any(known["state"] in health.ILL for known in check["verdicts"].values())
 
 
 def bytes_on_disk(folder: Path) -> int:

@@ -30,7 +30,7 @@ STATES = {
     "failed": ("failed", "bad"),
 }
 TOLD_ELSEWHERE = frozenset({"format", "identity", "story", "notes"})  # fields of run.json
-VERDICTS = {"healthy": "good", "warning": "watch", "alarm": "bad"}
+VERDICTS = {"healthy": "good", "warning": "watch", "alarm": "bad", "pending": ""}
 
 
 def write_report(run_dir: Path, state: str | None = None, compressed: Compressed | None = None) -> Path:
@@ -227,7 +227,11 @@ def _health(record: RunRecord, proofs: Sequence[Markup]) -> Markup | None:
     items = [
         tag(
             "li",
-            tag("span", verdict.get("state", "?"), class_=f"mark {VERDICTS.get(str(verdict.get('state')), 'watch')}"),
+            tag(
+                "span",
+                verdict.get("state", "?"),
+                class_=f"mark {VERDICTS.get(str(verdict.get('state')), 'watch')}".strip(),
+            ),
             tag(
                 "div",
                 tag("h3", capitalised(str(verdict.get("name", "")))),

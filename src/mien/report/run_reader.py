@@ -22,7 +22,9 @@ class RunRecord:
     environment: JSON  # env.json
     data: JSON  # data.json
     status: JSON  # status.json
-    health: tuple[JSON, ...]  # verdicts of health.json: name, state (healthy, warning or alarm), evidence, suggestion
+    health: tuple[
+        JSON, ...
+    ]  # verdicts of health.json: name, state (healthy, warning, alarm or pending), evidence, suggestion
     health_history: tuple[JSON, ...]  # lines of health.jsonl: the verdicts over time
     metrics: tuple[JSON, ...]  # lines of metrics.jsonl, increasing in "seen"
     scores: tuple[JSON, ...]  # lines of eval/*.jsonl, increasing in "seen"

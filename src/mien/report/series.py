@@ -170,7 +170,7 @@ def health_panels(record: RunRecord) -> tuple[Panel, ...]:
         name = str(verdict.get("name", ""))
         known = [(line["seen"], line["verdicts"][name]) for line in record.health_history if name in line["verdicts"]]
         rows = [(seen, one["value"], one.get("bound")) for seen, one in known if is_number(one.get("value"))]
-        if verdict.get("state") == "healthy" or not rows:
+        if verdict.get("state") in ("healthy", "pending") or not rows:
             continue
         seen, value = np.array([row[:2] for row in rows], dtype=np.float64).T
         usual = (float(value.min()), float(value.max()))

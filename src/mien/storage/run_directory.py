@@ -119,6 +119,9 @@ def is_like(value: object, example: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
+NUMBERS = 100_000  # of runs in one folder: five digits
+
+
 def create(path: Path) -> RunDirectory:
     """Create the directory of a run. Raises StorageError if it cannot be written."""
     try:
@@ -137,7 +140,7 @@ def create_numbered(root: Path, slug: str) -> RunDirectory:
     """Create the next free `root/00007-slug`. Two processes at once get different numbers."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for number in range(next_number(root), 100_000):
+        for number in range(next_number(root), NUMBERS):
             claim = root / f"{number:05d}.claim"
             try:
                 claim.touch(exist_ok=False)
@@ -157,9 +160,10 @@ def create_numbered(root: Path, slug: str) -> RunDirectory:
 
 
 def next_number(root: Path) -> int:
-    """One more than the largest number in use."""
-    numbers = [int(found[0]) for p in root.iterdir() if (found := re.match(r"\d{5}", p.name))]
-    return max(numbers, default=-1) + 1
+    """One more than the largest number in use; the smallest free one if that has six digits, because of a folder `99999-old`."""
+    numbers = {int(found[0]) for p in root.iterdir() if (found := re.match(r"[0-9]{5}(?=[-.])", p.name))}
+    following = max(numbers, default=-1) + 1
+    return following if following < NUMBERS else next((n for n in range(NUMBERS) if n not in numbers), NUMBERS)
 
 
 def all_runs(root: Path) -> list[RunDirectory]:

@@ -108,6 +108,11 @@ def execute(
             run = fine_tuned(run, out, resume, changes or {})
         plan = resolve_run(run, code, data, world, ancestor, changes)
         extractor = make_extractor(plan, world)
+        if run.threads:
+            torch.set_num_threads(run.threads)  # before env.json records them
+        state = plan.initial_state(
+            world
+        )  # before a directory is made: a network that cannot be built leaves no dead run
         location = distributed.broadcast(find_run(plan, out, resume) if world.first else None)
         if location is None:
             raise DataError("The run could not be set up.", "Rank 0 failed.", "Read its message.")
@@ -119,10 +124,7 @@ def execute(
             how = f"it {reason}; use a larger --patience, or 0," if reason else "use more --images or --minutes"
             print(f"mien: {home.path} is finished; {how} to continue", file=sys.stderr)
             return home.path
-        if run.threads:
-            torch.set_num_threads(run.threads)  # before env.json records them
         start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
-        state = plan.initial_state(world)
         if start is None and plan.run.parent:
             start = first_checkpoint(plan, home, state, world)
         if run.conditional and not state.recipe.model.label_dim and world.first:

@@ -60,7 +60,7 @@ export function training(store, engine, pick) {
     for (const [request, able] of /** @type {[string, boolean][]} */ ([["pause", live.alive && live.state !== "paused"], ["resume", !live.alive ? live.state !== "done" : live.state === "paused"], ["save", live.alive && live.state !== "paused"], ["stop", live.alive]])) {
       /** @type {HTMLButtonElement} */ (byId(`run-${request}`)).disabled = !able;
     }
-    byId("health").replaceChildren(...live.health.map(({ name, state, evidence, suggestion }) => el("li", { class: state }, el("strong", {}, name), ` ${evidence} ${state === "healthy" ? "" : suggestion}`)));
+    byId("health").replaceChildren(...live.health.map(({ name, state, evidence, suggestion }) => el("li", { class: state }, el("strong", {}, `${name}: ${state}.`), ` ${evidence} ${suggestion || ""}`)));
     byId("samples").hidden = !live.samples.length;
     byId("time-kinds").hidden = !live.reconstructions.length;
     byId("film-save").hidden = !engine.film || kind !== "samples";
