@@ -72,6 +72,10 @@ FAIRFACE = (
     "The labels of age, gender and group are annotators' guesses, some of them wrong."
 )
 DRAWN = "8,000 drawn faces that mien generates from parts by Pablo Stanley (avataaars), by the package python-avatars (MIT)."
+GROWN = f"""
+Before that, {SMALL_IMAGES:,} images at {SMALL_SIDE} px (`benchmarks/base_models.py` has both commands); the networks were then grown, and the
+new layers imitated the smaller ones in 300 steps.
+"""
 TITLES = {"faces": "faces: a generator of photographed faces", "drawn": "drawn: a generator of drawn faces"}
 
 
@@ -326,7 +330,7 @@ tags: [faces, image-generation, unconditional-image-generation]
 ```
 mien {command}
 ```
-
+{grown}
 ## Scores
 
 Of {samples:,} samples, drawn by this file in half precision, against the {training:,} training images; memorisation against
@@ -385,6 +389,7 @@ def text_of_card(base: Base) -> str:
         time=duration(status["seconds"]),
         machine=f"{threads} of a {env['device']} ({env.get('capability', '')}, {env['precision']}, torch {env['torch']})",
         command=" ".join(Path(word).name if word.startswith("/") else word for word in run["command"].split()),
+        grown=GROWN if run.get("parent") else "",
         samples=base.samples,
         training=len(base.data.rows("train")),
         baseline=f"{held:,} held-out faces" if held else "the distances between training images",
