@@ -73,8 +73,8 @@ FAIRFACE = (
 )
 DRAWN = "8,000 drawn faces that mien generates from parts by Pablo Stanley (avataaars), by the package python-avatars (MIT)."
 GROWN = f"""
-Before that, {SMALL_IMAGES:,} images at {SMALL_SIDE} px (`benchmarks/base_models.py` has both commands); the networks were then grown, and the
-new layers imitated the smaller ones in 300 steps.
+Before that, {SMALL_IMAGES:,} images at {SMALL_SIDE} px (`benchmarks/base_models.py` has both commands);
+the networks were then grown, and the new layers imitated the smaller ones in 300 steps.
 """
 TITLES = {"faces": "faces: a generator of photographed faces", "drawn": "drawn: a generator of drawn faces"}
 

@@ -26,7 +26,7 @@ class RunOptions(TypedDict, total=False):
     """3 = colour, 1 = grey"""
     conditional: bool
     """condition the model on the labels of the pack"""
-    average: EMAConfig | None
+    ema: EMAConfig | None
     """moving average of the weights, which is sampled and exported; None = off"""
     seed: int
     """random seed of weights, data order, latents and everything else"""
