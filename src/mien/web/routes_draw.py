@@ -15,7 +15,7 @@ from torch import Tensor
 from mien.errors import UsageError
 from mien.nn.priors import positions
 from mien.report.film import film
-from mien.report.grid import picture
+from mien.report.grid import enlarged, picture
 from mien.sampling.address import Address, Move, Place
 from mien.web import params as request_params
 from mien.web.limits import Limit
@@ -150,7 +150,7 @@ class DrawRoutes:
             def write() -> bytes:
                 with tempfile.TemporaryDirectory(prefix="mien-") as folder:
                     path = Path(folder) / f"walk.{kind}"
-                    film((picture(image).resize((side, side), 2 if zoom > 1 else None) for image in images), path, fps)
+                    film((enlarged(picture(image), zoom) for image in images), path, fps)
                     return path.read_bytes()
 
             content = await asyncio.to_thread(write)
