@@ -40,6 +40,7 @@ from mien.sampling.sampler import Sampler
 from mien.storage import control
 from mien.storage.run_directory import RunDirectory
 from mien.training.experiment import train
+from mien.web.responses import without_paths
 from mien.web.security import PHOTO_BYTES
 from mien.web.serve import HEAD_SECONDS
 from tests.conftest import blobs, tiny, write_model, write_pack
@@ -380,7 +381,7 @@ def test_every_answer_is_dressed(served: Served, model: str) -> None:
 
 
 def test_controls_need_the_token(served: Served, ids: dict[str, tuple[str, str]]) -> None:
-    for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train"):
+    for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train", "/api/photographs"):
         assert served.post(path, {"request": "stop"})[0] == 401
         for given in ("Bearer wrong", "Bearer ", "Bearer", "", f"Basic {TOKEN}", f"bearer {TOKEN}", f"Bearer {TOKEN}x"):
             assert served.post(path, {"request": "stop"}, Authorization=given)[0] == 401, given
@@ -388,6 +389,49 @@ def test_controls_need_the_token(served: Served, ids: dict[str, tuple[str, str]]
     assert status == 404 and "not running" in body["error"]["message"]
     assert served.post(f"/api/run/{ids['quick'][0]}/control", {"request": "dance"}, token=True)[0] == 400
     assert served.json("/api/models")["trusted"] is False
+
+
+def test_photographs_to_train_on_are_numbered_files_of_the_cache(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
+    trusted = {"Origin": served.own, "Authorization": f"Bearer {TOKEN}"}
+    picture = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(picture, "PNG")
+    for content, status in ((b"GIF89a", 404), (b"", 404), (b"#!/bin/sh", 404), (picture.getvalue(), 202)):
+        assert served.ask("/api/photographs", "POST", content, trusted)[0] == status, content[:9]
+    assert served.ask("/api/photographs?name=../x", "POST", picture.getvalue(), trusted)[0] == 400
+    large = {**trusted, "Content-Length": str(PHOTO_BYTES + 1)}
+    assert served.ask("/api/photographs", "POST", None, large)[0] == 413
+    (file,) = tmp_path.rglob("*.*")
+    assert file.name == "00000.png" and file.parent.parent == tmp_path / "photographs"
+    assert file.read_bytes() == picture.getvalue() and file.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_run_that_fails_is_reported_in_one_line(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = served.explorer.runs.training
+    monkeypatch.setattr(training, "child", None)
+    training._spawn(["train", "no-such-preset", f"--data={Path.cwd() / 'nowhere'}"])
+    assert training.child is not None and training.child.wait(120) != 0
+    started = served.json("/api/models")["started"]
+    assert (
+        started["alive"] is False and "no-such-preset" in started["error"] and str(Path.cwd()) not in started["error"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("/srv/home/me/runs/7/model.safetensors is cut.", "model.safetensors is cut."),
+        ("runs/00007-quick/checkpoints/0000000016/model.safetensors is cut.", "model.safetensors is cut."),
+        ("`~/My Runs/7/x.png`", "`~/My x.png`"),
+        (r"C:\Users\me\model.safetensors is cut.", "model.safetensors is cut."),
+        ("Open the page at /. It takes image/png, and/or a number: 3/4.", None),
+        ("Read https://example.org/a/b/c first.", None),
+    ],
+)
+def test_no_answer_has_a_path(text: str, clean: str | None) -> None:
+    assert without_paths(text) == (text if clean is None else clean)
 
 
 def test_off_loopback_even_looking_needs_the_token(runs: Path) -> None:

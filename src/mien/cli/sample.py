@@ -15,7 +15,7 @@ from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignO
 from mien.cli.result import Result
 from mien.core import distributed
 from mien.errors import UsageError
-from mien.report.grid import grid, picture, save_png
+from mien.report.grid import enlarged, grid, picture, save_png
 from mien.report.shards import Seeds
 from mien.sampling.chunks import CHUNK
 from mien.sampling.options import DrawOptions
@@ -24,6 +24,7 @@ from mien.sampling.sampler import Sampler
 BLOCK = 256  # images drawn before they are written, at most
 MANY = 100_000  # faces: more of them are written as shards, not as single files
 MAX_PIXELS = 2**28  # of a grid drawn with --size
+MAX_ENLARGE = 16
 MAX_CELLS = 4096  # of a grid
 TITLED = 128  # pixels: cells with titles are enlarged to this side or more
 
@@ -37,6 +38,7 @@ def sample(
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     combine: str = "",
     columns: int | None = None,
+    enlarge: int = 1,
     format: Literal["png", "tar", "parquet"] | None = None,
     shard_size: int = 1000,
     data: str | None = None,
@@ -54,6 +56,7 @@ def sample(
         mien sample RUN --seeds 3,42,7 --truncation 0.7
         mien sample QUICK --seeds 0-7 --style 42:fine
         mien sample VAE --prior fitted
+        mien sample RUN --seeds 42 --enlarge 4 -o face.png
         mien sample CPPN --seeds 42 --size 1080 -o large.png
         mien sample CGAN --label Eyeglasses=1 --label Bald=0.5
         torchrun --nproc-per-node 2 -m mien sample RUN --seeds 0-9999999 -o shards/
@@ -73,6 +76,8 @@ def sample(
         A,B: a row for each seed with every combination of these labels, 0 and 1; A:B varies the labels of A down the rows.
     columns
         Columns of the grid; near a square by default.
+    enlarge
+        Times that each face is enlarged, by Lanczos: 1 to 16. The PNG says so.
     format
         Of a folder: png for single files, tar for WebDataset shards, parquet (needs the extra `tables`); by default png, and
         tar for more than 100,000 seeds. Under torchrun each process draws its part. The same command again goes on.
@@ -95,6 +100,18 @@ def sample(
         raise UsageError("--seeds is empty.", "There is nothing to draw.", "Write --seeds 0-63.")
     positive("columns", columns)
     positive("shard_size", shard_size)
+    if not 1 <= enlarge <= MAX_ENLARGE:
+        raise UsageError(
+            f"enlarge must be an integer from 1 to {MAX_ENLARGE}, not {enlarge}.",
+            "It is how many times as large a face is written.",
+            "Use --enlarge 4, or leave it out.",
+        )
+    if enlarge > 1 and (combine or kind != "png"):
+        raise UsageError(
+            "--enlarge is for grids and single pictures.",
+            "Titled cells and shards have their own size.",
+            "Leave it out.",
+        )
     if picture_named and distributed.rank():
         return None  # one picture is the work of one process
     labels = parse_labels(label)
@@ -102,15 +119,19 @@ def sample(
     if combine:
         return sample_combinations(sampler, chosen, combine, labels, out, sign)
     metadata = sampler.metadata(verb="sample", truncation=options.truncation, **({"labels": labels} if labels else {}))
+    if enlarge > 1:
+        metadata["enlarged"] = enlarge
     if picture_named:
-        if len(chosen) > MAX_CELLS or (options.size and len(chosen) * options.size**2 > MAX_PIXELS):
+        side = (options.size or sampler.image_spec.side) * enlarge
+        if len(chosen) > MAX_CELLS or ((options.size or enlarge > 1) and len(chosen) * side**2 > MAX_PIXELS):
             raise UsageError(
                 f"A grid of {len(chosen):,} faces is too large.",
                 f"A grid has at most {MAX_CELLS:,} faces and {MAX_PIXELS:,} pixels.",
                 "Name a folder: -o faces/.",
             )
         images = sampler.sample(chosen, labels)
-        sign(save_png(grid(images, columns), out, {**metadata, "seeds": chosen, "columns": columns}))
+        pictures = [enlarged(picture(image), enlarge) for image in images] if enlarge > 1 else images
+        sign(save_png(grid(pictures, columns), out, {**metadata, "seeds": chosen, "columns": columns}))
         return Result(str(out), {"files": [str(out)], "seeds": chosen})
     if out.suffix:
         raise UsageError(
@@ -125,7 +146,7 @@ def sample(
         for start in range(world.rank * count, len(chosen), world.size * count):
             block = chosen[start : start + count]
             for seed, file, image in zip(block, files[start:], sampler.sample(block, labels), strict=False):
-                sign(save_png(picture(image), file, {**metadata, "seeds": [seed]}))
+                sign(save_png(enlarged(picture(image), enlarge), file, {**metadata, "seeds": [seed]}))
         distributed.barrier()
         if not world.first:
             return None

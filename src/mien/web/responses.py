@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -106,13 +107,25 @@ async def handle_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)
     if isinstance(error, MienError):
-        return error_response(STATUS.get(error.exit_code, 500), error.what, error.why, error.remedy)
+        what, why, hint = (without_paths(part) for part in (error.what, error.why, error.remedy))
+        return error_response(STATUS.get(error.exit_code, 500), what, why, hint)
     status = getattr(error, "status_code", 500)
     if status == 500:
         return error_response(
             500, "The server met a case it does not know.", type(error).__name__, "Run with --debug and report it."
         )
     return error_response(status, "There is nothing here.", f"HTTP {status}.", "Open the page at /.")
+
+
+#: An address of the web; or a path from the root, the home or a drive, or below two folders, whose last name is a group.
+PATH = re.compile(
+    r"""(\w{2,}://\S+)|(?<![\w/:])(?:(?:[A-Za-z]:)?(?:~|\.{1,2})?[\\/](?:[^\s\\/'"`]+[\\/])+|(?:[\w.-]+[\\/]){2,})([^\s\\/'"`:,;]*)"""
+)
+
+
+def without_paths(text: str) -> str:
+    """A sentence in which paths are their last names: folders of this machine are no client's business."""
+    return PATH.sub(lambda found: found[1] or found[2], text)
 
 
 def error_response(status: int, what: str, why: str, hint: str, headers: dict[str, str] | None = None) -> Response:

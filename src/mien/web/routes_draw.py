@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from mien.errors import UsageError
 from mien.report.film import film
-from mien.report.grid import picture
+from mien.report.grid import enlarged, picture
 from mien.sampling.address import Address, Move, SeedPoint
 from mien.storage.provenance import Claim, Provenance
 from mien.web import params as request_params
@@ -150,8 +150,7 @@ class DrawRoutes:
             def write() -> bytes:
                 with tempfile.TemporaryDirectory(prefix="mien-") as folder:
                     path = Path(folder) / f"walk.{kind}"
-                    pictures = (picture(image).resize((side, side), 2 if zoom > 1 else None) for image in images)
-                    film(pictures, path, provenance, fps)
+                    film((enlarged(picture(image), zoom) for image in images), path, provenance, fps)
                     return path.read_bytes()
 
             content = await asyncio.to_thread(write)

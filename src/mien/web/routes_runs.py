@@ -21,7 +21,7 @@ from mien.web.neighbours import pack_of
 from mien.web.params import RequestParams
 from mien.web.photo import can_level
 from mien.web.registry import capabilities, overview
-from mien.web.responses import NO_STORE, ApiRoute, JSONResponse, parameters, require_token
+from mien.web.responses import NO_STORE, ApiRoute, JSONResponse, body, parameters, require_token, without_paths
 from mien.web.routes_draw import FILMS, film_installed
 from mien.web.service import Service
 from mien.web.training import Training
@@ -36,7 +36,7 @@ class RunRoutes:
         self.service, self.registry = service, service.registry
         self.closing = asyncio.Event()  # set when the server is to stop: streams end then
         self.training = Training(self.registry)
-        self.streams, self.films = Limit(STREAMS), Limit(1)
+        self.streams, self.films, self.uploads = Limit(STREAMS), Limit(1), Limit(1)
 
     def routes(self) -> list[ApiRoute]:
         """A browser stores nothing of these but grids of samples."""
@@ -63,7 +63,19 @@ class RunRoutes:
                 needs_token=True,
             ),
             ApiRoute(
-                "/api/train", self.train, "teach the quick preset drawn faces", ("minutes",), "POST", needs_token=True
+                "/api/train",
+                self.train,
+                "train the quick preset on drawn faces or own photographs",
+                ("minutes", "photographs"),
+                "POST",
+                needs_token=True,
+            ),
+            ApiRoute(
+                "/api/photographs",
+                self.photograph,
+                "add a photograph to train on; the body is the file",
+                method="POST",
+                needs_token=True,
             ),
         ]
 
@@ -71,7 +83,10 @@ class RunRoutes:
         """What there is."""
         RequestParams.query(request.query_params).end()
         found = await asyncio.to_thread(overview, self.registry)
-        return JSONResponse({**found, "trusted": request.scope["trusted"]}, headers=NO_STORE)
+        started = self.training.started()
+        if started is not None:
+            started["error"] = without_paths(started["error"])
+        return JSONResponse({**found, "trusted": request.scope["trusted"], "started": started}, headers=NO_STORE)
 
     async def model(self, request: Request) -> Response:
         """What a model can do, and what is known of its run."""
@@ -152,10 +167,20 @@ class RunRoutes:
         return JSONResponse({"request": action}, status_code=202, headers=NO_STORE)
 
     async def train(self, request: Request) -> Response:
-        """Teach the quick preset drawn faces, to watch."""
+        """Train the quick preset, to watch: on drawn faces, or on the photographs that were added."""
         require_token(request)
         params = await parameters(request)
         minutes = params.number("minutes", 5.0, 0.1, 600.0)
+        own = params.word("photographs", ("0", "1"), "0") == "1"
         params.end()
-        self.training.start(minutes)
+        self.training.start(minutes, own)
         return JSONResponse({"minutes": minutes}, status_code=202, headers=NO_STORE)
+
+    async def photograph(self, request: Request) -> Response:
+        """Add a photograph to those that the next run is trained on."""
+        require_token(request)
+        RequestParams.query(request.query_params).end()
+        with self.uploads.held():
+            content = await body(request)
+            count = await asyncio.to_thread(self.training.photographs.add, content)
+        return JSONResponse({"count": count}, status_code=202, headers=NO_STORE)

@@ -98,7 +98,7 @@ class Guard:
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        limit = PHOTO_BYTES if scope["path"].endswith("/project") else BODY_BYTES
+        limit = PHOTO_BYTES if scope["path"].endswith(("/project", "/photographs")) else BODY_BYTES
         reader = BodyReader(scope, receive, limit)
         try:
             self.check(scope)

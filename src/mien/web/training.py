@@ -10,12 +10,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import IO, Any, Literal, Union, get_args, get_origin
 
 from mien import presets
 from mien.core.contracts import JSON
@@ -24,6 +25,7 @@ from mien.data.pack import Pack
 from mien.downloads.weights import cache_folder
 from mien.errors import DataError, Locked, MienError
 from mien.storage.run_directory import read_json
+from mien.web.photograph_set import PhotographSet
 from mien.web.registry import DEFAULTS, Registry, RunEntry
 
 MAX_PACKS = 1000  # that are looked at for the one of a run
@@ -39,10 +41,26 @@ class Training:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.child: subprocess.Popen[bytes] | None = None
+        self.photographs = PhotographSet()
+        self._errors: IO[bytes] | None = None  # what the child writes to stderr
 
-    def start(self, minutes: float) -> None:
-        """Train the quick preset on the built-in synthetic faces."""
-        self._spawn(["train", "quick", "--minutes", f"{minutes:g}", "--resume", "never"])
+    def start(self, minutes: float, own: bool = False) -> None:
+        """Train the quick preset on the built-in synthetic faces, or on the photographs that were brought."""
+        if self.child is not None and self.child.poll() is None:
+            raise busy()
+        data = [f"--data={self.photographs.take()}"] if own else []
+        self._spawn(["train", "quick", "--minutes", f"{minutes:g}", "--resume", "never", *data])
+
+    def started(self) -> JSON | None:
+        """What became of the run that was started from here: whether it goes on, and one line if it failed."""
+        if self.child is None:
+            return None
+        code, line = self.child.poll(), ""
+        if code not in (None, 0, 75, 130) and self._errors is not None:
+            self._errors.seek(0)
+            lines = self._errors.read(1 << 16).decode("utf-8", "replace").splitlines()
+            line = next((line for line in reversed(lines) if line.startswith("mien: ")), "mien: Training failed.")
+        return {"alive": code is None, "error": line.removeprefix("mien: ")}
 
     def resume(self, run: RunEntry) -> None:
         """Go on with a run that was stopped. Raises DataError for one whose command cannot be built."""
@@ -50,16 +68,22 @@ class Training:
 
     def _spawn(self, words: list[str]) -> None:
         if self.child is not None and self.child.poll() is None:
-            raise Locked("A run is being trained already.", "One at a time is started from here.", "Stop it, or wait.")
+            raise busy()
         # -P: a torch.py in the working directory, which may be a run's, is not imported in place of torch
         safe = [] if Path.cwd() == SOURCE else ["-P"]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - read when the child has ended
         self.child = subprocess.Popen(
             [sys.executable, *safe, "-m", "mien", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             start_new_session=os.name != "nt",
         )
+
+
+def busy() -> Locked:
+    """The error for a second run."""
+    return Locked("A run is being trained already.", "One at a time is started from here.", "Stop it, or wait.")
 
 
 def resume_command(run: RunEntry, registry: Registry) -> list[str]:

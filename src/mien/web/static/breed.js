@@ -1,7 +1,7 @@
 // @ts-check
 // Breeding: nine children of the face on show; choose one, and it is the parent of the next nine.
 import { moved } from "./address.js";
-import { byId, el, fault } from "./dom.js";
+import { busy, byId, el, fault } from "./dom.js";
 import { address, drawn } from "./state.js";
 import { thumb } from "./thumb.js";
 
@@ -10,25 +10,23 @@ export function breeding(store, engine) {
   const strength = /** @type {HTMLInputElement} */ (byId("strength")), litter = byId("litter"), line = byId("lineage");
   /** @type {import("./types.js").State[]} */
   let lineage = [];
-  let shownFor = "", calls = 0;
+  let parentKey = "", calls = 0;
 
   async function fill(anew = false) {
     const { state } = store, parent = address(state), first = Math.floor(Math.random() * 2 ** 40);
     const key = JSON.stringify(drawn(state)) + strength.value;
-    if (key === shownFor && !anew) return;
-    shownFor = key;
+    if (key === parentKey && !anew) return;
+    parentKey = key;
     const call = ++calls;
-    litter.setAttribute("aria-busy", "true");
     try {
-      const share = Number(strength.value), image = await createImageBitmap(await engine.children(drawn(state), first, share));
+      const share = Number(strength.value), image = await busy(litter, async () => createImageBitmap(await engine.children(drawn(state), first, share)), 9);
       if (call !== calls) return;  // a later litter is on its way
       const side = image.width / 3;
       litter.replaceChildren(...Array.from({ length: 9 }, (_, n) => {
         const at = moved(parent, String(first + n), share);
         return thumb({ at, name: `Child ${n + 1}`, side: 112, image, part: [(n % 3) * side, Math.floor(n / 3) * side, side, side], onpick: () => choose(at, state) });
       }));
-    } catch (error) { shownFor = ""; fault(error); }
-    if (call === calls) litter.setAttribute("aria-busy", "false");
+    } catch (error) { parentKey = ""; fault(error); }
   }
 
   /**
@@ -53,5 +51,5 @@ export function breeding(store, engine) {
   strength.addEventListener("change", () => fill());
   byId("litter-again").addEventListener("click", () => fill(true));
   byId("lineage-clear").addEventListener("click", () => { lineage = []; trace(); });
-  return { shown: () => fill(), forget: () => { lineage = []; trace(); shownFor = ""; } };
+  return { open: () => fill(), forget: () => { lineage = []; trace(); parentKey = ""; } };
 }

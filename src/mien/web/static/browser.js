@@ -21,7 +21,7 @@ export async function browser() {
   async function open(runtime, file, on) {
     runtime.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
     runtime.env.wasm.numThreads = 1;  // more would need headers that a static host rarely sends
-    runtime.env.logLevel = "fatal";  // what fails is said on the page
+    runtime.env.logLevel = "fatal";  // the page says what fails
     return runtime.InferenceSession.create(await (await fetch(file)).arrayBuffer(), { executionProviders: [on], graphOptimizationLevel: "all" });
   }
   const opening = open(ort, "model.onnx", "wasm");
@@ -31,7 +31,7 @@ export async function browser() {
   let drawer = { ort, session: await opening, name: "WebAssembly" };
   /** @type {(() => void)[]} */
   const listeners = [];
-  const by = { said: drawer.name, changed: (/** @type {() => void} */ listener) => { listeners.push(listener); } };
+  const by = { name: drawer.name, changed: (/** @type {() => void} */ listener) => { listeners.push(listener); } };
   const prior = PRIORS[model.prior], count = model.latent.reduce((a, b) => a * b, 1), { side, channels } = model;
   /** @type {Promise<any> | null} */
   let encoder = null;
@@ -109,7 +109,7 @@ export async function browser() {
       apart: async (other) => levelsApart(await queued(() => run(other, state, seeds)), await queued(() => run(plain, state, seeds))),
     });
     if (found) drawer = found;
-    by.said = found ? found.name : `${plain.name} (${why})`;
+    by.name = found ? found.name : `${plain.name} (${why})`;
     listeners.forEach((listener) => listener());
   }
   /** @type {(() => void) | null} */

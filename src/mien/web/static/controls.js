@@ -2,10 +2,13 @@
 // The sliders beside the face: those that the model can serve, and no others.
 import { parse } from "./address.js";
 import { byId, el, icon, slider } from "./dom.js";
+import { nameOf } from "./names.js";
+import { locate } from "./plane.js";
 import { address } from "./state.js";
 
 /** @typedef {import("./types.js").Capabilities} Capabilities */
 
+const FIRST = 6;  // sliders of a group that are there by default
 const SOLVERS = { multistep: "multistep", euler: "Euler", midpoint: "midpoint", heun: "Heun", rk4: "Runge–Kutta 4", adaptive: "adaptive" };
 
 export class Controls {
@@ -29,9 +32,9 @@ export class Controls {
     this.follow.push((state) => truncation.set(state.truncation));
     if (model.scalable) rows.push(this.size(model));
     if (model.flow) rows.push(this.group("Flow", "How the field from noise to face is followed.", this.flow(model, model.flow)));
-    if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.", model.labels.map((name) => this.label(name))));
     if (model.directions.length) rows.push(this.group("Directions", "Steps in the latent space, in standard deviations. A locked one stays: the others move across it only, and are shuffled or reset without it.",
-      [...model.directions.map((direction) => this.direction(direction)), this.directionButtons(model)]));
+      [...namedFirst(model.directions).map((direction) => this.direction(direction)), this.directionButtons(model)]));
+    if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.", model.labels.map((name) => this.label(name))));
     byId("sliders").replaceChildren(...rows);
     this.update();
   }
@@ -40,9 +43,25 @@ export class Controls {
     for (const follow of this.follow) follow(this.store.state);
   }
 
-  /** @param {string} title @param {string} help @param {Node[]} rows */
+  /** Sliders that fold away together; of many, the first six are there. @param {string} title @param {string} help @param {HTMLElement[]} rows */
   group(title, help, rows) {
-    return el("fieldset", {}, el("legend", { title: help }, title), ...rows);
+    const sliders = rows.filter((row) => row.matches(".slider")), rest = sliders.length > FIRST + 1 ? sliders.slice(FIRST) : [];
+    const body = el("div", { class: "rows" }, ...rows);
+    const toggle = el("button", { type: "button", class: "fold", title: help, "aria-expanded": "true", onclick: () => {
+      body.hidden = !body.hidden;
+      toggle.setAttribute("aria-expanded", String(!body.hidden));
+    } }, title, icon("down"));
+    if (rest.length) {
+      const more = el("button", { type: "button", class: "more", "aria-expanded": "false", onclick: () => show(more.getAttribute("aria-expanded") === "false") });
+      const show = (/** @type {boolean} */ all) => {
+        for (const row of rest) row.hidden = !all;
+        more.setAttribute("aria-expanded", String(all));
+        more.textContent = all ? "Fewer" : `All ${sliders.length}`;
+      };
+      show(false);
+      sliders[sliders.length - 1].after(more);
+    }
+    return el("fieldset", {}, el("legend", {}, toggle), body);
   }
 
   /** @param {Capabilities} model */
@@ -57,7 +76,7 @@ export class Controls {
       el("datalist", { id: "sizes" }, ...sizes.map((side) => el("option", { value: side }))));
   }
 
-  /** @param {Capabilities} model @param {NonNullable<Capabilities["flow"]>} flow @returns {Node[]} */
+  /** @param {Capabilities} model @param {NonNullable<Capabilities["flow"]>} flow @returns {HTMLElement[]} */
   flow({ labels }, flow) {
     const { store } = this, own = `${flow.method}:${flow.method === "adaptive" ? flow.tolerance : flow.steps}`;
     /** @param {string} word */
@@ -71,7 +90,7 @@ export class Controls {
       store.rest({ solver: unlessDefault(word) });
     } }, ...Object.entries(SOLVERS).map(([value, name]) => el("option", { value }, name)));
     const steps = slider({
-      name: "Steps", value: flow.steps, min: 1, max: 48, step: 1, rest: flow.steps, said: (v) => String(v),
+      name: "Steps", value: flow.steps, min: 1, max: 48, step: 1, rest: flow.steps, format: (v) => String(v),
       title: "More steps follow the field more closely, and take longer.",
       oninput: (value) => store.drag({ solver: unlessDefault(`${choice.value}:${value}`) }), onchange: (value) => store.rest({ solver: unlessDefault(`${choice.value}:${value}`) }),
     });
@@ -87,7 +106,7 @@ export class Controls {
     /** @param {number} value */
     const leaning = (value) => ({ guidance: value === flow.guidance ? null : value });
     const guidance = slider({
-      name: "Guidance", value: flow.guidance, min: 0, max: 6, step: 0.1, rest: flow.guidance, said: (v) => v.toFixed(1),
+      name: "Guidance", value: flow.guidance, min: 0, max: 6, step: 0.1, rest: flow.guidance, format: (v) => v.toFixed(1),
       title: "Over 1, faces show more of what the labels ask for, and vary less.",
       oninput: (value) => store.drag(leaning(value)), onchange: (value) => store.rest(leaning(value)),
     });
@@ -100,18 +119,18 @@ export class Controls {
   label(name) {
     const { store } = this;
     const set = (/** @type {number | null} */ value, /** @type {"drag" | "rest"} */ how) => {
-      const labels = { ...store.state.labels };
-      if (value === null) delete labels[name]; else labels[name] = value;
-      store[how]({ labels });
+      const others = Object.entries(store.state.labels).filter(([other]) => other !== name);
+      store[how]({ labels: Object.fromEntries(value === null ? others : [...others, [name, value]]) });
     };
     const row = slider({
-      name: name.replace(/_/g, " "), value: 0.5, min: 0, max: 1, step: 0.01, rest: -1, said: (v) => (v < 0 ? "as it comes" : v.toFixed(2)),
+      name: name.replace(/_/g, " "), value: 0.5, min: 0, max: 1, step: 0.01, rest: -1, format: (v) => (v < 0 ? "as it comes" : v.toFixed(2)),
       oninput: (value) => set(value, "drag"), onchange: (value) => set(value < 0 ? null : value, "rest"),
     });
     this.follow.push(({ labels }) => {
-      row.set(labels[name] ?? -1);
-      if (!(name in labels)) row.input.value = "0.5";
-      row.row.classList.toggle("idle", !(name in labels));
+      const set = Object.hasOwn(labels, name);
+      row.set(set ? labels[name] : -1);
+      if (!set) row.input.value = "0.5";
+      row.row.classList.toggle("idle", !set);
     });
     return row.row;
   }
@@ -120,10 +139,10 @@ export class Controls {
   direction({ name, note }) {
     const { store } = this;
     const set = (/** @type {number} */ value, /** @type {"drag" | "rest"} */ how) => {
-      store[how]({ directions: { ...store.state.directions, [name]: value } });
+      store[how]({ directions: Object.fromEntries([...Object.entries(store.state.directions).filter(([other]) => other !== name), [name, value]]) });
     };
     const row = slider({
-      name: name.replace(/_/g, " "), title: note, value: 0, min: -4, max: 4, step: 0.05, rest: 0, said: (v) => (v > 0 ? "+" : "") + v.toFixed(2),
+      name: name.replace(/_/g, " "), title: note, value: 0, min: -4, max: 4, step: 0.05, rest: 0, format: (v) => (v > 0 ? "+" : "") + v.toFixed(2),
       oninput: (value) => set(value, "drag"), onchange: (value) => set(value, "rest"),
     });
     const lock = el("button", { type: "button", class: "quiet", "aria-pressed": "false", "aria-label": `Lock ${name}`, onclick: () => {
@@ -134,7 +153,7 @@ export class Controls {
     row.row.classList.add("lockable");
     this.follow.push(({ directions, locks }) => {
       const on = locks.includes(name);
-      row.set(directions[name] ?? 0);
+      row.set(Object.hasOwn(directions, name) ? directions[name] : 0);
       row.input.disabled = on;
       if (lock.getAttribute("aria-pressed") === String(on)) return;
       lock.setAttribute("aria-pressed", String(on));
@@ -153,16 +172,22 @@ export class Controls {
   }
 }
 
+/** Directions that were found by labels or named by hand before those without a meaning of their own. @param {import("./types.js").Direction[]} directions */
+const namedFirst = (directions) => [...directions].sort((a, b) => Number(/^Found without/.test(a.note ?? "")) - Number(/^Found without/.test(b.note ?? "")));
+
 /** The line under the face: which seed it is. @param {import("./state.js").Store} store @param {() => void} snap */
 export function seedBox(store, snap) {
   const box = /** @type {HTMLInputElement} */ (byId("seed"));
   const button = /** @type {HTMLButtonElement} */ (byId("snap"));
   byId("seed-form").addEventListener("submit", (event) => {
     event.preventDefault();
+    const text = box.value.trim();
+    if (text === nameOf(address(store.state))) return;
     try {
-      parse(box.value.trim());
+      parse(text);
       box.setCustomValidity("");
-      store.rest({ at: box.value.trim(), mix: null });
+      box.blur();  // the keys are the page's again
+      store.rest({ at: text, mix: null });
     } catch (error) {
       box.setCustomValidity(`This is no seed or address: ${/** @type {Error} */ (error).message}.`);
       box.reportValidity();
@@ -171,8 +196,8 @@ export function seedBox(store, snap) {
   box.addEventListener("input", () => box.setCustomValidity(""));
   button.addEventListener("click", snap);
   return () => {
-    if (document.activeElement !== box) box.value = address(store.state);
-    const { start, moves } = parse(store.state.at);
-    button.disabled = "values" in start || (!start.x && !start.y && !moves.length);
+    if (document.activeElement !== box) box.value = nameOf(address(store.state));
+    const { spot: { x, y }, moves } = locate(store.state.at);
+    button.disabled = !x && !y && !moves.length;
   };
 }

@@ -1,5 +1,6 @@
 // @ts-check
 // Making elements. Text is always text: nothing here takes markup.
+import { enlarged } from "./enlarge.js";
 
 /**
  * An element. Attributes that begin with "on" are listeners; true sets an attribute, false and null leave it out.
@@ -53,10 +54,12 @@ const ICONS = {
   left: "M14 6l-6 6 6 6",
   right: "M10 6l6 6-6 6",
   close: "M7 7l10 10M17 7L7 17",
+  down: "M6 10l6 6 6-6",
   plus: "M12 5v14M5 12h14",
   play: "M8 5l11 7-11 7z",
   pause: "M9 5v14M15 5v14",
   reset: "M5 5v5h5M5.500 10a7.500 7.500 0 1 1-.800 5",
+  share: "M12 15V4m0 0L8 8m4-4l4 4M6 12v7h12v-7",
   target: "M12 4v4M12 16v4M4 12h4M16 12h4M12 12h.01",
 };
 
@@ -64,7 +67,7 @@ let spoken = 0;
 /** Say something to a screen reader. @param {string} text */
 export function announce(text) {
   clearTimeout(spoken);
-  spoken = window.setTimeout(() => { byId("said").textContent = text; }, 250);
+  spoken = window.setTimeout(() => { byId("announcement").textContent = text; }, 250);
 }
 
 /** Show a short message. @param {string} text @param {"note" | "fault"} [kind] */
@@ -74,10 +77,48 @@ export function toast(text, kind = "note") {
   setTimeout(() => note.remove(), kind === "fault" ? 9000 : 3500);
 }
 
-/** Show what went wrong, in its parts. @param {unknown} error */
+/** One plain sentence about an error: what is wrong, and what to do. No path of the machine is in it. @param {unknown} error @returns {string} */
+export function sentence(error) {
+  const { message = "", hint = "", why } = /** @type {{message?: string, hint?: string, why?: string}} */ (Object(error));
+  if (why === undefined) return "Something on this page went wrong: reload it, and your face comes back.";  // no answer of an engine's
+  const what = withoutPaths(message).replace(/[.\s]+$/, ""), remedy = withoutPaths(hint).replace(/[.\s]+$/, "").replace(/\.\s+/g, "; ");
+  return `${what}${remedy ? `: ${remedy[0].toLowerCase()}${remedy.slice(1)}` : ""}.`;
+}
+
+/** Text with the last names of paths alone. @param {string} text */
+export const withoutPaths = (text) => text.replace(/(\w{2,}:\/\/\S+)|(?<![\w/:])(?:(?:[A-Za-z]:)?(?:~|\.{1,2})?[\\/](?:[^\s\\/'"`]+[\\/])+|(?:[\w.-]+[\\/]){2,})([^\s\\/'"`:,;]*)/g, (_, url, name) => url ?? name);
+
+/** Say what went wrong. @param {unknown} error */
 export function fault(error) {
-  const { message, why, hint } = /** @type {any} */ (error);
-  toast([message, why, hint].filter(Boolean).join(" "), "fault");
+  toast(sentence(error), "fault");
+}
+
+const LARGEST = 2048;  // pixels a side that are enlarged in the page
+const WAIT = 200;  // milliseconds until a wait is shown
+
+/**
+ * Mark an element as busy while work is done. A wait that takes longer than a moment has a skeleton: the element itself, or so many
+ * tiles in a list that is empty.
+ * @template T @param {HTMLElement} area @param {() => Promise<T>} work @param {number} [tiles] @returns {Promise<T>}
+ */
+export async function busy(area, work, tiles = 0) {
+  const mine = String(Number(area.dataset.waits ?? 0) + 1);
+  area.dataset.waits = mine;
+  area.setAttribute("aria-busy", "true");
+  const timer = setTimeout(() => {
+    area.classList.add("waiting");
+    if (!area.children.length && tiles) area.replaceChildren(...Array.from({ length: tiles }, () => el(/^[UO]L$/.test(area.tagName) ? "li" : "div", { class: "tile", "aria-hidden": "true" })));
+  }, WAIT);
+  try {
+    return await work();
+  } finally {
+    clearTimeout(timer);
+    if (area.dataset.waits === mine) {  // else later work goes on
+      area.setAttribute("aria-busy", "false");
+      area.classList.remove("waiting");
+      for (const tile of area.querySelectorAll(":scope > .tile")) tile.remove();
+    }
+  }
 }
 
 /** Give a file to the visitor. @param {Blob} blob @param {string} name */
@@ -89,47 +130,44 @@ export function download(blob, name) {
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** A picture twice as large, softly. @param {CanvasImageSource} image @param {number} width @param {number} height */
-function doubled(image, width, height) {
-  const canvas = new OffscreenCanvas(width * 2, height * 2), pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  pen.imageSmoothingQuality = "high";
-  pen.drawImage(image, 0, 0, canvas.width, canvas.height);
-  return canvas;
-}
-
 /**
- * Draw a picture, or a part of it, into a canvas at the canvas's own size. Enlarging by doubling leaves no lattice of the pixels;
- * `quick` doubles once, for a third of the computing without a graphics processor: for what the next picture replaces at once.
+ * Draw a picture, or a part of it, into a canvas at the canvas's own size. A whole picture is enlarged by Lanczos, or doubled once where
+ * it is `quick`: for what the next picture replaces at once.
  * @param {HTMLCanvasElement} canvas @param {CanvasImageSource & {width: number, height: number}} image @param {[number, number, number, number]} [part] @param {boolean} [quick]
  */
 export function paint(canvas, image, part, quick = false) {
-  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")), smooth = !document.documentElement.classList.contains("pixels");
+  const { width, height } = canvas, times = Math.min(width / image.width, height / image.height);
+  if (smooth && !part && !quick && times > 1 && width <= LARGEST) { pen.putImageData(enlarged(image, width, height), 0, 0); return; }
   /** @type {CanvasImageSource & {width: number, height: number}} */
-  let shown = image;
-  pen.imageSmoothingEnabled = !document.documentElement.classList.contains("pixels");
+  let source = image;
+  pen.imageSmoothingEnabled = smooth;
   pen.imageSmoothingQuality = quick ? "low" : "high";
-  if (!part && pen.imageSmoothingEnabled) {
-    for (let times = quick ? 1 : Infinity; times && shown.width * 2 < canvas.width; times--) shown = doubled(shown, shown.width, shown.height);
+  if (quick && smooth && !part && times > 2) {
+    source = new OffscreenCanvas(image.width * 2, image.height * 2);
+    const larger = /** @type {OffscreenCanvasRenderingContext2D} */ (source.getContext("2d"));
+    larger.imageSmoothingQuality = "high";
+    larger.drawImage(image, 0, 0, source.width, source.height);
   }
-  pen.drawImage(shown, ...(part ?? /** @type {[number, number, number, number]} */ ([0, 0, shown.width, shown.height])), 0, 0, canvas.width, canvas.height);
+  pen.drawImage(source, ...(part ?? /** @type {[number, number, number, number]} */ ([0, 0, source.width, source.height])), 0, 0, width, height);
 }
 
-/** A slider with its name, its value and a way back. @param {{name: string, value: number, min: number, max: number, step: number, rest: number, title?: string, said?: (value: number) => string, oninput: (value: number) => void, onchange: (value: number) => void}} options */
-export function slider({ name, value, min, max, step, rest, title, said = (v) => v.toFixed(2), oninput, onchange }) {
+/** A slider with its name, its value and a way back. @param {{name: string, value: number, min: number, max: number, step: number, rest: number, title?: string, format?: (value: number) => string, oninput: (value: number) => void, onchange: (value: number) => void}} options */
+export function slider({ name, value, min, max, step, rest, title, format = (v) => v.toFixed(2), oninput, onchange }) {
   const id = `slider-${name.replace(/\W+/g, "-")}-${Math.random().toString(36).slice(2, 7)}`;
-  const shown = el("output", { for: id }, said(value));
+  const output = el("output", { for: id }, format(value));
   const input = el("input", { type: "range", id, min, max, step, value, title });
   const set = (/** @type {number} */ next) => {
     input.value = String(next);
-    shown.textContent = said(next);
-    input.setAttribute("aria-valuetext", said(next));
+    output.textContent = format(next);
+    input.setAttribute("aria-valuetext", format(next));
     back.disabled = next === rest;
   };
   const back = el("button", { type: "button", class: "quiet", "aria-label": `Reset ${name}`, onclick: () => { set(rest); onchange(rest); } }, icon("reset"));
   input.addEventListener("input", () => { set(Number(input.value)); oninput(Number(input.value)); });
   input.addEventListener("change", () => onchange(Number(input.value)));
   input.addEventListener("dblclick", () => { set(rest); onchange(rest); });
-  const row = el("div", { class: "slider" }, el("label", { for: id, title }, name), shown, back, input);
+  const row = el("div", { class: "slider" }, el("label", { for: id, title }, name), output, back, input);
   set(value);
   return { row, set, input };
 }

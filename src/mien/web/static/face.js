@@ -1,6 +1,7 @@
 // @ts-check
 // The large face: draws quick previews while something moves, and the exact face when it rests.
-import { announce, byId, calm, fault, paint } from "./dom.js";
+import { announce, busy, byId, calm, fault, paint } from "./dom.js";
+import { nameOf } from "./names.js";
 import { drawn } from "./state.js";
 
 const AT_ONCE = 2;
@@ -11,11 +12,14 @@ export class Face {
     this.engine = engine;
     this.canvas = /** @type {HTMLCanvasElement} */ (byId("face"));
     this.drag = Math.random().toString(36).slice(2, 10);
-    this.flying = 0; this.calls = 0; this.turn = 0; this.shown = 0; this.frames = 0; this.milliseconds = 0;
+    this.flying = 0; this.turn = 0; this.painted = 0; this.frames = 0; this.milliseconds = 0;
     /** @type {import("./types.js").State | null} */
     this.next = null;
     /** @type {Blob | null} */
     this.blob = null;
+    /** @type {ImageBitmap | null} What stands on the canvas. */
+    this.image = null;
+    new ResizeObserver(() => this.draw()).observe(this.canvas);
     /** @type {((image: ImageBitmap, state: import("./types.js").State) => void)[]} What wants every exact face, on show or overtaken. */
     this.listeners = [];
   }
@@ -31,35 +35,31 @@ export class Face {
     const state = this.next;
     this.next = null;
     this.flying++;
-    this.fetch(state, true).catch(() => { /* the exact face will tell */ }).finally(() => { this.flying--; this.send(); });
+    this.fetch(state, true).catch(() => { /* the exact face says what is wrong */ }).finally(() => { this.flying--; this.send(); });
   }
 
   /** Show a state exactly. @param {import("./types.js").State} state @param {boolean} [fade] */
   async exact(state, fade = false) {
     this.next = null;
-    const call = ++this.calls;
-    this.canvas.setAttribute("aria-busy", "true");
     try {
-      await this.fetch(state, false, fade);
+      await busy(this.canvas, () => this.fetch(state, false, fade));
     } catch (error) { fault(error); }
-    if (call === this.calls) this.canvas.setAttribute("aria-busy", "false");  // else a later face is on its way
   }
 
   /** @param {import("./types.js").State} state @param {boolean} quick @param {boolean} [fade] */
   async fetch(state, quick, fade = false) {
     const turn = ++this.turn, started = performance.now();
     const blob = await this.engine.image(drawn(state), quick ? this.drag : undefined);
-    if (!blob || (quick && turn < this.shown)) return;  // a newer face is on show already
+    if (!blob || (quick && turn < this.painted)) return;  // a newer face is on show already
     const image = await createImageBitmap(blob);
     if (!quick) for (const listener of this.listeners) listener(image, state);
-    if (turn < this.shown) return;
-    this.shown = turn;
+    if (turn < this.painted) return;
+    this.painted = turn;
     this.frames++;
     this.milliseconds = performance.now() - started;
-    const side = Math.round(this.canvas.clientWidth * devicePixelRatio) || 512;
-    if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
+    this.image = image;
     if (fade && !calm()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
-    paint(this.canvas, image, undefined, quick);
+    this.draw(quick);
     if (!quick) {
       this.blob = blob;
       this.canvas.dataset.at = drawn(state).at;
@@ -67,10 +67,18 @@ export class Face {
       announce(`Face ${spoken(drawn(state).at)}`);
     }
   }
+
+  /** Paint what stands on the canvas at the canvas's own size. @param {boolean} [quick] */
+  draw(quick = false) {
+    const side = Math.round(this.canvas.clientWidth * devicePixelRatio) || 512;
+    if (!this.image) return;
+    if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
+    paint(this.canvas, this.image, undefined, quick);
+  }
 }
 
 /** An address in words that are worth hearing. @param {string} at */
 export function spoken(at) {
-  if (at.startsWith("@")) return "a photograph's latent";
-  return at.length > 60 ? `${at.slice(0, 60)} and further` : at;
+  const name = nameOf(at);
+  return name.length > 60 ? `${name.slice(0, 60)} and further` : name;
 }

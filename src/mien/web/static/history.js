@@ -1,13 +1,13 @@
 // @ts-check
-// The strip of everything that was on show.
+// The strip of every step.
 import { byId, el } from "./dom.js";
 import { address, toHash } from "./state.js";
 import { thumb } from "./thumb.js";
 
-const SHOWN = 40;
+const LENGTH = 40;  // of the strip, in steps
 
-/** @param {import("./state.js").Store} store @param {import("./face.js").Face} face */
-export function pastStrip(store, face) {
+/** @param {import("./state.js").Store} store @param {import("./face.js").Face} face @param {(step: number) => unknown} go */
+export function pastStrip(store, face, go) {
   const strip = byId("past"), undo = /** @type {HTMLButtonElement} */ (byId("undo")), redo = /** @type {HTMLButtonElement} */ (byId("redo"));
   /** @type {Map<string, ImageBitmap>} Pictures by state. */
   const pictures = new Map();
@@ -16,9 +16,9 @@ export function pastStrip(store, face) {
 
   /** @param {number} n */
   function item(n) {
-    const state = store.steps[n], image = pictures.get(toHash(state)), known = items.get(state);
-    if (known && (known.painted || !image)) return known.item;
-    const made = el("li", {}, thumb({ at: address(state), name: `Step ${n + 1}`, side: 52, image, onpick: () => store.go(store.steps.indexOf(state)) }));
+    const state = store.steps[n], image = pictures.get(toHash(state)), drawn = items.get(state);
+    if (drawn && (drawn.painted || !image)) return drawn.item;
+    const made = el("li", {}, thumb({ at: address(state), name: `Step ${n + 1}`, side: 52, image, onpick: () => { go(store.steps.indexOf(state)); } }));
     items.set(state, { item: made, painted: Boolean(image) });
     return made;
   }
@@ -26,11 +26,11 @@ export function pastStrip(store, face) {
   function show() {
     undo.disabled = store.at === 0;
     redo.disabled = store.at === store.steps.length - 1;
-    const start = Math.max(0, Math.min(store.at - SHOWN / 2, store.steps.length - SHOWN)), current = store.steps[store.at];
-    const wanted = store.steps.slice(start, start + SHOWN).map((_, n) => item(start + n));
+    const start = Math.max(0, Math.min(store.at - LENGTH / 2, store.steps.length - LENGTH)), current = store.steps[store.at];
+    const tiles = store.steps.slice(start, start + LENGTH).map((_, n) => item(start + n));
     const focused = strip.contains(document.activeElement);
-    if (wanted.length !== strip.children.length || wanted.some((one, n) => one !== strip.children[n])) strip.replaceChildren(...wanted);
-    wanted.forEach((one, n) => {
+    if (tiles.length !== strip.children.length || tiles.some((one, n) => one !== strip.children[n])) strip.replaceChildren(...tiles);
+    tiles.forEach((one, n) => {
       const button = /** @type {HTMLElement} */ (one.firstElementChild);
       if (store.steps[start + n] === current) {
         button.setAttribute("aria-current", "step");
@@ -45,7 +45,7 @@ export function pastStrip(store, face) {
     while (pictures.size > 200) pictures.delete(/** @type {string} */ (pictures.keys().next().value));
     show();
   });
-  undo.addEventListener("click", () => store.go(store.at - 1));
-  redo.addEventListener("click", () => store.go(store.at + 1));
+  undo.addEventListener("click", () => { go(store.at - 1); });
+  redo.addEventListener("click", () => { go(store.at + 1); });
   return { show };
 }

@@ -1,82 +1,111 @@
 // @ts-check
 // The page: one state, one engine, and everything that looks at them.
-import { parse, place, write } from "./address.js";
+import { parse } from "./address.js";
 import { breeding } from "./breed.js";
 import { Controls, seedBox } from "./controls.js";
-import { byId, download, el, fault, icon, toast } from "./dom.js";
+import { busy, byId, download, el, fault, icon, toast } from "./dom.js";
 import { Face } from "./face.js";
 import { favourites } from "./favourites.js";
 import { holding } from "./locks.js";
 import { pastStrip } from "./history.js";
 import { mixing } from "./mix.js";
+import { fileName } from "./names.js";
+import { navigation } from "./navigation.js";
 import { nearestFaces } from "./nearest.js";
 import { Pad } from "./pad.js";
 import { fromNoise } from "./path.js";
 import { photographs } from "./photo.js";
+import { sharing } from "./share.js";
 import { contactSheet } from "./sheet.js";
-import { START, Store, address, fromHash, toHash } from "./state.js";
+import { START, Store, address, readHash, toHash } from "./state.js";
 import { stylesOfAnother } from "./styles.js";
+import { tabs } from "./tabs.js";
+import { teaching } from "./teach.js";
 import { training } from "./training.js";
 import { walking } from "./walk.js";
 
-/** @param {import("./types.js").Engine} given */
-export async function start(given) {
-  const engine = holding(given);
+/** @param {import("./types.js").Engine} source */
+export async function start(source) {
+  const engine = holding(source);
   for (const button of document.querySelectorAll("[data-icon]")) button.prepend(icon(/** @type {HTMLElement} */ (button).dataset.icon ?? ""));
   const store = new Store(), face = new Face(engine), pad = new Pad(store, engine), controls = new Controls(store);
-  const past = pastStrip(store, face), follow = seedBox(store, () => pad.snap());
+  const journey = navigation(store, { prepare, arrive }), past = pastStrip(store, face, journey.go), follow = seedBox(store, () => pad.snap());
   const breed = breeding(store, engine), mix = mixing(store, engine), walk = walking(store, engine), sheet = contactSheet(store, engine);
-  const copies = nearestFaces(store, engine), kept = favourites(store, engine, open), photo = photographs(store, engine, open);
-  const run = training(store, engine, (id) => { open({ ...store.state, model: id }); });
+  const copies = nearestFaces(store, engine), saved = favourites(store, engine, open), photo = photographs(store, engine, open);
+  const run = training(store, engine, (id, how) => { open({ ...store.state, model: id }, how); });
+  const teach = teaching(engine, begin);
   const path = fromNoise(store, engine), styles = stylesOfAnother(store);
-  const panels = { path, breed, mix: { shown: mix.update }, walk, sheet, favourites: kept, near: copies, training: run };
+  const tools = tabs({ path, breed, mix: { open: mix.update }, walk, sheet, favourites: saved, near: copies, training: run }, () => Boolean(model));
   const picker = /** @type {HTMLSelectElement} */ (byId("model"));
   /** @type {import("./types.js").Overview} */
   let all = { runs: [], models: [], trusted: false };
   /** @type {import("./types.js").Capabilities | null} */
   let model = null;
-  let panel = "", look = "", soon = 0, near = false;  // near: whether the open tab is in view, or almost
+  const share = sharing(store, engine, face, () => model, () => (tools.panel() === "walk" ? walk.stops() : []));
+  let look = "", soon = 0, openings = 0;
 
   store.listeners.push((state, how) => {
     if (how === "drag") face.preview(state);
     else {
       const restored = toHash(state) !== location.hash;
       face.exact(state, restored && !pad.moving);
-      if (restored) history.replaceState(null, "", toHash(state));
+      journey.record();
       past.show();
       clearTimeout(soon);
-      soon = window.setTimeout(() => { shownPanel(); run.update(); }, 350);  // the face itself comes first
+      soon = window.setTimeout(() => { tools.fill(); run.update(); }, 350);  // the face itself comes first
     }
-    const now = how === "rest" ? JSON.stringify({ ...state, at: "", mix: null, size: 0 }) : look;
-    pad.follow(state, now !== look);
-    look = now;
+    if (how === "rest") look = JSON.stringify({ ...state, at: "", mix: null, size: 0 });
+    pad.follow(state, look);
     follow();
     if (state.mix || how === "rest") mix.update();
     if (how === "drag") return;  // what is dragged shows itself, and the rest can wait
     controls.update();
     styles.update();
     /** @type {HTMLButtonElement} */ (byId("reset")).disabled = toHash(state) === toHash(plain());
-    kept.mark();
+    saved.mark();
   });
 
-  /** Show a state, of whichever model. @param {import("./types.js").State} state */
-  async function open(state) {
-    if (state.model === model?.id) { store.rest(state); return; }
-    try {
-      const other = await engine.capabilities(state.model);
+  /** Bring the model of a state onto the page; null where it is there. @param {import("./types.js").State} state @returns {Promise<boolean> | null} */
+  function prepare(state) {
+    const call = ++openings;
+    if (state.model === model?.id) return null;
+    return busy(byId("main"), () => engine.capabilities(state.model)).then((other) => {
+      if (call !== openings) return false;  // another one was opened since
       adopt(other);
-      store.rest(fitted(state, other));
-    } catch (error) { fault(error); }
+      return true;
+    }, (error) => { fault(error); return false; });
+  }
+
+  /** Show a state, of whichever model, as a new step or in place of the present one. @param {import("./types.js").State} state @param {"rest" | "replace"} [how] */
+  async function open(state, how = "rest") {
+    const prepared = prepare(state);
+    if (prepared && !(await prepared)) { picker.value = model?.id ?? ""; return; }
+    store[how](fitted(state, /** @type {import("./types.js").Capabilities} */ (model)));
+  }
+
+  /** Show the state that the URL describes now. */
+  async function arrive() {
+    const { state, faults } = readHash(location.hash);
+    if (faults.length) toast(faults[0], "fault");
+    if (state) await open({ ...state, model: state.model || store.state.model });
+    return Boolean(state) || faults.length > 0;
   }
 
   /** A state without what another model does not have. @param {import("./types.js").State} state @param {import("./types.js").Capabilities} able */
   function fitted(state, able) {
-    const known = new Set([...able.labels, ...able.directions.map(({ name }) => name)]);
-    /** @param {Record<string, number>} amounts */
-    const those = (amounts) => Object.fromEntries(Object.entries(amounts).filter(([name]) => known.has(name)));
-    const start = parse(state.at).start, length = able.latent.reduce((a, b) => a * b, 1);
-    const at = "values" in start && start.values.length !== length ? "0" : state.at;
-    return { ...state, model: able.id, at, labels: those(state.labels), directions: those(state.directions), locks: state.locks.filter((name) => known.has(name)),
+    const labels = new Set(able.labels), directions = new Set(able.directions.map(({ name }) => name));
+    /** @param {Record<string, number>} amounts @param {Set<string>} known @param {string} kind */
+    const those = (amounts, known, kind) => Object.fromEntries(Object.entries(amounts).filter(([name]) => {
+      if (!known.has(name)) missing.push(`${kind} “${name.slice(0, 40)}”`);
+      return known.has(name);
+    }));
+    /** @type {string[]} */
+    const missing = [];
+    const { start } = parse(state.at), length = able.latent.reduce((a, b) => a * b, 1), foreign = "values" in start && start.values.length !== length;
+    const at = foreign ? "0" : state.at, found = { labels: those(state.labels, labels, "label"), directions: those(state.directions, directions, "direction") };
+    if (foreign) missing.push("place for this photograph");
+    if (missing.length) toast(`${able.name} has no ${missing.join(", no ")}: the face is shown without.`, "fault");
+    return { ...state, model: able.id, at, ...found, locks: state.locks.filter((name) => directions.has(name)),
       size: able.scalable ? state.size : 0, solver: able.flow ? state.solver : "", guidance: able.flow && able.labels.length ? state.guidance : null,
       style: able.styles ? state.style : "" };
   }
@@ -96,9 +125,32 @@ export async function start(given) {
     byId("tab-photo").hidden = !(able.encodes || able.inverts) || !engine.project;
     byId("tab-path").hidden = !able.flow || !engine.path;
     byId("tab-near").hidden = !able.neighbours || !engine.neighbours;
-    run.follow(able.run, all.trusted);
+    watch(able.run);
     about(able);
-    if (byId(`tab-${panel || "breed"}`).hidden) choose("breed");
+    tools.check();
+  }
+
+  let watched = "";
+  /** Follow a run: that of the model on show, the one that was begun here, or the newest. @param {string | null} id */
+  function watch(id) {
+    const known = [id, watched].map((one) => all.runs.find((other) => other.id === one)).find(Boolean) ?? all.runs.find(({ state }) => state === "running") ?? all.runs[0];
+    run.follow(known?.id ?? null, all.trusted, known?.name);
+    teach.allow(all.trusted);
+  }
+
+  /** Start a run, and show it from its first step. @param {number} minutes @param {boolean} own photographs of one's own, or drawn faces */
+  async function begin(minutes, own) {
+    const before = new Set(all.runs.map(({ id }) => id)), started = performance.now();
+    await engine.train?.(minutes, own);
+    tools.choose("training");
+    for (;;) {
+      await lookAround();
+      const fresh = all.runs.find(({ id }) => !before.has(id));
+      byId("run-waiting").textContent = fresh ? "" : `${own ? "Preparing your photographs" : "Preparing"}… ${Math.round((performance.now() - started) / 1000)} s`;
+      if (fresh) { watched = fresh.id; watch(null); tools.fill(); return; }
+      if (all.started && !all.started.alive) { toast(all.started.error || "The run has ended before its first step.", "fault"); return; }
+      await new Promise((go) => setTimeout(go, 1000));
+    }
   }
 
   /** @param {import("./types.js").Capabilities} able */
@@ -106,7 +158,7 @@ export async function start(given) {
     /** @type {[string, string | null][]} */
     const facts = [["Model", able.name], ["Preset", able.preset], ["Picture", `${able.side} × ${able.side}${able.scalable ? ", painted at any size" : ""}${able.channels === 1 ? ", grey" : ""}`],
       ["Latent", `${able.latent.join(" × ")} numbers, ${able.prior}`], ["Parameters", able.parameters.toLocaleString("en")],
-      ["Images seen", able.seen === null ? null : able.seen.toLocaleString("en")], ["Drawn by", engine.by?.said ?? null], ["Licence", able.licence ?? null], ["SHA-256", able.sha256]];
+      ["Images seen", able.seen === null ? null : able.seen.toLocaleString("en")], ["Drawn by", engine.by?.name ?? null], ["Licence", able.licence ?? null], ["SHA-256", able.sha256]];
     byId("about").replaceChildren(...facts.filter(([, fact]) => fact).flatMap(([name, fact]) => [el("dt", {}, name), el("dd", {}, fact)]));
     byId("card").hidden = !able.card;
     byId("card").textContent = able.card ?? "";
@@ -123,110 +175,76 @@ export async function start(given) {
     picker.hidden = picker.options.length === 0;
   }
 
-  // Tabs
-  /** @type {() => HTMLElement[]} */
-  const tabs = () => [...document.querySelectorAll("#tabs [role=tab]")].map((tab) => /** @type {HTMLElement} */ (tab)).filter((tab) => !tab.hidden);
-  /** @param {string} name */
-  function choose(name, focus = false) {
-    if (panel === "walk" && name !== "walk") walk.hidden();
-    if (panel === "path" && name !== "path") path.hidden();
-    panel = name;
-    for (const tab of document.querySelectorAll("#tabs [role=tab]")) {
-      const on = tab.id === `tab-${name}`;
-      tab.setAttribute("aria-selected", String(on));
-      tab.setAttribute("tabindex", on ? "0" : "-1");
-      byId(/** @type {string} */ (tab.getAttribute("aria-controls"))).hidden = !on;
-      if (on && focus) { /** @type {HTMLElement} */ (tab).focus(); tab.scrollIntoView({ block: "nearest", inline: "nearest" }); }
-    }
-    shownPanel();
-  }
-  function shownPanel() {
-    const shown = /** @type {Record<string, {shown?: () => unknown}>} */ (panels)[panel];
-    if (model && near) shown?.shown?.();
-  }
-  new IntersectionObserver((seen) => {
-    const before = near;
-    near = seen[seen.length - 1].isIntersecting;
-    if (near && !before) shownPanel();
-  }, { rootMargin: "200px" }).observe(byId("tools"));
-  byId("tabs").addEventListener("click", (event) => {
-    const tab = /** @type {HTMLElement} */ (event.target).closest("[role=tab]");
-    if (tab) choose(tab.id.slice(4), true);
-  });
-  byId("tabs").addEventListener("keydown", (event) => {
-    const there = tabs(), at = there.findIndex((tab) => tab.id === `tab-${panel}`);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: there.length - 1 }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    choose(there[(to + there.length) % there.length].id.slice(4), true);
-  });
-  document.addEventListener("panel", (event) => choose(/** @type {CustomEvent<string>} */ (event).detail));
-
-  // Deeds
+  // Actions
   const fresh = () => store.rest({ at: String(sheet.typical(model) ?? Math.floor(Math.random() * 1e6)), mix: null });
   const copy = () => navigator.clipboard?.writeText(location.href).then(() => toast("The link is copied."), () => toast("The link stands in the address bar."));
-  const save = () => face.blob && download(face.blob, `face-${address(store.state).replace(/[^\w,.-]+/g, "_").slice(0, 60)}.png`);
-  /** As a face is when nothing is said of how it looks. */
+  const save = () => face.blob && download(face.blob, `face-${fileName(address(store.state))}.png`);
+  /** A face without any change of how it looks. */
   const plain = () => ({ ...START, model: store.state.model, at: store.state.at, mix: store.state.mix });
   const reset = () => store.rest(plain());
   byId("new").addEventListener("click", fresh);
   byId("reset").addEventListener("click", reset);
   byId("link").addEventListener("click", () => { copy(); });
   byId("save").addEventListener("click", save);
+  byId("share").addEventListener("click", share.open);
   byId("help").addEventListener("click", () => /** @type {HTMLDialogElement} */ (byId("keys")).showModal());
   picker.addEventListener("change", () => { open({ ...store.state, model: picker.value }); });
-  addEventListener("hashchange", () => { const state = fromHash(location.hash); if (state && toHash(state) !== toHash(store.state)) open(state); });
 
   /** @type {Record<string, () => void>} */
   const keys = {
-    " ": fresh, f: kept.toggle, s: save, l: () => { copy(); }, r: reset, w: walk.add, "?": () => byId("help").click(),
+    " ": fresh, f: saved.toggle, s: save, c: share.open, l: () => { copy(); }, r: reset, w: walk.add, "?": () => byId("help").click(),
     p: () => { document.documentElement.classList.toggle("pixels"); store.tell("rest"); },
   };
   addEventListener("keydown", (event) => {
-    const target = /** @type {HTMLElement} */ (event.target), dialog = /** @type {HTMLDialogElement} */ (byId("keys"));
-    if (dialog.open || event.altKey || byId("main").hidden) return;
+    const target = /** @type {HTMLElement} */ (event.target);
+    if (document.querySelector("dialog[open]") || event.altKey || byId("main").hidden) return;
     const typing = target.matches("input:not([type=range], [type=checkbox]), select, textarea");
     if (event.ctrlKey || event.metaKey) {
       const key = event.key.toLowerCase();
       if (typing || (key !== "z" && key !== "y")) return;
       event.preventDefault();
-      store.go(store.at + (key === "y" || event.shiftKey ? 1 : -1));
+      journey.by(key === "y" || event.shiftKey ? 1 : -1);
       return;
     }
     if (typing || (event.key === " " && target.matches("button, a, summary, input"))) return;
-    if (/^[1-9]$/.test(event.key)) { const tab = tabs()[Number(event.key) - 1]; if (tab) choose(tab.id.slice(4), true); return; }
+    if (/^[1-9]$/.test(event.key)) { tools.number(Number(event.key)); return; }
     if (/^(Arrow|Home)/.test(event.key)) { if (target === document.body || target.id === "face") pad.key(event); return; }
-    const deed = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (deed) { event.preventDefault(); deed(); }
+    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (action) { event.preventDefault(); action(); }
   });
 
   // The beginning
   const where = () => {
-    byId("where").textContent = engine.kind === "browser" ? `They are drawn inside your browser, by ${engine.by?.said}; nothing leaves it.` : "They are drawn on this machine; nothing leaves it.";
+    byId("where").textContent = engine.kind === "browser" ? `They are drawn inside your browser, by ${engine.by?.name}; nothing leaves it.` : "They are drawn on this machine; nothing leaves it.";
     if (model) about(model);
   };
   where();
   engine.by?.changed(where);
   byId("train").addEventListener("click", async () => {
     try {
-      await engine.train?.(5);
+      await engine.train?.(5, false);
       byId("train-hint").textContent = "It has begun: the first checkpoint comes within a minute, and this page opens it.";
       /** @type {HTMLButtonElement} */ (byId("train")).disabled = true;
     } catch (error) { fault(error); }
   });
-  choose("breed");
+  tools.first();
+  byId("way-play").addEventListener("click", tools.first);
+  byId("way-teach").addEventListener("click", () => tools.choose("teach"));
+  byId("way-watch").addEventListener("click", () => tools.choose("training"));
+  byId("tab-teach").hidden = byId("way-teach").hidden = !engine.train;
+  byId("ways").hidden = !engine.train;
 
-  async function look_around() {
+  async function lookAround() {
     try {
       all = await engine.overview();
       list();
       return [...all.runs.flatMap(({ checkpoints }) => checkpoints.map(({ model: id }) => id)), ...all.models.map(({ id }) => id)];
     } catch (error) { fault(error); return []; }
   }
-  const wanted = fromHash(location.hash);
-  for (let ids = await look_around(); ; ids = await look_around()) {
-    if (ids.length || wanted?.model) {
-      const tries = [...(wanted?.model ? [wanted.model] : []), ...ids];
+  const { state: linked, faults } = readHash(location.hash);
+  for (let ids = await lookAround(); ; ids = await lookAround()) {
+    if (ids.length || linked?.model) {
+      const tries = [...(linked?.model ? [linked.model] : []), ...ids];
       let able = null;
       for (const id of tries) {
         able = await engine.capabilities(id).catch((error) => { fault(error); return null; });
@@ -236,7 +254,8 @@ export async function start(given) {
         byId("welcome").hidden = true;
         byId("main").hidden = false;
         adopt(able);
-        store.begin(fitted(wanted ?? { ...START, at: write({ start: place(sheet.typical(able) ?? Math.floor(Math.random() * 1000), 0, 0), moves: [] }) }, able));
+        store.begin(fitted(linked ?? { ...START, at: String(sheet.typical(able) ?? Math.floor(Math.random() * 1000)) }, able));
+        if (faults.length) toast(faults[0], "fault");
         break;
       }
     }
@@ -245,5 +264,5 @@ export async function start(given) {
     byId("train").hidden = !all.trusted;
     await new Promise((go) => setTimeout(go, 2000));
   }
-  if (engine.live) setInterval(async () => { const before = JSON.stringify(all); await look_around(); if (before !== JSON.stringify(all) && model?.run) run.follow(model.run, all.trusted); }, 15000);
+  if (engine.live) setInterval(async () => { const before = JSON.stringify(all); await lookAround(); if (before !== JSON.stringify(all)) watch(model?.run ?? null); }, 15000);
 }

@@ -7,9 +7,9 @@ import { acceptFaces } from "./thumb.js";
 
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */
 export function mixing(store, engine) {
-  const share = /** @type {HTMLInputElement} */ (byId("share")), said = byId("share-said");
+  const share = /** @type {HTMLInputElement} */ (byId("share")), amount = byId("share-value");
   const first = /** @type {HTMLCanvasElement} */ (byId("mix-first")), second = /** @type {HTMLCanvasElement} */ (byId("mix-second"));
-  let shown = "";
+  let filled = "";
 
   const random = () => String(Math.floor(Math.random() * 1e6));
   const begin = (/** @type {string} */ other) => store.rest({ mix: { with: other, share: store.state.mix?.share ?? 0.5 } });
@@ -34,17 +34,17 @@ export function mixing(store, engine) {
     const { state } = store, { mix } = state;
     byId("mix-on").hidden = !mix;
     byId("mix-off").hidden = Boolean(mix);
-    if (!mix) { shown = ""; return; }
+    if (!mix) { filled = ""; return; }
     share.value = String(mix.share);
-    said.textContent = `${Math.round(mix.share * 100)} %`;
+    amount.textContent = `${Math.round(mix.share * 100)} %`;
     share.setAttribute("aria-valuetext", `${Math.round(mix.share * 100)} percent of the second face`);
     const key = JSON.stringify([drawn({ ...state, mix: null }), mix.with]);
-    if (key === shown) return;
-    shown = key;
+    if (key === filled) return;
+    filled = key;
     try {
       for (const [canvas, at] of /** @type {[HTMLCanvasElement, string][]} */ ([[first, state.at], [second, mix.with]])) {
         const blob = await engine.image({ ...drawn(state), at });
-        if (blob && key === shown) paint(canvas, await createImageBitmap(blob));
+        if (blob && key === filled) paint(canvas, await createImageBitmap(blob));
       }
     } catch (error) { fault(error); }
   }

@@ -1,7 +1,9 @@
 // @ts-check
-// The latent pad: a window on the plane of seeds. Seeds stand at the crossings; between them every face is a mixture.
-import { neighbour, parse, place, write } from "./address.js";
+// The latent pad: a window on the plane of seeds, or around a photograph. Between its crossings every face is a mixture.
 import { byId } from "./dom.js";
+import { addressOf, crossing, locate, same, shifted } from "./plane.js";
+
+/** @typedef {import("./plane.js").Spot} Spot */
 
 const ACROSS = 5;  // seeds that the window shows in a row
 const TOGETHER = 8;  // seeds' pictures at a time, which a movement cuts off
@@ -13,13 +15,14 @@ export class Pad {
     this.store = store; this.engine = engine;
     this.canvas = /** @type {HTMLCanvasElement} */ (byId("pad"));
     this.dot = byId("dot");
-    /** @type {{seed: number, x: number, y: number}} The place in the middle of the window. */
-    this.middle = { seed: 0, x: 0, y: 0 };
-    /** @type {{seed: number, x: number, y: number} | null} */
+    /** @type {Spot} The place in the middle of the window. */
+    this.middle = locate("0").spot;
+    /** @type {Spot | null} */
     this.place = null;
     this.offset = { x: 0, y: 0 };  // of the dot from the middle, in seeds
-    /** @type {Map<string, ImageBitmap | null>} */
+    /** @type {Map<string, {image: ImageBitmap, look: string}>} Pictures by address; one of another look stays until the new one is drawn. */
     this.pictures = new Map();
+    this.look = "";
     this.painting = 0; this.turn = 0; this.resting = 0; this.moving = false;
     this.listen(byId("pad-area"), (event) => {
       const box = this.canvas.getBoundingClientRect();
@@ -53,7 +56,7 @@ export class Pad {
   listenFace(face) {
     let last = { x: 0, y: 0 };
     face.addEventListener("pointerdown", (event) => {
-      if (event.button || !this.place || event.pointerType === "touch") return;
+      if (event.button || !this.place) return;
       face.setPointerCapture(event.pointerId);
       last = { x: event.clientX, y: event.clientY };
     });
@@ -83,30 +86,30 @@ export class Pad {
   /** Move the dot to an offset from the window's middle. @param {number} x @param {number} y @param {"drag" | "rest"} how */
   to(x, y, how) {
     this.offset = { x, y };
-    this.change(place(this.middle.seed, this.middle.x + x, this.middle.y + y), how);
+    this.change(shifted(this.middle, x, y), how);
   }
 
   /** Move by some seeds. @param {number} x @param {number} y @param {"drag" | "rest"} how */
   by(x, y, how) {
     if (!this.place) return;
-    this.change(place(this.place.seed, this.place.x + x, this.place.y + y), how);
+    this.change(shifted(this.place, x, y), how);
     this.offset = { x: this.offset.x + x, y: this.offset.y + y };
     const most = ACROSS / 2 - 0.5;
     const over = { x: Math.max(0, Math.abs(this.offset.x) - most) * Math.sign(this.offset.x), y: Math.max(0, Math.abs(this.offset.y) - most) * Math.sign(this.offset.y) };
     if (over.x || over.y) {
-      this.middle = place(this.middle.seed, this.middle.x + over.x, this.middle.y + over.y);
+      this.middle = shifted(this.middle, over.x, over.y);
       this.offset = { x: this.offset.x - over.x, y: this.offset.y - over.y };
       this.paintSoon();
     }
     this.aim();
   }
 
-  /** @param {{seed: number, x: number, y: number}} next @param {"drag" | "rest"} how */
+  /** @param {Spot} next @param {"drag" | "rest"} how */
   change(next, how) {
     this.place = next;
     this.moving = true;
-    const { moves } = parse(this.store.state.at);
-    this.store[how]({ at: write({ start: next, moves }) });
+    const { moves } = locate(this.store.state.at);
+    this.store[how]({ at: addressOf(next, moves) });
     this.aim();
   }
 
@@ -116,28 +119,31 @@ export class Pad {
     this.store.rest();
   }
 
-  /** To the nearest seed. */
+  /** To the nearest crossing. */
   snap() {
     if (!this.place) return;
-    const { seed, x, y } = this.place;
-    this.change(place(seed, Math.round(x), Math.round(y)), "rest");
+    const { x, y } = this.place;
+    this.change(shifted(this.place, Math.round(x) - x, Math.round(y) - y), "rest");
     this.moving = false;
-    this.follow(this.store.state, true);
+    this.aimAt(/** @type {Spot} */ (this.place));
+    this.paintSoon();
   }
 
-  /** Show where a state stands. @param {import("./types.js").State} state @param {boolean} [anew] the pictures have changed */
-  follow(state, anew = false) {
-    const { start } = parse(state.at);
-    const here = "values" in start ? null : start;
-    byId("pad-card").hidden = !here;
-    if (!here) { this.place = null; return; }
-    const known = this.place && this.place.seed === here.seed && this.place.x === here.x && this.place.y === here.y;
+  /** Put the window around a place. @param {Spot} here */
+  aimAt(here) {
+    const x = Math.round(here.x), y = Math.round(here.y);
+    this.middle = shifted(here, x - here.x, y - here.y);
+    this.offset = { x: here.x - x, y: here.y - y };
+    this.aim();
+  }
+
+  /** Show where a state stands. @param {import("./types.js").State} state @param {string} look what all its pictures have in common */
+  follow(state, look) {
+    const here = locate(state.at).spot, known = same(this.place, here), anew = look !== this.look;
     this.place = here;
-    if (!known) {
-      this.middle = place(here.seed, Math.round(here.x), Math.round(here.y));
-      this.offset = { x: here.x - Math.round(here.x), y: here.y - Math.round(here.y) };
-    }
-    if (anew) this.pictures.clear();
+    this.look = look;
+    byId("pad-title").textContent = here.origin ? "Around the photograph" : "Latent pad";
+    if (!known) this.aimAt(here);
     if (!known || anew) this.paintSoon();
     this.aim();
   }
@@ -159,20 +165,20 @@ export class Pad {
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
     const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     pen.clearRect(0, 0, side, side);
-    const cell = side / ACROSS, { seed, x, y } = this.middle;
-    const wanted = [];
+    const cell = side / ACROSS, { x, y } = this.middle, missing = [];
     for (let down = -3; down <= 3; down++) {
       for (let across = -3; across <= 3; across++) {
         const left = (across - x) * cell + side / 2, top = (down - y) * cell + side / 2;
         if (Math.max(Math.abs(left - side / 2), Math.abs(top - side / 2)) > side / 2 + cell / 2) continue;
-        const name = String(neighbour(seed, across, down)), image = this.pictures.get(name), width = cell * 0.84;
-        if (image) {
+        const name = addressOf(crossing(this.middle, across, down)), known = this.pictures.get(name), width = cell * 0.84;
+        if (known?.look !== this.look) missing.push({ name, far: Math.hypot(across - x, down - y) });
+        if (known) {
           pen.save();
           pen.beginPath();
           pen.roundRect(left - width / 2, top - width / 2, width, width, width * 0.16);
           pen.clip();
           pen.imageSmoothingQuality = "high";
-          pen.drawImage(image, left - width / 2, top - width / 2, width, width);
+          pen.drawImage(known.image, left - width / 2, top - width / 2, width, width);
           pen.restore();
         } else {
           pen.fillStyle = getComputedStyle(this.canvas).color;
@@ -181,18 +187,16 @@ export class Pad {
           pen.roundRect(left - width / 2, top - width / 2, width, width, width * 0.16);
           pen.fill();
           pen.globalAlpha = 1;
-          wanted.push({ name, far: Math.hypot(across - x, down - y) });
         }
       }
     }
-    return wanted.sort((a, b) => a.far - b.far).map(({ name }) => name);
+    return missing.sort((a, b) => a.far - b.far).map(({ name }) => name);
   }
 
   /** Fetch the pictures of some seeds, nearest first, when nothing moves. @param {string[]} names */
   async load(names) {
-    const turn = ++this.turn, { state } = this.store;
-    if (!state.model) return;
-    if (!names.length) return;
+    const turn = ++this.turn, { state } = this.store, { look } = this;
+    if (!state.model || !names.length) return;
     await new Promise((go) => setTimeout(go, QUIET));  // the face itself comes first
     if (turn !== this.turn || this.moving) return;
     for (let start = 0; start < names.length; start += TOGETHER) {
@@ -201,8 +205,8 @@ export class Pad {
         const image = await createImageBitmap(await this.engine.faces({ ...state, mix: null, size: 0 }, some, some.length)), side = image.height;
         const pictures = await Promise.all(some.map((_, n) => createImageBitmap(image, n * side, 0, side, side)));
         if (turn !== this.turn || this.moving) return;
-        some.forEach((name, n) => this.pictures.set(name, pictures[n]));
-      } catch { return; /* the face itself will tell */ }
+        some.forEach((name, n) => this.pictures.set(name, { image: pictures[n], look }));
+      } catch { return; /* the face itself says what is wrong */ }
       while (this.pictures.size > 400) this.pictures.delete(/** @type {string} */ (this.pictures.keys().next().value));
       this.draw();
     }

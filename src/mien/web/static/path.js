@@ -1,6 +1,6 @@
 // @ts-check
 // How a flow comes to the face on show: from noise, step by step, on a scrubber.
-import { byId, calm, el, fault, icon, paint } from "./dom.js";
+import { busy, byId, calm, el, fault, icon, paint } from "./dom.js";
 import { drawn } from "./state.js";
 
 const FRAME = 110;  // milliseconds of a step while it plays
@@ -11,19 +11,18 @@ export function fromNoise(store, engine) {
   const play = byId("path-play"), strip = byId("stages");
   /** @type {ImageBitmap[]} */
   let stages = [];
-  let shown = "", playing = 0;
+  let filled = "", playing = 0;
 
   async function fill() {
     const state = drawn(store.state), key = JSON.stringify(state);
-    if (key === shown || !engine.path) return;
-    shown = key;
+    if (key === filled || !engine.path) return;
+    filled = key;
     stop();
-    canvas.setAttribute("aria-busy", "true");
     try {
-      const { sheet, count, columns } = await engine.path(state), image = await createImageBitmap(sheet);
+      const { sheet, count, columns } = await busy(strip, () => /** @type {NonNullable<typeof engine.path>} */ (engine.path)(state), 12), image = await createImageBitmap(sheet);
       const side = image.width / Math.min(count, columns);
       const pieces = await Promise.all(Array.from({ length: count }, (_, n) => createImageBitmap(image, (n % columns) * side, Math.floor(n / columns) * side, side, side)));
-      if (key !== shown) return;
+      if (key !== filled) return;
       const share = stages.length ? Number(scrubber.value) / (stages.length - 1) : 1;
       stages = pieces;
       scrubber.max = String(count - 1);
@@ -34,8 +33,7 @@ export function fromNoise(store, engine) {
         return el("li", {}, el("button", { type: "button", class: "thumb", "aria-label": name(n), title: name(n), onclick: () => { stop(); scrubber.value = String(n); show(); } }, small));
       }));
       show();
-    } catch (error) { shown = ""; fault(error); }
-    canvas.setAttribute("aria-busy", "false");
+    } catch (error) { filled = ""; fault(error); }
   }
 
   /** @param {number} n */
@@ -45,7 +43,7 @@ export function fromNoise(store, engine) {
     const n = Number(scrubber.value);
     if (!stages[n]) return;
     paint(canvas, stages[n]);
-    byId("stage-said").textContent = name(n);
+    byId("stage-name").textContent = name(n);
     scrubber.setAttribute("aria-valuetext", name(n));
     canvas.setAttribute("aria-label", name(n));
     [...strip.children].forEach((item, at) => {
@@ -75,5 +73,5 @@ export function fromNoise(store, engine) {
     }, calm() ? 400 : FRAME);
   });
   scrubber.addEventListener("input", () => { stop(); show(); });
-  return { shown: fill, hidden: stop };
+  return { open: fill, close: stop };
 }

@@ -1,6 +1,7 @@
 // @ts-check
 // One's own photograph: levelled by its face or cut to a square by hand, encoded by the model, compared with a wipe, kept nowhere.
 import { byId, fault, paint, toast } from "./dom.js";
+import { namePhotograph } from "./names.js";
 import { readRecipe } from "./png.js";
 import { fromRecipe } from "./state.js";
 
@@ -21,6 +22,7 @@ export function photographs(store, engine, open) {
   const level = /** @type {HTMLInputElement} */ (byId("photo-level"));
   /** @type {ImageBitmap | null} */
   let photo = null;
+  let name = "";
   /** @type {Blob | null} The file itself, where it can be sent as it is. */
   let original = null;
   const before = /** @type {HTMLCanvasElement} */ (byId("before")), after = /** @type {HTMLCanvasElement} */ (byId("after"));
@@ -31,11 +33,13 @@ export function photographs(store, engine, open) {
     if (file.size > 40e6) { toast("This file is too large.", "fault"); return; }
     const recipe = readRecipe(new Uint8Array(await file.slice(0, 1 << 20).arrayBuffer()));
     const state = recipe && fromRecipe(recipe, store.state);
+    if (recipe && !state) { toast("This picture's description has no face that this page can find.", "fault"); return; }
     if (state) { await open(state); toast("The picture's state is restored."); return; }
     if (!model?.encodes && !model?.inverts) { toast("This picture carries no recipe, and this model has no encoder for photographs.", "fault"); return; }
     try {
       photo = await createImageBitmap(file);
     } catch { toast("This file is no picture that the browser can read.", "fault"); return; }
+    name = file.name;
     original = SENT.includes(file.type) && file.size < SENT_BYTES ? file : null;
     middle = { x: 0.5, y: 0.5 };
     zoom.value = "1";
@@ -75,7 +79,7 @@ export function photographs(store, engine, open) {
     if (!photo || !model || !engine.project) return;
     search.abort();
     search = new AbortController();
-    const { signal } = search, align = Boolean(model.levels) && level.checked, status = byId("photo-said"), stop = byId("photo-stop"), refine = byId("photo-refine");
+    const { signal } = search, align = Boolean(model.levels) && level.checked, status = byId("photo-status"), stop = byId("photo-stop"), refine = byId("photo-refine");
     status.textContent = "Looking for this face in the model…";
     stop.hidden = !steps;
     refine.hidden = true;
@@ -91,8 +95,9 @@ export function photographs(store, engine, open) {
       byId("wiped").hidden = false;
       byId("rebuilt").hidden = !found.reconstruction;
       if (found.reconstruction) await show(/** @type {HTMLCanvasElement} */ (byId("reconstruction")), found.reconstruction);
-      byId("photo-cut-said").textContent = CUT[found.cut === "whole" && engine.kind === "server" && !model.levels ? "no aligner" : found.cut] ?? "";
+      byId("photo-cut-note").textContent = CUT[found.cut === "whole" && engine.kind === "server" && !model.levels ? "no aligner" : found.cut] ?? "";
       status.textContent = `Found. A pixel is off by ${(found.error * 100).toFixed(1)} % of its range, on the mean. Nothing was stored.`;
+      namePhotograph(found.at, name);
       store.rest({ at: found.at, mix: null, truncation: 1, directions: {}, style: "" });
     } catch (error) {
       status.textContent = signal.aborted ? "Stopped." : "";
@@ -171,7 +176,7 @@ export function photographs(store, engine, open) {
       const able = Boolean((offered.encodes || offered.inverts) && engine.project);
       byId("photo-offer").hidden = !able;
       byId("photo-levelled").hidden = !offered.levels;
-      byId("drop-said").textContent = able ? "Drop a photograph or a picture made here" : "Drop a picture made here";
+      byId("drop-text").textContent = able ? "Drop a photograph or a picture made here" : "Drop a picture made here";
     },
     take,
   };

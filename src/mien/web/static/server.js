@@ -121,7 +121,8 @@ export function server() {
     samples: async (run, seen, kind) => (await ask(`/api/run/${run}/${kind}/${seen}`)).blob(),
     film: async (run) => (await ask(`/api/run/${run}/film`)).blob(),
     control: async (run, request) => { await ask(`/api/run/${run}/control`, { post: { request } }); },
-    train: async (minutes) => { await ask("/api/train", { post: { minutes } }); },
+    train: async (minutes, own) => { await ask("/api/train", { post: { minutes, photographs: own ? "1" : "0" } }); },
+    addPhotograph: async (photo) => { await ask("/api/photographs", { post: photo }); },
     live(run, onState) {
       const end = new AbortController();
       (async () => {

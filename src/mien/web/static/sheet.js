@@ -1,6 +1,6 @@
 // @ts-check
 // The contact sheet: a hundred seeds at once, in the order of their numbers or, of a model whose seeds are ranked, the best first.
-import { byId, fault } from "./dom.js";
+import { busy, byId, fault } from "./dom.js";
 import { drawn } from "./state.js";
 import { thumb } from "./thumb.js";
 
@@ -12,7 +12,7 @@ const TYPICAL = 0.25;  // the share of ranked seeds that a new face is chosen fr
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */
 export function contactSheet(store, engine) {
   const grid = byId("sheet"), box = /** @type {HTMLInputElement} */ (byId("sheet-first")), best = /** @type {HTMLInputElement} */ (byId("order"));
-  let shown = "", first = 0;
+  let filled = "", first = 0;
   /** @type {number[]} */
   let order = [];
 
@@ -20,19 +20,17 @@ export function contactSheet(store, engine) {
     const ranked = best.checked && first < order.length;
     const seeds = Array.from({ length: PAGE }, (_, n) => (ranked ? order[first + n] : undefined) ?? first + n);
     const state = { ...drawn(store.state), at: "0", size: 0 }, key = JSON.stringify([state, seeds]);
-    if (key === shown) return;
-    shown = key;
+    if (key === filled) return;
+    filled = key;
     box.value = String(first);
-    grid.setAttribute("aria-busy", "true");
     try {
-      const image = await createImageBitmap(await (ranked ? engine.faces(state, seeds.map(String), 10) : engine.sheet(state, first))), side = image.width / 10;
-      if (key !== shown) return;
+      const image = await busy(grid, async () => createImageBitmap(await (ranked ? engine.faces(state, seeds.map(String), 10) : engine.sheet(state, first))), 100), side = image.width / 10;
+      if (key !== filled) return;
       grid.replaceChildren(...seeds.map((seed, n) => thumb({
         at: String(seed), side: 64, image, part: [(n % 10) * side, Math.floor(n / 10) * side, side, side],
         onpick: () => store.rest({ at: String(seed), mix: null }),
       })));
-    } catch (error) { fault(error); shown = ""; }
-    grid.setAttribute("aria-busy", "false");
+    } catch (error) { fault(error); filled = ""; }
   }
 
   /** @param {number} to */
@@ -53,8 +51,8 @@ export function contactSheet(store, engine) {
     order = model.order ?? [];
     byId("order-row").hidden = !order.length;
     first = 0;
-    shown = "";
+    filled = "";
   }
 
-  return { shown: fill, offer, typical };
+  return { open: fill, offer, typical };
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// The state of the page: everything on show, in the URL, with every step kept for undo.
+// The state of the page: everything on show, in the URL, with every step for undo.
 import { moved, parse } from "./address.js";
 
 /** @typedef {import("./types.js").State} State */
@@ -28,38 +28,69 @@ export function toHash(state) {
   return `#${query.toString().replace(/%2C/g, ",").replace(/%3A/g, ":").replace(/%7E/g, "~").replace(/%40/g, "@").replace(/%28/g, "(").replace(/%29/g, ")")}`;
 }
 
-/** A state from the part of a URL after #, or null. @param {string} hash @returns {State | null} */
-export function fromHash(hash) {
-  const query = new URLSearchParams(hash.slice(1)), at = query.get("at");
-  if (at === null) return null;
-  const number = (/** @type {string | null} */ text, /** @type {number} */ rest) => (text !== null && isFinite(Number(text)) ? Number(text) : rest);
-  const amounts = (/** @type {string} */ key) => Object.fromEntries(query.getAll(key).map((text) => {
-    const end = text.lastIndexOf(":");
-    return [text.slice(0, end), number(text.slice(end + 1), 0)];
+/** The style of an address: a seed and stages. */
+const STYLE = /^\d{1,16}:(coarse|middle|fine|\d{1,3}(-\d{1,3})?)$/, SOLVER = /^[a-z0-9]{2,12}:\d*\.?\d+(e-?\d+)?$/;
+
+/**
+ * The state that the part of a URL after # describes, and one sentence for each of its parts that has no meaning. Without a face to
+ * show, the state is null.
+ * @param {string} hash @returns {{state: State | null, faults: string[]}}
+ */
+export function readHash(hash) {
+  const query = new URLSearchParams(hash.slice(1)), at = query.get("at"), /** @type {string[]} */ faults = [];
+  if (at === null) return { state: null, faults };
+  const short = (/** @type {string} */ text) => (text.length > 40 ? `${text.slice(0, 40)}…` : text);
+  /** @param {string} text @param {string} name */
+  const isAddress = (text, name) => {
+    try { parse(text); return true; } catch { faults.push(`“${short(text)}” is not a ${name}: a seed is a whole number, such as 42.`); return false; }
+  };
+  /** @template T @param {string} key @param {string} name @param {T} otherwise @param {number} low @param {number} high @returns {number | T} */
+  const number = (key, name, otherwise, low, high) => {
+    const text = query.get(key), value = Number(text);
+    if (text === null) return otherwise;
+    if (text.trim() && value >= low && value <= high) return value;
+    faults.push(`The link's ${name}, “${short(text)}”, is not a number from ${low} to ${high}.`);
+    return otherwise;
+  };
+  /** @param {string} key @param {string} name @param {number} most */
+  const amounts = (key, name, most) => Object.fromEntries(query.getAll(key).flatMap((text) => {
+    const end = text.lastIndexOf(":"), value = Number(text.slice(end + 1));
+    if (end > 0 && text.slice(end + 1).trim() && Math.abs(value) <= most) return [[text.slice(0, end), value]];
+    faults.push(`The link's ${name} “${short(text)}” has no amount from ${-most} to ${most}.`);
+    return [];
   }));
-  try {
-    parse(at);
-    const other = query.get("with");
-    if (other !== null) parse(other);
-    return {
-      model: query.get("m") ?? "", at, mix: other === null ? null : { with: other, share: number(query.get("share"), 0.5) },
-      truncation: number(query.get("t"), 1), labels: amounts("label"), directions: amounts("direction"), locks: query.getAll("lock"), size: number(query.get("size"), 0),
-      solver: query.get("solver") ?? "", guidance: query.has("guidance") ? number(query.get("guidance"), 1) : null,
-      style: query.get("style") ?? "",
-    };
-  } catch { return null; }
+  /** @param {string} key @param {RegExp} pattern */
+  const text = (key, pattern) => {
+    const value = query.get(key) ?? "";
+    if (!value || pattern.test(value)) return value;
+    faults.push(`The link's ${key}, “${short(value)}”, has no meaning here.`);
+    return "";
+  };
+  if (!isAddress(at, "seed")) return { state: null, faults };
+  const other = query.get("with"), mixes = other !== null && isAddress(other, "seed to mix with");
+  return { faults, state: {
+    model: text("m", /^[0-9a-f]{1,64}$/), at, mix: mixes ? { with: other, share: number("share", "share", 0.5, 0, 1) } : null,
+    truncation: number("t", "truncation", 1, -4, 4), labels: amounts("label", "label", 1), directions: amounts("direction", "direction", 20),
+    locks: query.getAll("lock"), size: number("size", "size", 0, 2, 1024), solver: text("solver", SOLVER),
+    guidance: number("guidance", "guidance", /** @type {null} */ (null), 0, 20), style: text("style", STYLE),
+  } };
 }
 
-/** A state from a recipe in a PNG, on top of another. @param {Record<string, any>} recipe @param {State} state @returns {State | null} */
+/** A state from the part of a URL after #, or null. @param {string} hash */
+export const fromHash = (hash) => readHash(hash).state;
+
+/** A state from a recipe in a PNG, or null where it has no face that this page can find. @param {Record<string, any>} recipe @param {State} state @returns {State | null} */
 export function fromRecipe(recipe, state) {
   const at = recipe.at ?? (Array.isArray(recipe.seeds) ? recipe.seeds[0] : null);
-  if (at === null || Array.isArray(at)) return null;
-  try { parse(String(at)); } catch { return null; }
-  return {
-    ...START, model: typeof recipe.model === "string" ? recipe.model.slice(0, 16) : state.model, at: String(at),
-    truncation: Number(recipe.truncation ?? 1), labels: { ...recipe.labels }, directions: { ...recipe.directions }, size: Number(recipe.size ?? 0),
-    solver: String(recipe.solver ?? ""), guidance: recipe.guidance === undefined ? null : Number(recipe.guidance), style: String(recipe.style ?? ""),
-  };
+  if (at === null || typeof at === "object") return null;
+  const query = new URLSearchParams({ at: String(at), m: typeof recipe.model === "string" ? recipe.model.slice(0, 16) : state.model });
+  for (const [key, name] of [["t", "truncation"], ["size", "size"], ["solver", "solver"], ["guidance", "guidance"], ["style", "style"]]) {
+    if (recipe[name]) query.set(key, String(recipe[name]));
+  }
+  for (const [key, name] of [["label", "labels"], ["direction", "directions"]]) {
+    for (const [what, amount] of Object.entries(Object(recipe[name]))) query.append(key, `${what}:${amount}`);
+  }
+  return fromHash(`#${query}`);
 }
 
 /** One state, those before and after it, and whoever wants to know. */
@@ -83,10 +114,17 @@ export class Store {
   /** Change for good: a step that undo takes back. @param {Partial<State>} [change] */
   rest(change = {}) {
     this.state = { ...this.state, ...change };
-    if (toHash(this.state) !== toHash(this.steps[this.at])) {
+    if (toHash(this.state) !== toHash(this.steps[this.at])) {  // else nothing has changed
       this.steps = [...this.steps.slice(0, this.at + 1), this.state];
       this.at++;
     }
+    this.tell("rest");
+  }
+
+  /** Change the present step itself: nothing that undo should take back. @param {Partial<State>} change */
+  replace(change) {
+    this.state = { ...this.state, ...change };
+    this.steps = this.steps.map((step, n) => (n === this.at ? this.state : step));
     this.tell("rest");
   }
 
@@ -96,7 +134,7 @@ export class Store {
     this.tell("rest");
   }
 
-  /** Go to a step that was kept. @param {number} to */
+  /** Go to an earlier or later step. @param {number} to */
   go(to) {
     if (to < 0 || to >= this.steps.length || to === this.at) return;
     this.at = to;

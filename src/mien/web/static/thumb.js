@@ -1,6 +1,6 @@
 // @ts-check
 // Small pictures of faces: a click shows one, a drag carries its address.
-import { el, fault, paint } from "./dom.js";
+import { busy, el, fault, paint } from "./dom.js";
 import { spoken } from "./face.js";
 import { drawn } from "./state.js";
 
@@ -13,14 +13,17 @@ export const CARRIED = "text/x-mien-face";
  */
 export function thumb({ at, name = `Face ${spoken(at)}`, side = 96, image, part, onpick, engine, state }) {
   const canvas = el("canvas", { width: side * 2, height: side * 2, "aria-hidden": "true" });
-  const button = el("button", { type: "button", class: "thumb", "aria-label": name, title: at.length < 60 ? at : name, draggable: "true", onclick: onpick,
+  const button = el("button", { type: "button", class: "thumb", "aria-label": name, title: name, draggable: "true", onclick: onpick,
     ondragstart: (/** @type {DragEvent} */ event) => {
       event.dataTransfer?.setData(CARRIED, at);
       event.dataTransfer?.setData("text/plain", at);
     } }, canvas);
   if (image) paint(canvas, image, part);
   else if (engine && state) {
-    engine.image(drawn({ ...state, at, mix: null })).then(async (blob) => { if (blob) paint(canvas, await createImageBitmap(blob)); }).catch(fault);
+    busy(button, async () => {
+      const blob = await engine.image(drawn({ ...state, at, mix: null }));
+      if (blob) paint(canvas, await createImageBitmap(blob));
+    }).catch((error) => { if (error.code !== 404) fault(error); });  // an old checkpoint may have been deleted since
   }
   return button;
 }

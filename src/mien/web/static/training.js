@@ -1,6 +1,6 @@
 // @ts-check
 // A run: its checkpoints side by side, its samples over time, and what happens while it trains.
-import { byId, calm, download, el, fault, paint, toast } from "./dom.js";
+import { busy, byId, calm, download, el, fault, paint, toast } from "./dom.js";
 import { drawn } from "./state.js";
 import { thumb } from "./thumb.js";
 
@@ -9,23 +9,38 @@ import { thumb } from "./thumb.js";
 /** @param {number} seconds */
 export const duration = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`);
 
-/** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine @param {(model: string) => void} pick */
+/** @type {Record<string, string>} States of a run in plain words. */
+const STATES = {
+  new: "about to begin", running: "learning", paused: "paused", stopped: "stopped", done: "finished", failed: "failed",
+  preempted: "stopped and saved; it can go on", interrupted: "stopped and saved; it can go on",
+};
+/** @type {Record<string, string>} What is watched over, named neutrally. */
+/** @type {Record<string, string>} */
+const VERDICTS = { healthy: "good", warning: "watch", alarm: "bad", pending: "too early to say" };
+
+/** @param {number} seconds */
+const countdown = (seconds) => (seconds < 3600 ? `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")} left` : `${duration(seconds)} left`);
+
+/** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine @param {(model: string, how?: "rest" | "replace") => void} pick */
 export function training(store, engine, pick) {
   let run = "", trusted = false, stop = () => {};
   /** @type {Live | null} */
   let last = null;
   /** @type {"samples" | "reconstructions"} */
   let kind = "samples";
-  let shownSample = "", checkpointsKey = "", curvesAt = 0;
+  let sampleKey = "", checkpointsKey = "", curvesAt = 0;
   const time = /** @type {HTMLInputElement} */ (byId("time")), sample = /** @type {HTMLCanvasElement} */ (byId("sample"));
 
-  /** Follow a run. @param {string | null} id @param {boolean} mayControl */
-  function follow(id, mayControl) {
+  /** Follow a run. @param {string | null} id @param {boolean} mayControl @param {string} [name] */
+  function follow(id, mayControl, name = "") {
     trusted = mayControl;
-    byId("tab-training").hidden = !id || !engine.live;
+    byId("tab-training").hidden = byId("way-watch").hidden = !engine.live;
+    byId("run-name").textContent = name;
+    byId("run-none").hidden = Boolean(id);
+    for (const part of ["run-some", "compared", "samples", "run-curves", "run-health"]) byId(part).hidden = !id;
     if ((id ?? "") === run) return;
     stop();
-    run = id ?? ""; last = null; shownSample = ""; checkpointsKey = ""; curvesAt = 0;
+    run = id ?? ""; last = null; sampleKey = ""; checkpointsKey = ""; curvesAt = 0;
     byId("live").hidden = true;
     stop = id && engine.live ? engine.live(id, showState) : () => {};
   }
@@ -45,13 +60,14 @@ export function training(store, engine, pick) {
     pill.className = `pill ${live.state === "paused" ? "watch" : "good"}`;
     pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : ` · ${duration(live.left)} left`}`;
     show(atEnd);
-    if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(newest);
+    if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(newest, "replace");
   }
 
   function show(atEnd = true) {
     if (!last || byId("panel-training").hidden) return;
     const live = last;
-    byId("run-state").textContent = live.state + (live.reason ? `: ${live.reason}` : "");
+    byId("run-state").textContent = (STATES[live.state] ?? live.state) + (live.reason ? `: ${live.reason}` : "");
+    byId("run-countdown").textContent = live.left === null || !live.alive ? "" : countdown(live.left);
     /** @type {HTMLProgressElement} */ (byId("run-share")).value = live.share;
     byId("run-facts").textContent = [`${live.seen.toLocaleString("en")} images seen`, `${duration(live.seconds)} of training`,
       ...(live.images_per_second ? [`${live.images_per_second.toFixed(0)} images a second`] : []), ...(live.left === null || !live.alive ? [] : [`${duration(live.left)} left`]),
@@ -60,7 +76,7 @@ export function training(store, engine, pick) {
     for (const [request, able] of /** @type {[string, boolean][]} */ ([["pause", live.alive && live.state !== "paused"], ["resume", !live.alive ? live.state !== "done" : live.state === "paused"], ["save", live.alive && live.state !== "paused"], ["stop", live.alive]])) {
       /** @type {HTMLButtonElement} */ (byId(`run-${request}`)).disabled = !able;
     }
-    byId("health").replaceChildren(...live.health.map(({ name, state, evidence, suggestion }) => el("li", { class: state }, el("strong", {}, `${name}: ${state}.`), ` ${evidence} ${suggestion || ""}`)));
+    byId("health").replaceChildren(...live.health.map(({ name, state, evidence, suggestion }) => el("li", { class: state }, el("strong", {}, `${name}: ${VERDICTS[state] ?? state}`), ` ${evidence} ${state === "healthy" ? "" : suggestion}`)));
     byId("samples").hidden = !live.samples.length;
     byId("time-kinds").hidden = !live.reconstructions.length;
     byId("film-save").hidden = !engine.film || kind !== "samples";
@@ -75,14 +91,14 @@ export function training(store, engine, pick) {
   async function showSample() {
     const seen = last?.[kind][Number(time.value)];
     if (seen === undefined || !engine.samples) return;
-    byId("time-said").textContent = `${seen.toLocaleString("en")} images seen`;
+    byId("time-value").textContent = seen ? `${seen.toLocaleString("en")} images seen` : "before the first step";
     time.setAttribute("aria-valuetext", `${seen} images seen`);
     const key = `${kind} ${seen}`;
-    if (key === shownSample) return;
-    shownSample = key;
+    if (key === sampleKey) return;
+    sampleKey = key;
     try {
-      const image = await createImageBitmap(await engine.samples(run, seen, kind));
-      if (key !== shownSample) return;
+      const image = await busy(sample, async () => createImageBitmap(await /** @type {NonNullable<typeof engine.samples>} */ (engine.samples)(run, seen, kind)));
+      if (key !== sampleKey) return;
       if (sample.width !== image.width) { sample.width = image.width; sample.height = image.height; }
       paint(sample, image);
       sample.setAttribute("aria-label", `Grid of ${kind} after ${seen} images`);
@@ -105,7 +121,7 @@ export function training(store, engine, pick) {
     if (!engine.curves || performance.now() - curvesAt < 5000 && curvesAt) return;
     curvesAt = performance.now();
     try {
-      const { seen, curves, meanings } = await engine.curves(run);
+      const { seen, curves, meanings } = await busy(byId("curves"), () => /** @type {NonNullable<typeof engine.curves>} */ (engine.curves)(run), 6);
       byId("curves").replaceChildren(...Object.entries(curves).map(([name, values]) => curve(name, seen, values, meanings[name])));
     } catch (error) { fault(error); }
   }
@@ -143,7 +159,7 @@ export function training(store, engine, pick) {
       try { await engine.control?.(run, request); toast(`Asked to ${request}.`); } catch (error) { fault(error); }
     });
   }
-  return { follow, shown: () => show(), update: () => { if (!byId("panel-training").hidden) showCheckpoints(); } };
+  return { follow, open: () => show(), update: () => { if (!byId("panel-training").hidden) showCheckpoints(); } };
 }
 
 /** A small curve. @param {string} name @param {number[]} seen @param {(number | null)[]} values @param {string} [meaning] */
@@ -155,9 +171,9 @@ function curve(name, seen, values, meaning) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  const now = known[known.length - 1], said = Number(now?.toPrecision(3));
-  svg.setAttribute("aria-label", `${name}: from ${Number(known[0]?.toPrecision(3))} to ${said}`);
+  const now = known[known.length - 1], latest = Number(now?.toPrecision(3));
+  svg.setAttribute("aria-label", `${name}: from ${Number(known[0]?.toPrecision(3))} to ${latest}`);
   line.setAttribute("points", points.join(" "));
   svg.append(line);
-  return el("figure", {}, el("figcaption", {}, name.replace(/_/g, " "), el("span", {}, String(said))), svg, meaning ? el("p", { class: "meaning" }, meaning) : null);
+  return el("figure", {}, el("figcaption", {}, name.replace(/_/g, " "), el("span", {}, String(latest))), svg, meaning ? el("p", { class: "meaning" }, meaning) : null);
 }

@@ -34,7 +34,7 @@ export interface RunEntry {
   id: string; name: string; preset: string; side: number | null; state: string; seen: number; samples: number;
   checkpoints: { model: string; seen: number }[];
 }
-export interface Overview { runs: RunEntry[]; models: { id: string; name: string }[]; trusted: boolean }
+export interface Overview { runs: RunEntry[]; models: { id: string; name: string }[]; trusted: boolean; started?: { alive: boolean; error: string } | null }
 export interface Live {
   state: string; alive: boolean; seen: number; seconds: number; images_per_second: number; share: number; left: number | null;
   resumes: number; reason: string; health: { name: string; state: string; evidence: string; suggestion: string }[];
@@ -51,7 +51,7 @@ export interface Walk { stops: string[]; frames: number; fps: number; loop: bool
 export interface Engine {
   kind: "server" | "browser";
   /** What draws, in words, and a way to hear when that changes. */
-  by?: { said: string; changed: (listener: () => void) => void };
+  by?: { name: string; changed: (listener: () => void) => void };
   overview(): Promise<Overview>;
   capabilities(id: string): Promise<Capabilities>;
   image(state: State, drag?: string): Promise<Blob | null>;
@@ -71,5 +71,7 @@ export interface Engine {
   samples?(run: string, seen: number, kind: "samples" | "reconstructions"): Promise<Blob>;
   film?(run: string): Promise<Blob>;
   control?(run: string, request: string): Promise<void>;
-  train?(minutes: number): Promise<void>;
+  /** Start a run on drawn faces, or on the photographs that were added. */
+  train?(minutes: number, own: boolean): Promise<void>;
+  addPhotograph?(photo: Blob): Promise<void>;
 }

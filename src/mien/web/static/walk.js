@@ -106,6 +106,7 @@ export function walking(store, engine) {
       byId("format").replaceChildren(...model.formats.map((format) => el("option", {}, format)));
       show();
     },
-    hidden: stop,
+    close: stop,
+    stops: () => stops,
   };
 }
