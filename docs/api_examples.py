@@ -81,7 +81,7 @@ def example_of_run() -> None:
 def example_of_emaconfig() -> None:
     import mien
 
-    mien.train("quick", data="my.pack", images=32, batch=16, average=mien.EMAConfig(half_life=500))
+    mien.train("quick", data="my.pack", images=32, batch=16, ema=mien.EMAConfig(half_life=500))
 
 
 def example_of_imagespec() -> None:

@@ -64,7 +64,8 @@ def test_given_landmarks_replace_the_detection(
     assert main(["data", "prepare", str(tmp_path / "in"), str(tmp_path / "a.pack"), "--crop", "face"]) == 0
     said = capsys.readouterr().out
     pack = Pack.open(tmp_path / "a.pack")
-    assert pack.meta["notes"] == {ALIGNED_BY_SOURCE: 1} and pack.meta["recipe"]["landmarks_of"] == [178, 218]
+    assert pack.meta["notes"] == {ALIGNED_BY_SOURCE: 1, "filled in beyond the picture: 10 to 25% of the crop": 1}
+    assert pack.meta["recipe"]["landmarks_of"] == [178, 218]
     assert ALIGNED_BY_SOURCE in said and "detected in" not in said
     bright = pack.images[0, :, :, 2] > 150  # the eyes are white, at (0.37, 0.47) and (0.63, 0.47) of 64 pixels
     for half, x in ((slice(0, 32), 0.37), (slice(32, 64), 0.63)):

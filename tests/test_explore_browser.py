@@ -73,7 +73,12 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # 
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         expected = console or re.compile("(?!)")
-        page.on("console", lambda message: None if expected.search(message.text) else said.append(message.text))
+        page.on(
+            "console",
+            lambda message: (
+                None if expected.search(message.text) or READBACK in message.text else said.append(message.text)
+            ),
+        )
         page.on("pageerror", lambda error: said.append(str(error)))
         for pattern, handler in (routes or {}).items():
             page.route(pattern, handler)
@@ -92,6 +97,9 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # 
         context.close()
     assert not said, said
     assert not [url for url in asked if not url.startswith((served.own, "blob:", "data:"))], asked
+
+
+READBACK = "willReadFrequently"  # a hint on speed: it is the tests that read canvases back again and again
 
 
 def until(page: Any, condition: str) -> None:
@@ -754,9 +762,9 @@ def test_the_pad_keeps_its_pictures_while_labels_change(open_page: Callable[...,
         page.wait_for_timeout(50)
     assert not page.evaluate(empty % (corner, corner)), "the old pictures stay until the new ones are here"
     before = page.evaluate("document.getElementById('pad').toDataURL()")
-    page.unroute("**/sheet?*")
     for route in held:
         route.continue_()
+    page.unroute("**/sheet?*")
     until(page, f"document.getElementById('pad').toDataURL() !== {json.dumps(before)}")
 
 
@@ -883,7 +891,7 @@ def test_a_card_restores_its_face_and_a_clip_loops(open_page: Callable[..., Any]
     other = open_page()
     drop(other, tmp_path / "card.png")
     assert rests(other, "7,0.25,0.5") == picture
-    page.click("#share")
+    page.click("#share-open")
     page.select_option("#clip-format", "webp")
     with page.expect_download() as waited:
         page.click("#share-clip")

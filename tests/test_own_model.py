@@ -126,7 +126,7 @@ def test_cite_finds_it(own: Callable[..., Any], blob_pack: Pack) -> None:
 def test_from_python(own: Callable[..., Any], blob_pack: Pack) -> None:
     """`mien.train` takes the same names, and a Run of one's own making."""
     path = mien.train("own_model.py:tiny", data=blob_pack.path, out="api", images=16, batch=8, **{"recipe.lr": 1e-3})
-    assert path == Path("api")
+    assert path.path == Path("api")
     assert mien.load(path, code=Path("own_model.py"), device="cpu").sample([1]).shape == (1, 3, 16, 16)
 
 

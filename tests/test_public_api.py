@@ -99,7 +99,7 @@ def test_images_alone_replace_the_minutes_of_a_preset(monkeypatch: pytest.Monkey
     assert override(quick, {"images": 32}).minutes is None and override(quick, {"images": 32}).images == 32
     assert override(quick, {"images": 32, "minutes": 3.0}).minutes == 3.0
     runs = []
-    monkeypatch.setattr(experiment, "execute", lambda run, *_: runs.append(run))
+    monkeypatch.setattr(experiment, "execute", lambda run, *_: runs.append(run) or Path("run"))
     mien.train("quick", images=32)
     mien.train("quick", minutes=2.0, scale=0.25)
     assert runs[0].images == 32 and runs[0].minutes is None

@@ -128,10 +128,10 @@ def test_mp4_plays_everywhere(tmp_path: Path) -> None:
 
 
 def test_a_gif_is_not_faster_than_browsers_show_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Image.open(film(frames(6), tmp_path / "fast.gif", fps=60)) as image:
+    with Image.open(film(frames(6), tmp_path / "fast.gif", Provenance(), fps=60)) as image:
         assert image.info["duration"] == 20
     assert "50 frames a second instead of 60" in capsys.readouterr().err
-    film(frames(6), tmp_path / "fast.webp", fps=60)
+    film(frames(6), tmp_path / "fast.webp", Provenance(), fps=60)
     assert capsys.readouterr().err == ""
 
 

@@ -55,7 +55,11 @@ def locate(model: str | Path) -> Path:
         _warn_of_shadow(path)
     elif len(path.parts) == 1 and not path.exists():
         what = "A model is a run, a checkpoint or a file" + (f", or {' or '.join(known)}." if known else ".")
-        raise DataError(f"{name} does not exist.", what, did_you_mean(name, known) if known else "Check the path.")
+        raise DataError(
+            f"{name} does not exist.",
+            what,
+            f"Check the path. {did_you_mean(name, known)}" if known else "Check the path.",
+        )
     return path
 
 

@@ -46,6 +46,7 @@ MEANINGS = {
     "steps": ("integer", "steps of descent; without it, the model's encoder is used"),
     "request": ("string", "save, pause, resume or stop"),
     "minutes": ("number", "minutes of training"),
+    "photographs": ("integer", "1 trains on the photographs that were added"),
 }
 
 

@@ -186,7 +186,7 @@ export async function start(source) {
   byId("reset").addEventListener("click", reset);
   byId("link").addEventListener("click", () => { copy(); });
   byId("save").addEventListener("click", save);
-  byId("share").addEventListener("click", share.open);
+  byId("share-open").addEventListener("click", share.open);
   byId("help").addEventListener("click", () => /** @type {HTMLDialogElement} */ (byId("keys")).showModal());
   picker.addEventListener("change", () => { open({ ...store.state, model: picker.value }); });
 
