@@ -441,10 +441,10 @@ def test_a_nan_for_good(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_slow_reader(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "Loader", Throttled)
-    mien.train(
-        dataclasses.replace(small(tiny(presets.PRESETS["quick"])), images=48), data=pack.path, out=tmp_path / "run"
-    )
-    assert states_of(tmp_path / "run")[1][health.STARVATION] == "alarm"
+    slow = dataclasses.replace(small(tiny(presets.PRESETS["quick"])), images=120, sample_every=40)  # five lines a look
+    mien.train(slow, data=pack.path, out=tmp_path / "run")
+    states = [state[health.STARVATION] for state in states_of(tmp_path / "run")]
+    assert states[-1] == "alarm", states
     verdicts = json.loads((tmp_path / "run" / "health.json").read_text())["verdicts"]
     (said,) = (verdict["suggestion"] for verdict in verdicts if verdict["name"] == health.STARVATION)
     assert "--loader-threads" in said or "faster disk" in said

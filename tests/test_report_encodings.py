@@ -117,7 +117,7 @@ def test_a_training_leaves_them(tmp_path: Path, blob_pack: Pack, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     knobs = {"model.width": 4, "model.max_width": 8, "model.latent": 8}
     changes = {"images": 64, "batch": 16, "sample_every": 32, **knobs}
-    run = train("vae", data=blob_pack.path, out=tmp_path / "run", **changes)  # type: ignore[arg-type]
+    run = train("vae", data=blob_pack.path, out=tmp_path / "run", **changes).path  # type: ignore[arg-type]
     assert [seen for seen, _ in sample_grids(run, "reconstructions")][-1] == 64
     kl = json.loads((run / "encodings.json").read_text())["kl"]
     assert len(kl) == 8 and all(math.isfinite(value) and value >= 0 for value in kl)
