@@ -150,7 +150,8 @@ class DrawRoutes:
             def write() -> bytes:
                 with tempfile.TemporaryDirectory(prefix="mien-") as folder:
                     path = Path(folder) / f"walk.{kind}"
-                    film((enlarged(picture(image), zoom) for image in images), path, provenance, fps)
+                    pictures = (picture(image).resize((side, side), 2 if zoom > 1 else None) for image in images)
+                    film(pictures, path, provenance, fps)
                     return path.read_bytes()
 
             content = await asyncio.to_thread(write)
