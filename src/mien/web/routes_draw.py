@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from mien.errors import UsageError
 from mien.report.film import film
-from mien.report.grid import enlarged, picture
+from mien.report.grid import picture
 from mien.sampling.address import Address, Move, SeedPoint
 from mien.storage.provenance import Claim, Provenance
 from mien.web import params as request_params
