@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,16 +160,8 @@ def clean(directory: Path) -> None:
                 orphan.unlink(missing_ok=True)
 
 
-def milestones(all_seen: Iterable[int]) -> set[int]:
-    """The first checkpoint of each power of four of images seen: a handful over a whole run, dense where learning is fastest."""
-    first: dict[int, int] = {}
-    for seen in sorted(all_seen, reverse=True):
-        first[(max(seen, 1).bit_length() - 1) // 2] = seen
-    return set(first.values())
-
-
 def prune(directory: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, the best one, the milestones, and those that contain a file named KEEP.
+    """Delete all but the newest `keep` checkpoints, the best one, and those that contain a file named KEEP.
 
     A read or delete that fails is ignored: it only costs disk space.
     """
@@ -177,10 +169,8 @@ def prune(directory: Path, keep: int) -> None:
         best = read_best(directory).get("seen")
     except OSError:
         return
-    found = all_of(directory)
-    stay = {best, *milestones(int(path.name) for path in found)}
-    for old in found[keep:]:
-        if int(old.name) not in stay and not (old / "KEEP").exists():
+    for old in all_of(directory)[keep:]:
+        if int(old.name) != best and not (old / "KEEP").exists():
             shutil.rmtree(old, ignore_errors=True)
 
 

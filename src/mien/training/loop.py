@@ -106,8 +106,8 @@ class _Loop:
         self.rollbacks = 0  # since the last checkpoint
         self.failed_saves = 0
         self.seconds = 0.0 if resume_from is None else float(directory.status["seconds"])
-        self.saving = Period(run.save_every, least=30.0, first=5.0)
-        self.sampling = Period(run.sample_every, least=2.0, growth=0.02, warmup=1, credit=10.0)
+        self.saving = Period(run.save_every, least=30.0)
+        self.sampling = Period(run.sample_every, least=2.0, growth=0.02, warmup=1)
         self.logging = Period(run.log_every, least=1.0, growth=0.001)
         for period in (self.saving, self.sampling, self.logging):
             period.last_time = self.seconds
@@ -133,8 +133,6 @@ class _Loop:
         try:
             flag = StopFlag()
             with handled(flag.receive):
-                if self.state.seen == 0:
-                    self.observe(0, batches, last=False, fresh=True)
                 while not self.finished():
                     before = self.state.seen
                     started = time.perf_counter()
@@ -217,10 +215,9 @@ class _Loop:
         self.scores, self.early_stop = distributed.broadcast((scores, evaluator.stop_reason()))
         return True
 
-    def observe(self, before: int, batches: BatchSource, last: bool, fresh: bool = False) -> None:
-        """Notify the observers, if a period is due. A fresh model, before its first step, shows its samples."""
-        log = not fresh and (self.due(self.logging, before) or bool(self.scores))
-        show = fresh or self.due(self.sampling, before)
+    def observe(self, before: int, batches: BatchSource, last: bool) -> None:
+        """Notify the observers, if a period is due."""
+        log, show = self.due(self.logging, before) or bool(self.scores), self.due(self.sampling, before)
         if not (log or show or last):
             return
         started = time.perf_counter()

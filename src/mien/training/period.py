@@ -6,40 +6,21 @@ from __future__ import annotations
 class Period:
     """Due when a multiple of `every` images is crossed. With 0 it goes by time, so that its action costs at most `share` of it."""
 
-    def __init__(
-        self,
-        every: int,
-        least: float,
-        growth: float = 0.0,
-        share: float = 0.02,
-        warmup: int = 0,
-        first: float | None = None,
-        credit: float = 0.0,
-    ) -> None:
+    def __init__(self, every: int, least: float, growth: float = 0.0, share: float = 0.02, warmup: int = 0) -> None:
         self.every = every  # images; 0 = by time
         self.least = least  # seconds between two actions, at least
         self.growth = growth  # ... and at least this share of the training time so far: actions become rarer
         self.share = share  # of the training time that the action may cost
         self.warmup = warmup  # first actions whose cost does not count, because they load libraries
-        self.first = (
-            least if first is None else first
-        )  # seconds to the first action; the next come at twice the time, up to `least`
-        self.credit = (
-            credit  # seconds that actions may cost beyond `share`, for the beginning, where learning is fastest
-        )
-        self.last_time, self.cost, self.spent = 0.0, 0.0, 0.0  # seconds
+        self.last_time, self.cost = 0.0, 0.0  # seconds
 
     def due(self, before: int, after: int, seconds: float) -> bool:
         """Whether to act after a step from `before` to `after` images, with `seconds` of training in all."""
         if self.every:
             return after // self.every > before // self.every
-        wait = max(min(self.least, max(self.first, self.last_time)), self.growth * seconds)
-        if self.spent + self.cost > self.credit:
-            wait = max(wait, self.cost / self.share)
-        return seconds - self.last_time >= wait
+        return seconds - self.last_time >= max(self.least, self.growth * seconds, self.cost / self.share)
 
     def record(self, seconds: float, cost: float) -> None:
         """Remember the time of an action and its cost in seconds."""
         self.last_time, self.cost = seconds, 0.0 if self.warmup else max(cost, self.cost / 2)
-        self.spent += cost
         self.warmup = max(0, self.warmup - 1)
