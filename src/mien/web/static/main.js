@@ -264,5 +264,5 @@ export async function start(source) {
     byId("train").hidden = !all.trusted;
     await new Promise((go) => setTimeout(go, 2000));
   }
-  if (engine.live) setInterval(async () => { const before = JSON.stringify(all); await lookAround(); if (before !== JSON.stringify(all)) watch(model?.run ?? null); }, 15000);
+  if (engine.live) setInterval(async () => { const before = JSON.stringify(all); await lookAround(); if (before !== JSON.stringify(all)) watch(watched || (model?.run ?? null)); }, 15000);
 }
