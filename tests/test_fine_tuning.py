@@ -108,6 +108,7 @@ def test_a_parent_that_does_not_fit_is_refused_with_the_list(blob_pack: Pack) ->
     with pytest.raises(Mismatch) as refused:
         experiment.execute(small("gan", blob_pack), None, blob_pack.path, "child", "auto", parent)
     assert refused.value.exit_code == 9
+    assert not Path("child").exists(), "it leaves no dead run"
     text = str(refused.value.why)
     assert "0 of" in text and "is not in the parent" in text and "..." in text
 
@@ -243,6 +244,7 @@ def test_a_file_has_no_critic_and_a_bundled_model_has_one(
     found = adopt(state, read_parent(lone))
     assert found.taken["model"] == found.total["model"] and found.taken["critic"] == 0
     assert "critic: nothing, it starts anew" in list(found.lines())
+    assert "recipe.freeze" not in inherit(small("gan", blob_pack), read_parent(lone), 16, {}).by_rule
     folder = tmp_path / "models" / "faces"
     folder.mkdir(parents=True)
     shutil.copy(lone, folder / bundled.MODEL)
@@ -279,4 +281,16 @@ def test_a_header_of_another_kind_is_read_without_harm(blob_pack: Pack) -> None:
     run = small("gan", blob_pack)
     for header in ({}, {"config": 5, "recipe": []}, {"config": {"kind": "Popen"}, "recipe": {"critic": {"kind": 3}}}):
         found = inherit(run, dataclasses.replace(parent, header=header), 16, {})
+        assert found.model == run.model and found.recipe.critic == run.recipe.critic  # type: ignore[attr-defined]
+
+
+def test_a_header_cannot_ask_for_a_network_larger_than_its_file(blob_pack: Pack) -> None:
+    parent = read_parent(trained("gan", blob_pack))
+    run = small("gan", blob_pack)
+    model = {**parent.header["config"], "width": 4096, "max_width": 4096}
+    critic = {**parent.header["recipe"]["critic"], "blocks": 10**9}
+    header = {**parent.header, "config": model, "recipe": {**parent.header["recipe"], "critic": critic}}
+    lone = {name: tensor for name, tensor in parent.networks.items() if name.startswith("model.")}
+    for networks in (parent.networks, lone):
+        found = inherit(run, dataclasses.replace(parent, header=header, networks=networks), 16, {})
         assert found.model == run.model and found.recipe.critic == run.recipe.critic  # type: ignore[attr-defined]

@@ -18,10 +18,11 @@ from mien.data.loader import Loader
 from mien.data.pack import Pack
 from mien.errors import UsageError
 from mien.presets.defaults import FINE_TUNING, RULES, RunContext, apply_defaults, defaults_of
+from mien.training.experiment import execute
 from mien.training.find_run import find_run
 from mien.training.profile import measure, resident
 from mien.training.resolve import ResolvedRun, resolve_run
-from tests.conftest import tiny
+from tests.conftest import tiny, write_pack
 from tests.test_cli import call
 
 QUICK = replace(presets.PRESETS["quick"], by_rule=())
@@ -206,3 +207,16 @@ def test_words_for_times_and_sizes() -> None:
         "2.3 days",
     ]
     assert [size(n) for n in (1_500_000, 250_000_000, 3_210_000_000)] == ["1.5 MB", "250 MB", "3.2 GB"]
+
+
+def test_what_the_rules_decide_is_what_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 images: the rule's batch is 4, and the run takes steps of 4, not of the preset's 16."""
+    monkeypatch.chdir(tmp_path)
+    pack = write_pack(tmp_path / "few.pack", count=40)
+    run = replace(
+        tiny(presets.PRESETS["quick"]), batch=16, by_rule=presets.PRESETS["quick"].by_rule, images=12, log_every=1
+    )
+    path = execute(run, None, pack.path, "run", "auto")
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seen"] for line in lines] == [4, 8, 12]
+    assert json.loads((path / "run.json").read_text())["batch"] == 4

@@ -45,7 +45,7 @@ from mien.storage.run_directory import RunDirectory
 from mien.training import growing, loop
 from mien.training.find_run import RunLocation, find_run
 from mien.training.loop import BatchSource
-from mien.training.parent import adopt, read_parent
+from mien.training.parent import Adopted, adopt, read_parent
 from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
 from mien.training.run_options import RunOptions
 from mien.training.signals import handled, stop_now
@@ -107,12 +107,13 @@ def execute(
         if ancestor is None:
             run = fine_tuned(run, out, resume, changes or {})
         plan = resolve_run(run, code, data, world, ancestor, changes)
+        run = plan.run  # as the rules have set it
         extractor = make_extractor(plan, world)
         if run.threads:
             torch.set_num_threads(run.threads)  # before env.json records them
-        state = plan.initial_state(
-            world
-        )  # before a directory is made: a network that cannot be built leaves no dead run
+        # Before a directory is made: a network that cannot be built, or a parent that does not fit, leaves no dead run.
+        state = plan.initial_state(world)
+        adopted = adopt(state, ancestor) if ancestor is not None else None
         location = distributed.broadcast(find_run(plan, out, resume) if world.first else None)
         if location is None:
             raise DataError("The run could not be set up.", "Rank 0 failed.", "Read its message.")
@@ -125,8 +126,8 @@ def execute(
             print(f"mien: {home.path} is finished; {how} to continue", file=sys.stderr)
             return home.path
         start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
-        if start is None and plan.run.parent:
-            start = first_checkpoint(plan, home, state, world)
+        if start is None and run.parent:
+            start = first_checkpoint(plan, home, state, world, adopted)
         if run.conditional and not state.recipe.model.label_dim and world.first:
             print(
                 f"mien: the generator of `{run.preset}` is not label-conditional: `mien sample --label` will not work",
@@ -173,20 +174,22 @@ def fine_tuned(run: Run, out: str | Path | None, resume: str, changes: Mapping[s
     return override(replace(run, **{name: getattr(stored, name) for name in names}, by_rule=()), changes)
 
 
-def first_checkpoint(plan: ResolvedRun, home: RunDirectory, state: TrainState, world: World) -> Path:
-    """Take the parent's weights and save them before the first step, so that resuming needs no parent.
+def first_checkpoint(
+    plan: ResolvedRun, home: RunDirectory, state: TrainState, world: World, adopted: Adopted | None
+) -> Path:
+    """Grow what the state has of its parent, and save it before the first step, so that resuming needs no parent.
 
     Raises DataError if the run was stopped before it had them, and --from is not given.
     """
-    if plan.parent is None:
+    if plan.parent is None or adopted is None:
         raise DataError(
             f"{home.path} has no checkpoint yet, and its parent's weights are needed.",
             "It starts with the weights of another model.",
             "Repeat the command with --from.",
         )
-    adopted, error = adopt(state, plan.parent), None
-    if world.first and plan.parent.side not in (0, plan.pack.side):
-        loader = Loader(
+    error = None
+    if plan.parent.side not in (0, plan.pack.side):
+        loader = Loader(  # the same on all ranks: a model may take means over them
             plan.pack, batch=growing.BATCH, seed=plan.run.seed, flip=plan.run.flip, channels=plan.run.channels
         )
         try:

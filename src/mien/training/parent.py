@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mien import presets
-from mien.core.contracts import JSON, Adoptive, ModelConfig, NetworkConfig, Recipe
+from mien.core.contracts import JSON, Adoptive, ImageSpec, ModelConfig, NetworkConfig, Recipe
+from mien.core.module_limit import limit_modules
 from mien.core.run import Run, from_json, override
 from mien.errors import MienError, Mismatch
 from mien.presets.defaults import FINE_TUNING
@@ -20,6 +21,7 @@ from mien.storage import checkpoint
 from mien.training.train_state import TrainState
 
 LEAST = 0.1  # of the generator's weights must be the parent's: less is training from scratch
+HELPER = 8
 LISTED = 6  # differences that an error names
 
 
@@ -86,7 +88,7 @@ def inherit(run: Run, parent: Parent, side: int, changes: Mapping[str, Any]) -> 
     Networks of another kind than the run's keep the preset's configuration: what fits of them is found by name and shape.
     """
     old = parent.side or side
-    config = _read(ModelConfig, parent.header.get("config"))
+    config = _read(ModelConfig, parent, "model", parent.header.get("config"))
     found: dict[str, Any] = {"parent": parent.hash}
     if type(config) is type(run.model):
         assert isinstance(config, ModelConfig)
@@ -95,24 +97,39 @@ def inherit(run: Run, parent: Parent, side: int, changes: Mapping[str, Any]) -> 
     for part in fields(recipe):
         mine = getattr(recipe, part.name)
         if isinstance(mine, NetworkConfig) and isinstance(theirs, dict):
-            network = _read(NetworkConfig, theirs.get(part.name))
+            network = _read(NetworkConfig, parent, part.name, theirs.get(part.name))
             if type(network) is type(mine):
                 assert isinstance(network, NetworkConfig)
                 found.setdefault("recipe", recipe)
                 found["recipe"] = replace(found["recipe"], **{part.name: network.resized(old, side)})
     rules = [name for name in FINE_TUNING if hasattr(recipe, name.removeprefix("recipe."))]
-    if old != side and "recipe.freeze" in rules:
+    trained_critic = any(name.startswith("critic.") for name in parent.networks)
+    if "recipe.freeze" in rules and (old != side or not trained_critic):
         rules.remove("recipe.freeze")  # the finest layers are new
     run = replace(run, **found, by_rule=(*run.by_rule, *rules))
     return override(run, changes)
 
 
-def _read(kind: type, config: object) -> object:
-    """A configuration from a file; None if this version cannot read it."""
+def _read(kind: type, parent: Parent, name: str, config: object) -> object:
+    """A network's configuration from a file; None if this version cannot read it, or if its tensors have other shapes.
+
+    So a header cannot ask for a network larger than its file. A network without tensors there, such as the critic of a lone
+    generator, may be HELPER times as large as the model.
+    """
+    tensors = {key: t for key, t in parent.networks.items() if key.startswith(f"{name}.")}
     try:
-        return from_json(kind, config, presets.KINDS) if isinstance(config, dict) else None
-    except (MienError, KeyError, TypeError, ValueError):
+        found = from_json(kind, config, presets.KINDS) if isinstance(config, dict) else None
+        if not isinstance(found, ModelConfig | NetworkConfig):
+            return None
+        with torch.device("meta"), limit_modules(presets.MODULES_EACH * (len(tensors) + presets.MODULES_EACH)):
+            network = found.build(from_json(ImageSpec, parent.header.get("faces"), presets.KINDS))
+    except (ArithmeticError, AttributeError, LookupError, MienError, RuntimeError, TypeError, ValueError):
         return None
+    shapes = {f"{name}.{key}": tensor.shape for key, tensor in network.state_dict().items()}
+    if not tensors:
+        size = sum(tensor.numel() for tensor in network.state_dict().values())
+        return found if size <= HELPER * sum(tensor.numel() for tensor in parent.averaged.values()) else None
+    return found if shapes == {key: tensor.shape for key, tensor in tensors.items()} else None
 
 
 def adopt(state: TrainState, parent: Parent) -> Adopted:
