@@ -8,12 +8,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from mien.data.pack import Pack
 from mien.export import signature
+from mien.report.film import film
 from mien.report.grid import save_png
 from mien.storage.provenance import Claim, Provenance, read
 from tests.conftest import write_model, write_pack, write_signer
@@ -64,6 +66,20 @@ def test_what_is_drawn_is_drawn_again(here: Path, labelled: Path, words: tuple[s
     code, found = verified(file, "--model", labelled)
     assert (code, found["drawn_again"]) == (0, "equal"), found
     assert found["source"] == TRAINED and found["signature"]["state"] == "none"
+
+
+def test_a_film_of_other_faces_is_found(here: Path, labelled: Path) -> None:
+    """An encoder's loss is no difference; other pictures under the same recipe are."""
+    call("walk", labelled, "--seeds", "3", "4", "--frames", "4", "-o", "a.mp4")
+    recipe = read(here / "a.mp4").recipe
+    call("walk", labelled, "--seeds", "11", "12", "--frames", "4", "-o", "b.mp4")
+    other = read(here / "b.mp4").recipe
+    assert recipe is not None and other is not None and recipe["seeds"] != other["seeds"]
+    with av.open("b.mp4") as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+    film(frames, here / "c.mp4", Provenance(recipe), 24.0)
+    code, found = verified("c.mp4", "--model", labelled)
+    assert code == 9 and found["drawn_again"].startswith("differs: by up to")
 
 
 def test_a_changed_pixel_is_found(here: Path, labelled: Path) -> None:
