@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import mien
 from mien import presets
 from mien.cli.dry_run import dry_run_text, duration, size
 from mien.core.device import DeviceContext
@@ -220,3 +221,13 @@ def test_what_the_rules_decide_is_what_trains(tmp_path: Path, monkeypatch: pytes
     lines = (path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["seen"] for line in lines] == [4, 8, 12]
     assert json.loads((path / "run.json").read_text())["batch"] == 4
+
+
+def test_a_field_that_a_caller_replaced_is_not_set_by_a_rule(tmp_path: Path) -> None:
+    """`dataclasses.replace` is how a Run is changed in Python: its batch is the one that trains, whatever the rule says."""
+    pack = write_pack(tmp_path / "few.pack", count=40)
+    run = replace(tiny(presets.PRESETS["quick"]), batch=8, images=16, log_every=1, device="cpu")
+    assert "batch" in run.by_rule
+    path = mien.train(run, data=pack.path, out=tmp_path / "run")
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seen"] for line in lines] == [8, 16]

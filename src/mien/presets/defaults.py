@@ -158,6 +158,13 @@ def defaults_of(run: Run, here: RunContext) -> Iterator[Default]:
         yield Default(rule.field, by_rule, by_rule if applied else value, rule.reason, applied)
 
 
+def keep_changes(run: Run, preset: Run) -> Run:
+    """The run without rules for the fields in which it differs from its preset, as `dataclasses.replace` leaves them."""
+    known = {field.name: field.value for field in config_fields(preset)}
+    changed = {field.name for field in config_fields(run) if known.get(field.name) != field.value}
+    return replace(run, by_rule=tuple(name for name in run.by_rule if name not in changed))
+
+
 def apply_defaults(run: Run, here: RunContext) -> Run:
     """The run with every field of `by_rule` set by its rule; `by_rule` stays."""
     return with_rules(run, {default.field: default.by_rule for default in defaults_of(run, here) if default.applied})

@@ -35,6 +35,7 @@ from mien.metrics.features import Extractor
 from mien.metrics.online import BestByConvergence, OnlineEvaluator, prepare, update_best
 from mien.metrics.quick_checks import RealFaces
 from mien.presets import Code
+from mien.presets.defaults import keep_changes
 from mien.report.health_observer import HealthCheck
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
@@ -73,7 +74,10 @@ def train(
     `train("quick", minutes=2)`; dotted names go in a mapping: `**{"recipe.lr": 1e-3}`.
     The same call again resumes, as on the command line.
     """
-    run, code = (preset, None) if isinstance(preset, Run) else presets.find(preset)
+    if isinstance(preset, Run):
+        run, code = keep_changes(preset, presets.PRESETS.get(preset.preset, preset)), None
+    else:
+        run, code = presets.find(preset)
     sized = run if scale == 1.0 else scale_run(run, scale)
     changed = override(sized, changes)
     warn(changed, changes)
