@@ -2,6 +2,7 @@
 
     python benchmarks/loop.py            loop against a hand-written loop, checkpoint cost, bf16 against fp32
     python benchmarks/loop.py --only loop
+    python benchmarks/loop.py --only threads     one thread, all cores on each layer, all cores on rows of the batch
 
 Both sides of each comparison take turns in one process; medians of the rounds' ratios. A claim that fails prints FAIL and exits 1.
 """
@@ -29,6 +30,7 @@ from mien.core.run import EMAConfig, Run, override
 from mien.recipes.losses import bce_fake, bce_real
 from mien.storage import checkpoint
 from mien.training.ema import EMA
+from mien.training.replicas import threads_for
 from mien.training.train_state import TrainState
 
 HEADER = {"config": {}, "run_fingerprint": "", "data": {"fingerprint": ""}}
@@ -184,6 +186,33 @@ def precision() -> bool:
     return good
 
 
+def threads() -> bool:
+    """What all cores make of `gan`, `flow` and `vae` at 64 px: by splitting every layer, and by splitting the rows of a batch."""
+    cores, good = torch.get_num_threads(), True
+    for name in ("gan", "flow", "vae"):
+        run = presets.PRESETS[name]
+        sides, stream = {}, Stream(run.batch, run.side)
+        for side, count in (("one", 1), ("layers", cores), ("rows", cores)):
+            learner = learner_of(run, "bf16" if has_bf16_units("cpu") else "fp32")
+            learner.threads = threads_for(learner.recipe, run.batch, run.side) if side == "rows" else 1
+
+            def step(learner: TrainState = learner, count: int = count, stream: Stream = stream) -> None:
+                torch.set_num_threads(count)
+                learner.step(stream)
+
+            sides[side] = step
+        torch.set_num_threads(cores)
+        times = interleaved(sides, rounds=7, steps=4)
+        rate = run.batch / statistics.median(times["one"])
+        layers, rows = ratio_of(times, "one", "layers"), ratio_of(times, "one", "rows")
+        good &= rows >= 1.8
+        print(
+            f"{name}, {cores} cores: {rate:.0f} images/s on one thread; threads that split layers {layers:.2f} times as many, "
+            f"threads that split rows {rows:.2f} times {'ok' if rows >= 1.8 else 'FAIL'}"
+        )
+    return good
+
+
 class PlainEngine(DeviceContext):
     """NCHW, as a plain script would have it."""
 
@@ -193,8 +222,8 @@ class PlainEngine(DeviceContext):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("loop", "checkpoints", "precision"))
+    parser.add_argument("--only", choices=("loop", "checkpoints", "precision", "threads"))
     only = parser.parse_args().only
-    checks = {"loop": loop, "checkpoints": checkpoints, "precision": precision}
+    checks = {"loop": loop, "checkpoints": checkpoints, "precision": precision, "threads": threads}
     results = [check() for name, check in checks.items() if only in (None, name)]
     sys.exit(0 if all(results) else 1)

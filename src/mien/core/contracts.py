@@ -98,6 +98,9 @@ class Recipe(nn.Module, ABC):
 
     model: Model  # averaged, sampled and exported; everything else exists during training only
     optimizers: dict[str, Optimizer]  # checkpointed by name
+    #: The rows that a thread needs where threads share a batch. 0 = they cannot: all random numbers of its steps must come
+    #: from latents, uniform and noise, and its means over a batch from mien.core.distributed.
+    least_rows: int = 0
 
     def __init__(self, model: Model) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mien.core.contracts import Batch
-from mien.core.distributed import local_rank
+from mien.core.distributed import local_rank, threaded
 from mien.core.run import Device, Precision
 from mien.errors import DeviceError
 
@@ -59,7 +59,8 @@ class DeviceContext:
         """Autocast for one forward pass. Enter it anew for each: its cached casts must not outlive a parameter update."""
         if self.precision != "bf16":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        # The cache of casts belongs to the process: one thread would empty another's in the middle of its pass.
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=not threaded())
 
     def place(self, module: torch.nn.Module) -> None:
         """Move a module to the device, in place, in this layout and precision."""

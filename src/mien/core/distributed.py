@@ -1,9 +1,13 @@
-"""Several processes under torchrun: initialise, average, broadcast. With one process each function is the identity."""
+"""Several processes under torchrun, or several threads of one process: average, broadcast. Alone, each function is the identity.
+
+In a thread group a rank is a thread, and what ranks exchange stays in memory.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +22,7 @@ STEP_TIMEOUT = timedelta(minutes=10)  # of a gradient average: a rank that hangs
 #: connection closes and they fail at once.
 CONTROL_TIMEOUT = timedelta(days=30)
 _control: Any = None  # the gloo group for small objects and barriers
+_here = threading.local()  # .member: the ThreadGroup and the rank of this thread
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,99 @@ def world(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+class ThreadGroup:
+    """Threads of one process that share the rows of a batch, and take means over them in the order of their ranks."""
+
+    def __init__(self, size: int, cores: int = 1) -> None:
+        self.size, self.cores, self.barrier = size, cores, threading.Barrier(size)
+        self.values: tuple[list[Any], ...] = ([None] * size, [None] * size)
+        self.turns = [0] * size
+
+    @contextmanager
+    def joined(self, rank: int) -> Iterator[None]:
+        """This thread is that rank within the block. An exception releases the threads that wait for it."""
+        _here.member = self, rank
+        try:
+            yield
+        except BaseException:
+            self.barrier.abort()
+            raise
+        finally:
+            _here.member = None
+
+    def gather(self, rank: int, value: Any) -> list[Any]:
+        """The values of all threads, by rank. Raises threading.BrokenBarrierError if another thread has failed."""
+        values = self.values[self.turns[rank] % 2]  # a thread may write its next value while another still reads these
+        self.turns[rank] += 1
+        values[rank] = value
+        self.barrier.wait()
+        return list(values)
+
+    def sum(self, rank: int, value: Tensor) -> Tensor:
+        """The sum over all threads. They exchange copies: autograd may overwrite a gradient that another thread still reads."""
+        return _total(self.gather(rank, value.clone()))
+
+    def average(self, rank: int, loss: Tensor, gradients: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The mean loss and the mean gradients; each thread computes a share of the means."""
+        everyone = self.gather(rank, (loss.detach(), gradients))
+        mean = _total([theirs for theirs, _ in everyone]) / self.size
+        shares = self.gather(rank, _averages([tensors[rank :: self.size] for _, tensors in everyone]))
+        found: list[Tensor] = [mean] * len(gradients)
+        for start, share in enumerate(shares):
+            found[start :: self.size] = share
+        return mean, found
+
+
+def _total(values: Sequence[Tensor]) -> Tensor:
+    """The sum in this order, whoever computes it."""
+    total = values[0].clone()
+    for value in values[1:]:
+        total += value
+    return total
+
+
+def _averages(lists: Sequence[list[Tensor]]) -> list[Tensor]:
+    """The mean of the first tensors of all lists, of the second, and so on."""
+    if not lists[0]:
+        return []
+    total = list(torch._foreach_add(lists[0], lists[1]))
+    for others in lists[2:]:
+        torch._foreach_add_(total, others)
+    torch._foreach_div_(total, len(lists))
+    return total
+
+
+def _member() -> tuple[ThreadGroup, int] | None:
+    return getattr(_here, "member", None)
+
+
+def once(action: Callable[[], None]) -> None:
+    """Call it in the first thread of a group, on all of the group's cores, when all are here and wait. Elsewhere, call it."""
+    member = _member()
+    if member is None:
+        action()
+        return
+    group, rank = member
+    group.barrier.wait()
+    if rank == 0:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(group.cores)
+        action()
+        torch.set_num_threads(threads)
+    group.barrier.wait()
+
+
+def threaded() -> bool:
+    """Whether this thread shares a batch with others of its process."""
+    return _member() is not None
+
+
 def joined() -> bool:
+    """Whether there is more than one process, or thread of a group."""
+    return _member() is not None or processes()
+
+
+def processes() -> bool:
     """Whether there is more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
@@ -72,7 +169,9 @@ def joined() -> bool:
 def mean(value: Tensor) -> Tensor:
     """The mean of a tensor over all ranks, without gradient."""
     value = value.detach()
-    if not joined():
+    if member := _member():
+        return member[0].sum(member[1], value) / member[0].size
+    if not processes():
         return value
     total = value.clone()
     dist.all_reduce(total)
@@ -81,17 +180,19 @@ def mean(value: Tensor) -> Tensor:
 
 def maximum(value: float) -> float:
     """The maximum of a number over all ranks. Ranks use it to stop or save together."""
-    if not joined():
+    if not processes():
         return value
     largest = torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control)
     return float(largest)
 
 
-def average_gradients(loss: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def average_gradients(loss: Tensor, gradients: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """The mean loss and the mean gradients over all ranks, in one message. It includes the loss so that all ranks see a NaN."""
-    if not joined():
-        return loss.detach(), list(gradients)
+    if member := _member():
+        return member[0].average(member[1], loss, gradients)
+    if not processes():
+        return loss.detach(), gradients
     flat = torch.cat([loss.detach().reshape(1).to(gradients[0].dtype), *(g.reshape(-1) for g in gradients)])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
@@ -101,14 +202,14 @@ def average_gradients(loss: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor
 
 def broadcast_module(module: torch.nn.Module) -> None:
     """Copy the parameters and buffers of rank 0 to every rank."""
-    if joined():
+    if processes():
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, src=0)
 
 
 def broadcast(value: Any) -> Any:
     """The value of rank 0, on every rank. It is pickled, which is safe between our own processes."""
-    if not joined():
+    if not processes():
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0, group=_control)
@@ -117,7 +218,7 @@ def broadcast(value: Any) -> Any:
 
 def barrier() -> None:
     """Wait for all ranks."""
-    if joined():
+    if processes():
         dist.barrier(group=_control)
 
 
@@ -126,6 +227,8 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
+        if member := _member():
+            return member[0].sum(member[1], value.detach())
         total = value.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total

@@ -89,7 +89,7 @@ class Run:
         "auto"  # format of the film of the training; auto = mp4, or webp without PyAV
     )
     loader_threads: int = 1  # data-loading threads; the result does not depend on them
-    threads: int = 0  # CPU threads of torch; 0 = all cores
+    threads: int = 0  # CPU threads, which share the rows of a batch where they can; 0 = all cores
     parent: str = field(
         default="", metadata={"flag": False}
     )  # SHA-256 of the model that --from named; "" = from scratch

@@ -127,7 +127,7 @@ def extract(images: Images, extractor: Extractor, on_progress: Callable[[int], N
 
     `on_progress` is called with the number of new images. Every rank returns the same bits as a single process.
     """
-    world = distributed.joined()
+    world = distributed.processes()
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if world else (0, 1)
     own = blocks(images.count)[rank::ranks]
     found, failure = [], None
@@ -171,7 +171,7 @@ def cached_features(
     features = read_features(file, images.count)
     if distributed.maximum(float(features is None)):  # also where one rank's disk has no copy
         features = extract(images, extractor, on_progress)
-        if not distributed.joined() or dist.get_rank() == 0:
+        if not distributed.processes() or dist.get_rank() == 0:
             store(file, features)
     else:
         on_progress(images.count)

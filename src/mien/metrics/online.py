@@ -205,7 +205,7 @@ class OnlineEvaluator:
 
     def scores(self, seen: int, model: Model, stopping: Callable[[], bool]) -> Mapping[str, float]:
         def on_progress(what: str, count: int, total: int) -> None:
-            if stopping() and not distributed.joined():  # ranks that share the work finish it together
+            if stopping() and not distributed.processes():  # ranks that share the work finish it together
                 raise Preempted(
                     "The evaluation was interrupted.",
                     "A signal requested the run to stop.",

@@ -32,6 +32,7 @@ class BEGAN(Recipe):
     def __init__(self, config: BEGANConfig, model: AutoencoderCriticModel) -> None:
         super().__init__(model)
         self.config = config
+        self.least_rows = 4
         self.control = balance.ProportionalControl(config.gamma, config.k_step)
         self.plateau = balance.PlateauDetector(
             config.plateau_steps, config.plateau_tolerance, config.plateau_whole_history, config.plateau_lazy_mark

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, optim
 
+from mien.core import distributed
 from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update, require_positive
 from mien.core.families import FlowModel
 from mien.core.schedules import cosine, linear
@@ -30,6 +31,7 @@ class FlowMatching(Recipe):
     def __init__(self, config: FlowMatchingConfig, model: FlowModel) -> None:
         super().__init__(model)
         self.config = config
+        self.least_rows = 4
         self.optimizers["field"] = optim.Adam(
             model.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
         )
@@ -50,10 +52,10 @@ class FlowMatching(Recipe):
         velocity = self.model.velocity(x_t, t, self.drop_labels(batch.labels))
         errors = (full(velocity) - full(images - noise)).square().flatten(1).mean(1)
         late = full(t) > 0.5
-        stats = {
-            "velocity_error_early": (errors * ~late).sum() / (~late).sum().clamp(min=1),
-            "velocity_error_late": (errors * late).sum() / late.sum().clamp(min=1),
-        }
+        halves = torch.stack([~late, late]).to(errors.dtype)
+        sums, rows = distributed.mean(torch.stack([(halves * errors).sum(1), halves.sum(1)]))
+        early, late = sums / rows.clamp(min=1e-8)
+        stats = {"velocity_error_early": early, "velocity_error_late": late}
         loss = errors.mean()
         yield Update(self.optimizers["field"], loss, clip=c.clip, stats={"velocity_error": loss, **stats})
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import floor
+from math import ceil, floor
 from typing import ClassVar
 
 import torch
@@ -41,6 +41,7 @@ class RelativisticGAN(Recipe):
         if config.freeze:
             freeze(self.critic, config.freeze)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.least_rows = max(4, ceil(1.0 / config.reg_fraction))  # some of which are penalised
         self.augment = Augment(config.augment) if config.augment.mode != "none" else None
         moving = [weight for weight in self.critic.parameters() if weight.requires_grad]
         for name, weights in (("critic", moving), ("generator", self.model.parameters())):

@@ -38,6 +38,7 @@ class VAE(Recipe):
     def __init__(self, config: VAEConfig, model: VariationalModel) -> None:
         super().__init__(model)
         self.config = config
+        self.least_rows = 4
         self.optimizers["autoencoder"] = optimizers.build(
             "adam", model.parameters(), config.lr, (config.beta1, config.beta2)
         )

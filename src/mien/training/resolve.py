@@ -25,6 +25,7 @@ from mien.presets.defaults import RunContext, apply_defaults, defaults_of
 from mien.training.ema import EMA
 from mien.training.parent import Parent, adopt, inherit
 from mien.training.profile import measure
+from mien.training.replicas import threads_for
 from mien.training.train_state import TrainState
 
 FEW = 500  # examples; a label with fewer positive or negative ones is hard to learn
@@ -117,7 +118,9 @@ class ResolvedRun:
         recipe.rank, recipe.world = world.rank, world.size
         distributed.broadcast_module(recipe)
         ema = EMA(recipe.model, self.run.ema) if self.run.ema else None
-        return TrainState(recipe, ema, self.context, world, self.run.seed)
+        alone = world.size == 1 and self.context.device.type == "cpu"
+        threads = threads_for(recipe, self.run.batch, self.run.side) if alone else 1
+        return TrainState(recipe, ema, self.context, world, self.run.seed, threads=threads)
 
 
 def resolve_run(

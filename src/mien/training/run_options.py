@@ -63,4 +63,4 @@ class RunOptions(TypedDict, total=False):
     loader_threads: int
     """data-loading threads; the result does not depend on them"""
     threads: int
-    """CPU threads of torch; 0 = all cores"""
+    """CPU threads, which share the rows of a batch where they can; 0 = all cores"""

@@ -18,6 +18,7 @@ from mien.core.distributed import World
 from mien.errors import Mismatch
 from mien.storage import checkpoint
 from mien.training.ema import EMA
+from mien.training.replicas import Replicas
 
 SHARED = -1  # in place of a rank, in seeds that are equal on all ranks
 
@@ -37,7 +38,9 @@ class TrainState:
     seed: int
     seen: int = 0  # real images consumed, over all ranks
     retry: int = 0  # rollbacks so far; each changes the random stream
+    threads: int = 1  # that share the rows of a batch, in one process
     pulled: int = field(default=0, repr=False)  # images of the current step, over all ranks
+    replicas: Replicas | None = field(default=None, repr=False)  # made by the first step of several threads
 
     @property
     def inference_model(self) -> Model:
@@ -47,12 +50,26 @@ class TrainState:
     def step(self, batches: Iterator[Batch], rate: float = 1.0) -> dict[str, Tensor]:
         """One training step with the learning rates times `rate`. Returns its stats. Raises NonFinite before a bad update."""
         torch.manual_seed(mix(self.seed, self.seen, self.world.rank, self.retry))
-        self.recipe.shared_noise.manual_seed(mix(self.seed, self.seen, SHARED, self.retry))
-        self.recipe.schedule(self.seen)
         self.pulled = 0
-        self.recipe.measured.clear()
+        counted = self._counted(batches)
+        if self.threads == 1:
+            stats = self.updates(self.recipe, counted, rate)
+        else:
+            self.replicas = self.replicas or Replicas(self.recipe, self.threads)
+            everyone = self.replicas.run(lambda recipe, rows: self.updates(recipe, rows, rate), counted)
+            stats = {name: torch.stack([their[name].float() for their in everyone]).mean(0) for name in everyone[0]}
+        self.seen += self.pulled
+        if self.ema:
+            self.ema.update(self.recipe.model, self.pulled, self.seen)
+        return stats
+
+    def updates(self, recipe: Recipe, batches: Iterator[Batch], rate: float) -> dict[str, Tensor]:
+        """Apply the updates of one step of the recipe, or of a replica of it. Returns its stats."""
+        recipe.shared_noise.manual_seed(mix(self.seed, self.seen, SHARED, self.retry))
+        recipe.schedule(self.seen)
+        recipe.measured.clear()
         stats: dict[str, Tensor] = {}
-        updates = self.recipe.step(self._counted(batches))
+        updates = recipe.step(batches)
         while True:
             with self.context.autocast():
                 group = next(updates, None)
@@ -61,11 +78,8 @@ class TrainState:
             group = group if isinstance(group, tuple) else (group,)
             apply_updates(group, rate)
             for update in group:
-                stats.update(update.stats)
-        self.seen += self.pulled
-        if self.ema:
-            self.ema.update(self.recipe.model, self.pulled, self.seen)
-        return {**self.recipe.measured, **stats}
+                stats |= {name: value.detach() for name, value in update.stats.items()}
+        return {**recipe.measured, **stats}
 
     def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -113,6 +127,7 @@ class TrainState:
 
         try:
             self.recipe.load_state_dict(part("recipe."))
+            self.replicas = None  # their buffers are of another state
             if self.ema:
                 self.ema.model.load_state_dict(part("ema."))
             for name, optimizer in self.recipe.optimizers.items():
@@ -168,15 +183,20 @@ def apply_updates(group: Sequence[Update], rate: float = 1.0) -> None:
         norm = torch.nn.utils.get_total_norm(gradients)
         if not bool(torch.isfinite(norm + loss)):
             raise NonFinite
-        if update.clip is not None:
-            torch._foreach_mul_(gradients, (update.clip / (norm + 1e-6)).clamp(max=1.0))
-        ready.append((update.optimizer, trained, gradients))
-    for optimizer, trained, gradients in ready:
-        for parameter, gradient in zip(trained, gradients, strict=True):
-            parameter.grad = gradient
-        with scaled_rates(optimizer, rate):
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        scale = None if update.clip is None else (update.clip / (norm + 1e-6)).clamp(max=1.0)
+        ready.append((update.optimizer, trained, gradients, scale))
+
+    def move() -> None:
+        for optimizer, trained, gradients, scale in ready:
+            if scale is not None:
+                torch._foreach_mul_(gradients, scale)
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                parameter.grad = gradient
+            with scaled_rates(optimizer, rate):
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    distributed.once(move)  # nobody else reads the gradients any more
 
 
 def match_layout(parameter: Tensor, gradient: Tensor) -> Tensor:
