@@ -101,6 +101,7 @@ class Recipe(nn.Module, ABC):
     #: The rows that a thread needs where threads share a batch. 0 = they cannot: all random numbers of its steps must come
     #: from latents, uniform and noise, and its means over a batch from mien.core.distributed.
     least_rows: int = 0
+    settled: int = 0  # images after which every step costs the same
 
     def __init__(self, model: Model) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ from mien.core import distributed
 from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
 from mien.core.families import StyleModel
 from mien.errors import UsageError
+from mien.nn.growth import Growth, enlarge, idle_parameters, share_of
 from mien.nn.labels import CriticConditioning, GeneratorConditioning, LabelChannel, LabelledLatent, LabelProjection
 from mien.nn.pixel_shuffle import GAIN, SLOPE, input_layer, output_layer, scaled
 from mien.nn.priors import Normal
@@ -164,25 +165,34 @@ class ResidualGenerator(StyleModel):
         self.narrow = projections(widths)
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
         self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width)
+        grows = 0 < config.grow_side <= faces.side and len(widths) > 1
+        half = output_layer(widths[-2], faces.channels, config.patch, config.full_res_width) if grows else None
+        self.growth = Growth(half) if half is not None else None
 
     @property
     def mean_style(self) -> Tensor:
         return torch.zeros(self.latent_shape).to(self.mapping.weight) if self.mapper is None else self.mapper.mean
 
     def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Stages are counted from 4 px, so they keep their names; the last layer belongs to one side.
+        """Stages are counted from 4 px, so they keep their names; output layers belong to one side.
 
         Where labels are added beside the latent, their weights are zero: the faces stay those of the parent at first.
         """
         own, found = self.state_dict(), dict(parent)
         if stage_count(parent) != len(self.stages):
-            found = {name: tensor for name, tensor in found.items() if not name.startswith("last.")}
+            found = {name: tensor for name, tensor in found.items() if not name.startswith(("last.", "growth."))}
         for name, tensor in found.items():
             wanted = own.get(name)
             if self.labelled is not None and wanted is not None and tensor.dim() == 2 == wanted.dim():
                 missing = wanted.shape[1] - tensor.shape[1]
                 found[name] = F.pad(tensor, (0, missing)) if missing == tensor.shape[1] else tensor
         return found
+
+    def idle(self) -> list[nn.Parameter]:
+        """The parameters that no image depends on at the present share of the full side."""
+        if self.growth is None:
+            return []
+        return idle_parameters(self.growth, (self.stages[-1], self.narrow[-1], self.style[-1], self.last))
 
     def styles(self, z: Tensor) -> Tensor:
         z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # only the direction of a latent matters
@@ -196,12 +206,18 @@ class ResidualGenerator(StyleModel):
         modulations = [conditioned[id(style)] for style in styles]
         x = self.mapping(modulations[0]).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         x = x if self.channel is None else self.channel(x, labels)
+        share, half = share_of(self.growth), None
         for index, stage in enumerate(self.stages):
+            if self.growth is not None and share < 1.0 and index == len(self.stages) - 1:
+                half = self.growth.layer(F.leaky_relu(x, SLOPE))
+                if share == 0.0:
+                    return half if self.training else enlarge(half)
             if index:
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
             x = stage(x * (1 + self.style[index](modulations[index]))[:, :, None, None])
         images: Tensor = self.last(F.leaky_relu(x, SLOPE))
-        return images  # linear, as in R3GAN: a saturated tanh has no gradient
+        # Linear, as in R3GAN: a saturated tanh has no gradient.
+        return images if half is None else torch.lerp(enlarge(half).to(images.dtype), images, share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,11 +231,10 @@ class ResidualGeneratorConfig(ModelConfig):
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     max_width: int = 192  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution
-    group: int = (
-        0  # feature maps per group of the 3x3 convolutions in 1-3-1 blocks of twice the width; 0 = plain 3x3 blocks
-    )
+    group: int = 0  # feature maps that one 3x3 convolution of a 1-3-1 block mixes; 0 = plain 3x3 blocks
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels instead
+    grow_side: int = 0  # least side at which training can begin at half the side (recipe.grow_images); 0 = never
     mapping: int = 0  # layers of a network between latents and styles; 0 = the latent's direction is the style
     conditioning: GeneratorConditioning = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
@@ -254,6 +269,12 @@ class ResidualCritic(nn.Module):
         self.stages = nn.ModuleList(block_stage(width, config.group, config.blocks, total) for width in widths)
         self.widen = projections(widths)
         self.last = scaled(nn.Linear(widths[-1] * 16, 1), 1.0)
+        self.side = faces.side
+        grows = (
+            0 < config.grow_side <= faces.side and len(widths) > 1 and not channel
+        )  # labels are a channel of one side
+        half = input_layer(faces.channels, widths[1], config.patch, config.full_res_width) if grows else None
+        self.growth = Growth(half) if half is not None else None
 
     def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Stages are counted from the finest, so those of a parent with another side have other numbers here."""
@@ -264,7 +285,7 @@ class ResidualCritic(nn.Module):
         for name, tensor in parent.items():
             numbered = re.fullmatch(r"(stages|widen)\.(\d+)(\..+)", name)
             number = int(numbered[2]) + shift if numbered else 0
-            if number >= 0 and not name.startswith("first."):
+            if number >= 0 and not name.startswith(("first.", "growth.")):
                 found[f"{numbered[1]}.{number}{numbered[3]}" if numbered else name] = tensor
         return found
 
@@ -274,16 +295,31 @@ class ResidualCritic(nn.Module):
             layer.requires_grad_(False)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
+        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real. Before it grows, also images of half the side."""
         images = images if self.channel is None else self.channel(images, labels)
-        x = self.first(images)
-        for index, stage in enumerate(self.stages):
-            if index:
-                x = self.widen[index - 1](F.avg_pool2d(x, 2))
-            x = stage(x)
+        x = self.enter(images)
+        for index, stage in enumerate(self.stages[1:]):
+            x = stage(self.widen[index](F.avg_pool2d(x, 2)) if index else x)
         features = F.leaky_relu(x, SLOPE).flatten(1)
         logits: Tensor = self.last(features).squeeze(1)
         return logits if self.project is None else logits + self.project(features, labels)
+
+    def enter(self, images: Tensor) -> Tensor:
+        """Images -> features for the second stage, from the layers of the full side, of half the side, or of both."""
+        share = share_of(self.growth)
+        if self.growth is None or share > 0.0:
+            full: Tensor = self.stages[0](self.first(images))
+            full = self.widen[0](F.avg_pool2d(full, 2)) if len(self.stages) > 1 else full
+            if self.growth is None or share == 1.0:
+                return full
+        half: Tensor = self.growth.layer(images if images.shape[-1] < self.side else F.avg_pool2d(images, 2))
+        return half if share == 0.0 else torch.lerp(half, full.to(half.dtype), share)
+
+    def idle(self) -> list[nn.Parameter]:
+        """The parameters that no logit depends on at the present share of the full side."""
+        if self.growth is None:
+            return []
+        return idle_parameters(self.growth, (self.first, self.stages[0], self.widen[0]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,11 +332,10 @@ class ResidualCriticConfig(NetworkConfig):
     width: int = 64  # feature maps at the finest convolved resolution, doubling downward
     max_width: int = 192  # upper bound on the number of feature maps
     blocks: int = 1  # residual blocks a resolution
-    group: int = (
-        0  # feature maps per group of the 3x3 convolutions in 1-3-1 blocks of twice the width; 0 = plain 3x3 blocks
-    )
+    group: int = 0  # feature maps that one 3x3 convolution of a 1-3-1 block mixes; 0 = plain 3x3 blocks
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels instead
+    grow_side: int = 0  # least side at which training can begin at half the side (recipe.grow_images); 0 = never
     conditioning: CriticConditioning = (
         "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
     )

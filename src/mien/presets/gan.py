@@ -9,11 +9,25 @@ from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
 from mien.recipes.augmentation import Augmentation
 from mien.recipes.relativistic_gan import RelativisticGANConfig
 
-GENERATOR = ResidualGeneratorConfig(latent=64, width=48, max_width=160, blocks=1, patch=2, full_res_width=16)
-CRITIC = ResidualCriticConfig(width=48, max_width=160, blocks=1, patch=2, full_res_width=16)
+GENERATOR = ResidualGeneratorConfig(
+    latent=64, width=64, max_width=240, blocks=1, group=16, patch=2, full_res_width=16, grow_side=64
+)
+CRITIC = ResidualCriticConfig(width=64, max_width=240, blocks=1, group=16, patch=2, full_res_width=16, grow_side=64)
 SMALL_DATA = Augmentation(p=0.6, images=100_000)  # off, until the rule for small data turns it on
+#: A large rate, a strong penalty and a short memory at first: burn-in, as in R3GAN.
 RECIPE = RelativisticGANConfig(
-    critic=CRITIC, gamma=0.4, gamma_end=0.4, gamma_side=64, resample_fakes=False, augment=SMALL_DATA
+    critic=CRITIC,
+    lr=1e-3,
+    lr_end=2e-4,
+    gamma=1.6,
+    gamma_end=0.4,
+    gamma_side=64,
+    beta2=0.9,
+    beta2_end=0.99,
+    decay_images=150_000,
+    grow_images=60_000,
+    resample_fakes=False,
+    augment=SMALL_DATA,
 )
 AVERAGE = EMAConfig(half_life=5_000, warmup=0.1)
 #: Fields that the rules decide. Their values here are the rules' on a CPU, for data that are not small.
