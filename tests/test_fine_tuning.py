@@ -187,8 +187,8 @@ def test_a_parent_of_half_the_side_is_grown(blob_pack: Pack, larger: Pack) -> No
     found = json.loads((child / "run.json").read_text())
     assert (found["model"]["width"], found["recipe"]["critic"]["width"]) == (8, 8)
     before, after = state_of(parent), checkpoint.read_state(child / "checkpoints" / "0000000000")[0]
-    pairs = {"recipe.model.stages.1.0.first.weight": "recipe.model.stages.1.0.first.weight"}
-    pairs |= {"recipe.critic.stages.0.0.first.weight": "recipe.critic.stages.1.0.first.weight"}
+    pairs = {"recipe.model.stages.1.0.widen.weight": "recipe.model.stages.1.0.widen.weight"}
+    pairs |= {"recipe.critic.stages.0.0.widen.weight": "recipe.critic.stages.1.0.widen.weight"}
     pairs |= {name: name for name in ("recipe.critic.last.weight", "recipe.model.mapping.weight")}
     assert all(torch.equal(before[old], after[new]) for old, new in pairs.items())
     source = Sampler.load(parent, device="cpu")

@@ -15,8 +15,9 @@ from mien.core.contracts import Batch, ImageSpec
 from mien.core.run import override, scale_run
 from mien.data.pack import Pack
 from mien.errors import UsageError
-from mien.models.residual import GroupedBlock, ResidualCriticConfig, ResidualGeneratorConfig
+from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
 from mien.nn.pixel_shuffle import ShuffleConv, input_layer, output_layer
+from mien.nn.residual_blocks import GroupedBlock
 from mien.recipes.losses import relativistic_loss
 from mien.recipes.relativistic_gan import RelativisticGAN, RelativisticGANConfig
 from mien.storage.run_directory import RunDirectory
@@ -99,8 +100,8 @@ def test_the_penalty_goes_with_the_pixels() -> None:
     game = presets.PRESETS["gan"].recipe
     for side, gamma in ((32, 0.1), (64, 0.4), (128, 1.6)):
         faces = ImageSpec(side=side)
-        recipe = game.build(ResidualGeneratorConfig(width=8, max_width=8).build(faces), faces)
-        recipe.schedule(10_000)
+        recipe = game.build(ResidualGeneratorConfig(width=8, max_width=8, grow_side=64).build(faces), faces)
+        recipe.schedule(150_000)
         assert recipe.gamma == pytest.approx(gamma)  # type: ignore[attr-defined]
 
 
@@ -182,7 +183,7 @@ def test_quick_is_the_smallest_gan() -> None:
 
 def test_the_flag(mien, tmp_path) -> None:  # type: ignore[no-untyped-def]
     told = mien("train", "gan", "--scale", "0.25", "--dry-run", "--json")
-    assert '"width": 24' in told.stdout
+    assert '"width": 32' in told.stdout
     refused = mien("train", "began-2017", "--scale", "2", code=2)
     assert "published" in refused.stderr
 

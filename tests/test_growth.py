@@ -1,4 +1,4 @@
-"""Progressive growing inside one network: half the side first, then a fade, then the full side."""
+"""Progressive growing inside one network: half the side first; then the layers of the full side imitate, and take over."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mien.training.train_state import TrainState
 from tests.conftest import tiny, write_pack
 
 GROWING = {"side": 32, "model.grow_side": 32, "recipe.critic.grow_side": 32}
-SCHEDULE = {"recipe.grow_images": 32, "recipe.fade_images": 32}
+SCHEDULE = {"recipe.grow_images": 32, "recipe.imitate_images": 32}
 
 
 def growing(**changes: Any) -> Run:
@@ -58,14 +58,15 @@ def moved(before: dict[str, torch.Tensor], module: torch.nn.Module) -> set[str]:
     return {name for name, parameter in module.named_parameters() if not torch.equal(before[name], parameter)}
 
 
-def test_the_share_follows_the_images() -> None:
-    state, stream, shares = state_of(growing()), batches(), []
+def test_the_phases_follow_the_images() -> None:
+    state, stream, phases = state_of(growing()), batches(), []
     for _ in range(10):
-        state.step(stream)
-        shares.append(state.recipe.share)  # type: ignore[attr-defined]
-    assert shares == [0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
-    assert state.ema is not None
-    assert int(state.ema.model.growth.thousandths) == 1000  # type: ignore[attr-defined]
+        stats = state.step(stream)
+        phases.append((state.recipe.grown, "imitation_error_critic" in stats, "penalty" in stats))  # type: ignore[attr-defined]
+    half, imitating, full = (False, False), (False, True), (True, False)
+    assert [phase[:2] for phase in phases] == [*[half] * 4, *[imitating] * 4, *[full] * 2]
+    assert [number for number, phase in enumerate(phases) if phase[2]] == [0, 8], "every fourth step of the game"
+    assert state.ema is not None and state.ema.model.growth.grown  # type: ignore[attr-defined, union-attr]
     assert state.recipe.gamma_scale == 0.25 and replace_side(state) == 32  # type: ignore[attr-defined]
 
 
@@ -86,8 +87,19 @@ def test_layers_without_effect_do_not_move() -> None:
         name for name in moved(before, model) if name.startswith(("stages.2.", "style.2.", "narrow.1.", "last."))
     ]
     assert not [name for name in moved(judged, critic) if name.startswith(("stages.0.", "widen.0.", "first."))]
-    for _ in range(8):
+    for _ in range(3):
         state.step(stream)
+    before, judged = weights(model), weights(critic)
+    state.step(stream)
+    assert {name.split(".", 2)[0] for name in moved(before, model)} == {"narrow", "stages", "style", "last"}
+    assert all(name.startswith(("narrow.1.", "stages.2.", "style.2.", "last.")) for name in moved(before, model))
+    assert all(name.startswith(("stages.0.", "widen.0.", "first.")) for name in moved(judged, critic))
+    for _ in range(3):
+        state.step(stream)
+    assert state.ema is not None
+    for name, mine in state.ema.model.named_parameters():
+        if name.startswith(("stages.2.", "style.2.", "last.")):
+            assert torch.equal(mine, model.get_parameter(name)), "an average begins when the layers take over"
     before, judged = weights(model), weights(critic)
     state.step(stream)
     assert not [name for name in (*moved(before, model), *moved(judged, critic)) if name.startswith("growth.")]
@@ -119,21 +131,30 @@ def test_a_grown_network_is_the_network_without_growth() -> None:
     assert ResidualGeneratorConfig(latent=8, grow_side=64, **sizes).build(faces).growth is None  # type: ignore[arg-type]
 
 
-def test_a_fade_goes_from_the_half_side_to_the_full_side() -> None:
+def test_half_the_side_is_enlarged_outside_of_training() -> None:
     model = ResidualGeneratorConfig(latent=8, width=4, max_width=8, grow_side=32).build(ImageSpec(side=32)).eval()
-    z, images = torch.randn(2, 8), {}
     assert model.growth is not None
-    for share in (0.0, 0.25, 1.0):
-        model.growth.set(share)
-        images[share] = model.decode(z)
-    torch.testing.assert_close(images[0.25], torch.lerp(images[0.0], images[1.0], 0.25))
-    model.train().growth.set(0.0)  # type: ignore[union-attr]
-    torch.testing.assert_close(F.interpolate(model.decode(z), scale_factor=2.0, mode="bicubic"), images[0.0])
+    model.growth.set(False)
+    z = torch.randn(2, 8)
+    shown = model.decode(z)
+    torch.testing.assert_close(F.interpolate(model.train().decode(z), scale_factor=2.0, mode="bicubic"), shown)
+
+
+def test_the_new_layers_come_to_draw_what_the_old_ones_drew() -> None:
+    run = growing(
+        **{"recipe.grow_images": 8, "recipe.imitate_images": 8 * 300, "model.width": 8, "recipe.critic.width": 8}
+    )
+    state, stream, errors = state_of(run), batches(), []
+    for _ in range(301):
+        stats = state.step(stream)
+        errors.append({name: float(value) for name, value in stats.items()})
+    for name in ("imitation_error_generator", "imitation_error_critic"):
+        assert errors[-1][name] < 0.6 * errors[1][name]
 
 
 @pytest.mark.parametrize("images", [16, 48, 80])
 def test_a_checkpoint_draws_what_the_average_drew(images: int, tmp_path: Path) -> None:
-    """Before, while and after the layers fade in, also to the bit after a stop in each."""
+    """Before, while and after the layers imitate, also to the bit after a stop in each."""
     pack = write_pack(tmp_path / "faces.pack", count=64, side=32)
     run = replace(growing(), images=images, batch=8, device="cpu")
     mien.train(run, data=pack.path, out=tmp_path / "whole")
@@ -142,8 +163,7 @@ def test_a_checkpoint_draws_what_the_average_drew(images: int, tmp_path: Path) -
     newest = [checkpoint.newest(tmp_path / name / "checkpoints")[0] for name in ("whole", "parts")]
     states = [checkpoint.read_state(path)[0] for path in newest if path is not None]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-    share = {16: 0, 48: 250, 80: 1000}[images]  # of the last step
-    assert int(states[0]["ema.growth.thousandths"]) == share
+    assert int(states[0]["ema.growth.state"]) == (images == 80)
     assert Sampler.load(tmp_path / "whole").sample(range(2)).shape == (2, 3, 32, 32)
 
 
@@ -171,7 +191,7 @@ def test_a_parent_that_has_not_grown_is_refused(tmp_path: Path) -> None:
         parent=whole.path,
     )
     state = checkpoint.read_state(checkpoint.newest(child.path / "checkpoints")[0])[0]  # type: ignore[arg-type]
-    assert int(state["recipe.model.growth.thousandths"]) == 1000, "fine-tuning begins at the full side"
+    assert int(state["recipe.model.growth.state"]) == 1, "fine-tuning begins at the full side"
 
 
 def test_networks_grow_together_or_not_at_all() -> None:

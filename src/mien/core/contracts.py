@@ -74,6 +74,10 @@ class Model(nn.Module, ABC):
         """
         return self.decode(z * truncation, labels)
 
+    def idle(self) -> list[nn.Parameter]:
+        """The parameters that its images do not depend on now; they are not averaged."""
+        return []
+
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Calls `decode`, so that a model is an ordinary torch module."""
         return self.decode(z, labels)

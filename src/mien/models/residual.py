@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import sqrt
 from typing import ClassVar, Self
 
@@ -19,10 +18,11 @@ from mien.core import distributed
 from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
 from mien.core.families import StyleModel
 from mien.errors import UsageError
-from mien.nn.growth import Growth, enlarge, idle_parameters, share_of
+from mien.nn.growth import Growth, enlarge
 from mien.nn.labels import CriticConditioning, GeneratorConditioning, LabelChannel, LabelledLatent, LabelProjection
-from mien.nn.pixel_shuffle import GAIN, SLOPE, input_layer, output_layer, scaled
+from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
 from mien.nn.priors import Normal
+from mien.nn.residual_blocks import block_stage, projections
 
 LEGAL = (16, 32, 64, 128, 256)
 MAX_LAYERS = 16  # of a mapping network
@@ -56,57 +56,6 @@ def width_at(width: int, max_width: int, old: int, new: int) -> int:
 def stage_count(tensors: Mapping[str, Tensor]) -> int:
     """Resolutions of a residual network, from the names of its tensors."""
     return 1 + max((int(name.split(".")[1]) for name in tensors if name.startswith("stages.")), default=-1)
-
-
-class Block(nn.Module):
-    """x + conv(act(conv(act(x)))); the second convolution starts at zero."""
-
-    def __init__(self, width: int, blocks: int) -> None:
-        super().__init__()
-        self.first = scaled(nn.Conv2d(width, width, 3, padding=1), sqrt(2 / (1 + SLOPE**2)) * blocks**-0.25)
-        self.second = scaled(nn.Conv2d(width, width, 3, padding=1), 0.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.first(F.leaky_relu(x, SLOPE))
-        return x + self.second(F.leaky_relu(h, SLOPE))  # type: ignore[no-any-return]
-
-
-class GroupedBlock(nn.Module):
-    """x + narrow(act(grouped(act(widen(x))))): 1x1 to twice the width, grouped 3x3, 1x1 back, which starts at zero.
-
-    The block of R3GAN (arXiv:2501.05441) with biases.
-    """
-
-    def __init__(self, width: int, group: int, blocks: int) -> None:
-        super().__init__()
-        inner, gain = 2 * width, GAIN * blocks**-0.25
-        groups = next(count for count in range(max(1, inner // group), 0, -1) if inner % count == 0)
-        self.widen = scaled(nn.Conv2d(width, inner, 1), gain)
-        self.grouped = scaled(nn.Conv2d(inner, inner, 3, padding=1, groups=groups), gain)
-        self.narrow = scaled(nn.Conv2d(inner, width, 1, bias=False), 0.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = F.leaky_relu(self.grouped(F.leaky_relu(self.widen(x), SLOPE)), SLOPE)
-        return x + self.narrow(h)  # type: ignore[no-any-return]
-
-
-def block_stage(width: int, group: int, count: int, total: int) -> nn.Sequential:
-    """`count` residual blocks of one resolution, of `total` in the network; `group` as in ResidualGeneratorConfig."""
-    if group < 0:
-        raise UsageError(
-            f"group must be 0 or a positive integer, not {group}.",
-            "It is the number of feature maps that a 3x3 convolution mixes; 0 = all of them.",
-            "Use --model.group 16.",
-        )
-    blocks = (GroupedBlock(width, group, total) if group else Block(width, total) for _ in range(count))
-    return nn.Sequential(*blocks)
-
-
-def projections(widths: Sequence[int]) -> nn.ModuleList:
-    """1x1 convolutions between neighbouring resolutions, where the number of feature maps changes."""
-    return nn.ModuleList(
-        scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) if a != b else nn.Identity() for a, b in pairwise(widths)
-    )
 
 
 def label_layers(
@@ -167,7 +116,8 @@ class ResidualGenerator(StyleModel):
         self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width)
         grows = 0 < config.grow_side <= faces.side and len(widths) > 1
         half = output_layer(widths[-2], faces.channels, config.patch, config.full_res_width) if grows else None
-        self.growth = Growth(half) if half is not None else None
+        full = (self.stages[-1], self.narrow[-1], self.style[-1], self.last) if grows else ()
+        self.growth = Growth(half, full) if half is not None else None
 
     @property
     def mean_style(self) -> Tensor:
@@ -189,16 +139,14 @@ class ResidualGenerator(StyleModel):
         return found
 
     def idle(self) -> list[nn.Parameter]:
-        """The parameters that no image depends on at the present share of the full side."""
-        if self.growth is None:
-            return []
-        return idle_parameters(self.growth, (self.stages[-1], self.narrow[-1], self.style[-1], self.last))
+        return self.growth.idle() if self.growth is not None else []
 
     def styles(self, z: Tensor) -> Tensor:
         z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # only the direction of a latent matters
         return z if self.mapper is None else self.mapper(z)
 
-    def decode_styles(self, styles: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+    def trunk(self, styles: Sequence[Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The features of all stages but the last, and the style of the last."""
         once = {id(style): style for style in styles}  # usually one style for all stages
         conditioned = {
             key: style if self.labelled is None else self.labelled(style, labels) for key, style in once.items()
@@ -206,18 +154,36 @@ class ResidualGenerator(StyleModel):
         modulations = [conditioned[id(style)] for style in styles]
         x = self.mapping(modulations[0]).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         x = x if self.channel is None else self.channel(x, labels)
-        share, half = share_of(self.growth), None
-        for index, stage in enumerate(self.stages):
-            if self.growth is not None and share < 1.0 and index == len(self.stages) - 1:
-                half = self.growth.layer(F.leaky_relu(x, SLOPE))
-                if share == 0.0:
-                    return half if self.training else enlarge(half)
-            if index:
-                x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
-            x = stage(x * (1 + self.style[index](modulations[index]))[:, :, None, None])
-        images: Tensor = self.last(F.leaky_relu(x, SLOPE))
-        # Linear, as in R3GAN: a saturated tanh has no gradient.
-        return images if half is None else torch.lerp(enlarge(half).to(images.dtype), images, share)
+        for index in range(len(self.stages) - 1):
+            x = self.stage(x, modulations[index], index)
+        return x, modulations[-1]
+
+    def stage(self, x: Tensor, style: Tensor, index: int) -> Tensor:
+        """One resolution."""
+        if index:
+            x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
+        return self.stages[index](x * (1 + self.style[index](style))[:, :, None, None])  # type: ignore[no-any-return]
+
+    def decode_styles(self, styles: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """Images. Before the network has grown, those of half the side: as they are in training, enlarged otherwise."""
+        x, style = self.trunk(styles, labels)
+        if self.growth is not None and not self.growth.grown:
+            half: Tensor = self.growth.layer(F.leaky_relu(x, SLOPE))
+            return half if self.training else enlarge(half)
+        return self.finish(x, style)
+
+    def finish(self, x: Tensor, style: Tensor) -> Tensor:
+        """The last stage and the output layer."""
+        images: Tensor = self.last(F.leaky_relu(self.stage(x, style, len(self.stages) - 1), SLOPE))
+        return images  # linear, as in R3GAN: a saturated tanh has no gradient
+
+    def imitation(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images of the full side's layers, which alone get a gradient, and those of half the side enlarged."""
+        assert self.growth is not None
+        with torch.no_grad():
+            x, style = self.trunk([self.styles(z)] * self.style_count, labels)
+            wanted = enlarge(self.growth.layer(F.leaky_relu(x, SLOPE)))
+        return self.finish(x, style), wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +240,8 @@ class ResidualCritic(nn.Module):
             0 < config.grow_side <= faces.side and len(widths) > 1 and not channel
         )  # labels are a channel of one side
         half = input_layer(faces.channels, widths[1], config.patch, config.full_res_width) if grows else None
-        self.growth = Growth(half) if half is not None else None
+        full = (self.first, self.stages[0], self.widen[0]) if grows else ()
+        self.growth = Growth(half, full) if half is not None else None
 
     def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Stages are counted from the finest, so those of a parent with another side have other numbers here."""
@@ -305,21 +272,25 @@ class ResidualCritic(nn.Module):
         return logits if self.project is None else logits + self.project(features, labels)
 
     def enter(self, images: Tensor) -> Tensor:
-        """Images -> features for the second stage, from the layers of the full side, of half the side, or of both."""
-        share = share_of(self.growth)
-        if self.growth is None or share > 0.0:
-            full: Tensor = self.stages[0](self.first(images))
-            full = self.widen[0](F.avg_pool2d(full, 2)) if len(self.stages) > 1 else full
-            if self.growth is None or share == 1.0:
-                return full
-        half: Tensor = self.growth.layer(images if images.shape[-1] < self.side else F.avg_pool2d(images, 2))
-        return half if share == 0.0 else torch.lerp(half, full.to(half.dtype), share)
+        """Images -> features for the second stage. Before the network has grown, images of the full side are reduced."""
+        if self.growth is None or self.growth.grown:
+            return self.enter_full(images)
+        return self.growth.layer(images if images.shape[-1] < self.side else F.avg_pool2d(images, 2))  # type: ignore[no-any-return]
+
+    def enter_full(self, images: Tensor) -> Tensor:
+        x: Tensor = self.stages[0](self.first(images))
+        return self.widen[0](F.avg_pool2d(x, 2)) if len(self.stages) > 1 else x
+
+    def imitation(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the full side's layers, which alone get a gradient, and those of the layer of half the side."""
+        assert self.growth is not None
+        with torch.no_grad():
+            wanted = self.growth.layer(F.avg_pool2d(images, 2))
+        return self.enter_full(images), wanted
 
     def idle(self) -> list[nn.Parameter]:
-        """The parameters that no logit depends on at the present share of the full side."""
-        if self.growth is None:
-            return []
-        return idle_parameters(self.growth, (self.first, self.stages[0], self.widen[0]))
+        """The parameters that no logit depends on."""
+        return self.growth.idle() if self.growth is not None else []
 
 
 @dataclass(frozen=True, kw_only=True)

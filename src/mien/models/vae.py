@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from mien.core.contracts import ImageSpec, ModelConfig
 from mien.core.families import Gaussian, VariationalModel
 from mien.errors import UsageError
-from mien.models.residual import block_stage, label_layers, projections, widths_of
+from mien.models.residual import label_layers, widths_of
 from mien.nn.coupling import CouplingFlow
 from mien.nn.labels import GeneratorConditioning, LabelChannel
 from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
 from mien.nn.priors import Normal
+from mien.nn.residual_blocks import block_stage, projections
 
 
 class Encoder(nn.Module):

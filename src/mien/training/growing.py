@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from mien.core.contracts import Adoptive, Batch, ImageSpec, Model, ModelConfig, NetworkConfig
 from mien.core.device import DeviceContext, mix
 from mien.core.run import Run
-from mien.nn.growth import Growth
 from mien.training.train_state import TrainState
 
 STEPS, BATCH = 300, 16
@@ -103,8 +102,8 @@ def _new(network: nn.Module, parent: nn.Module) -> list[nn.Parameter]:
     """The parameters of a network that are not the parent's, and that its output depends on."""
     if not isinstance(network, Adoptive):
         return []
-    if isinstance(growth := getattr(network, "growth", None), Growth):
-        growth.set(1.0)
+    if (growth := getattr(network, "growth", None)) is not None:
+        growth.set(True)
     theirs = network.translate(parent.state_dict())
     new = (name for name, p in network.named_parameters() if name not in theirs or theirs[name].shape != p.shape)
     return [network.get_parameter(name) for name in new if not name.startswith("growth.")]
