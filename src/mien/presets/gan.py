@@ -36,6 +36,10 @@ NOTES = (
     "Blocks and loss follow R3GAN (arXiv:2501.05441); its gradient penalties are lazy and use a quarter of the batch.",
     "The last upsampling is bilinear, with a few feature maps at full resolution: a pixel shuffle instead leaves a pattern with "
     "a period of two pixels, and doubles FID (docs/LOG.md).",
+    "Blocks mix 16 feature maps each in their 3x3 convolutions; a large rate, a strong penalty and a short memory at first are "
+    "R3GAN's burn-in. At 32 px FID after 100,000 images went from 34.6 to 28.4, the mean of two seeds (docs/LOG.md).",
+    "From 64 px on training begins at half the side, where an image costs half as much, and the layers of the full side then "
+    "imitate what is drawn before they take over (after arXiv:1710.10196).",
     "Both networks use the same fakes, and the reals need no gradient in the generator's step: 1.15 times as fast.",
 )
 
@@ -56,8 +60,9 @@ PRESETS = (
         GAN,
         preset="quick",
         story="a small relativistic GAN: faces on a laptop in minutes",
+        recipe=replace(RECIPE, grow_images=24_000),
         minutes=5.0,
-        notes=(*NOTES, "The smallest setting of `gan`."),
+        notes=(*NOTES, "The smallest setting of `gan`, which grows earlier."),
     ),
     GAN,
 )
