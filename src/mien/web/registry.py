@@ -194,6 +194,31 @@ class Registry:
         return sampler
 
 
+def open_registry(
+    paths: Sequence[str | Path], code: Path | None = None, device: Device = "auto", precision: Precision = "fp32"
+) -> Registry:
+    """The registry of what a user names. Raises DataError or Untrusted where that holds no model."""
+    runs = [bundled.locate(path) for path in paths]
+    for path in runs:
+        if not path.exists():
+            raise DataError(
+                f"There is no {path}.", "It is neither a run, a checkpoint nor a file.", "Check the spelling."
+            )
+    registry = Registry(runs, code, device, precision)
+    registry.refresh()
+    for path in runs:
+        error = registry.refused.get(path)
+        if isinstance(error, Untrusted) or (error and not registry.models and not registry.runs):
+            raise error
+    if runs and not registry.models and not registry.runs:
+        raise DataError(
+            f"{', '.join(map(str, runs))} holds no model.",
+            "It has neither a run nor a valid model file.",
+            "Name a run, or leave it out.",
+        )
+    return registry
+
+
 def weight(sampler: Sampler) -> int:
     """Bytes of a model's numbers."""
     return sum(t.numel() * t.element_size() for t in (*sampler.model.parameters(), *sampler.model.buffers()))
