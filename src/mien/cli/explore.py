@@ -51,7 +51,7 @@ def explore(
     code
         Python file that defines a model of your own.
     allow_host
-        Name under which a reverse proxy serves the page, as NAME or NAME:PORT; repeat it for more. Then looking needs the token too.
+        Name under which a reverse proxy serves the page, as NAME or NAME:PORT; repeat it for more. Looking then needs the token.
     base_path
         Path below which the reverse proxy serves the page, as /faces.
     """
