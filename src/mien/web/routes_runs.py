@@ -99,6 +99,7 @@ class RunRoutes:
             "neighbours": run is not None and await asyncio.to_thread(pack_of, run) is not None,
             "formats": [*FILMS] if film_installed() else ["webp", "gif"],
             "levels": can_level(),
+            "scores": run_events.scores_of(run).get(model.seen, []) if run is not None else [],
         }
         card = bundled.card_of(model.file)
         if card is not None:

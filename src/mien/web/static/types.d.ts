@@ -1,8 +1,11 @@
+/** A face of a mixture. */
+export interface Part { with: string; share: number }
 /** What a face on show is made of: the whole state of the page. */
 export interface State {
   model: string;
   at: string;
-  mix: { with: string; share: number } | null;
+  /** Other faces, and the share of the mixture that each has; the rest is the first face's. */
+  mix: Part[] | null;
   truncation: number;
   labels: Record<string, number>;
   directions: Record<string, number>;
@@ -15,6 +18,7 @@ export interface State {
   /** Styles of another face, as `42:coarse`. */
   style: string;
 }
+export interface Score { name: string; value: string; meaning: string }
 export interface Direction { name: string; note?: string }
 export interface Capabilities {
   id: string; sha256: string; name: string; run: string | null; seen: number | null; preset: string; side: number; channels: number;
@@ -28,6 +32,8 @@ export interface Capabilities {
   order: number[];
   /** Whether faces of photographs can be found and levelled here. */
   levels?: boolean;
+  /** What evaluations said of this checkpoint. */
+  scores?: Score[];
   parameters: number; neighbours: boolean; formats: string[]; card?: string; licence?: string;
 }
 export interface RunEntry {
@@ -38,7 +44,7 @@ export interface Overview { runs: RunEntry[]; models: { id: string; name: string
 export interface Live {
   state: string; alive: boolean; seen: number; seconds: number; images_per_second: number; share: number; left: number | null;
   resumes: number; reason: string; health: { name: string; state: string; evidence: string; suggestion: string }[];
-  samples: number[]; reconstructions: number[]; checkpoints: { model: string; seen: number; scores: { name: string; value: string; meaning: string }[] }[];
+  samples: number[]; reconstructions: number[]; checkpoints: { model: string; seen: number; scores: Score[] }[];
 }
 export interface Curves { seen: number[]; curves: Record<string, (number | null)[]>; meanings: Record<string, string> }
 export interface Found { at: string; error: number; image: string; original: string; cut: string; reconstruction?: string }
