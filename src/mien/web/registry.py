@@ -171,6 +171,10 @@ class Registry:
         of_runs = [model.id for run in self.runs.values() for model in run.models]
         return next(iter([*of_runs, *self.models]), None)
 
+    def reload(self, id: str) -> None:
+        """Read a model again when it is next used: its directions have changed."""
+        self._loaded.pop(id, None)
+
     def in_memory(self, id: str) -> Sampler | None:
         """The model of an id, if it need not be loaded."""
         return self._loaded.get(id)
@@ -308,5 +312,9 @@ def note(header: JSON) -> str:
         return (
             f"Measured on {header.get('faces')} faces; correlation {float(header.get('correlation', 0)):.2f} on unseen ones. "
             f"Of all else, {header.get('leaks_to')} changes most: {float(header.get('leak', 0)):.2f}."
+        )
+    if header.get("found") == "named":
+        return "Named in the explorer: " + ", ".join(
+            f"{amount:+g} {name}" for name, amount in dict(header["of"]).items()
         )
     return f"Found without labels; {100 * float(header.get('share', 0)):.0f} % of how much pictures change."

@@ -5,6 +5,7 @@ import { comparing } from "./compare.js";
 import { Controls, seedBox } from "./controls.js";
 import { busy, byId, download, el, fault, icon, toast } from "./dom.js";
 import { Face } from "./face.js";
+import { directionTools } from "./directions.js";
 import { favourites } from "./favourites.js";
 import { fitted } from "./fit.js";
 import { holding } from "./locks.js";
@@ -36,8 +37,9 @@ export async function start(source) {
   const run = training(store, engine, (id, how) => { open({ ...store.state, model: id }, how); });
   const teach = teaching(engine, begin);
   const compare = comparing(store, engine, () => all, (id) => { open({ ...store.state, model: id }); });
+  const directions = directionTools(store, engine, showAnew);
   const path = fromNoise(store, engine), styles = stylesOfAnother(store);
-  const tools = tabs({ path, breed, mix: { open: mix.update }, compare, walk, sheet, favourites: saved, near: copies, training: run }, () => Boolean(model));
+  const tools = tabs({ path, breed, mix: { open: mix.update }, directions, compare, walk, sheet, favourites: saved, near: copies, training: run }, () => Boolean(model));
   const picker = /** @type {HTMLSelectElement} */ (byId("model"));
   /** @type {import("./types.js").Overview} */
   let all = { runs: [], models: [], trusted: false };
@@ -94,6 +96,15 @@ export async function start(source) {
     return Boolean(state) || faults.length > 0;
   }
 
+  /** Read what the model can do again, and show the face with some directions. @param {Record<string, number>} [amounts] */
+  async function showAnew(amounts) {
+    const able = await engine.capabilities(store.state.model);
+    if (able.id !== store.state.model) return;
+    adopt(able);
+    store.rest(amounts ? { directions: amounts } : {});
+    tools.fill();
+  }
+
   /** A state without what another model does not have, which is said. @param {import("./types.js").State} wanted @param {import("./types.js").Capabilities} able */
   function fit(wanted, able) {
     const { state, missing } = fitted(wanted, able);
@@ -111,6 +122,7 @@ export async function start(source) {
     walk.offer(able);
     photo.offer(able);
     styles.offer(able);
+    directions.offer(able);
     breed.forget();
     sheet.offer(able);
     byId("tab-photo").hidden = !(able.encodes || able.inverts) || !engine.project;
@@ -126,13 +138,14 @@ export async function start(source) {
   function watch(id) {
     const known = [id, watched].map((one) => all.runs.find((other) => other.id === one)).find(Boolean) ?? all.runs.find(({ state }) => state === "running") ?? all.runs[0];
     run.follow(known?.id ?? null, all.trusted, known?.name);
-    teach.allow(all.trusted);
+    teach.allow(all.trusted, all.parents);
+    directions.allow(all.trusted);
   }
 
-  /** Start a run, and show it from its first step. @param {number} minutes @param {boolean} own photographs of one's own, or drawn faces */
-  async function begin(minutes, own) {
+  /** Start a run, and show it from its first step. @param {number} minutes @param {boolean} own photographs of one's own, or drawn faces @param {string} [parent] a model to go on from */
+  async function begin(minutes, own, parent) {
     const before = new Set(all.runs.map(({ id }) => id)), started = performance.now();
-    await engine.train?.(minutes, own);
+    await engine.train?.(minutes, own, parent);
     tools.choose("training");
     for (;;) {
       await lookAround();

@@ -121,8 +121,19 @@ export function server() {
     samples: async (run, seen, kind) => (await ask(`api/run/${run}/${kind}/${seen}`)).blob(),
     film: async (run) => (await ask(`api/run/${run}/film`)).blob(),
     control: async (run, request) => { await ask(`api/run/${run}/control`, { post: { request } }); },
-    train: async (minutes, own) => { await ask("api/train", { post: { minutes, photographs: own ? "1" : "0" } }); },
+    train: async (minutes, own, parent = "") => { await ask("api/train", { post: { minutes, photographs: own ? "1" : "0", from: parent } }); },
     addPhotograph: async (photo) => { await ask("api/photographs", { post: photo }); },
+    nameDirection: async (id, name, directions) => {
+      await ask(`api/model/${id}/directions`, { post: { name, direction: Object.entries(directions).filter(([, value]) => value).map(([key, value]) => `${key}:${value}`) } });
+    },
+    async findDirections(id, count, onShare) {
+      for await (const { event, data } of eventsOf(await ask(`api/model/${id}/find-directions`, { post: { count } }))) {
+        if (event === "found") return data.names;
+        if (event === "failed") throw new Refusal(data);
+        onShare(data.done / data.of);
+      }
+      throw new Refusal({ code: 0, message: "The search was cut off.", why: "", hint: "Try again." });
+    },
     live(run, onState) {
       const end = new AbortController();
       (async () => {
