@@ -11,7 +11,7 @@ import time
 import torch
 
 from mien import presets
-from mien.cli.directions import unsupervised_directions
+from mien.cli.directions import components_with_progress
 from mien.core.contracts import JSON, ImageSpec
 from mien.core.device import DeviceContext
 from mien.core.run import to_json
@@ -35,7 +35,7 @@ def seconds(name: str) -> float:
     header: JSON = {"faces": to_json(faces)}
     sampler = Sampler(model.eval().requires_grad_(False), header, engine, "")
     started = time.process_time()
-    found = unsupervised_directions(sampler, 10)
+    found = components_with_progress(sampler, 10)
     assert len(found) == 10
     return time.process_time() - started
 

@@ -28,6 +28,14 @@ def example_of_load() -> None:
     assert faces.min() >= -1 and faces.max() <= 1
 
 
+def example_of_explore() -> None:
+    import mien
+
+    explorer = mien.explore("faces.safetensors")  # the last line of a cell shows the page
+    print(explorer.url)
+    explorer.close()
+
+
 def example_of_sampler() -> None:
     import mien
 

@@ -10,6 +10,7 @@ import itertools
 import json
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -40,7 +41,9 @@ from mien.sampling.sampler import Sampler
 from mien.storage import control
 from mien.storage.run_directory import RunDirectory
 from mien.training.experiment import train
+from mien.web.registry import RunEntry
 from mien.web.responses import without_paths
+from mien.web.run_events import CURVE_POINTS, curves
 from mien.web.security import PHOTO_BYTES
 from mien.web.serve import HEAD_SECONDS
 from tests.conftest import blobs, tiny, write_model, write_pack
@@ -117,6 +120,79 @@ def test_a_preview_is_the_face_within_two_levels(served: Served, model: str) -> 
     _, quick, _ = served.ask(f"{model}/image?at=5,0.5,0.5&drag=abc")
     _, exact, _ = served.ask(f"{model}/image?at=5,0.5,0.5")
     assert np.abs(pixels(quick).astype(int) - pixels(exact)).max() <= 2
+
+
+def test_a_flow_is_dragged_by_a_few_steps_and_exact_at_rest(served: Served) -> None:
+    flow = next(iter(served.json("/api/models")["models"]))["id"]
+
+    def face(solver: str, drag: str = "") -> Any:
+        return pixels(served.ask(f"/api/model/{flow}/image?at=5&solver={solver}{drag}")[1]).astype(int)
+
+    for solver in ("multistep:12", "heun:8", "rk4:2", "adaptive:1e-3"):
+        assert (
+            np.abs(face(solver, "&drag=a") - face("multistep:4")).max()
+            <= 2
+            < np.abs(face(solver, "&drag=a") - face(solver)).max()
+        ), solver
+    for solver in ("euler:3", "midpoint:2"):
+        assert np.abs(face(solver, "&drag=a") - face(solver)).max() <= 2, "that is few already"
+
+
+def test_directions_are_found_and_named(runs: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(runs / "00000-quick", tmp_path / "00000-quick")
+    with serving([place]) as served:
+        model = f"/api/model/{served.json('/api/models')['runs'][0]['checkpoints'][0]['model']}"
+        assert served.post(f"{model}/find-directions", {"count": 3})[0] == 401
+        assert served.post(f"{model}/directions", {"name": "Smile", "direction": []})[0] == 401
+        status, events = served.post(f"{model}/find-directions", {"count": 3}, token=True)
+        assert (
+            status == 200
+            and b"event: step" in events
+            and events.rstrip().endswith(b'{"names": ["component-1", "component-2", "component-3"]}')
+        )
+        amounts = {"component-1": 2.0, "component-3": -1.0}
+        body = {"name": "Smile: wide", "direction": [f"{name}:{value}" for name, value in amounts.items()]}
+        assert served.post(f"{model}/directions", body, token=True)[0] == 202
+        told = served.json(model)
+        assert [one["name"] for one in told["directions"]] == [*(f"component-{n}" for n in (1, 2, 3)), "Smile: wide"]
+        assert told["directions"][3]["note"] == "Named in the explorer: +2 component-1, -1 component-3"
+        directions = Sampler.load(place, device="cpu").directions
+        vector, drawn = directions["Smile: wide"].vector, Sampler.load(place, device="cpu").latents(range(1024))
+        parts = 2 * directions["component-1"].vector - directions["component-3"].vector
+        assert float(torch.nn.functional.cosine_similarity(vector, parts, dim=0)) == pytest.approx(1, abs=1e-5)
+        assert float((drawn @ (vector / vector.norm())).std()) == pytest.approx(float(vector.norm()), rel=1e-4)
+        far = served.ask(f"{model}/image?at=5&direction=Smile:%20wide:3")[1]
+        assert (pixels(far) != pixels(served.ask(f"{model}/image?at=5")[1])).any()
+        for name, direction in (
+            ("Smile: wide", ["component-1:1"]), ("", ["component-1:1"]), (" x", ["component-1:1"]), ("x" * 41, ["component-1:1"]),
+            ("__proto__", ["component-1:1"]), ("a\nb", ["component-1:1"]), ("still", []), ("still", ["component-1:0"]),
+            ("other", ["nobody:1"]),
+        ):  # fmt: skip
+            status, answer = served.post(f"{model}/directions", {"name": name, "direction": direction}, token=True)
+            assert status == 400 and answer["error"]["hint"], (name, direction)
+        assert len(served.json(model)["directions"]) == 4
+
+
+def test_curves_have_ranges_and_scores_have_intervals(tmp_path: Path) -> None:
+    run = RunEntry("a", tmp_path, ())
+    lines = [
+        {"seen": n, "loss": float(n % 3), **({"odd": 1.0} if n % 2 else {})} for n in range(1, 2 * CURVE_POINTS + 1)
+    ]
+    run.home.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "eval").mkdir()
+    scores = [{"metric": "fid", "value": 30.0 - n, "low": 29.0 - n, "high": 31.5 - n, "seen": 10 * n} for n in (2, 1)]
+    (tmp_path / "eval" / "fid.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
+    found = curves(run)
+    assert found["seen"] == list(range(2, 2 * CURVE_POINTS + 1, 2))
+    assert found["curves"]["loss"][:3] == [1.5, 0.5, 1.0] and found["ranges"]["loss"][:3] == [
+        (1.0, 2.0),
+        (0.0, 1.0),
+        (0.0, 2.0),
+    ]
+    assert found["curves"]["odd"][0] == 1.0 and found["ranges"]["odd"][0] == (1.0, 1.0)
+    (fid,) = found["scores"]
+    assert (fid["name"], fid["seen"], fid["values"]) == ("FID", [10, 20], [29.0, 28.0])
+    assert fid["ranges"] == [(28.0, 30.5), (27.0, 29.5)] and "lower is better" in fid["meaning"]
 
 
 def test_sheets_and_children(served: Served, model: str) -> None:
@@ -784,6 +860,30 @@ def test_hostile_names_stay_text(tmp_path: Path, runs: Path) -> None:
 
 
 # A run that is asked
+
+
+@pytest.mark.slow
+def test_photographs_go_on_from_the_bundled_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real run in a process of its own, from the photographs' bytes to a checkpoint whose parent is named."""
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    with serving([]) as served:
+        assert served.json("/api/models")["parents"] == ["faces"]
+        assert served.post("/api/train", {"minutes": 0.1, "from": "../faces"}, token=True)[0] == 400
+        for image in blobs(40, 80, seed=3):
+            content = io.BytesIO()
+            Image.fromarray(image).save(content, "PNG")
+            headers = {"Origin": served.own, "Authorization": f"Bearer {TOKEN}"}
+            assert served.ask("/api/photographs", "POST", content.getvalue(), headers)[0] == 202
+        begin = {"minutes": 0.1, "photographs": "1", "from": "faces"}
+        assert served.post("/api/train", begin, token=True)[0] == 202
+        child = served.explorer.runs.training.child
+        assert child is not None and child.wait(400) == 0, served.json("/api/models")["started"]
+        (run,) = (tmp_path / "runs").iterdir()
+        described = json.loads((run / "run.json").read_text())
+        parent = Sampler.load("faces", device="cpu").model_hash
+        assert described["preset"] == "gan" and parent in json.dumps(described), described
+        assert Sampler.load(run, device="cpu").sample([1]).shape == (1, 3, 64, 64)
 
 
 def test_a_run_saves_pauses_resumes_and_stops(tmp_path: Path, blob_pack: Pack) -> None:

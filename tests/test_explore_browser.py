@@ -23,6 +23,7 @@ pytest.importorskip("starlette", reason="SKIPPED EXPLORER TESTS: the extra `web`
 
 from mien.data.photo import can_align
 from mien.report.grid import read_recipe
+from mien.sampling import bundled
 from tests.conftest import blobs, steer, write_model, write_pack
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
 from tests.web_client import TOKEN, Served, serving, short_run
@@ -840,9 +841,11 @@ def test_three_ways_in_and_empty_states_that_show_what_to_do(open_page: Callable
     assert page.is_visible("#panel-breed") and page.get_attribute("#way-play", "aria-pressed") == "true"
 
 
+@pytest.mark.parametrize("parent", ["faces", ""])
 def test_ones_photographs_are_taught_and_the_run_is_shown(
     browser: Any,  # noqa: F811
     runs: Path,
+    parent: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -864,16 +867,21 @@ def test_ones_photographs_are_taught_and_the_run_is_shown(
         page.set_input_files("#teach-files", files)
         assert "3 photographs chosen" in page.inner_text("#teach-status")
         page.fill("#teach-minutes", "2")
+        assert page.input_value("#teach-from") == "faces", "what shows faces soonest comes first"
+        page.select_option("#teach-from", parent)
         page.click("#teach-start")
         page.wait_for_selector("#panel-training:not([hidden])")
         until(page, "document.getElementById('run-waiting').textContent.startsWith('Preparing your photographs')")
         words = spawned[0]
         folder = Path(words[-1].removeprefix("--data="))
-        assert words[:4] == ["train", "quick", "--minutes", "2"] and folder.is_relative_to(tmp_path / "cache")
+        begin = [f"--from={bundled.FOLDER / parent}"] if parent else []
+        assert words[:-1] == ["train", "gan" if parent else "quick", "--minutes", "2", "--resume", "never", *begin]
+        assert folder.is_relative_to(tmp_path / "cache")
         assert sorted(path.name for path in folder.iterdir()) == ["00000.png", "00001.png", "00002.png"]
-        short_run("quick", write_pack(tmp_path / "more.pack").path, runs / "00009-quick")
+        name = f"00009-quick{parent}"
+        short_run("quick", write_pack(tmp_path / "more.pack").path, runs / name)
         page.wait_for_selector("#run-some:not([hidden])")
-        until(page, "document.getElementById('run-name').textContent === '00009-quick'")
+        until(page, f"document.getElementById('run-name').textContent === '{name}'")
         context.close()
 
 

@@ -585,11 +585,12 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     done: dict[str, Any] = {}
 
     class HfApi:
-        def create_repo(self, name: str, exist_ok: bool) -> str:
-            done["made"] = name
+        def create_repo(self, name: str, exist_ok: bool, repo_type: str = "model", space_sdk: str = "") -> str:
+            done.update(made=name, kind=repo_type, sdk=space_sdk)
             return f"hub/{name}"
 
-        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> None:
+        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str, repo_type: str = "model") -> None:
+            assert repo_type == done["kind"]
             shutil.copytree(folder_path, tmp_path / "remote" / repo_id)
 
     def snapshot_download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
@@ -616,6 +617,23 @@ def test_pushed_and_loaded_again(fake_hub: dict[str, Any], tmp_path: Path, blob_
     for wrong in ("hf://me", "hf://", "hf://a/b/c"):
         with pytest.raises(UsageError, match="is not a repository name"):
             hub.fetch(wrong)
+
+
+def test_a_space_is_the_page_with_the_head_that_the_hub_reads(
+    fake_hub: dict[str, Any], tmp_path: Path, blob_pack: Pack
+) -> None:
+    model = write_model("dcgan-2015", tmp_path, blob_pack)
+    said = call("export", model, "--to", "space", "-o", tmp_path / 'my: "faces"', "--push", "me/faces", "--json")
+    assert said.code == 0, said
+    assert (
+        json.loads(said.out)["pushed"] == "hub/me/faces" and fake_hub["kind"] == "space" and fake_hub["sdk"] == "static"
+    )
+    there = tmp_path / "remote" / "me" / "faces"
+    assert (there / "index.html").is_file() and (there / "model.onnx").is_file()
+    _, head, text = (there / "README.md").read_text().split("---\n")
+    fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
+    assert fields["sdk"] == "static" and fields["app_file"] == "index.html" and "synthetic" in text
+    assert json.loads(fields["title"]).endswith(": faces by mien")
 
 
 def test_without_the_extra_the_hub_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

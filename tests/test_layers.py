@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "report",
         "sampling",
         "training",
+        "web",
     },  # for the type checker; at run time it imports on first use
 }
 #: The one file outside `models` and `presets` that names a model: eigenfaces are a baseline to compare with.

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mien.web.security import ADDRESS_BYTES, BODY_BYTES, Access, Guard
+from mien.errors import UsageError
+from mien.web.security import ADDRESS_BYTES, BODY_BYTES, Access, Guard, Proxy
 
 OPEN = Access.at("127.0.0.1", 8040, "secret")
 
@@ -34,12 +35,16 @@ def test_no_other_token_opens(given: str) -> None:
     assert not OPEN.is_token(given) and OPEN.is_token("secret")
 
 
+paths: list[str] = []  # that the routes behind were asked for
+
+
 def answered(access: Access, method: str = "GET", path: str = "/api/models", body: bytes = b"", **headers: str) -> Any:
     """The status of an answer (200 from the routes behind), and whether they were told that the token was there."""
-    seen: list[bool] = []
+    seen: list[Any] = []
 
     async def routes(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["trusted"])
+        paths.append(scope["path"])
         while (await receive()).get("more_body"):
             pass
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -64,6 +69,8 @@ def answered(access: Access, method: str = "GET", path: str = "/api/models", bod
 
 OURS = "http://127.0.0.1:8040"
 AWAY = Access.at("192.0.2.7", 8040, "secret")
+BEHIND = Access.at("127.0.0.1", 8040, "secret", Proxy(hosts=("Faces.example",), base_path="/x/y/"))
+NAMED = {"host": "faces.example", "origin": "https://faces.example"}
 
 
 @pytest.mark.parametrize(
@@ -86,6 +93,19 @@ AWAY = Access.at("192.0.2.7", 8040, "secret")
         (AWAY, "GET", {"authorization": "Bearer secret"}, 200),
         (AWAY, "GET", {"authorization": "Bearer "}, 401),
         (AWAY, "POST", {"origin": OURS}, 401),
+        (OPEN, "GET", {"x_forwarded_for": "192.0.2.9"}, 401),
+        (OPEN, "GET", {"forwarded": "for=192.0.2.9"}, 401),
+        (OPEN, "GET", {"x_forwarded_for": "192.0.2.9", "authorization": "Bearer secret"}, 200),
+        (OPEN, "GET", {"host": "faces.example"}, 421),
+        (OPEN, "GET", {"origin": "https://127.0.0.1:8040"}, 403),
+        (BEHIND, "GET", NAMED, 401),
+        (BEHIND, "GET", {}, 401),
+        (BEHIND, "POST", NAMED, 401),
+        (BEHIND, "GET", {**NAMED, "authorization": "Bearer secret"}, 200),
+        (BEHIND, "GET", {**NAMED, "origin": "http://faces.example", "authorization": "Bearer secret"}, 200),
+        (BEHIND, "GET", {**NAMED, "origin": "https://faces.example:8443", "authorization": "Bearer secret"}, 403),
+        (BEHIND, "GET", {"host": "faces.example:8443", "authorization": "Bearer secret"}, 421),
+        (BEHIND, "GET", {"host": "x.faces.example", "authorization": "Bearer secret"}, 421),
     ],
 )
 def test_who_may_ask(access: Access, method: str, headers: dict[str, str], status: int) -> None:
@@ -107,3 +127,50 @@ def test_bounds_of_addresses_and_bodies() -> None:
 
 def test_an_empty_token_opens_nothing() -> None:
     assert not Access.at("127.0.0.1", 8000, "").is_token("")
+
+
+@pytest.mark.parametrize(
+    "asked, status, path",
+    [
+        ("/x/y/api/models", 200, "/api/models"),  # a proxy that leaves the base path
+        ("/api/models", 200, "/api/models"),  # one that takes it away
+        ("/x/y/", 200, "/"),
+        ("/x/y", 308, None),
+        ("/x/yy/api/models", 200, "/x/yy/api/models"),
+        ("/x/y/x/y/", 200, "/x/y/"),
+    ],
+)
+def test_a_base_path_is_taken_away_once(asked: str, status: int, path: str | None) -> None:
+    paths.clear()
+    assert answered(BEHIND, path=asked, authorization="Bearer secret", **NAMED)[0] == status
+    assert paths == ([path] if path else [])
+
+
+def test_a_base_path_is_no_way_around_the_token() -> None:
+    assert answered(BEHIND, path="/x/y/api/models", **NAMED)[0] == 401
+    assert answered(BEHIND, path="/x/y/", **NAMED)[0] == 200  # the empty page
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"hosts": (name,)} for name in ("", "*", "http://a.example", "a.example/x", "a b", "a:b", "*.example")),
+        *({"base_path": path} for path in ("x", "/x y", "/../x", "//x", "/x?y", "/x/./y")),
+    ],
+)
+def test_what_is_no_name_or_path_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is not a"):
+        Proxy(**fields)
+
+
+def test_a_page_is_framed_by_notebooks_alone() -> None:
+    assert (
+        OPEN.headers["x-frame-options"] == "DENY"
+        and "frame-ancestors 'none'" in OPEN.headers["content-security-policy"]
+    )
+    framed = Access.at("127.0.0.1", 8040, "secret", Proxy(framed=True)).headers
+    _, _, ancestors = framed["content-security-policy"].partition("frame-ancestors ")
+    assert (
+        "x-frame-options" not in framed and "'self' http://localhost:*" in ancestors and " * " not in f" {ancestors} "
+    )
+    assert framed.keys() == OPEN.headers.keys() - {"x-frame-options"}

@@ -18,6 +18,7 @@ from mien.core.run import override
 from mien.training.experiment import train
 from mien.web.app import Explorer
 from mien.web.registry import Registry
+from mien.web.security import DIRECT, Proxy
 from mien.web.serve import bind, build
 from tests.conftest import tiny
 
@@ -76,7 +77,7 @@ class Served:
 
 
 @contextmanager
-def serving(paths: Sequence[Path], host: str = "127.0.0.1", port: int = 0) -> Iterator[Served]:
+def serving(paths: Sequence[Path], host: str = "127.0.0.1", port: int = 0, proxy: Proxy = DIRECT) -> Iterator[Served]:
     """An explorer of some runs or files, while the block runs."""
     registry = Registry(paths, device="cpu")
     registry.refresh()
@@ -87,7 +88,7 @@ def serving(paths: Sequence[Path], host: str = "127.0.0.1", port: int = 0) -> It
 
     def run() -> None:
         async def main() -> None:
-            server, explorer = build(listener, registry, host, TOKEN)
+            server, explorer = build(listener, registry, host, TOKEN, proxy)
             kept.extend([server, explorer])
             ready.set()
             await server.serve(sockets=[listener])

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mien.sampling.sampler import Sampler
     from mien.training.experiment import train
     from mien.training.trained_run import TrainedRun
+    from mien.web.background import explore
 
     load = Sampler.load
 
@@ -59,6 +60,7 @@ _MODULES = {
     "DrawOptions": "mien.sampling.options",
     "Sampler": "mien.sampling.sampler",
     "evaluate": "mien.metrics.api",
+    "explore": "mien.web.background",
     "save_grid": "mien.report.grid",
     "TrainedRun": "mien.training.trained_run",
     "train": "mien.training.experiment",
@@ -83,6 +85,7 @@ __all__ = [
     "Update",
     "__version__",
     "evaluate",
+    "explore",
     "load",
     "presets",
     "save_grid",

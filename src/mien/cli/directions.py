@@ -8,25 +8,19 @@ from typing import Annotated, Literal
 
 import torch
 from cyclopts import Parameter
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from mien.cli.encodings import encoded
 from mien.cli.result import Result
-from mien.core.families import FlowModel, Invertible
+from mien.core.families import Invertible
 from mien.core.run import Device, Precision
-from mien.errors import DataError, Mismatch, UsageError, did_you_mean
+from mien.errors import DataError, UsageError, did_you_mean
 from mien.metrics.api import open_pack
-from mien.nn.ode import Solution
-from mien.sampling import sidecar
-from mien.sampling.directions import PROBES, Direction, Directions, Disentangle, by_labels, components
+from mien.sampling.directions import Direction, Directions, Disentangle, by_labels
 from mien.sampling.sampler import Sampler
+from mien.sampling.unsupervised import num_faces, store, unsupervised_directions
 
-FACES = range(64, 257)  # for directions without labels: as many as MAX_FLOPS allows
-MAX_FLOPS = 3e12  # under half a minute of one core with bf16 units
 COMPONENTS = 6  # beside the measured directions of faces without a mesh
-SOLVER = Solution(method="midpoint", steps=4)  # of a flow, for directions without labels
 
 
 def directions(
@@ -102,10 +96,10 @@ def directions(
         found, warnings, mesh = measured_directions(sampler)
         again = "mien directions MODEL --measured"
         if not mesh:
-            found += unsupervised_directions(sampler, min(COMPONENTS, torch.Size(sampler.model.latent_shape).numel()))
+            found += components_with_progress(sampler, min(COMPONENTS, torch.Size(sampler.model.latent_shape).numel()))
     elif unsupervised is not None:
         found, again = (
-            unsupervised_directions(sampler, unsupervised),
+            components_with_progress(sampler, unsupervised),
             f"mien directions MODEL --unsupervised {unsupervised}",
         )
     else:
@@ -119,55 +113,17 @@ def directions(
         found, warnings = supervised(sampler, data, labels, disentangle, images, split)
         chosen = ",".join(direction.name for direction in found)
         again = f"mien directions MODEL --data PACK --labels {chosen} --disentangle {disentangle}"
-    kept = known(sampler).joined(found)
-    assert sampler.extras_folder is not None
-    path = sidecar.write(
-        sampler.extras_folder,
-        "directions",
-        "directions",
-        sampler.model_hash,
-        kept.tensors(),
-        again,
-        directions=kept.descriptions(),
-    )
+    path = store(sampler, found, again)
     for line in warnings:
         print(f"mien: {line}", file=sys.stderr)
     return listing(Directions(tuple(found)), warnings, path)
 
 
-def known(sampler: Sampler) -> Directions:
-    """The directions that this model has already; those of another model are not carried over."""
-    try:
-        return sampler.directions
-    except Mismatch:
-        return Directions()
-
-
-def unsupervised_directions(sampler: Sampler, count: int) -> list[Direction]:
-    """Directions without labels."""
-    model, context = sampler.model, sampler.device_context
-    like = next(model.parameters())
-
-    def decode(z: Tensor) -> Tensor:
-        rows = sampler.labels(range(len(z)))
-        labels = None if rows is None else rows.to(z)
-        with context.autocast():
-            return model.decode_by(z, SOLVER, 1.0, labels) if isinstance(model, FlowModel) else model.decode(z, labels)
-
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        decode(model.prior.draw([0], model.latent_shape).to(like))
-    affordable = MAX_FLOPS / (1 + PROBES) / max(1, counter.get_total_flops())
-    faces = int(min(max(affordable, FACES[0]), FACES[-1]))
+def components_with_progress(sampler: Sampler, count: int) -> list[Direction]:
+    """Directions without labels, with a bar on a terminal."""
+    faces = num_faces(sampler)
     with tqdm(total=faces, desc="components", unit=" faces", leave=False, disable=None) as bar:
-        return components(
-            decode,
-            model.prior,
-            model.latent_shape,
-            count,
-            like=like,
-            faces=faces,
-            progress=lambda n: void(bar.update(n)),
-        )
+        return unsupervised_directions(sampler, count, faces, lambda n: void(bar.update(n)))
 
 
 def void(_: object) -> None:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from mien.cli.result import Result
 from mien.core.run import Device, Precision
-from mien.errors import DataError, Untrusted, UsageError
+from mien.errors import UsageError
 
 
 def explore(
@@ -21,6 +21,8 @@ def explore(
     device: Device = "auto",
     precision: Precision = "fp32",
     code: Path | None = None,
+    allow_host: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    base_path: str = "",
 ) -> Result:
     """Explore faces in a browser: interpolate, mix, breed and film them, and watch a training run.
 
@@ -29,6 +31,7 @@ def explore(
         mien explore                                  # every run under runs/, demo/run, and the bundled models
         mien explore runs/00007-quick-drawn64-s0
         mien explore model.safetensors --port 8040 --no-browser
+        mien explore --allow-host faces.example.org --base-path /faces   # behind a reverse proxy
 
     Parameters
     ----------
@@ -47,6 +50,10 @@ def explore(
         fp32 gives the same image on every device; bf16 is faster.
     code
         Python file that defines a model of your own.
+    allow_host
+        Name under which a reverse proxy serves the page, as NAME or NAME:PORT; repeat it for more. Looking then needs the token.
+    base_path
+        Path below which the reverse proxy serves the page, as /faces.
     """
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise UsageError(
@@ -54,32 +61,14 @@ def explore(
             "They are the extra `web`.",
             "pip install 'mien[web]'",
         )
-    from mien.sampling import bundled
-
-    runs = tuple(bundled.locate(path) for path in runs)
-    for path in runs:
-        if not path.exists():
-            raise DataError(
-                f"There is no {path}.", "It is neither a run, a checkpoint nor a file.", "Check the spelling."
-            )
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(
             f"port must be an integer from 0 to 65535, not {port}.", "It is a TCP port.", "Leave out --port."
         )
-    from mien.web.registry import Registry
+    from mien.web.registry import open_registry
+    from mien.web.security import Proxy
     from mien.web.serve import serve
 
-    registry = Registry(runs, code, device, precision)
-    registry.refresh()
-    for path in runs:
-        error = registry.refused.get(path)
-        if isinstance(error, Untrusted) or (error and not registry.models and not registry.runs):
-            raise error
-    if runs and not registry.models and not registry.runs:
-        raise DataError(
-            f"{', '.join(map(str, runs))} holds no model.",
-            "It has neither a run nor a valid model file.",
-            "Name a run, or leave it out.",
-        )
-    address = serve(registry, host, port, browser)
+    proxy = Proxy(hosts=allow_host, base_path=base_path)
+    address = serve(open_registry(runs, code, device, precision), host, port, browser, proxy)
     return Result(f"{address} has ended", {"address": address})

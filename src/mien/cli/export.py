@@ -1,4 +1,4 @@
-"""`mien export`: write a model as ONNX, as a web page or for the Hugging Face Hub."""
+"""`mien export`: write a model as ONNX, as a web page, as a Space or for the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mien.errors import UsageError
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 
-Target = Literal["onnx", "web", "hub"]
+Target = Literal["onnx", "web", "space", "hub"]
 
 
 def export(
@@ -27,12 +27,13 @@ def export(
     options: Drawing = DrawOptions(),
     signing: Signing = SignOptions(),
 ) -> Result:
-    """Export a model: as ONNX, as a web page that runs it in the browser, or as a folder for the Hugging Face Hub.
+    """Export a model: as ONNX, as a web page or a Space that runs it in the browser, or as a folder for the Hugging Face Hub.
 
     Every ONNX graph is compared with PyTorch before the file is kept. Examples:
 
         mien export RUN --to onnx                 # RUN.onnx, and RUN-encoder.onnx where there is one
         mien export RUN --to web -o site          # a folder for any static host
+        mien export RUN --to space --push me/faces   # that page as a static Space of the Hugging Face Hub
         mien export RUN --to hub -o folder --push me/my-faces
 
     Parameters
@@ -40,17 +41,19 @@ def export(
     model
         A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     to
-        Format: onnx, web or hub.
+        Format: onnx, web, space or hub.
     out
         The .onnx file, or the folder; by default named after the model.
     push
-        For hub: upload the folder to this repository (OWNER/NAME) as well; needs the extra `hub` and a login.
+        For hub and space: upload the folder to this repository (OWNER/NAME) as well; needs the extra `hub` and a login.
     code
         Python file that defines a model of your own.
     """
-    if push is not None and to != "hub":
+    if push is not None and to not in ("hub", "space"):
         raise UsageError(
-            "--push needs --to hub.", f"--to {to} writes local files.", "Leave out --push, or use --to hub."
+            "--push needs --to hub or --to space.",
+            f"--to {to} writes local files.",
+            "Leave out --push, or use --to hub.",
         )
     if signing.sign is not None and to != "hub":
         raise UsageError(
@@ -69,15 +72,18 @@ def export(
     name = (model.parent if model.name == "model.safetensors" else model).resolve().name.removesuffix(".safetensors")
     if to == "onnx":
         return to_onnx(sampler, out or Path(f"{name}.onnx"))
-    if to == "web":
+    from mien.downloads import hub
+
+    if to in ("web", "space"):
         from mien.export.page import write_page
 
-        page = write_page(sampler, name, model, out or Path(f"{name}-page"))
+        space = to == "space"
+        page = write_page(sampler, name, model, out or Path(f"{name}-{'space' if space else 'page'}"), space)
+        pushed = hub.push(page.path, push, space=True) if push else None
         data = {"path": str(page.path), "files": list(page.files), "bytes": page.bytes, "difference": page.difference}
-        size_mb = f"{page.path}: {len(page.files)} files, {page.bytes / 1e6:.1f} MB"
+        size_mb = f"{page.path}: {len(page.files)} files, {page.bytes / 1e6:.1f} MB{f', pushed to {pushed}' if pushed else ''}"
         text = f"{size_mb}\nTry it: python -m http.server --directory {page.path}"
-        return Result(text, data)
-    from mien.downloads import hub
+        return Result(text, {**data, "pushed": pushed} if space else data)
     from mien.export.folder import PICTURE, write_folder
 
     folder = write_folder(sampler, name, model, out or Path(f"{name}-hub"))

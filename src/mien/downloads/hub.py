@@ -29,8 +29,8 @@ def fetch(address: str) -> Path:
     return Path(folder)
 
 
-def push(folder: Path, repository: str) -> str:
-    """Upload a folder to a repository of the logged-in user. Returns the address of the repository."""
+def push(folder: Path, repository: str, space: bool = False) -> str:
+    """Upload a folder to a repository, or a static Space, of the logged-in user. Returns the address of the repository."""
     check(repository, "Write --push OWNER/NAME.")
     try:
         from huggingface_hub import HfApi
@@ -38,8 +38,10 @@ def push(folder: Path, repository: str) -> str:
         raise missing() from None
     api = HfApi()
     try:
-        address = str(api.create_repo(repository, exist_ok=True))
-        api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A model made with mien")
+        kind = {"repo_type": "space"} if space else {}
+        sdk = {"space_sdk": "static"} if space else {}
+        address = str(api.create_repo(repository, exist_ok=True, **kind, **sdk))
+        api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A model made with mien", **kind)
     except Exception as error:  # its own errors, and those of its HTTP client
         raise DataError(
             f"{folder} was not pushed to {repository}.", first_line(error),

@@ -60,8 +60,8 @@ class Page:
     difference: float  # largest difference between onnxruntime and PyTorch, of pixels in [-1, 1]
 
 
-def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
-    """Write the folder `out` atomically. Raises UsageError for a model that cannot run in a browser."""
+def write_page(sampler: Sampler, name: str, source: Path, out: Path, space: bool = False) -> Page:
+    """Write the folder `out` atomically, `space` adds a README. Raises UsageError for a model that cannot run in a browser."""
     if type(sampler.model.prior) not in (Normal, Uniform):
         raise UsageError(
             "This model cannot run in a browser.", "Its prior is not supported: the page supports normal and uniform.",
@@ -89,6 +89,7 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path) -> Page:
             "model.json": model_info.encode(),
             "MODEL_CARD.md": card.encode(),
             "LICENCES.txt": LICENCES.encode(),
+            **({"README.md": space_readme(name).encode()} if space else {}),
         }
         for file, content in files.items():
             atomic.write_bytes(beside / file, content)
@@ -123,6 +124,14 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
         "licence": "the model's: see its card; the page: Apache-2.0; onnxruntime-web: MIT",
         "made_by": f"mien {__version__}",
     }
+
+
+def space_readme(name: str) -> str:
+    """The README.md by which the Hugging Face Hub serves the folder as a static Space."""
+    title = json.dumps(f"{name}: faces by mien")  # a JSON string is a YAML string
+    head = f"---\ntitle: {title}\nsdk: static\napp_file: index.html\npinned: false\ntags:\n- mien\n- face-generation\n---\n"
+    text = "\nThe generator runs in the visitor's browser; every face is synthetic. See [the model's card](MODEL_CARD.md).\n"
+    return head + text
 
 
 def index(text: str, recipe: JSON) -> str:

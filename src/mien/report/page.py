@@ -24,7 +24,7 @@ BESIDE = 2  # curves beside the faces; the others follow below
 STATES = {
     "running": ("training", "watch"),
     "done": ("done", "good"),
-    "preempted": ("preempted, state saved", "watch"),
+    "preempted": ("stopped, state saved", "watch"),
     "interrupted": ("interrupted, state saved", "watch"),
     "diverged": ("diverged", "bad"),
     "failed": ("failed", "bad"),

@@ -18,6 +18,7 @@ from mien.web.limits import Full
 from mien.web.queue import Stale
 from mien.web.registry import Registry
 from mien.web.responses import NO_STORE, ApiRoute, JSONResponse, handle_error
+from mien.web.routes_directions import DirectionRoutes
 from mien.web.routes_draw import DrawRoutes
 from mien.web.routes_photo import PhotoRoutes
 from mien.web.routes_runs import RunRoutes
@@ -32,6 +33,7 @@ class Explorer:
     def __init__(self, registry: Registry) -> None:
         self.service = Service(registry)
         self.draw, self.photo, self.runs = DrawRoutes(self.service), PhotoRoutes(self.service), RunRoutes(self.service)
+        self.directions = DirectionRoutes(self.service)
         self.files = StaticFiles()
 
     @property
@@ -42,7 +44,7 @@ class Explorer:
     def table(self) -> list[ApiRoute]:
         """Every route but the page's files."""
         described = ApiRoute("/api/description", self.described, "this description, as OpenAPI")
-        return [*self.runs.routes(), *self.draw.routes(), *self.photo.routes(), described]
+        return [*self.runs.routes(), *self.draw.routes(), *self.photo.routes(), *self.directions.routes(), described]
 
     async def described(self, request: Request) -> Response:
         """This description."""

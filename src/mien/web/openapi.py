@@ -26,7 +26,7 @@ MEANINGS = {
     ),
     "size": ("integer", "height and width in pixels, for a resolution-free model"),
     "first": ("integer", "the first seed"),
-    "count": ("integer", "number of faces"),
+    "count": ("integer", "number of faces, or of directions to find"),
     "columns": ("integer", "columns of the sheet"),
     "strength": ("number", "distance of children from their parent, in [0, 1]"),
     "frames": ("integer", "frames of the film"),
@@ -44,8 +44,10 @@ MEANINGS = {
     ),
     "align": ("integer", "1 aligns the photograph by its face, where the extra `faces` is installed"),
     "steps": ("integer", "steps of descent; without it, the model's encoder is used"),
+    "name": ("string", "name of the new direction, up to 40 characters"),
     "request": ("string", "save, pause, resume or stop"),
     "minutes": ("number", "minutes of training"),
+    "from": ("string", "name of a bundled model to go on from; without it, training begins with noise"),
     "photographs": ("integer", "1 trains on the photographs that were added"),
 }
 

@@ -171,6 +171,10 @@ class Registry:
         of_runs = [model.id for run in self.runs.values() for model in run.models]
         return next(iter([*of_runs, *self.models]), None)
 
+    def reload(self, id: str) -> None:
+        """Read a model again when it is next used: its directions have changed."""
+        self._loaded.pop(id, None)
+
     def in_memory(self, id: str) -> Sampler | None:
         """The model of an id, if it need not be loaded."""
         return self._loaded.get(id)
@@ -192,6 +196,31 @@ class Registry:
         ):
             self._loaded.popitem(last=False)
         return sampler
+
+
+def open_registry(
+    paths: Sequence[str | Path], code: Path | None = None, device: Device = "auto", precision: Precision = "fp32"
+) -> Registry:
+    """The registry of what a user names. Raises DataError or Untrusted where that holds no model."""
+    runs = [bundled.locate(path) for path in paths]
+    for path in runs:
+        if not path.exists():
+            raise DataError(
+                f"There is no {path}.", "It is neither a run, a checkpoint nor a file.", "Check the spelling."
+            )
+    registry = Registry(runs, code, device, precision)
+    registry.refresh()
+    for path in runs:
+        error = registry.refused.get(path)
+        if isinstance(error, Untrusted) or (error and not registry.models and not registry.runs):
+            raise error
+    if runs and not registry.models and not registry.runs:
+        raise DataError(
+            f"{', '.join(map(str, runs))} holds no model.",
+            "It has neither a run nor a valid model file.",
+            "Name a run, or leave it out.",
+        )
+    return registry
 
 
 def weight(sampler: Sampler) -> int:
@@ -283,5 +312,9 @@ def note(header: JSON) -> str:
         return (
             f"Measured on {header.get('faces')} faces; correlation {float(header.get('correlation', 0)):.2f} on unseen ones. "
             f"Of all else, {header.get('leaks_to')} changes most: {float(header.get('leak', 0)):.2f}."
+        )
+    if header.get("found") == "named":
+        return "Named in the explorer: " + ", ".join(
+            f"{amount:+g} {name}" for name, amount in dict(header["of"]).items()
         )
     return f"Found without labels; {100 * float(header.get('share', 0)):.0f} % of how much pictures change."

@@ -65,8 +65,8 @@ class RunRoutes:
             ApiRoute(
                 "/api/train",
                 self.train,
-                "train the quick preset on drawn faces or own photographs",
-                ("minutes", "photographs"),
+                "train on drawn faces or own photographs, from noise or from a bundled model",
+                ("minutes", "photographs", "from"),
                 "POST",
                 needs_token=True,
             ),
@@ -86,7 +86,10 @@ class RunRoutes:
         started = self.training.started()
         if started is not None:
             started["error"] = without_paths(started["error"])
-        return JSONResponse({**found, "trusted": request.scope["trusted"], "started": started}, headers=NO_STORE)
+        return JSONResponse(
+            {**found, "trusted": request.scope["trusted"], "started": started, "parents": bundled.names()},
+            headers=NO_STORE,
+        )
 
     async def model(self, request: Request) -> Response:
         """What a model can do, and what is known of its run."""
@@ -99,6 +102,7 @@ class RunRoutes:
             "neighbours": run is not None and await asyncio.to_thread(pack_of, run) is not None,
             "formats": [*FILMS] if film_installed() else ["webp", "gif"],
             "levels": can_level(),
+            "scores": run_events.scores_of(run).get(model.seen, []) if run is not None else [],
         }
         card = bundled.card_of(model.file)
         if card is not None:
@@ -167,13 +171,14 @@ class RunRoutes:
         return JSONResponse({"request": action}, status_code=202, headers=NO_STORE)
 
     async def train(self, request: Request) -> Response:
-        """Train the quick preset, to watch: on drawn faces, or on the photographs that were added."""
+        """Train, to watch: from noise or on from a bundled model, on drawn faces or the photographs that were added."""
         require_token(request)
         params = await parameters(request)
         minutes = params.number("minutes", 5.0, 0.1, 600.0)
         own = params.word("photographs", ("0", "1"), "0") == "1"
+        parent = params.word("from", ("", *bundled.names()), "")
         params.end()
-        self.training.start(minutes, own)
+        self.training.start(minutes, own, parent)
         return JSONResponse({"minutes": minutes}, status_code=202, headers=NO_STORE)
 
     async def photograph(self, request: Request) -> Response:

@@ -76,14 +76,52 @@ def tail(path: Path, most: int = 1 << 18) -> list[JSON]:
 
 
 def curves(run: RunEntry) -> JSON:
-    """Every number of metrics.jsonl over images seen, thinned."""
+    """Every number of metrics.jsonl over images seen: means of up to CURVE_POINTS pieces with their lowest and highest value.
+
+    `scores` are those of evaluations, with their 95% intervals.
+    """
     lines = [line for line in read_lines(run.home.metrics) if is_number(line.get("seen"))]
-    step = max(1, -(-len(lines) // CURVE_POINTS))
-    thinned = lines[::-1][::step][::-1]
-    names = sorted({name for line in thinned for name, value in line.items() if is_number(value)} - {"seen", "seconds"})
-    columns = {name: [line[name] if is_number(line.get(name)) else None for line in thinned] for name in names}
-    meanings = {name: stat_meaning(name) for name in names}
-    return {"seen": [line["seen"] for line in thinned], "curves": columns, "meanings": meanings}
+    size = max(1, -(-len(lines) // CURVE_POINTS))
+    ends = range(len(lines), 0, -size)
+    pieces = [lines[max(0, end - size) : end] for end in ends][::-1]
+    names = sorted({name for line in lines for name, value in line.items() if is_number(value)} - {"seen", "seconds"})
+    columns: dict[str, list[float | None]] = {name: [] for name in names}
+    ranges: dict[str, list[tuple[float, float] | None]] = {name: [] for name in names}
+    for piece in pieces:
+        for name in names:
+            known = [line[name] for line in piece if is_number(line.get(name))]
+            columns[name].append(sum(known) / len(known) if known else None)
+            ranges[name].append((min(known), max(known)) if known else None)
+    return {
+        "seen": [piece[-1]["seen"] for piece in pieces],
+        "curves": columns,
+        "ranges": ranges,
+        "meanings": {name: stat_meaning(name) for name in names},
+        "scores": score_curves(run),
+    }
+
+
+def score_curves(run: RunEntry) -> list[JSON]:
+    """The scores of evaluations over images seen, each with its interval and what it means; the newest of each number of images."""
+    found: dict[str, dict[int, JSON]] = {}
+    for path in sorted(run.path.glob("eval/*.jsonl")):
+        for line in read_lines(path):
+            if is_number(line.get("value")) and is_number(line.get("seen")):
+                found.setdefault(str(line.get("metric")), {})[int(line["seen"])] = line
+    curves = []
+    for metric, points in sorted(found.items()):
+        meaning, ordered = metric_meaning(metric), [points[seen] for seen in sorted(points)]
+        bounds = [(line.get("low"), line.get("high")) for line in ordered]
+        curves.append(
+            {
+                "name": metric.upper() if metric in SHOWN else metric,
+                "seen": sorted(points),
+                "values": [line["value"] for line in ordered],
+                "ranges": [pair if all(map(is_number, pair)) else None for pair in bounds],
+                "meaning": f"{meaning.text}{f' {meaning.better} is better.' if meaning.better else ''}",
+            }
+        )
+    return curves
 
 
 def scores_of(run: RunEntry) -> dict[int | None, list[JSON]]:

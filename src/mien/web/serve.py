@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mien.errors import UsageError
 from mien.web.app import Explorer, application
 from mien.web.registry import Registry
-from mien.web.security import Access, Guard
+from mien.web.security import DIRECT, Access, Guard, Proxy
 
 HEAD_SECONDS = 5.0  # from the connection, or the last answer, to a whole head
 ANSWER_SECONDS = 30.0  # for a client to take the next piece of its answer
@@ -92,9 +92,11 @@ def bind(host: str, port: int | None) -> socket.socket:
     raise UsageError(f"{host}:{port} cannot be listened at.", fault, "Choose another --port, or leave it out.")
 
 
-def build(listener: socket.socket, registry: Registry, host: str, token: str) -> tuple[Server, Explorer]:
+def build(
+    listener: socket.socket, registry: Registry, host: str, token: str, proxy: Proxy = DIRECT
+) -> tuple[Server, Explorer]:
     """A server around a listening socket."""
-    access = Access.at(host, listener.getsockname()[1], token)
+    access = Access.at(host, listener.getsockname()[1], token, proxy)
     guard: Guard
     guard, explorer = application(registry, access)
     config = uvicorn.Config(
@@ -105,6 +107,7 @@ def build(listener: socket.socket, registry: Registry, host: str, token: str) ->
         access_log=False,  # privacy: what people look at is not logged
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         limit_concurrency=CONNECTIONS,
         backlog=BACKLOG,
         timeout_keep_alive=int(HEAD_SECONDS),
@@ -115,18 +118,24 @@ def build(listener: socket.socket, registry: Registry, host: str, token: str) ->
     return Server(config, explorer), explorer
 
 
-def serve(registry: Registry, host: str, port: int | None, browser: bool) -> str:
+def serve(registry: Registry, host: str, port: int | None, browser: bool, proxy: Proxy = DIRECT) -> str:
     """Serve until a signal says stop. Returns the address."""
     listener, token = bind(host, port), secrets.token_urlsafe(18)
-    server, _ = build(listener, registry, host, token)
-    name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-    address = f"http://{name}:{listener.getsockname()[1]}/"
-    print(f"{address}#token={token}", flush=True)
+    server, _ = build(listener, registry, host, token, proxy)
+    address = own_address(host, listener)
+    print(f"{proxy.address() or address}#token={token}", flush=True)
+    behind = f" The reverse proxy passes requests on to {address}" if proxy.hosts else ""
     print(
-        "mien: the explorer is at this address; what stands after # lets it control runs. Ctrl-C ends it.",
+        f"mien: the explorer is at this address; what stands after # lets it control runs.{behind} Ctrl-C ends it.",
         file=sys.stderr,
     )
-    if browser:
+    if browser and not proxy.hosts:
         webbrowser.open(f"{address}#token={token}")
     asyncio.run(server.serve(sockets=[listener]))
     return address
+
+
+def own_address(host: str, listener: socket.socket) -> str:
+    """The address of a listening socket, for a browser on this machine."""
+    name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+    return f"http://{name}:{listener.getsockname()[1]}/"

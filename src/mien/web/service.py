@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 from starlette.requests import Request
 from torch import Tensor
 
+from mien.core.families import FlowModel
 from mien.errors import MienError, UsageError
+from mien.nn.ode import TABLEAUS, Solution
 from mien.sampling.address import Address, SeedPoint
 from mien.sampling.sampler import Sampler
 from mien.web.limits import Limit
@@ -18,7 +21,19 @@ from mien.web.pictures import ResponseCache
 from mien.web.queue import Kind, Queue
 from mien.web.registry import Registry
 
+PREVIEW = Solution(
+    method="multistep", steps=4
+)  # of a flow while something is dragged: one evaluation of its network a step
 MAX_PIXELS = 1 << 25  # of the faces of one answer: 400 MB while they are drawn
+
+
+def few_steps(sampler: Sampler, model: FlowModel) -> Sampler:
+    """The sampler with the solver of a drag: a flow's whole solution takes longer than a picture of a movement may."""
+    own = sampler.options.solution(model)
+    evaluations = own.steps * (1 if own.method == "multistep" else len(TABLEAUS[own.method].times))
+    if own.method != "adaptive" and evaluations <= PREVIEW.steps:
+        return sampler
+    return sampler.with_options(replace(sampler.options, solver=str(PREVIEW)))
 
 
 class Service:
@@ -33,6 +48,8 @@ class Service:
     def draw(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
         """What the queue runs in its thread."""
         sampler = self.registry.sampler(str(kind.model)).with_options(kind.options)
+        if not kind.exact and isinstance(sampler.model, FlowModel):
+            sampler = few_steps(sampler, sampler.model)
         if kind.stages:
             return sampler.trajectory(z, labels)
         return sampler.decode(z, labels) if kind.exact else sampler.preview(z, labels)

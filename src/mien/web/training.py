@@ -24,6 +24,8 @@ from mien.core.run import Run, config_fields, to_json
 from mien.data.pack import Pack
 from mien.downloads.weights import cache_folder
 from mien.errors import DataError, Locked, MienError
+from mien.sampling import bundled
+from mien.storage import checkpoint
 from mien.storage.run_directory import read_json
 from mien.web.photograph_set import PhotographSet
 from mien.web.registry import DEFAULTS, Registry, RunEntry
@@ -44,12 +46,19 @@ class Training:
         self.photographs = PhotographSet()
         self._errors: IO[bytes] | None = None  # what the child writes to stderr
 
-    def start(self, minutes: float, own: bool = False) -> None:
-        """Train the quick preset on the built-in synthetic faces, or on the photographs that were brought."""
+    def start(self, minutes: float, own: bool = False, parent: str = "") -> None:
+        """Train the quick preset, or go on from a bundled model, on the synthetic faces or on the photographs that were brought."""
         if self.child is not None and self.child.poll() is None:
             raise busy()
         data = [f"--data={self.photographs.take()}"] if own else []
-        self._spawn(["train", "quick", "--minutes", f"{minutes:g}", "--resume", "never", *data])
+        preset, begin = "quick", []
+        if parent:
+            folder = (
+                bundled.FOLDER / parent
+            )  # not its name alone: a folder of that name may lie in the working directory
+            preset = str(checkpoint.read_header(folder / bundled.MODEL)["preset"])
+            begin = [f"--from={folder}"]
+        self._spawn(["train", preset, "--minutes", f"{minutes:g}", "--resume", "never", *begin, *data])
 
     def started(self) -> JSON | None:
         """What became of the run that was started from here: whether it goes on, and one line if it failed."""

@@ -1,11 +1,13 @@
 // @ts-check
 // The page: one state, one engine, and everything that looks at them.
-import { parse } from "./address.js";
 import { breeding } from "./breed.js";
+import { comparing } from "./compare.js";
 import { Controls, seedBox } from "./controls.js";
 import { busy, byId, download, el, fault, icon, toast } from "./dom.js";
 import { Face } from "./face.js";
+import { directionTools } from "./directions.js";
 import { favourites } from "./favourites.js";
+import { fitted } from "./fit.js";
 import { holding } from "./locks.js";
 import { pastStrip } from "./history.js";
 import { mixing } from "./mix.js";
@@ -34,8 +36,10 @@ export async function start(source) {
   const copies = nearestFaces(store, engine), saved = favourites(store, engine, open), photo = photographs(store, engine, open);
   const run = training(store, engine, (id, how) => { open({ ...store.state, model: id }, how); });
   const teach = teaching(engine, begin);
+  const compare = comparing(store, engine, () => all, (id) => { open({ ...store.state, model: id }); });
+  const directions = directionTools(store, engine, showAnew);
   const path = fromNoise(store, engine), styles = stylesOfAnother(store);
-  const tools = tabs({ path, breed, mix: { open: mix.update }, walk, sheet, favourites: saved, near: copies, training: run }, () => Boolean(model));
+  const tools = tabs({ path, breed, mix: { open: mix.update }, directions, compare, walk, sheet, favourites: saved, near: copies, training: run }, () => Boolean(model));
   const picker = /** @type {HTMLSelectElement} */ (byId("model"));
   /** @type {import("./types.js").Overview} */
   let all = { runs: [], models: [], trusted: false };
@@ -58,6 +62,7 @@ export async function start(source) {
     pad.follow(state, look);
     follow();
     if (state.mix || how === "rest") mix.update();
+    compare.follow(state, how);
     if (how === "drag") return;  // what is dragged shows itself, and the rest can wait
     controls.update();
     styles.update();
@@ -80,7 +85,7 @@ export async function start(source) {
   async function open(state, how = "rest") {
     const prepared = prepare(state);
     if (prepared && !(await prepared)) { picker.value = model?.id ?? ""; return; }
-    store[how](fitted(state, /** @type {import("./types.js").Capabilities} */ (model)));
+    store[how](fit(state, /** @type {import("./types.js").Capabilities} */ (model)));
   }
 
   /** Show the state that the URL describes now. */
@@ -91,23 +96,20 @@ export async function start(source) {
     return Boolean(state) || faults.length > 0;
   }
 
-  /** A state without what another model does not have. @param {import("./types.js").State} state @param {import("./types.js").Capabilities} able */
-  function fitted(state, able) {
-    const labels = new Set(able.labels), directions = new Set(able.directions.map(({ name }) => name));
-    /** @param {Record<string, number>} amounts @param {Set<string>} known @param {string} kind */
-    const those = (amounts, known, kind) => Object.fromEntries(Object.entries(amounts).filter(([name]) => {
-      if (!known.has(name)) missing.push(`${kind} “${name.slice(0, 40)}”`);
-      return known.has(name);
-    }));
-    /** @type {string[]} */
-    const missing = [];
-    const { start } = parse(state.at), length = able.latent.reduce((a, b) => a * b, 1), foreign = "values" in start && start.values.length !== length;
-    const at = foreign ? "0" : state.at, found = { labels: those(state.labels, labels, "label"), directions: those(state.directions, directions, "direction") };
-    if (foreign) missing.push("place for this photograph");
+  /** Read what the model can do again, and show the face with some directions. @param {Record<string, number>} [amounts] */
+  async function showAnew(amounts) {
+    const able = await engine.capabilities(store.state.model);
+    if (able.id !== store.state.model) return;
+    adopt(able);
+    store.rest(amounts ? { directions: amounts } : {});
+    tools.fill();
+  }
+
+  /** A state without what another model does not have, which is said. @param {import("./types.js").State} wanted @param {import("./types.js").Capabilities} able */
+  function fit(wanted, able) {
+    const { state, missing } = fitted(wanted, able);
     if (missing.length) toast(`${able.name} has no ${missing.join(", no ")}: the face is shown without.`, "fault");
-    return { ...state, model: able.id, at, ...found, locks: state.locks.filter((name) => directions.has(name)),
-      size: able.scalable ? state.size : 0, solver: able.flow ? state.solver : "", guidance: able.flow && able.labels.length ? state.guidance : null,
-      style: able.styles ? state.style : "" };
+    return state;
   }
 
   /** @param {import("./types.js").Capabilities} able */
@@ -120,6 +122,7 @@ export async function start(source) {
     walk.offer(able);
     photo.offer(able);
     styles.offer(able);
+    directions.offer(able);
     breed.forget();
     sheet.offer(able);
     byId("tab-photo").hidden = !(able.encodes || able.inverts) || !engine.project;
@@ -135,13 +138,14 @@ export async function start(source) {
   function watch(id) {
     const known = [id, watched].map((one) => all.runs.find((other) => other.id === one)).find(Boolean) ?? all.runs.find(({ state }) => state === "running") ?? all.runs[0];
     run.follow(known?.id ?? null, all.trusted, known?.name);
-    teach.allow(all.trusted);
+    teach.allow(all.trusted, all.parents);
+    directions.allow(all.trusted);
   }
 
-  /** Start a run, and show it from its first step. @param {number} minutes @param {boolean} own photographs of one's own, or drawn faces */
-  async function begin(minutes, own) {
+  /** Start a run, and show it from its first step. @param {number} minutes @param {boolean} own photographs of one's own, or drawn faces @param {string} [parent] a model to go on from */
+  async function begin(minutes, own, parent) {
     const before = new Set(all.runs.map(({ id }) => id)), started = performance.now();
-    await engine.train?.(minutes, own);
+    await engine.train?.(minutes, own, parent);
     tools.choose("training");
     for (;;) {
       await lookAround();
@@ -173,6 +177,7 @@ export async function start(source) {
     if (model && picker.value !== model.id) picker.value = model.id;
     if (model && picker.value !== model.id) { picker.append(option(model.id, model.name)); picker.value = model.id; }
     picker.hidden = picker.options.length === 0;
+    byId("tab-compare").hidden = !compare.able();
   }
 
   // Actions
@@ -254,7 +259,7 @@ export async function start(source) {
         byId("welcome").hidden = true;
         byId("main").hidden = false;
         adopt(able);
-        store.begin(fitted(linked ?? { ...START, at: String(sheet.typical(able) ?? Math.floor(Math.random() * 1000)) }, able));
+        store.begin(fit(linked ?? { ...START, at: String(sheet.typical(able) ?? Math.floor(Math.random() * 1000)) }, able));
         if (faults.length) toast(faults[0], "fault");
         break;
       }

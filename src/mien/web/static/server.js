@@ -15,12 +15,12 @@ export class Refusal extends Error {
 
 /** The token stands after # when the page is opened from the printed address; it is kept for this tab and taken out of sight. */
 function takeToken() {
-  const found = /^#token=([\w-]+)$/.exec(location.hash);
-  if (found) {
-    sessionStorage.setItem("token", found[1]);
-    history.replaceState(null, "", location.pathname);
-  }
-  return sessionStorage.getItem("token");
+  const found = /^#token=([\w-]+)$/.exec(location.hash), name = `token ${location.pathname}`;
+  if (found) history.replaceState(null, "", location.pathname);
+  try {
+    if (found) sessionStorage.setItem(name, found[1]);
+    return sessionStorage.getItem(name);
+  } catch { return found?.[1] ?? null; }  // a browser stores nothing for a page inside another one
 }
 
 /** Server-sent events of an answer. @param {Response} response @returns {AsyncGenerator<{event: string, data: any}>} */
@@ -82,32 +82,32 @@ export function server() {
 
   return {
     kind: "server",
-    overview: async () => (await ask("/api/models")).json(),
-    capabilities: async (id) => (await ask(`/api/model/${id}`)).json(),
+    overview: async () => (await ask("api/models")).json(),
+    capabilities: async (id) => (await ask(`api/model/${id}`)).json(),
     async image(state, drag) {
       const query = /** @type {[string, string][]} */ ([["at", state.at], ...drawParams(state), ...(drag ? [["drag", drag]] : [])]);
-      const response = await ask(`/api/model/${state.model}/image`, { query });
+      const response = await ask(`api/model/${state.model}/image`, { query });
       return response.status === 204 ? null : response.blob();
     },
-    sheet: async (state, first) => (await ask(`/api/model/${state.model}/sheet`, { query: [["first", String(first)], ...drawParams(state)] })).blob(),
-    children: async (state, first, strength) => (await ask(`/api/model/${state.model}/children`, {
+    sheet: async (state, first) => (await ask(`api/model/${state.model}/sheet`, { query: [["first", String(first)], ...drawParams(state)] })).blob(),
+    children: async (state, first, strength) => (await ask(`api/model/${state.model}/children`, {
       query: [["at", state.at], ["first", String(first)], ["strength", String(strength)], ...drawParams(state)],
     })).blob(),
-    walk: async (state, { stops, frames, fps, loop, format, zoom }) => (await ask(`/api/model/${state.model}/walk`, {
+    walk: async (state, { stops, frames, fps, loop, format, zoom }) => (await ask(`api/model/${state.model}/walk`, {
       query: [...stops.map((at) => /** @type {[string, string]} */ (["at", at])), ["frames", String(frames)], ["fps", String(fps)],
         ["loop", loop ? "1" : "0"], ["format", format], ["zoom", String(zoom)], ...drawParams(state)],
     })).blob(),
-    faces: async (state, places, columns) => (await ask(`/api/model/${state.model}/sheet`, {
+    faces: async (state, places, columns) => (await ask(`api/model/${state.model}/sheet`, {
       query: [...places.map((at) => /** @type {[string, string]} */ (["at", at])), ["columns", String(columns)], ...drawParams(state)],
     })).blob(),
     async path(state) {
-      const sheet = await (await ask(`/api/model/${state.model}/path`, { query: [["at", state.at], ...drawParams(state)] })).blob();
+      const sheet = await (await ask(`api/model/${state.model}/path`, { query: [["at", state.at], ...drawParams(state)] })).blob();
       const { stages, columns } = readRecipe(new Uint8Array(await sheet.arrayBuffer())) ?? {};
       return { sheet, count: stages, columns };
     },
     async project(id, photo, { steps, align, onStep, signal }) {
       const query = new URLSearchParams({ ...(steps ? { steps: String(steps) } : {}), ...(align ? { align: "1" } : {}) }).toString();
-      const response = await ask(`/api/model/${id}/project${query && `?${query}`}`, { post: photo, signal });
+      const response = await ask(`api/model/${id}/project${query && `?${query}`}`, { post: photo, signal });
       if (!steps) return response.json();
       for await (const { event, data } of eventsOf(response)) {
         if (event === "found") return data;
@@ -116,19 +116,30 @@ export function server() {
       }
       throw new Refusal({ code: 0, message: "The search was cut off.", why: "", hint: "Try again." });
     },
-    neighbours: async (state) => (await ask(`/api/model/${state.model}/neighbours`, { query: [["at", state.at], ...drawParams(state)] })).json(),
-    curves: async (run) => (await (await ask(`/api/run/${run}`)).json()).curves,
-    samples: async (run, seen, kind) => (await ask(`/api/run/${run}/${kind}/${seen}`)).blob(),
-    film: async (run) => (await ask(`/api/run/${run}/film`)).blob(),
-    control: async (run, request) => { await ask(`/api/run/${run}/control`, { post: { request } }); },
-    train: async (minutes, own) => { await ask("/api/train", { post: { minutes, photographs: own ? "1" : "0" } }); },
-    addPhotograph: async (photo) => { await ask("/api/photographs", { post: photo }); },
+    neighbours: async (state) => (await ask(`api/model/${state.model}/neighbours`, { query: [["at", state.at], ...drawParams(state)] })).json(),
+    curves: async (run) => (await (await ask(`api/run/${run}`)).json()).curves,
+    samples: async (run, seen, kind) => (await ask(`api/run/${run}/${kind}/${seen}`)).blob(),
+    film: async (run) => (await ask(`api/run/${run}/film`)).blob(),
+    control: async (run, request) => { await ask(`api/run/${run}/control`, { post: { request } }); },
+    train: async (minutes, own, parent = "") => { await ask("api/train", { post: { minutes, photographs: own ? "1" : "0", from: parent } }); },
+    addPhotograph: async (photo) => { await ask("api/photographs", { post: photo }); },
+    nameDirection: async (id, name, directions) => {
+      await ask(`api/model/${id}/directions`, { post: { name, direction: Object.entries(directions).filter(([, value]) => value).map(([key, value]) => `${key}:${value}`) } });
+    },
+    async findDirections(id, count, onShare) {
+      for await (const { event, data } of eventsOf(await ask(`api/model/${id}/find-directions`, { post: { count } }))) {
+        if (event === "found") return data.names;
+        if (event === "failed") throw new Refusal(data);
+        onShare(data.done / data.of);
+      }
+      throw new Refusal({ code: 0, message: "The search was cut off.", why: "", hint: "Try again." });
+    },
     live(run, onState) {
       const end = new AbortController();
       (async () => {
         for (let pause = 500; !end.signal.aborted; pause = Math.min(8000, pause * 2)) {
           try {
-            const response = await ask(`/api/run/${run}/events`, { signal: end.signal });
+            const response = await ask(`api/run/${run}/events`, { signal: end.signal });
             for await (const { data } of eventsOf(response)) { onState(data); pause = 500; }
           } catch { /* the server was stopped: the loop tries again */ }
           if (!end.signal.aborted) { onState(null); await new Promise((go) => setTimeout(go, pause)); }

@@ -32,7 +32,7 @@ export function sharing(store, engine, face, model, walk) {
   function stops() {
     const { state } = store, at = address(state);
     if (walk().length >= 2) return walk();
-    if (state.mix) return [state.at, state.mix.with];
+    if (state.mix) return [state.at, ...state.mix.map((part) => part.with)];
     return [at, ...[1, 2, 3].map((n) => moved(at, String(2 ** 52 + n), SWAY))];
   }
 

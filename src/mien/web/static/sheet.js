@@ -1,7 +1,8 @@
 // @ts-check
-// The contact sheet: a hundred seeds at once, in the order of their numbers or, of a model whose seeds are ranked, the best first.
+// The contact sheet: a hundred seeds at once, in the order of their numbers, the best first where seeds are ranked, or as a map.
 import { busy, byId, fault } from "./dom.js";
 import { drawn } from "./state.js";
+import { gridded, placeOf, principal, vectorsOf } from "./map.js";
 import { thumb } from "./thumb.js";
 
 /** @typedef {import("./types.js").Capabilities} Capabilities */
@@ -12,25 +13,66 @@ const TYPICAL = 0.25;  // the share of ranked seeds that a new face is chosen fr
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */
 export function contactSheet(store, engine) {
   const grid = byId("sheet"), box = /** @type {HTMLInputElement} */ (byId("sheet-first")), best = /** @type {HTMLInputElement} */ (byId("order"));
-  let filled = "", first = 0;
+  let filled = "", first = 0, mapped = false;
+  /** @type {{by: ReturnType<typeof principal>, places: [number, number][], cells: number[]} | null} What the map on show was made from. */
+  let map = null;
   /** @type {number[]} */
   let order = [];
 
   async function fill() {
     const ranked = best.checked && first < order.length;
     const seeds = Array.from({ length: PAGE }, (_, n) => (ranked ? order[first + n] : undefined) ?? first + n);
-    const state = { ...drawn(store.state), at: "0", size: 0 }, key = JSON.stringify([state, seeds]);
-    if (key === filled) return;
+    const state = { ...drawn(store.state), at: "0", size: 0 }, key = JSON.stringify([state, seeds, mapped]);
+    if (key === filled) { mark(); return; }
     filled = key;
     box.value = String(first);
     try {
       const image = await busy(grid, async () => createImageBitmap(await (ranked ? engine.faces(state, seeds.map(String), 10) : engine.sheet(state, first))), 100), side = image.width / 10;
       if (key !== filled) return;
-      grid.replaceChildren(...seeds.map((seed, n) => thumb({
-        at: String(seed), side: 64, image, part: [(n % 10) * side, Math.floor(n / 10) * side, side, side],
-        onpick: () => store.rest({ at: String(seed), mix: null }),
+      map = null;
+      if (mapped) {
+        const vectors = vectorsOf(image, 10, PAGE), by = principal(vectors), places = vectors.map((vector) => placeOf(vector, by));
+        map = { by, places, cells: gridded(places, 10) };
+      }
+      const cells = map?.cells ?? seeds.map((_, n) => n);
+      grid.replaceChildren(...cells.map((n) => thumb({
+        at: String(seeds[n]), side: 64, image, part: [(n % 10) * side, Math.floor(n / 10) * side, side, side],
+        onpick: () => store.rest({ at: String(seeds[n]), mix: null }),
       })));
+      mark();
     } catch (error) { fault(error); filled = ""; }
+  }
+
+  /** Frame the face of the map that is nearest to the one on show. */
+  async function mark() {
+    for (const face of grid.querySelectorAll("[aria-current]")) face.removeAttribute("aria-current");
+    const there = map;
+    if (!there) return;
+    const blob = await engine.image(drawn(store.state)).catch(() => null);
+    if (!blob || there !== map) return;
+    const [x, y] = placeOf(vectorsOf(await createImageBitmap(blob), 1, 1)[0], there.by);
+    const far = there.places.map(([a, b]) => Math.hypot(a - x, b - y)), nearest = far.indexOf(Math.min(...far));
+    grid.children[there.cells.indexOf(nearest)]?.setAttribute("aria-current", "true");
+  }
+
+  /** Arrow keys go from face to face. @param {KeyboardEvent} event */
+  function key(event) {
+    const faces = [...grid.children], at = faces.indexOf(/** @type {Element} */ (event.target)), columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key], next = faces[at + (by ?? 0)];
+    if (at < 0 || !by || !next) return;
+    event.preventDefault();
+    event.stopPropagation();
+    /** @type {HTMLElement} */ (next).focus();
+  }
+  grid.addEventListener("keydown", key);
+  for (const as of [false, true]) {
+    byId(as ? "sheet-map" : "sheet-rows").addEventListener("click", () => {
+      mapped = as;
+      byId("sheet-map").setAttribute("aria-pressed", String(as));
+      byId("sheet-rows").setAttribute("aria-pressed", String(!as));
+      byId("map-note").hidden = !as;
+      fill();
+    });
   }
 
   /** @param {number} to */

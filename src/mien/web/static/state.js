@@ -7,8 +7,17 @@ import { moved, parse } from "./address.js";
 /** @type {State} */
 export const START = { model: "", at: "0", mix: null, truncation: 1, labels: {}, directions: {}, locks: [], size: 0, solver: "", guidance: null, style: "" };
 
-/** The address of the face on show, mixing included. @param {State} state */
-export const address = (state) => (state.mix ? moved(state.at, state.mix.with, state.mix.share) : state.at);
+export const MOST_PARTS = 7;  // faces that a mixture has beside the first
+
+/** The address of the face on show, mixing included: each face in turn takes its share of what is there with it. @param {State} state */
+export function address({ at, mix }) {
+  let there = 1 - (mix ?? []).reduce((sum, { share }) => sum + share, 0);
+  for (const { with: other, share } of mix ?? []) {
+    there += share;
+    at = moved(at, other, there > 0 ? share / there : 0);
+  }
+  return at;
+}
 
 /** The state as the engine draws it. @param {State} state @returns {State} */
 export const drawn = (state) => ({ ...state, at: address(state), mix: null });
@@ -16,7 +25,7 @@ export const drawn = (state) => ({ ...state, at: address(state), mix: null });
 /** A state as the part of a URL after #. @param {State} state */
 export function toHash(state) {
   const query = new URLSearchParams({ m: state.model, at: state.at });
-  if (state.mix) { query.set("with", state.mix.with); query.set("share", String(state.mix.share)); }
+  for (const { with: other, share } of state.mix ?? []) { query.append("with", other); query.append("share", String(share)); }
   if (state.truncation !== 1) query.set("t", String(state.truncation));
   for (const [name, value] of Object.entries(state.labels)) query.append("label", `${name}:${value}`);
   for (const [name, value] of Object.entries(state.directions)) if (value) query.append("direction", `${name}:${value}`);
@@ -44,9 +53,9 @@ export function readHash(hash) {
   const isAddress = (text, name) => {
     try { parse(text); return true; } catch { faults.push(`“${short(text)}” is not a ${name}: a seed is a whole number, such as 42.`); return false; }
   };
-  /** @template T @param {string} key @param {string} name @param {T} otherwise @param {number} low @param {number} high @returns {number | T} */
-  const number = (key, name, otherwise, low, high) => {
-    const text = query.get(key), value = Number(text);
+  /** @template T @param {string} key @param {string} name @param {T} otherwise @param {number} low @param {number} high @param {string | null} [text] @returns {number | T} */
+  const number = (key, name, otherwise, low, high, text = query.get(key)) => {
+    const value = Number(text);
     if (text === null) return otherwise;
     if (text.trim() && value >= low && value <= high) return value;
     faults.push(`The link's ${name}, “${short(text)}”, is not a number from ${low} to ${high}.`);
@@ -67,9 +76,15 @@ export function readHash(hash) {
     return "";
   };
   if (!isAddress(at, "seed")) return { state: null, faults };
-  const other = query.get("with"), mixes = other !== null && isAddress(other, "seed to mix with");
+  const shares = query.getAll("share");
+  const parts = query.getAll("with").slice(0, MOST_PARTS).filter((other) => isAddress(other, "seed to mix with"))
+    .map((other, n) => ({ with: other, share: number("share", "share", 0.5, 0, 1, shares[n] ?? null) }));
+  if (parts.reduce((sum, { share }) => sum + share, 0) > 1.001) {
+    faults.push("The link's shares of a mixture come to more than 1: the faces are mixed equally.");
+    for (const part of parts) part.share = Math.floor(1e4 / (parts.length + 1)) / 1e4;
+  }
   return { faults, state: {
-    model: text("m", /^[0-9a-f]{1,64}$/), at, mix: mixes ? { with: other, share: number("share", "share", 0.5, 0, 1) } : null,
+    model: text("m", /^[0-9a-f]{1,64}$/), at, mix: parts.length ? parts : null,
     truncation: number("t", "truncation", 1, -4, 4), labels: amounts("label", "label", 1), directions: amounts("direction", "direction", 20),
     locks: query.getAll("lock"), size: number("size", "size", 0, 2, 1024), solver: text("solver", SOLVER),
     guidance: number("guidance", "guidance", /** @type {null} */ (null), 0, 20), style: text("style", STYLE),

@@ -1,16 +1,17 @@
 // @ts-check
 // Teaching: a new run on one's own photographs or on drawn faces, to watch from its first step.
-import { byId, fault } from "./dom.js";
+import { byId, el, fault } from "./dom.js";
 
 const LARGEST = 10e6, SIDE = 1024;  // bytes of a file that is sent as it is; pixels of the long side of one that is sent smaller
 
 /**
  * @param {import("./types.js").Engine} engine
- * @param {(minutes: number, own: boolean) => Promise<void>} begin starts a run and shows it
+ * @param {(minutes: number, own: boolean, parent?: string) => Promise<void>} begin starts a run and shows it
  */
 export function teaching(engine, begin) {
   const files = /** @type {HTMLInputElement} */ (byId("teach-files")), start = /** @type {HTMLButtonElement} */ (byId("teach-start"));
   const status = byId("teach-status"), progress = /** @type {HTMLProgressElement} */ (byId("teach-progress"));
+  const from = /** @type {HTMLSelectElement} */ (byId("teach-from"));
   let sending = false;
 
   function show() {
@@ -45,7 +46,7 @@ export function teaching(engine, begin) {
         progress.value = (n + 1) / chosen.length;
         status.textContent = `${n + 1} of ${chosen.length} are here${refused ? `, ${refused} could not be used` : ""}.`;
       }
-      await begin(Number(/** @type {HTMLInputElement} */ (byId("teach-minutes")).value) || 10, true);
+      await begin(Number(/** @type {HTMLInputElement} */ (byId("teach-minutes")).value) || 10, true, from.value);
     } catch (error) { fault(error); }
     sending = false;
     progress.hidden = true;
@@ -53,8 +54,11 @@ export function teaching(engine, begin) {
   });
   byId("train-drawn").addEventListener("click", () => begin(5, false).catch(fault));
   return {
-    /** @param {boolean} trusted whether this page may start runs */
-    allow(trusted) {
+    /** @param {boolean} trusted whether this page may start runs @param {string[]} [parents] models that training can go on from */
+    allow(trusted, parents = []) {
+      if (!from.options.length) {
+        from.append(...parents.map((name) => el("option", { value: name }, `the model “${name}”: faces from the first step`)), el("option", { value: "" }, "noise"));
+      }
       byId("teach-form").hidden = byId("train-drawn").hidden = !trusted;
       byId("teach-terminal").hidden = trusted;
     },

@@ -1,6 +1,7 @@
 // @ts-check
 // A run: its checkpoints side by side, its samples over time, and what happens while it trains.
 import { busy, byId, calm, download, el, fault, paint, toast } from "./dom.js";
+import { curve } from "./curve.js";
 import { drawn } from "./state.js";
 import { thumb } from "./thumb.js";
 
@@ -15,7 +16,6 @@ const STATES = {
   preempted: "stopped and saved; it can go on", interrupted: "stopped and saved; it can go on",
 };
 /** @type {Record<string, string>} What is watched over, named neutrally. */
-/** @type {Record<string, string>} */
 const VERDICTS = { healthy: "good", warning: "watch", alarm: "bad", pending: "too early to say" };
 
 /** @param {number} seconds */
@@ -121,8 +121,10 @@ export function training(store, engine, pick) {
     if (!engine.curves || performance.now() - curvesAt < 5000 && curvesAt) return;
     curvesAt = performance.now();
     try {
-      const { seen, curves, meanings } = await busy(byId("curves"), () => /** @type {NonNullable<typeof engine.curves>} */ (engine.curves)(run), 6);
-      byId("curves").replaceChildren(...Object.entries(curves).map(([name, values]) => curve(name, seen, values, meanings[name])));
+      const { seen, curves, ranges, meanings, scores } = await busy(byId("curves"), () => /** @type {NonNullable<typeof engine.curves>} */ (engine.curves)(run), 6);
+      byId("curves").replaceChildren(
+        ...scores.map((score) => curve({ ...score, band: "95% interval" })),
+        ...Object.entries(curves).map(([name, values]) => curve({ name, seen, values, ranges: ranges[name], meaning: meanings[name], band: "lowest to highest" })));
     } catch (error) { fault(error); }
   }
 
@@ -160,20 +162,4 @@ export function training(store, engine, pick) {
     });
   }
   return { follow, open: () => show(), update: () => { if (!byId("panel-training").hidden) showCheckpoints(); } };
-}
-
-/** A small curve. @param {string} name @param {number[]} seen @param {(number | null)[]} values @param {string} [meaning] */
-function curve(name, seen, values, meaning) {
-  const width = 240, height = 64, known = values.filter((value) => value !== null);
-  const low = Math.min(...known), span = Math.max(...known) - low || 1, from = seen[0] ?? 0, length = (seen[seen.length - 1] ?? 1) - from || 1;
-  const points = values.map((value, n) => (value === null ? "" : `${(((seen[n] - from) / length) * width).toFixed(1)},${(height - 3 - ((value - low) / span) * (height - 6)).toFixed(1)}`)).filter(Boolean);
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  const now = known[known.length - 1], latest = Number(now?.toPrecision(3));
-  svg.setAttribute("aria-label", `${name}: from ${Number(known[0]?.toPrecision(3))} to ${latest}`);
-  line.setAttribute("points", points.join(" "));
-  svg.append(line);
-  return el("figure", {}, el("figcaption", {}, name.replace(/_/g, " "), el("span", {}, String(latest))), svg, meaning ? el("p", { class: "meaning" }, meaning) : null);
 }

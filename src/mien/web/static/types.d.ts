@@ -1,8 +1,11 @@
+/** A face of a mixture. */
+export interface Part { with: string; share: number }
 /** What a face on show is made of: the whole state of the page. */
 export interface State {
   model: string;
   at: string;
-  mix: { with: string; share: number } | null;
+  /** Other faces, and the share of the mixture that each has; the rest is the first face's. */
+  mix: Part[] | null;
   truncation: number;
   labels: Record<string, number>;
   directions: Record<string, number>;
@@ -15,6 +18,7 @@ export interface State {
   /** Styles of another face, as `42:coarse`. */
   style: string;
 }
+export interface Score { name: string; value: string; meaning: string }
 export interface Direction { name: string; note?: string }
 export interface Capabilities {
   id: string; sha256: string; name: string; run: string | null; seen: number | null; preset: string; side: number; channels: number;
@@ -28,19 +32,27 @@ export interface Capabilities {
   order: number[];
   /** Whether faces of photographs can be found and levelled here. */
   levels?: boolean;
+  /** What evaluations said of this checkpoint. */
+  scores?: Score[];
   parameters: number; neighbours: boolean; formats: string[]; card?: string; licence?: string;
 }
 export interface RunEntry {
   id: string; name: string; preset: string; side: number | null; state: string; seen: number; samples: number;
   checkpoints: { model: string; seen: number }[];
 }
-export interface Overview { runs: RunEntry[]; models: { id: string; name: string }[]; trusted: boolean; started?: { alive: boolean; error: string } | null }
+export interface Overview { runs: RunEntry[]; models: { id: string; name: string }[]; trusted: boolean; /** Models that training can go on from. */ parents?: string[]; started?: { alive: boolean; error: string } | null }
 export interface Live {
   state: string; alive: boolean; seen: number; seconds: number; images_per_second: number; share: number; left: number | null;
   resumes: number; reason: string; health: { name: string; state: string; evidence: string; suggestion: string }[];
-  samples: number[]; reconstructions: number[]; checkpoints: { model: string; seen: number; scores: { name: string; value: string; meaning: string }[] }[];
+  samples: number[]; reconstructions: number[]; checkpoints: { model: string; seen: number; scores: Score[] }[];
 }
-export interface Curves { seen: number[]; curves: Record<string, (number | null)[]>; meanings: Record<string, string> }
+/** Lowest and highest values, or the ends of an interval. */
+export type Ranges = ([number, number] | null)[];
+export interface Curves {
+  seen: number[]; curves: Record<string, (number | null)[]>; ranges: Record<string, Ranges>; meanings: Record<string, string>;
+  /** Of evaluations, with 95% intervals. */
+  scores: { name: string; seen: number[]; values: number[]; ranges: Ranges; meaning: string }[];
+}
 export interface Found { at: string; error: number; image: string; original: string; cut: string; reconstruction?: string }
 export interface Step { step: number; steps: number; error: number; image: string }
 export interface Near {
@@ -71,7 +83,11 @@ export interface Engine {
   samples?(run: string, seen: number, kind: "samples" | "reconstructions"): Promise<Blob>;
   film?(run: string): Promise<Blob>;
   control?(run: string, request: string): Promise<void>;
-  /** Start a run on drawn faces, or on the photographs that were added. */
-  train?(minutes: number, own: boolean): Promise<void>;
+  /** Start a run on drawn faces, or on the photographs that were added, from noise or on from another model. */
+  train?(minutes: number, own: boolean, parent?: string): Promise<void>;
   addPhotograph?(photo: Blob): Promise<void>;
+  /** Store the direction in which others lead together under a name of its own. */
+  nameDirection?(id: string, name: string, directions: Record<string, number>): Promise<void>;
+  /** Find directions without labels; their names come back. */
+  findDirections?(id: string, count: number, onShare: (share: number) => void): Promise<string[]>;
 }
