@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check format bench setup clean
+.PHONY: demo test test-slow check format bench docs docs-serve setup clean
 
 demo: setup  ## train the quick preset on the built-in drawn faces; writes demo/faces.png and demo/run/report.html
 	$(BIN)/mien train quick --out demo/run
@@ -30,14 +30,20 @@ bench: setup  ## the benchmarks of the loop and the loader; the others say in th
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/loader.py
 
+docs: setup  ## the site, with strict links and the model `faces` on its front page: build/site
+	$(BIN)/python docs/build_site.py
+
+docs-serve: docs  ## show it on http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
 setup: .venv/ready
 
 # torch first and exactly: a looser requirement could pull other builds of several GB.
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 --editable '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 --editable '.[all,dev,docs]'
 	@touch .venv/ready
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo build

@@ -1,0 +1,88 @@
+"""Builds the site: `make docs`. Copies docs/ and the pages of the root, turns notebooks into pages, and exports `faces`.
+
+    python docs/build_site.py [--no-face]
+
+build/site-source is what Zensical reads, build/site the result. `--no-face` leaves the exported model out.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
+ROOT_PAGES = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md", "THIRD_PARTY.md")
+FRAME = '<iframe class="face" src="face/index.html" title="The model faces, drawn inside this browser"></iframe>\n'
+FRONT = """# mien
+
+One Python package that trains, evaluates, explores and serves generators of faces. Below, the bundled model `faces` draws inside
+your browser: drag the face.
+"""
+STYLE = """.face { width: 100%; height: 46rem; border: 1px solid var(--md-default-fg-color--lightest); border-radius: 4px }
+.md-typeset table:not([class]) code { overflow-wrap: anywhere }
+@media (max-width: 44em) { .face { height: 36rem } }
+"""
+
+
+def notebook_page(notebook: Path, pictures: Path) -> str:
+    """A notebook as Markdown: its cells in order, code fenced, stored pictures as files beside the page."""
+    parts = []
+    for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(text)
+            continue
+        parts.append(f"```python\n{text}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                name = f"{notebook.stem}-{number}.png"
+                pictures.mkdir(parents=True, exist_ok=True)
+                (pictures / name).write_bytes(base64.b64decode("".join(data["image/png"])))
+                parts.append(f"![The picture that this cell shows]({pictures.name}/{name})")
+            elif "text" in output or "text/plain" in data:
+                parts.append(f"```text\n{''.join(output.get('text') or data['text/plain']).rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def stage(source: Path, face: bool) -> None:
+    """Write the folder that the site is built from."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", source, ignore=shutil.ignore_patterns("__pycache__", "build_site.py"))
+    for name in ROOT_PAGES:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        (source / name).write_text(text.replace("](docs/", "]("), encoding="utf-8")
+    for page in source.rglob("*.md"):
+        text = page.read_text(encoding="utf-8").replace(".ipynb)", ".md)")
+        text = re.sub(r"\]\(\.\./([A-Z_]+\.md)\)", r"](\1)", text) if page.parent == source else text
+        page.write_text(text, encoding="utf-8")
+    for notebook in source.rglob("*.ipynb"):
+        page = notebook_page(notebook, notebook.parent / "pictures")
+        notebook.with_suffix(".md").write_text(page.replace(".ipynb)", ".md)"), encoding="utf-8")
+    (source / "site.css").write_text(STYLE, encoding="utf-8")
+    if face:
+        front = source / "README.md"
+        _, rest = front.read_text(encoding="utf-8").split("\n", 1)
+        front.write_text(f"{FRONT}\n{FRAME}{rest}", encoding="utf-8")
+
+
+def main() -> None:
+    """Stage, build with strict links, export the model into the result."""
+    face = "--no-face" not in sys.argv[1:]
+    stage(SOURCE, face)
+    shutil.rmtree(SITE, ignore_errors=True)
+    here = Path(sys.executable).parent
+    subprocess.run([here / "zensical", "build", "--clean", "--strict"], cwd=ROOT, check=True)
+    if face:
+        subprocess.run([here / "mien", "export", "faces", "--to", "web", "-o", SITE / "face"], cwd=ROOT, check=True)
+    print(f"The site: {SITE / 'index.html'}. `make docs-serve` shows it.")
+
+
+if __name__ == "__main__":
+    main()

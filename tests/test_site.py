@@ -1,0 +1,100 @@
+"""The site: its navigation has every page, its links lead somewhere, and it builds with strict links."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import yaml
+
+from tests.test_report_browser import browser  # noqa: F401 - a fixture
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def site() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs" / "build_site.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def staged(site: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("site") / "source"
+    site.stage(source, face=True)
+    return source
+
+
+def pages_of(nav: Any) -> list[str]:
+    """The paths in a navigation, in order."""
+    if isinstance(nav, str):
+        return [nav]
+    return [path for part in (nav.values() if isinstance(nav, dict) else nav) for path in pages_of(part)]
+
+
+def test_the_navigation_has_every_page_once(staged: Path) -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = pages_of(config["nav"])
+    assert sorted(listed) == sorted(page.relative_to(staged).as_posix() for page in staged.rglob("*.md"))
+    assert [next(iter(part)) for part in config["nav"][1:]] == ["How-to", "Explanation", "Reference"]
+
+
+def test_every_relative_link_of_the_site_resolves(staged: Path) -> None:
+    for page in staged.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not target.startswith("mailto:"):
+                assert (page.parent / unquote(target)).exists(), f"{page.name} links to {target}"
+
+
+def test_the_front_page_has_the_model_and_every_page_of_docs(staged: Path) -> None:
+    front = (staged / "README.md").read_text(encoding="utf-8")
+    assert 'src="face/index.html"' in front
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages <= set(re.findall(r"\]\(([^)#]+)\)", front))
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_its_front_page_draws_a_face(browser: Any) -> None:  # noqa: F811
+    if not shutil.which("zensical", path=str(Path(sys.executable).parent)):
+        pytest.skip("SKIPPED SITE: the extra `docs` is not installed")
+    subprocess.run([sys.executable, "docs/build_site.py"], cwd=ROOT, check=True)
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "build/site", "0"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        port = re.search(r"port (\d+)", server.stdout.readline())
+        assert port is not None
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port[1]}/index.html")
+        frame = page.frame(url=re.compile("face/index.html"))
+        frame.wait_for_selector("canvas, img", timeout=120_000)
+        page.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_a_broken_link_stops_the_build(site: ModuleType, tmp_path: Path) -> None:
+    zensical = shutil.which("zensical", path=str(Path(sys.executable).parent))
+    if zensical is None:
+        pytest.skip("SKIPPED SITE: the extra `docs` is not installed")
+    site.stage(tmp_path / "build" / "site-source", face=False)
+    shutil.copyfile(ROOT / "mkdocs.yml", tmp_path / "mkdocs.yml")
+    with (tmp_path / "build" / "site-source" / "seeds.md").open("a", encoding="utf-8") as page:
+        page.write("\n[nothing](nothing.md)\n")
+    built = subprocess.run([zensical, "build", "--strict"], cwd=tmp_path, capture_output=True, text=True)
+    assert built.returncode != 0 and "nothing.md" in built.stdout + built.stderr
