@@ -256,6 +256,27 @@ def test_wrong_words_are_refused(tmp_path: Path, blob_pack: Pack, eye: str) -> N
         evaluate(real=real, fake=real, extractor=eye, metrics="ppl")
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("lambda: (lambda images: images)", "whose name, hash, resizer, precision are texts"),
+        ("lambda: Eye(lambda images: 1 / 0)", "ZeroDivisionError: division by zero"),
+        ("lambda: Eye(lambda images: images.mean((1, 2, 3)))", r"returns the shape \[8\]"),
+        ("lambda: Eye(lambda images: [['x']] * 8)", "could not convert"),
+    ],
+)
+def test_a_faulty_extractor_is_not_mien_s_bug(tmp_path: Path, body: str, words: str) -> None:
+    (tmp_path / "eye.py").write_text(
+        "class Eye:\n    name = hash = resizer = precision = 'x'\n"
+        "    def __init__(self, work): self.work = work\n    def __call__(self, images): return self.work(images)\n"
+        f"features = {body}\n"
+    )
+    real = write_folder(tmp_path / "real", blobs(8, 16))
+    fake = write_folder(tmp_path / "fake", blobs(8, 16, seed=1))
+    with pytest.raises(UsageError, match=words):
+        evaluate(real=real, fake=fake, extractor=f"{tmp_path / 'eye.py'}:features", metrics="kid")
+
+
 class Counting(PixelFeatures):
     calls = 0
 

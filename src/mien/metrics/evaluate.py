@@ -24,7 +24,7 @@ from mien.metrics.distances import (
 )
 from mien.metrics.features import Extractor, Features, InceptionFeatures, PixelFeatures
 from mien.metrics.identity import IdentityFeatures
-from mien.metrics.images import Images, SampledImages
+from mien.metrics.images import Images, Pixels, SampledImages
 from mien.metrics.inputs import MetricInputs
 from mien.metrics.prdc import Indices, manifolds, memorisation
 from mien.metrics.resize import Resizer
@@ -86,13 +86,39 @@ def load_extractor(words: str) -> Extractor:
         raise UsageError(
             f"{words} cannot be run.", f"{type(error).__name__}: {error}", "Run it with python to see where it stops."
         ) from error
-    if extractor is None:
+    names = ("name", "hash", "resizer", "precision")
+    if not callable(extractor) or not all(isinstance(getattr(extractor, part, None), str) for part in names):
         raise UsageError(
             f"`{words}` is not an extractor.",
-            "It is FILE.py:NAME, where NAME is a function that returns one.",
+            f"NAME must be a function that returns a callable whose {', '.join(names)} are texts.",
             "docs/metrics.md shows one in ten lines.",
         )
-    return extractor
+    return OwnExtractor(words, extractor)
+
+
+class OwnExtractor:
+    """A user's extractor: its exceptions and features of a wrong shape are errors of its file, not of mien."""
+
+    def __init__(self, words: str, extractor: Extractor) -> None:
+        self.words, self.extractor = words, extractor
+        self.name, self.hash = extractor.name, extractor.hash
+        self.resizer, self.precision = extractor.resizer, extractor.precision
+
+    def __call__(self, images: Pixels) -> Features:
+        """uint8 `[n, H, W, 3]` -> float32 `[n, d]`. Raises UsageError."""
+        try:
+            features = np.asarray(self.extractor(images), np.float32)
+        except Exception as error:
+            raise UsageError(
+                f"The extractor {self.words} fails.", f"{type(error).__name__}: {error}", "Correct its file."
+            ) from error
+        if features.ndim != 2 or len(features) != len(images):
+            raise UsageError(
+                f"The extractor {self.words} returns the shape {list(features.shape)}.",
+                f"Features of {len(images)} images are [{len(images)}, d].",
+                "Correct its file.",
+            )
+        return features
 
 
 def fid(inputs: MetricInputs) -> Iterator[Score]:
