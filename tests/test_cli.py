@@ -356,7 +356,7 @@ def test_presets_are_listed_by_group_with_their_cost() -> None:
     text = call("presets").out
     places = [text.index(f"\n{title}\n" if place else f"{title}\n") for place, title in enumerate(presets.groups())]
     assert places == sorted(places) and text.startswith("Today's best\n  quick ")
-    assert "5 minutes of training, 1.4 M parameters" in text and "1,000,000 images of training" in text
+    assert "5 minutes of training, 1.1 M parameters" in text and "1,000,000 images of training" in text
     assert re.search(r"Cost: .* M parameters, .* GFLOP to draw an image\.", call("presets", "vae").out)
 
 

@@ -297,7 +297,7 @@ def test_a_warning_an_alarm_each_once_and_gone_again(tmp_path: Path, reals: Real
     assert watch.step(6_000)[health.COLLAPSE] == "alarm"
     assert watch.step(8_000)[health.COLLAPSE] == "alarm"
     assert [words.split(":")[1] for words in watch.words] == [" warning", " alarm"]
-    assert all("--recipe.gamma 4" in words and "one face" in words for words in watch.words)
+    assert all("--recipe.gamma 16" in words and "one face" in words for words in watch.words)
     watch.faces = faces_of(blobs(64, 16, seed=5))
     assert watch.step(9_000)[health.COLLAPSE] == "healthy"
     assert watch.looks() == [1_000, 4_000, 6_000, 8_000, 9_000]
@@ -361,7 +361,7 @@ def test_the_report_shows_the_evidence(tmp_path: Path, reals: RealFaces) -> None
     for seen in (4_000, 6_000):
         watch.step(seen)
     page = write_report(tmp_path).read_text()
-    assert 'data-key="health-variety"' in page and "--recipe.gamma 4" in page and "Variety: the evidence" in page
+    assert 'data-key="health-variety"' in page and "--recipe.gamma 16" in page and "Variety: the evidence" in page
     (tmp_path / "health.jsonl").write_text(
         '{"seen": 1, "rollbacks": 0, "loss_size": 1, "spread": 1, "verdicts": {"variety": 3}}\n[]\n{'
     )
