@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import shutil
@@ -20,6 +21,128 @@ from mien.sampling.sampler import Sampler
 from tests.test_explore_browser import at, open_page, rests, runs, served, served_models, until  # noqa: F401 - fixtures
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
 from tests.web_client import TOKEN, Served, serving
+
+BROWSER, HERE, AXE, REPORT = (
+    "test_explore_browser",
+    "test_explore_interactions",
+    "test_accessibility_browser",
+    "test_report_browser",
+)
+#: Number and name of each interaction -> the tests that show it in a browser, or why it is absent.
+INTERACTIONS: dict[int, tuple[str, str | tuple[str, str]]] = {
+    1: ("new face", (BROWSER, "test_space_brings_a_new_face_and_undo_the_exact_old_one")),
+    2: ("latent pad", (BROWSER, "test_the_pad_moves_by_mouse_and_keyboard")),
+    3: ("seed box, snap and reset", (HERE, "test_a_place_is_typed_snapped_and_reset")),
+    4: ("truncation", (BROWSER, "test_the_address_bar_is_the_state")),
+    5: ("noise inputs", "No model of mien's has noise inputs: a face is a function of its latent alone."),
+    6: ("attribute sliders", (HERE, "test_a_direction_is_found_tested_over_three_deviations_named_and_stored")),
+    7: ("directions without labels", (HERE, "test_a_direction_is_found_tested_over_three_deviations_named_and_stored")),
+    8: ("name, test and save a direction", (HERE, "test_a_direction_is_found_tested_over_three_deviations_named_and_stored")),
+    9: ("layer range", (BROWSER, "test_styles_of_another_face")),
+    10: ("style mixing", (BROWSER, "test_styles_of_another_face")),
+    11: ("walk", (BROWSER, "test_a_walk_plays_and_is_exported")),
+    12: ("breed", (BROWSER, "test_breeding_keeps_the_line")),
+    13: ("mix", (HERE, "test_more_than_two_faces_are_mixed_by_weights")),
+    14: ("lock", (BROWSER, "test_a_locked_direction_is_held_still")),
+    15: ("undo and history", (BROWSER, "test_undo_goes_further_back_than_a_browser_remembers")),
+    16: ("link", (BROWSER, "test_the_address_bar_is_the_state")),
+    17: ("picture with its recipe", (BROWSER, "test_a_saved_picture_restores_its_state")),
+    18: ("photograph", (BROWSER, "test_a_photograph_becomes_a_face")),
+    19: ("before and after", (BROWSER, "test_a_photograph_becomes_a_face")),
+    20: ("drag points", "They search feature maps for a moved point; at 64 px a feature cell is as large as an eye."),
+    21: ("compare checkpoints", (HERE, "test_two_to_four_models_stand_side_by_side")),
+    22: ("samples over training", (BROWSER, "test_training_shows_checkpoints_samples_and_curves")),
+    23: ("live training", (BROWSER, "test_a_training_run_is_watched_through_restarts_of_either_side")),
+    24: ("pause, resume, stop", (BROWSER, "test_a_training_run_is_watched_through_restarts_of_either_side")),
+    25: ("health", (HERE, "test_health_is_named_neutrally_with_its_state_in_a_word")),
+    26: ("numbers explained", (BROWSER, "test_reconstructions_and_the_film_of_a_training")),
+    27: ("nearest training image", (BROWSER, "test_nearest_says_whether_it_is_a_copy")),
+    28: ("map of faces", (HERE, "test_a_map_puts_like_faces_together_and_leads_to_them")),
+    29: ("labels", (BROWSER, "test_a_flow_is_followed_as_it_is_told")),
+    30: ("solver of a flow", (BROWSER, "test_the_path_from_noise_can_be_scrubbed_and_played")),
+    31: ("reconstructions", (BROWSER, "test_reconstructions_and_the_film_of_a_training")),
+    32: ("gauges", (BROWSER, "test_training_shows_checkpoints_samples_and_curves")),
+    33: ("favourites", (BROWSER, "test_favourites_come_as_an_archive")),
+    34: ("keyboard and screen reader", (AXE, "test_the_keyboard_alone_finds_changes_breeds_films_and_shares")),
+    35: ("model picker", (BROWSER, "test_back_and_forward_walk_the_history_across_models")),
+    36: ("works without data", (HERE, "test_without_any_run_the_bundled_faces_are_there_at_once")),
+    37: ("provenance", (BROWSER, "test_a_card_restores_its_face_and_a_clip_loops")),
+}  # fmt: skip
+
+
+def test_every_interaction_has_a_test_or_a_reason() -> None:
+    assert list(INTERACTIONS) == list(range(1, 38))
+    for number, (_, shown) in INTERACTIONS.items():
+        if isinstance(shown, str):
+            assert number in (5, 20) and shown.endswith("."), "only these may be absent"
+            continue
+        module, test = shown
+        assert callable(getattr(importlib.import_module(f"tests.{module}"), test)), (number, test)
+
+
+SIZES = pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["desktop", "phone"])
+
+
+@SIZES
+def test_a_place_is_typed_snapped_and_reset(open_page: Callable[..., Any], size: tuple[int, int]) -> None:  # noqa: F811
+    page = open_page()
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    pure = rests(page, "42")
+    assert page.is_disabled("#snap") and page.is_disabled("#reset")
+    page.fill("#seed", "42,0.3,0.2")
+    page.keyboard.press("Enter")
+    assert rests(page, "42,0.3,0.2") != pure
+    page.evaluate("document.activeElement.blur()")
+    if page.is_visible("#tab-move"):  # a phone: the sliders are behind a tab
+        page.click("#tab-move")
+    page.locator("#sliders input").first.fill("0.5")
+    page.locator("#sliders input").first.dispatch_event("change")
+    until(page, "location.hash.includes('t=0.5')")
+    page.click("#reset")
+    until(page, "!location.hash.includes('&t=')")
+    assert page.is_disabled("#reset")
+    page.click("#snap")
+    until(page, "document.getElementById('face').dataset.at === '42'")
+    assert rests(page, "42") == pure and page.is_disabled("#snap"), "the picture of the seed itself"
+
+
+@SIZES
+def test_health_is_named_neutrally_with_its_state_in_a_word(
+    open_page: Callable[..., Any],  # noqa: F811
+    runs: Path,  # noqa: F811
+    size: tuple[int, int],
+) -> None:
+    verdicts = [
+        {"name": "variety", "state": "alarm", "evidence": "0.2 of the data's.", "suggestion": "Lower the rate."},
+        {"name": "balance", "state": "pending", "evidence": "Too few steps.", "suggestion": "Wait."},
+    ]
+    (runs / "00000-quick" / "health.json").write_text(json.dumps({"verdicts": verdicts}))
+    page = open_page()
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.click("#tab-training")
+    page.wait_for_selector("#health li", state="attached")
+    lines = page.locator("#health li").all_inner_texts()
+    assert lines[0].lower() == "variety: bad 0.2 of the data's. lower the rate." and lines[1].lower().startswith(
+        "balance: too early"
+    )
+
+
+@SIZES
+def test_without_any_run_the_bundled_faces_are_there_at_once(
+    browser: Any,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with serving([]) as found:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+        page = context.new_page()
+        page.goto(f"{found.own}/")
+        page.wait_for_selector('#face[data-at][aria-busy="false"]', timeout=90_000)
+        assert page.inner_text("#model option:checked") == "faces" if size[0] > 400 else page.is_visible("#model")
+        assert page.is_hidden("#welcome") and page.locator("#sliders .slider").count() >= 8, "named sliders"
+        context.close()
 
 
 def test_more_than_two_faces_are_mixed_by_weights(open_page: Callable[..., Any], served: Served) -> None:  # noqa: F811

@@ -253,7 +253,10 @@ def _sampling(record: RunRecord) -> Markup:
     )
     text = "Seed 42 is the same face in every command; name the run as it lies on your disk."
     return tag(
-        "section", tag("h2", "Sample it"), tag("p", text, class_="soft"), tag("pre", tag("code", "\n".join(commands)))
+        "section",
+        tag("h2", "Sample it"),
+        tag("p", text, class_="soft"),
+        tag("pre", tag("code", "\n".join(commands)), tabindex="0"),
     )
 
 

@@ -83,20 +83,20 @@ function decoded(text) {
 }
 
 /** The address of a latent. @param {Float32Array} values @returns {string} */
-export function given(values) {
+export function latentAddress(values) {
   const bytes = new Uint8Array(values.length * 4), view = new DataView(bytes.buffer);
   values.forEach((value, i) => view.setFloat32(4 * i, value, true));
   return "@" + btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join("")).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 }
 
 /** @param {number} value */
-const say = (value) => String(Number(value.toPrecision(6)));
+const sixDigits = (value) => String(Number(value.toPrecision(6)));
 
 /** An address as text. @param {Address} address @returns {string} */
 export function write({ start, moves }) {
   const first = "values" in start ? `@${start.text}`
-    : start.x || start.y ? `${start.seed},${say(start.x)},${say(start.y)}` : String(start.seed);
-  return first + moves.map(({ target, share }) => `~${target.moves.length ? `(${write(target)})` : write(target)}:${say(share)}`).join("");
+    : start.x || start.y ? `${start.seed},${sixDigits(start.x)},${sixDigits(start.y)}` : String(start.seed);
+  return first + moves.map(({ target, share }) => `~${target.moves.length ? `(${write(target)})` : write(target)}:${sixDigits(share)}`).join("");
 }
 
 /** One face, moved a share of the way toward another. @param {string} at @param {string} target @param {number} share @returns {string} */
@@ -107,23 +107,23 @@ export function moved(at, target, share) {
 }
 
 /** @param {number} t */
-const eased = (t) => t * t * (3 - 2 * t);
+const smoothstep = (t) => t * t * (3 - 2 * t);
 
 /**
  * What stands at an address.
  * @template T
  * @param {Address} address
  * @param {(seed: number) => T} ofSeed
- * @param {(values: Float32Array) => T} ofGiven
+ * @param {(values: Float32Array) => T} ofLatent
  * @param {(a: T, b: T, t: number) => T} path
  * @returns {T}
  */
-export function resolve(address, ofSeed, ofGiven, path) {
+export function resolve(address, ofSeed, ofLatent, path) {
   const { start } = address;
   let here;
-  if ("values" in start) here = ofGiven(start.values);
+  if ("values" in start) here = ofLatent(start.values);
   else {
-    const across = eased(start.x), down = eased(start.y);
+    const across = smoothstep(start.x), down = smoothstep(start.y);
     /** @param {number} row */
     const line = (row) => {
       const left = ofSeed(neighbour(start.seed, 0, row));
@@ -132,7 +132,7 @@ export function resolve(address, ofSeed, ofGiven, path) {
     here = line(0);
     if (down) here = path(here, line(1), down);
   }
-  for (const { target, share } of address.moves) here = path(here, resolve(target, ofSeed, ofGiven, path), share);
+  for (const { target, share } of address.moves) here = path(here, resolve(target, ofSeed, ofLatent, path), share);
   return here;
 }
 

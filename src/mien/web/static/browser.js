@@ -2,7 +2,7 @@
 // The engine of an exported page: the generator runs here, in onnxruntime-web, and no server is used.
 // @ts-ignore - the runtime's file stands beside this one in an exported page
 import * as ort from "./ort.wasm.min.mjs";
-import { along, given, latent, parse, resolve } from "./address.js";
+import { along, latentAddress, latent, parse, resolve } from "./address.js";
 import { mix } from "./blake2b.js";
 import { levelsApart, quicker } from "./gpu.js";
 import { animated, withRecipe } from "./png.js";
@@ -10,7 +10,7 @@ import { PRIORS } from "./prior.js";
 import { START } from "./state.js";
 
 /** @typedef {import("./types.js").State} State */
-/** @typedef {import("./types.js").Capabilities & {label_rows: (number | null)[][], encodes: boolean}} Told */
+/** @typedef {import("./types.js").Capabilities & {label_rows: (number | null)[][], encodes: boolean}} Description */
 
 const TOGETHER = 5;  // faces drawn at a time: a single one waits no longer
 const SETTLED = 800;  // milliseconds after the first face until a graphics processor is looked for
@@ -25,7 +25,7 @@ export async function browser() {
     return runtime.InferenceSession.create(await (await fetch(file)).arrayBuffer(), { executionProviders: [on], graphOptimizationLevel: "all" });
   }
   const opening = open(ort, "model.onnx", "wasm");
-  /** @type {Told} */
+  /** @type {Description} */
   const model = await (await fetch("model.json")).json();
   /** @type {import("./gpu.js").Drawer} What draws now. */
   let drawer = { ort, session: await opening, name: "WebAssembly" };
@@ -187,7 +187,7 @@ export async function browser() {
       /** @type {Record<string, any>} */
       const feeds = { images: new ort.Tensor("float32", values, [1, channels, side, side]) };
       if (model.labels.length) feeds.labels = new ort.Tensor("float32", middle, [1, middle.length]);
-      const loaded = await encoder, { latent: z } = await queued(() => loaded.run(feeds)), at = given(Float32Array.from(z.data));
+      const loaded = await encoder, { latent: z } = await queued(() => loaded.run(feeds)), at = latentAddress(Float32Array.from(z.data));
       const [image] = await draw({ ...START, model: model.id, at }, [at]);
       let error = 0;
       for (let n = 0; n < plane; n++) for (let c = 0; c < 3; c++) error += Math.abs(image.data[4 * n + c] - pixels[4 * n + c]) / 255 / (3 * plane);

@@ -1,7 +1,7 @@
 // @ts-check
 // Directions: find them without labels, see one over ±3 standard deviations, and give what the sliders do a name.
 import { byId, el, fault, toast } from "./dom.js";
-import { held } from "./locks.js";
+import { compensated } from "./locks.js";
 import { drawn } from "./state.js";
 import { thumb } from "./thumb.js";
 
@@ -25,7 +25,7 @@ export function directionTools(store, engine, again) {
   let filled = "", trusted = false;
 
   /** What the sliders do, less what locked ones take back. */
-  const together = () => { const { directions, locks } = store.state; return model ? held(directions, locks, model.directions.map(({ name: one }) => one), model.gram) : {}; };
+  const together = () => { const { directions, locks } = store.state; return model ? compensated(directions, locks, model.directions.map(({ name: one }) => one), model.gram) : {}; };
 
   /** The amounts of one step along what is chosen; null where there is none. @returns {Record<string, number> | null} */
   function unit() {

@@ -102,8 +102,8 @@ const WAIT = 200;  // milliseconds until a wait is shown
  * @template T @param {HTMLElement} area @param {() => Promise<T>} work @param {number} [tiles] @returns {Promise<T>}
  */
 export async function busy(area, work, tiles = 0) {
-  const mine = String(Number(area.dataset.waits ?? 0) + 1);
-  area.dataset.waits = mine;
+  const turn = String(Number(area.dataset.waits ?? 0) + 1);
+  area.dataset.waits = turn;
   area.setAttribute("aria-busy", "true");
   const timer = setTimeout(() => {
     area.classList.add("waiting");
@@ -113,7 +113,7 @@ export async function busy(area, work, tiles = 0) {
     return await work();
   } finally {
     clearTimeout(timer);
-    if (area.dataset.waits === mine) {  // else later work goes on
+    if (area.dataset.waits === turn) {  // else later work goes on
       area.setAttribute("aria-busy", "false");
       area.classList.remove("waiting");
       for (const tile of area.querySelectorAll(":scope > .tile")) tile.remove();
@@ -128,7 +128,7 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
-export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /**
  * Draw a picture, or a part of it, into a canvas at the canvas's own size. A whole picture is enlarged by Lanczos, or doubled once where

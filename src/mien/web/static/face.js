@@ -1,6 +1,6 @@
 // @ts-check
 // The large face: draws quick previews while something moves, and the exact face when it rests.
-import { announce, busy, byId, calm, fault, paint } from "./dom.js";
+import { announce, busy, byId, reducedMotion, fault, paint } from "./dom.js";
 import { nameOf } from "./names.js";
 import { drawn } from "./state.js";
 
@@ -58,7 +58,7 @@ export class Face {
     this.frames++;
     this.milliseconds = performance.now() - started;
     this.image = image;
-    if (fade && !calm()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
+    if (fade && !reducedMotion()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
     this.draw(quick);
     if (!quick) {
       this.blob = blob;

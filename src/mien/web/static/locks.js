@@ -2,17 +2,17 @@
 // Locked directions: what the others do, they do without moving along a locked one (InterFaceGAN, arXiv:1907.10786, section 3.3).
 
 /**
- * The amounts with which the free directions keep the locked ones still. `gram` has the dot products of all directions, in the
+ * The amounts with which the free directions keep the locked ones lockedOnes. `gram` has the dot products of all directions, in the
  * order of `names`; the locked ones keep their own amounts, less what the others have in common with them.
  * @param {Record<string, number>} amounts @param {string[]} locked @param {string[]} names @param {number[][]} gram @returns {Record<string, number>}
  */
-export function held(amounts, locked, names, gram) {
-  const still = names.map((_, i) => i).filter((i) => locked.includes(names[i]));
+export function compensated(amounts, locked, names, gram) {
+  const lockedOnes = names.map((_, i) => i).filter((i) => locked.includes(names[i]));
   const free = names.map((_, i) => i).filter((i) => !locked.includes(names[i]) && amounts[names[i]]);
-  if (!still.length || !free.length) return amounts;
-  const shared = still.map((i) => free.reduce((sum, j) => sum + gram[i][j] * amounts[names[j]], 0));
-  const taken = solved(still.map((i) => still.map((j) => gram[i][j])), shared);
-  return { ...amounts, ...Object.fromEntries(still.map((i, at) => [names[i], (amounts[names[i]] ?? 0) - taken[at]])) };
+  if (!lockedOnes.length || !free.length) return amounts;
+  const shared = lockedOnes.map((i) => free.reduce((sum, j) => sum + gram[i][j] * amounts[names[j]], 0));
+  const taken = solved(lockedOnes.map((i) => lockedOnes.map((j) => gram[i][j])), shared);
+  return { ...amounts, ...Object.fromEntries(lockedOnes.map((i, at) => [names[i], (amounts[names[i]] ?? 0) - taken[at]])) };
 }
 
 /** x of A x = b, by elimination; what two equal rows leave open is 0. @param {number[][]} matrix @param {number[]} right @returns {number[]} */
@@ -33,14 +33,14 @@ function solved(matrix, right) {
 }
 
 /** An engine whose faces hold still what is locked. @param {import("./types.js").Engine} engine @returns {import("./types.js").Engine} */
-export function holding(engine) {
+export function lockedEngine(engine) {
   /** @type {Map<string, import("./types.js").Capabilities>} */
   const known = new Map();
   /** @param {import("./types.js").State} state @returns {import("./types.js").State} */
-  const still = (state) => {
+  const withLocks = (state) => {
     const able = known.get(state.model);
     if (!able || !state.locks.length) return state;
-    return { ...state, directions: held(state.directions, state.locks, able.directions.map(({ name }) => name), able.gram), locks: [] };
+    return { ...state, directions: compensated(state.directions, state.locks, able.directions.map(({ name }) => name), able.gram), locks: [] };
   };
   return {
     ...engine,
@@ -49,12 +49,12 @@ export function holding(engine) {
       known.set(able.id, able);
       return able;
     },
-    image: (state, drag) => engine.image(still(state), drag),
-    sheet: (state, first) => engine.sheet(still(state), first),
-    children: (state, first, strength) => engine.children(still(state), first, strength),
-    walk: (state, walk) => engine.walk(still(state), walk),
-    faces: (state, places, columns) => engine.faces(still(state), places, columns),
-    path: engine.path && ((state) => /** @type {NonNullable<typeof engine.path>} */ (engine.path)(still(state))),
-    neighbours: engine.neighbours && ((state) => /** @type {NonNullable<typeof engine.neighbours>} */ (engine.neighbours)(still(state))),
+    image: (state, drag) => engine.image(withLocks(state), drag),
+    sheet: (state, first) => engine.sheet(withLocks(state), first),
+    children: (state, first, strength) => engine.children(withLocks(state), first, strength),
+    walk: (state, walk) => engine.walk(withLocks(state), walk),
+    faces: (state, places, columns) => engine.faces(withLocks(state), places, columns),
+    path: engine.path && ((state) => /** @type {NonNullable<typeof engine.path>} */ (engine.path)(withLocks(state))),
+    neighbours: engine.neighbours && ((state) => /** @type {NonNullable<typeof engine.neighbours>} */ (engine.neighbours)(withLocks(state))),
   };
 }

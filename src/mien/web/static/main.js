@@ -8,7 +8,7 @@ import { Face } from "./face.js";
 import { directionTools } from "./directions.js";
 import { favourites } from "./favourites.js";
 import { fitted } from "./fit.js";
-import { holding } from "./locks.js";
+import { lockedEngine } from "./locks.js";
 import { pastStrip } from "./history.js";
 import { mixing } from "./mix.js";
 import { fileName } from "./names.js";
@@ -28,7 +28,7 @@ import { walking } from "./walk.js";
 
 /** @param {import("./types.js").Engine} source */
 export async function start(source) {
-  const engine = holding(source);
+  const engine = lockedEngine(source);
   for (const button of document.querySelectorAll("[data-icon]")) button.prepend(icon(/** @type {HTMLElement} */ (button).dataset.icon ?? ""));
   const store = new Store(), face = new Face(engine), pad = new Pad(store, engine), controls = new Controls(store);
   const journey = navigation(store, { prepare, arrive }), past = pastStrip(store, face, journey.go), follow = seedBox(store, () => pad.snap());

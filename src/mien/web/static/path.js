@@ -1,6 +1,6 @@
 // @ts-check
 // How a flow comes to the face on show: from noise, step by step, on a scrubber.
-import { busy, byId, calm, el, fault, icon, paint } from "./dom.js";
+import { busy, byId, reducedMotion, el, fault, icon, paint } from "./dom.js";
 import { drawn } from "./state.js";
 
 const FRAME = 110;  // milliseconds of a step while it plays
@@ -70,7 +70,7 @@ export function fromNoise(store, engine) {
       scrubber.value = String(Number(scrubber.value) + 1);
       show();
       if (Number(scrubber.value) >= stages.length - 1) stop();
-    }, calm() ? 400 : FRAME);
+    }, reducedMotion() ? 400 : FRAME);
   });
   scrubber.addEventListener("input", () => { stop(); show(); });
   return { open: fill, close: stop };

@@ -1,6 +1,6 @@
 // @ts-check
 // A run: its checkpoints side by side, its samples over time, and what happens while it trains.
-import { busy, byId, calm, download, el, fault, paint, toast } from "./dom.js";
+import { busy, byId, reducedMotion, download, el, fault, paint, toast } from "./dom.js";
 import { curve } from "./curve.js";
 import { drawn } from "./state.js";
 import { thumb } from "./thumb.js";
@@ -138,7 +138,7 @@ export function training(store, engine, pick) {
       time.value = String(Number(time.value) + 1);
       showSample();
       if (Number(time.value) >= Number(time.max)) byId("time-play").click();
-    }, calm() ? 600 : 120);
+    }, reducedMotion() ? 600 : 120);
   });
   for (const choice of /** @type {("samples" | "reconstructions")[]} */ (["samples", "reconstructions"])) {
     byId(`time-${choice}`).addEventListener("click", () => {
