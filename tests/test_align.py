@@ -162,6 +162,16 @@ def test_eyes_land_on_their_targets(portrait: Image.Image, size: tuple[int, int]
     assert off(aligned) < 0.02
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_face_on_its_side_or_upside_down_is_turned(portrait: Image.Image, quarters: int) -> None:
+    """Upside down it was found, and levelled by a degree."""
+    level = aligner(64).align(portrait)
+    found = aligner(64).align(portrait.rotate(90 * quarters, expand=True))
+    assert level is not None and found is not None
+    assert np.abs(found.landmarks - level.landmarks).max() < 0.03 * 64
+    assert np.abs(np.asarray(found.image, float) - np.asarray(level.image, float)).mean() < 8
+
+
 def test_a_template_is_kept_at_every_side(portrait: Image.Image) -> None:
     for side, template in (
         (64, Template()),

@@ -26,6 +26,7 @@ FIRST_SIDES = (256, 640)  # pixels: smaller photographs are enlarged for the det
 SECOND_SIDE = 1600  # pixels, long side: for small faces in large photographs
 SMALLEST = 16  # pixels, short side: smaller pictures show no face
 MARGIN = 0.25  # share of the shorter side, added around the photograph when the face fills it
+SURE_SCORE, SURE_PRESENCE = 0.94, 18.0  # no face upside down reaches both (FairFace; docs/LOG.md, 2026-11-29)
 MESH_SIDE = 192  # pixels of the mesh network's input
 MESH_POINTS = (  # for each landmark, the mesh points (of 468) whose mean it is
     (33, 133, 159, 145),  # the eye on the left of the picture: corners and lids
@@ -72,6 +73,26 @@ class Detection:
     landmarks: Points  # [5, 2]: left eye, right eye (in the picture), nose, left and right corner of the mouth
     score: float  # of the detector, in [0, 1]
     faces: int  # number of detected faces; this is the largest and most central
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A face whose landmarks are refined once."""
+
+    landmarks: Points  # [5, 2]
+    score: float
+    faces: int
+    presence: float  # logit of the mesh network, on the level view
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the face may be turned: upside down, the detector's score and the mesh's logit are low."""
+        return self.score < SURE_SCORE and self.presence < SURE_PRESENCE
+
+    @property
+    def certainty(self) -> float:
+        """What the right one of four turns has most of."""
+        return self.score + self.presence / 100
 
 
 @dataclass(frozen=True)
@@ -128,8 +149,25 @@ class Aligner:
             self._detector = load_detector(self.min_score)
 
     def find(self, pixels: Pixels) -> Detection | None:
-        """Detect the largest and most central face, with landmarks in pixels of the photograph."""
-        height, width = pixels.shape[:2]
+        """Detect the largest and most central face, with landmarks in pixels of the photograph.
+
+        Where the face is doubtful, the photograph is also searched turned by 90, 180 and 270 degrees: the detector finds faces
+        upside down too, with their eyes where the mouth is.
+        """
+        found = self._search(pixels, 0)
+        if found is None or found.doubtful:
+            turned = (self._search(pixels, quarters) for quarters in (1, 2, 3))
+            candidates = [other for other in turned if other is not None and other.presence > 0]
+            found = max([*candidates, *([found] if found else [])], key=lambda one: one.certainty, default=None)
+        if found is None:
+            return None
+        landmarks, _ = self._refine(pixels, found.landmarks)  # again, in the level view of the first pass
+        return Detection(landmarks, found.score, found.faces)
+
+    def _search(self, pixels: Pixels, quarters: int) -> _Candidate | None:
+        """The largest and most central face of a photograph turned counterclockwise by quarters, in pixels of the photograph."""
+        turned = np.ascontiguousarray(np.rot90(pixels, quarters))
+        height, width = turned.shape[:2]
         short, long = min(height, width), max(height, width)
         if short < SMALLEST or long > 50 * short:
             return None
@@ -138,7 +176,7 @@ class Aligner:
         if long > FIRST_SIDES[1]:
             views.append((min(1.0, SECOND_SIDE / long), 0))
         for scale, margin in views:
-            faces = self.detect(pixels, scale, margin)
+            faces = self.detect(turned, scale, margin)
             if len(faces):
                 break
         else:
@@ -148,18 +186,21 @@ class Aligner:
         off = np.linalg.norm((centres - middle) / middle, axis=1) / math.sqrt(2)  # 0 in the middle, 1 in a corner
         best = faces[np.argmax(np.sqrt(faces[:, 2] * faces[:, 3]) * (1 - 0.5 * np.minimum(off, 1)))]
         landmarks = best[4:14].reshape(5, 2)
-        for _ in range(2):  # the second pass uses the level view of the first
-            landmarks = self._refine(pixels, landmarks)
-        return Detection(landmarks, float(best[14]), len(faces))
+        for _ in range(quarters):  # back by a quarter each
+            landmarks = np.stack([height - 1 - landmarks[:, 1], landmarks[:, 0]], axis=1)
+            height, width = width, height
+        landmarks, presence = self._refine(pixels, landmarks)
+        return _Candidate(landmarks, float(best[14]), len(faces), presence)
 
-    def _refine(self, pixels: Pixels, landmarks: Points) -> Points:
-        """Landmarks of the mesh network, or the unchanged `landmarks` when it detects no face."""
+    def _refine(self, pixels: Pixels, landmarks: Points) -> tuple[Points, float]:
+        """Landmarks of the mesh network, or the unchanged `landmarks` when it detects no face; and the logit of a face."""
         view = similarity(anchors(landmarks), MESH_VIEW.points(MESH_SIDE), np.ones(3))
         mesh, presence = self._mesh(np.divide(warp(pixels, view, MESH_SIDE, soften=False), 255, dtype=np.float32))
-        if presence.item() < 0:  # a logit
-            return landmarks
+        if presence.item() < 0:
+            return landmarks, presence.item()
         points = mesh.reshape(-1, 3)[:, :2].astype(np.float64)
-        return move(invert(view), np.stack([points[list(indices)].mean(axis=0) for indices in MESH_POINTS]))
+        refined = move(invert(view), np.stack([points[list(indices)].mean(axis=0) for indices in MESH_POINTS]))
+        return refined, presence.item()
 
     def detect(self, pixels: Pixels, scale: float = 1.0, margin: int = 0) -> Points:
         """Detected faces [n, 15] in pixels of `pixels`: x, y, width, height, five landmarks, score."""
