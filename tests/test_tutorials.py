@@ -78,5 +78,5 @@ def test_the_own_model_is_the_one_of_the_documentation() -> None:
     """Notebook 6 holds docs/own_model.py, so that what is taught is what the other tests prove."""
     own = (ROOT / "docs" / "own_model.py").read_text(encoding="utf-8")
     _, _, body = own.partition("from collections.abc")
-    (code,) = [text for text in cells(NOTEBOOKS[5], "code") if text.startswith("code = '''")]
+    (code,) = [text for text in cells(NOTEBOOKS[5], "code") if text.startswith('code = """')]
     assert body.strip() in code
