@@ -18,6 +18,30 @@ from mien.storage import atomic
 
 SEEDS = range(16)
 PICTURE = "faces.png"
+USE = """
+## From Python
+
+```python
+import mien
+
+faces = mien.load("hf://OWNER/NAME").sample(seeds=range(16))
+```
+
+Without mien, the weights and all that the file says of them:
+
+```python
+import json
+
+from huggingface_hub import hf_hub_download
+from safetensors import safe_open
+
+path = hf_hub_download("OWNER/NAME", "model.safetensors")
+with safe_open(path, framework="pt") as file:
+    header = json.loads(file.metadata()["mien"])  # the networks' configuration, image size, labels
+    tensors = {name: file.get_tensor(name) for name in file.keys()}
+print(header["config"], {name: tensor.shape for name, tensor in tensors.items()})
+```
+"""
 
 
 def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
@@ -34,8 +58,7 @@ def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
         config: JSON = {"library_name": "mien", **description(sampler)}
         atomic.write_bytes(beside / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         card = card_of(sampler, source, name)
-        use = '\n## From Python\n\n```python\nimport mien\n\nfaces = mien.load("hf://OWNER/NAME").sample(seeds=range(16))\n```\n'
-        atomic.write_bytes(beside / "README.md", f"{card}\n![Faces of seeds 0 to 15](faces.png)\n{use}".encode())
+        atomic.write_bytes(beside / "README.md", f"{card}\n![Faces of seeds 0 to 15](faces.png)\n{USE}".encode())
         if sampler.extras_folder is not None:
             for extra in sidecar.files_of(sampler.extras_folder, sampler.model_hash):
                 (beside / "extras").mkdir(exist_ok=True)
