@@ -12,7 +12,7 @@ from torch import Tensor
 from mien import presets
 from mien.__main__ import main
 from mien.core.contracts import Batch, ImageSpec
-from mien.core.run import override, scale_run
+from mien.core.run import scale_run
 from mien.data.pack import Pack
 from mien.errors import UsageError
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig

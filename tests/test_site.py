@@ -47,7 +47,7 @@ def test_the_navigation_has_every_page_once(staged: Path) -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     listed = pages_of(config["nav"])
     assert sorted(listed) == sorted(page.relative_to(staged).as_posix() for page in staged.rglob("*.md"))
-    assert [next(iter(part)) for part in config["nav"][1:]] == ["How-to", "Explanation", "Reference"]
+    assert [next(iter(part)) for part in config["nav"][1:]] == ["Tutorials", "How-to", "Explanation", "Reference"]
 
 
 def test_every_relative_link_of_the_site_resolves(staged: Path) -> None:

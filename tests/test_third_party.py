@@ -103,4 +103,6 @@ def test_nothing_of_others_hides_in_the_package() -> None:
         assert file.suffix not in (".woff", ".woff2", ".ttf", ".otf", ".wasm", ".map"), file
         if file.suffix in (".js", ".css", ".html", ".ts"):
             text = file.read_text(encoding="utf-8")
-            assert not re.search(r"copyright|@licen[cs]e|\.min\.", re.sub(r"ort\.[a-z.]*min\.m?js", "", text), re.I), file
+            assert not re.search(r"copyright|@licen[cs]e|\.min\.", re.sub(r"ort\.[a-z.]*min\.m?js", "", text), re.I), (
+                file
+            )
