@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,7 +100,7 @@ def test_the_penalty_goes_with_the_pixels() -> None:
     game = presets.PRESETS["gan"].recipe
     for side, gamma in ((32, 0.1), (64, 0.4), (128, 1.6)):
         faces = ImageSpec(side=side)
-        recipe = game.build(ResidualGeneratorConfig(width=8, max_width=8, grow_side=64).build(faces), faces)
+        recipe = game.build(ResidualGeneratorConfig(width=8, max_width=8).build(faces), faces)
         recipe.schedule(150_000)
         assert recipe.gamma == pytest.approx(gamma)  # type: ignore[attr-defined]
 
@@ -179,8 +178,7 @@ def test_scaling_a_reproduction_is_refused() -> None:
 
 def test_quick_is_the_smallest_gan() -> None:
     quick, gan = presets.PRESETS["quick"], presets.PRESETS["gan"]
-    assert quick.model == gan.model
-    assert quick.recipe == replace(gan.recipe, grow_images=24_000), "it has five minutes"
+    assert quick.model == gan.model and quick.recipe == gan.recipe
 
 
 def test_the_flag(mien, tmp_path) -> None:  # type: ignore[no-untyped-def]
