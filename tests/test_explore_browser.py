@@ -452,7 +452,7 @@ def test_a_first_run_without_a_model_teaches_one_and_shows_it(
 ) -> None:
     """The page offers to teach, asks for it with the token, and opens the run that appears."""
     started: list[float] = []
-    monkeypatch.setattr("mien.web.training.Training.start", lambda self, minutes, own: started.append(minutes))
+    monkeypatch.setattr("mien.web.training.Training.start", lambda self, minutes, own, parent: started.append(minutes))
     (tmp_path / "runs").mkdir()
     with serving([tmp_path / "runs"]) as empty:
         page = browser.new_context().new_page()
