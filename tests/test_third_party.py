@@ -65,10 +65,10 @@ def page() -> str:
         "Each file is read out of the archive named here, and must have the SHA-256 that mien knows. An exported page holds the "
         "files `page-*`, and says so in its LICENCES.txt.",
         "| file | from | licence |\n|---|---|---|\n"
-        + "\n".join(f"| `{name}` | {entry.archive} | {entry.licence} |" for name, entry in WEIGHTS.items()),
+        + "\n".join(f"| `{name}` | {entry.archive} | {entry.licence} |" for name, entry in sorted(WEIGHTS.items())),
         "Data sets are fetched when their terms are accepted (`--accept-licence`); nothing of them is shipped.",
         "| data set | licence |\n|---|---|\n"
-        + "\n".join(f"| [{name}]({entry.page}) | {entry.licence} |" for name, entry in DATA_SETS.items()),
+        + "\n".join(f"| [{name}]({entry.page}) | {entry.licence} |" for name, entry in sorted(DATA_SETS.items())),
         "## Required packages",
         "Installed by pip from their own wheels, which hold the texts of their licences.",
         "| package | extra | licence | |\n|---|---|---|---|\n"
