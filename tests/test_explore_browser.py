@@ -540,7 +540,7 @@ def test_training_shows_checkpoints_samples_and_curves(open_page: Callable[..., 
     until(page, "document.querySelectorAll('#checkpoints .thumb').length >= 2")
     until(page, "document.querySelectorAll('#curves figure').length >= 2")
     last = page.inner_text("#time-value")
-    for _ in range(100):  # a line of metrics that arrives in between puts the slider back to the newest sample
+    for _ in range(100):  # the panel may still be filling itself, which puts the slider at the newest sample
         page.focus("#time")
         page.keyboard.press("Home")
         page.wait_for_timeout(100)
