@@ -24,7 +24,7 @@ LICENCES = {
     "scikit-learn": "BSD-3-Clause", "zuko": "MIT", "starlette": "BSD-3-Clause", "uvicorn": "BSD-3-Clause",
     "onnx": "Apache-2.0", "onnxscript": "MIT", "onnxruntime": "MIT", "huggingface-hub": "Apache-2.0",
     "c2pa-python": "MIT OR Apache-2.0", "zensical": "MIT", "trackio": "MIT", "mlflow-skinny": "Apache-2.0",
-    "wandb": "MIT",
+    "wandb": "MIT", "sqlalchemy": "MIT", "alembic": "MIT",
 }  # fmt: skip
 REMARKS = {
     "python-avatars": "its parts, by Pablo Stanley, are what the built-in faces are drawn with",

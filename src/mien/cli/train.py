@@ -40,7 +40,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "threads",
         "loader_threads",
     ),
-    "Saving and logging": ("save_every", "keep", "sample_every", "log_every", "film"),
+    "Saving and logging": ("save_every", "keep", "sample_every", "log_every", "film", "track"),
     "Evaluation": (
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
         *("keep_best", "patience"),

@@ -28,9 +28,7 @@ class EMAConfig:
     """An exponential moving average (EMA) of the weights, counted in images so that it is the same at any batch size."""
 
     half_life: int = 10_000  # images after which a weight's influence has halved
-    warmup: float = (
-        0.1  # the half-life is at most this fraction of the images seen, so that early weights are forgotten
-    )
+    warmup: float = 0.1  # the half-life is at most this fraction of the images seen, so early weights are forgotten
     ramp: int = 0  # images over which the half-life rises from 0 along half a cosine; 0 = none
 
     def __post_init__(self) -> None:
@@ -88,6 +86,7 @@ class Run:
     film: Literal["auto", "gif", "mp4", "webp"] = (
         "auto"  # format of the film of the training; auto = mp4, or webp without PyAV
     )
+    track: Literal["wandb", "mlflow", "trackio"] | None = None  # also log to this experiment tracker
     loader_threads: int = 1  # data-loading threads; the result does not depend on them
     threads: int = 0  # CPU threads, which share the rows of a batch where they can; 0 = all cores
     parent: str = field(
@@ -145,7 +144,7 @@ class Run:
 #: Fields that may change when a run is resumed: the weights after any number of images do not depend on them.
 NOT_IDENTITY = frozenset(
     {
-        *("images", "minutes", "patience", "keep_best", "film", "loader_threads", "threads"),
+        *("images", "minutes", "patience", "keep_best", "film", "track", "loader_threads", "threads"),
         *("story", "notes", "after", "change", "prepare", "by_rule"),
         *("save_every", "sample_every", "log_every", "keep"),
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),

@@ -22,6 +22,7 @@ from mien.report.page import write_report
 from mien.report.pictures import Compressed
 from mien.report.plots import plot_run
 from mien.report.run_reader import sample_grids
+from mien.report.trackers import scalars
 
 SHARE = 0.01  # of the time, at most, goes into refreshing the report
 
@@ -88,12 +89,8 @@ class TensorBoard:
             purge = self.start + 1 if self.start else None
             self.writer = open_writer(str(self.run_dir / "tensorboard"), purge_step=purge, flush_secs=30)
         if progress.log:
-            speed = {"images_per_second": progress.images_per_second, "waiting": progress.waiting}
-            for name, value in (*progress.stats.items(), *speed.items()):
-                group = "speed" if name in speed else "train"
-                self.writer.add_scalar(f"{group}/{name}", value, progress.seen)
-            for name, value in progress.scores.items():
-                self.writer.add_scalar(f"score/{name}", value, progress.seen)
+            for name, value in scalars(progress).items():
+                self.writer.add_scalar(name, value, progress.seen)
         picture = self.run_dir / "samples" / f"{progress.seen:010d}.png"
         if progress.show and picture.exists():
             with Image.open(picture) as image:

@@ -40,6 +40,7 @@ from mien.report.health_observer import HealthCheck
 from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.progress import MetricsLog, ProgressLine
 from mien.report.reconstructions import MEASURED, Reconstructed, Reconstructions, reconstruct
+from mien.report.trackers import Tracking, require
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
@@ -103,6 +104,7 @@ def execute(
 
     `parent` is the model of --from, and `changes` are the fields that the user set, which win over the parent's.
     """
+    require(run.track)
     with ExitStack() as stack:
         stack.enter_context(handled(stop_now))
         kind = DeviceContext.choose(run.device, run.precision).device.type
@@ -306,7 +308,16 @@ def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[O
         TensorBoard(home.path, purge_step=seen),
         ExitStatus(home),
         Report(home.path, film=plan.run.film),
+        *tracking(plan, home),  # last: at the end it may wait for its server
     ]
+
+
+def tracking(plan: ResolvedRun, home: RunDirectory) -> list[Tracking]:
+    """The observer for --track, if there is one. It learns what the run is, and neither names nor paths of its data."""
+    if plan.run.track is None:
+        return []
+    data = {"fingerprint": plan.pack.fingerprint, "count": len(plan.pack), "side": plan.pack.side}
+    return [Tracking(home.path, plan.run.track, {**to_json(plan.run), "data": data})]
 
 
 def titles(plan: ResolvedRun) -> list[str] | None:

@@ -60,6 +60,8 @@ class RunOptions(TypedDict, total=False):
     """early stopping: evaluations without a better score before the run ends; 0 = off"""
     film: Literal["auto", "gif", "mp4", "webp"]
     """format of the film of the training; auto = mp4, or webp without PyAV"""
+    track: Literal["wandb", "mlflow", "trackio"] | None
+    """also log to this experiment tracker"""
     loader_threads: int
     """data-loading threads; the result does not depend on them"""
     threads: int
