@@ -2,13 +2,15 @@
 
     python docs/build_site.py [--no-face]
 
-build/site-source is what Zensical reads, build/site the result. `--no-face` leaves the exported model out.
+build/site-source is what Zensical reads, build/site the result. `--no-face` leaves the exported model out. With the
+address of a GitHub repository, as `repo_url` in mkdocs.yml or in MIEN_REPO_URL, each tutorial's page links to Colab too.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -51,6 +53,23 @@ def notebook_page(notebook: Path, pictures: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def repository() -> str:
+    """The repository's address: MIEN_REPO_URL, or `repo_url` of mkdocs.yml; empty if its owner has set neither."""
+    stated = re.search(r"^repo_url: *(\S+)", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    return os.environ.get("MIEN_REPO_URL") or (stated[1] if stated else "")
+
+
+def notebook_links(name: str, address: str) -> str:
+    """What stands under a tutorial's title: its notebook, and Colab where `address` is a repository on GitHub."""
+    links = [f"[Download this notebook]({name})"]
+    if found := re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", address):
+        place = f"https://colab.research.google.com/github/{found[1]}/blob/main/docs/tutorials/{name}"
+        links.insert(
+            0, f"[Open in Colab]({place}), and run `%pip install git+https://github.com/{found[1]}` there first"
+        )
+    return " · ".join(links)
+
+
 def stage(source: Path, face: bool) -> None:
     """Write the folder that the site is built from."""
     shutil.rmtree(source, ignore_errors=True)
@@ -63,8 +82,10 @@ def stage(source: Path, face: bool) -> None:
         text = re.sub(r"\]\(\.\./([A-Z_]+\.md)\)", r"](\1)", text) if page.parent == source else text
         page.write_text(text, encoding="utf-8")
     for notebook in source.rglob("*.ipynb"):
-        page = notebook_page(notebook, notebook.parent / "pictures")
-        notebook.with_suffix(".md").write_text(page.replace(".ipynb)", ".md)"), encoding="utf-8")
+        page = notebook_page(notebook, notebook.parent / "pictures").replace(".ipynb)", ".md)")
+        title, rest = page.split("\n", 1)
+        links = notebook_links(notebook.name, repository())
+        notebook.with_suffix(".md").write_text(f"{title}\n\n{links}\n{rest}", encoding="utf-8")
     (source / "site.css").write_text(STYLE, encoding="utf-8")
     if face:
         front = source / "README.md"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ def site() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def staged(site: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    os.environ.pop("MIEN_REPO_URL", None)
     source = tmp_path_factory.mktemp("site") / "source"
     site.stage(source, face=True)
     return source
@@ -62,6 +64,23 @@ def test_the_front_page_has_the_model_and_every_page_of_docs(staged: Path) -> No
     assert 'src="face/index.html"' in front
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert pages <= set(re.findall(r"\]\(([^)#]+)\)", front))
+
+
+def test_each_tutorial_offers_its_notebook_and_colab_once_there_is_a_repository(
+    site: ModuleType, staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = sorted((staged / "tutorials").glob("*.md"))
+    assert len(pages) == 6
+    for page in pages:
+        title, _, links, *_ = page.read_text(encoding="utf-8").splitlines()
+        assert title.startswith("# ") and links == f"[Download this notebook]({page.stem}.ipynb)"
+        assert (page.parent / f"{page.stem}.ipynb").exists()
+    monkeypatch.setenv("MIEN_REPO_URL", "https://github.com/ada/mien.git")
+    site.stage(tmp_path / "source", face=False)
+    text = (tmp_path / "source" / "tutorials" / "1-first-faces.md").read_text(encoding="utf-8")
+    assert "(https://colab.research.google.com/github/ada/mien/blob/main/docs/tutorials/1-first-faces.ipynb)" in text
+    assert "`%pip install git+https://github.com/ada/mien`" in text and "· [Download" in text
+    assert "colab" not in site.notebook_links("1.ipynb", "https://codeberg.org/ada/mien")
 
 
 @pytest.mark.slow
