@@ -5,7 +5,7 @@
 RUN is a run with an average, PACK what it learned from. Averaging has no part in learning, so what is judged is what runs
 with those half-lives would have drawn; after twelve half-lives nothing is left of where an average began. RUN stays as it is.
 A half-life of 1 is no average. For each: FID and KID of 2,000 samples against the first 2,000 images, and for a model with labels
-the wishes met and the mean and least LPIPS within a setting of labels, made over real (`benchmarks/conditions.py`).
+the conditions met and the mean and least LPIPS within a setting of labels, made over real (`benchmarks/conditions.py`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def distances(model: Path, pack: Path, samples: int) -> tuple[float, float]:
     return fid, kid
 
 
-def wishes(model: Path, pack: Path) -> float:
+def conditions_met(model: Path, pack: Path) -> float:
     """The mean over labels of the share of requests that are met."""
     how = ("--metrics", "conditions", "--samples", REQUESTS, "--json", "--out", model.with_suffix(""))
     scores = json.loads(mien("evaluate", model, "--data", pack, *how))["scores"]
@@ -99,13 +99,13 @@ def main() -> None:
         files = go_on(given.run, given.pack, given.out, given.images, given.half_lives, given.threads)
     for half_life, file in zip(given.half_lives, files, strict=True):
         fid, kid = distances(file, given.pack, given.samples)
-        told = [f"FID {fid:.1f}, KID {kid:.4f}"]
+        parts = [f"FID {fid:.1f}, KID {kid:.4f}"]
         _, header = checkpoint.read_model(file)
         if header["faces"].get("label_dim"):
             shares = [made / real for _, made, real in variety(file, given.pack, PAIRS)]
-            told.append(f"wishes met {wishes(file, given.pack):.3f}")
-            told.append(f"LPIPS of real: {sum(shares) / len(shares):.2f}, at least {min(shares):.2f}")
-        print(f"half-life {half_life:>6,}: {'; '.join(told)}", flush=True)
+            parts.append(f"conditions met {conditions_met(file, given.pack):.3f}")
+            parts.append(f"LPIPS of real: {sum(shares) / len(shares):.2f}, at least {min(shares):.2f}")
+        print(f"half-life {half_life:>6,}: {'; '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 
 CELEBA is a folder, ZIP or pack with the forty labels. homogan-07, -11, -15 and -15-fixed learn for --minutes each, from what
 their labels leave of the data; cgan learns six labels for --long minutes, and homogan-15-fixed the same six from as many images.
-Then wishes are judged (`mien evaluate --metrics conditions`), LPIPS is measured among faces that were asked for the same label,
+Then conditions are judged (`mien evaluate --metrics conditions`), LPIPS is measured among faces that were asked for the same label,
 and eight latents are drawn without glasses and with. Run it again after any interruption: each run goes on where it was, and
 what was judged stays.
 """
@@ -98,8 +98,8 @@ def settings(labels: np.ndarray, names: Sequence[str]) -> Iterator[tuple[str, np
     combinations, counts = np.unique(labels, axis=0, return_counts=True)
     for index in np.argsort(-counts)[:COMBINATIONS]:
         if counts[index] >= FEW:
-            wished = [name for name, value in zip(names, combinations[index], strict=True) if value]
-            yield " ".join(wished) or "none", np.flatnonzero((labels == combinations[index]).all(1))
+            labels_on = [name for name, value in zip(names, combinations[index], strict=True) if value]
+            yield " ".join(labels_on) or "none", np.flatnonzero((labels == combinations[index]).all(1))
 
 
 def variety(run: Path, pack: Path, faces: int) -> list[tuple[str, float, float]]:
@@ -147,7 +147,7 @@ def main() -> None:
         print(f"{name:<21}{status['seen']:>9,}{status['seconds']:>9.0f}{row}")
     for name in (name for name in JUDGED if name in given.only):
         run, pack = given.work / name, prepare(given.celeba, given.work, RUNS[name][1], given.side)
-        print(f"\n{name}: wishes met")
+        print(f"\n{name}: conditions met")
         for score in judge(run, pack, given.samples):
             print(f"  {score['name']:<24}{score['value']:>8.3f}  [{score['low']:.3f}, {score['high']:.3f}]")
         if not given.no_lpips:

@@ -315,7 +315,7 @@ class Bench:
         return self.fid(fit_baseline(Pack.open(pack), self.work / f"eigenfaces-{'drawn' * row.drawn}{row.side}"), row)
 
     def conditions(self, row: Row) -> dict[str, float]:
-        """How often wishes are met, and how right the judge is on real faces."""
+        """How often conditions are met, and how often the classifier is right on real faces."""
         run = self.work / row.name
         kept = self.work / f"{run.name}-{images_of(run)}.conditions.json"
         if not kept.exists():

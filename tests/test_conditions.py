@@ -1,4 +1,4 @@
-"""Whether wishes are met: the classifier of real faces, what is asked for, and what leaks."""
+"""Whether conditions are met: the classifier of real faces, what is asked for, and what leaks."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_classifier_learns_is_kept_and_moves_no_randomness(pack: Pack) -> No
     assert attributes_of(pack).accuracy == first.accuracy  # trained anew, to the bit
 
 
-def test_wishes_met(pack: Pack) -> None:
+def test_conditions_met(pack: Pack) -> None:
     own, whole, *single = conditions(judged(pack, leak=False))
     assert own.metric == "classifier" and own.value == pytest.approx(np.mean(list(own.protocol["classifier"].values())))
     assert whole.name == "conditions" and whole.value > 0.95 and whole.protocol["labels"] == ["Bright", "Red"]
@@ -126,7 +126,7 @@ def test_who_knows_no_labels_is_told(pack: Pack, tmp_path: Path) -> None:
         list(conditions(dataclasses.replace(judged(pack, False), sampler=None)))
 
 
-def test_wishes_are_judged_without_the_network_of_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conditions_are_judged_without_the_network_of_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights are asked for by what looks through it, at once, and by nothing else."""
     monkeypatch.setenv("MIEN_WEIGHTS_INCEPTION", str(tmp_path / "nowhere"))
     eye = inception(metrics=("conditions", "diversity"))

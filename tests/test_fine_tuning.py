@@ -165,7 +165,7 @@ def test_a_frozen_critic_moves_in_its_coarse_layers_alone(blob_pack: Pack) -> No
 
 
 def test_labels_may_be_added_and_the_faces_stay(blob_pack: Pack, labelled: Pack) -> None:
-    """The label's weights are zero at first: every wish is answered with the parent's face."""
+    """The label's weights are zero at first: every label draws the parent's face."""
     parent = trained("quick", blob_pack)
     run = dataclasses.replace(small("quick", labelled), conditional=True, images=8)
     child = experiment.execute(run, None, labelled.path, "child", "auto", parent)

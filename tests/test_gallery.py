@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mien.core.run import config_fields
 from mien.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures" / "gallery"
+PAGE = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +55,26 @@ def test_its_commands_set_options_that_exist(gallery: ModuleType) -> None:
         known = {f"--{field.name.replace('_', '-')}" for field in config_fields(PRESETS[row.preset])}
         flags = {flag.replace(".no-", ".") for flag in re.findall(r"--\S+", " ".join(row.flags))}
         assert flags <= known, row.name
+
+
+def test_the_thumbnails_of_the_readme_are_cut_from_the_present_sheets() -> None:
+    spec = importlib.util.spec_from_file_location("thumbnails", ROOT / "docs" / "pictures" / "thumbnails.py")
+    assert spec is not None and spec.loader is not None
+    thumbnails = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(thumbnails)
+    if os.environ.get("MIEN_WRITE_DOCS"):
+        thumbnails.main()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\(docs/pictures/thumbnails/(\S+)\.webp\)", readme)
+    folder = ROOT / "docs" / "pictures" / "thumbnails"
+    assert len(shown) == 9 and sorted(shown) == sorted(thumbnails.SHEETS) == sorted(
+        file.stem for file in folder.iterdir()
+    )
+    for name, sheet in thumbnails.SHEETS.items():
+        file = folder / f"{name}.webp"
+        with Image.open(file) as image:
+            found, wanted = np.asarray(image.convert("RGB"), float), np.asarray(thumbnails.cut(sheet), float)
+        assert found.shape == wanted.shape and file.stat().st_size < 100_000
+        assert np.abs(found - wanted).mean() < 8, f"{name}: run python docs/pictures/thumbnails.py"
+    anchors = re.findall(r"\(docs/gallery\.md#([^)]+)\)", readme)
+    assert len(anchors) == 8 and all(f'<a id="{anchor}">' in PAGE for anchor in anchors)

@@ -17,7 +17,7 @@ from mien.sampling.measured import FEWEST, Scale, described, obedience, vectors
 from mien.sampling.sampler import Sampler
 
 FACES = (512, 3072)  # that directions are fitted to: as many as MAX_FLOPS allows
-UNSEEN = 128  # faces that each direction is judged by
+UNSEEN = 128  # faces that each direction is measured on
 MAX_FLOPS = 2e13  # of drawing, in all: about half a minute of one core with bf16 units
 BATCH = 64
 MIN_CORRELATION = 0.3  # with less, a slider does not do what it says

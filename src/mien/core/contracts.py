@@ -74,10 +74,6 @@ class Model(nn.Module, ABC):
         """
         return self.decode(z * truncation, labels)
 
-    def idle(self) -> list[nn.Parameter]:
-        """The parameters that its images do not depend on now; they are not averaged."""
-        return []
-
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Calls `decode`, so that a model is an ordinary torch module."""
         return self.decode(z, labels)
@@ -105,7 +101,6 @@ class Recipe(nn.Module, ABC):
     #: The rows that a thread needs where threads share a batch. 0 = they cannot: all random numbers of its steps must come
     #: from latents, uniform and noise, and its means over a batch from mien.core.distributed.
     least_rows: int = 0
-    settled: int = 0  # images after which every step costs the same
 
     def __init__(self, model: Model) -> None:
         super().__init__()

@@ -18,7 +18,6 @@ from mien.core import distributed
 from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
 from mien.core.families import StyleModel
 from mien.errors import UsageError
-from mien.nn.growth import Growth, enlarge
 from mien.nn.labels import CriticConditioning, GeneratorConditioning, LabelChannel, LabelledLatent, LabelProjection
 from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
 from mien.nn.priors import Normal
@@ -114,10 +113,6 @@ class ResidualGenerator(StyleModel):
         self.narrow = projections(widths)
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
         self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width)
-        grows = 0 < config.grow_side <= faces.side and len(widths) > 1
-        half = output_layer(widths[-2], faces.channels, config.patch, config.full_res_width) if grows else None
-        full = (self.stages[-1], self.narrow[-1], self.style[-1], self.last) if grows else ()
-        self.growth = Growth(half, full) if half is not None else None
 
     @property
     def mean_style(self) -> Tensor:
@@ -130,7 +125,7 @@ class ResidualGenerator(StyleModel):
         """
         own, found = self.state_dict(), dict(parent)
         if stage_count(parent) != len(self.stages):
-            found = {name: tensor for name, tensor in found.items() if not name.startswith(("last.", "growth."))}
+            found = {name: tensor for name, tensor in found.items() if not name.startswith("last.")}
         for name, tensor in found.items():
             wanted = own.get(name)
             if self.labelled is not None and wanted is not None and tensor.dim() == 2 == wanted.dim():
@@ -138,15 +133,11 @@ class ResidualGenerator(StyleModel):
                 found[name] = F.pad(tensor, (0, missing)) if missing == tensor.shape[1] else tensor
         return found
 
-    def idle(self) -> list[nn.Parameter]:
-        return self.growth.idle() if self.growth is not None else []
-
     def styles(self, z: Tensor) -> Tensor:
         z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)  # only the direction of a latent matters
         return z if self.mapper is None else self.mapper(z)
 
-    def trunk(self, styles: Sequence[Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The features of all stages but the last, and the style of the last."""
+    def decode_styles(self, styles: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         once = {id(style): style for style in styles}  # usually one style for all stages
         conditioned = {
             key: style if self.labelled is None else self.labelled(style, labels) for key, style in once.items()
@@ -154,36 +145,12 @@ class ResidualGenerator(StyleModel):
         modulations = [conditioned[id(style)] for style in styles]
         x = self.mapping(modulations[0]).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         x = x if self.channel is None else self.channel(x, labels)
-        for index in range(len(self.stages) - 1):
-            x = self.stage(x, modulations[index], index)
-        return x, modulations[-1]
-
-    def stage(self, x: Tensor, style: Tensor, index: int) -> Tensor:
-        """One resolution."""
-        if index:
-            x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
-        return self.stages[index](x * (1 + self.style[index](style))[:, :, None, None])  # type: ignore[no-any-return]
-
-    def decode_styles(self, styles: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """Images. Before the network has grown, those of half the side: as they are in training, enlarged otherwise."""
-        x, style = self.trunk(styles, labels)
-        if self.growth is not None and not self.growth.grown:
-            half: Tensor = self.growth.layer(F.leaky_relu(x, SLOPE))
-            return half if self.training else enlarge(half)
-        return self.finish(x, style)
-
-    def finish(self, x: Tensor, style: Tensor) -> Tensor:
-        """The last stage and the output layer."""
-        images: Tensor = self.last(F.leaky_relu(self.stage(x, style, len(self.stages) - 1), SLOPE))
+        for index, stage in enumerate(self.stages):
+            if index:
+                x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
+            x = stage(x * (1 + self.style[index](modulations[index]))[:, :, None, None])
+        images: Tensor = self.last(F.leaky_relu(x, SLOPE))
         return images  # linear, as in R3GAN: a saturated tanh has no gradient
-
-    def imitation(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Images of the full side's layers, which alone get a gradient, and those of half the side enlarged."""
-        assert self.growth is not None
-        with torch.no_grad():
-            x, style = self.trunk([self.styles(z)] * self.style_count, labels)
-            wanted = enlarge(self.growth.layer(F.leaky_relu(x, SLOPE)))
-        return self.finish(x, style), wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +167,6 @@ class ResidualGeneratorConfig(ModelConfig):
     group: int = 0  # feature maps that one 3x3 convolution of a 1-3-1 block mixes; 0 = plain 3x3 blocks
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels instead
-    grow_side: int = 0  # least side at which training can begin at half the side (recipe.grow_images); 0 = never
     mapping: int = 0  # layers of a network between latents and styles; 0 = the latent's direction is the style
     conditioning: GeneratorConditioning = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
@@ -235,13 +201,6 @@ class ResidualCritic(nn.Module):
         self.stages = nn.ModuleList(block_stage(width, config.group, config.blocks, total) for width in widths)
         self.widen = projections(widths)
         self.last = scaled(nn.Linear(widths[-1] * 16, 1), 1.0)
-        self.side = faces.side
-        grows = (
-            0 < config.grow_side <= faces.side and len(widths) > 1 and not channel
-        )  # labels are a channel of one side
-        half = input_layer(faces.channels, widths[1], config.patch, config.full_res_width) if grows else None
-        full = (self.first, self.stages[0], self.widen[0]) if grows else ()
-        self.growth = Growth(half, full) if half is not None else None
 
     def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Stages are counted from the finest, so those of a parent with another side have other numbers here."""
@@ -252,7 +211,7 @@ class ResidualCritic(nn.Module):
         for name, tensor in parent.items():
             numbered = re.fullmatch(r"(stages|widen)\.(\d+)(\..+)", name)
             number = int(numbered[2]) + shift if numbered else 0
-            if number >= 0 and not name.startswith(("first.", "growth.")):
+            if number >= 0 and not name.startswith("first."):
                 found[f"{numbered[1]}.{number}{numbered[3]}" if numbered else name] = tensor
         return found
 
@@ -262,35 +221,16 @@ class ResidualCritic(nn.Module):
             layer.requires_grad_(False)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real. Before it grows, also images of half the side."""
+        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
         images = images if self.channel is None else self.channel(images, labels)
-        x = self.enter(images)
-        for index, stage in enumerate(self.stages[1:]):
-            x = stage(self.widen[index](F.avg_pool2d(x, 2)) if index else x)
+        x = self.first(images)
+        for index, stage in enumerate(self.stages):
+            if index:
+                x = self.widen[index - 1](F.avg_pool2d(x, 2))
+            x = stage(x)
         features = F.leaky_relu(x, SLOPE).flatten(1)
         logits: Tensor = self.last(features).squeeze(1)
         return logits if self.project is None else logits + self.project(features, labels)
-
-    def enter(self, images: Tensor) -> Tensor:
-        """Images -> features for the second stage. Before the network has grown, images of the full side are reduced."""
-        if self.growth is None or self.growth.grown:
-            return self.enter_full(images)
-        return self.growth.layer(images if images.shape[-1] < self.side else F.avg_pool2d(images, 2))  # type: ignore[no-any-return]
-
-    def enter_full(self, images: Tensor) -> Tensor:
-        x: Tensor = self.stages[0](self.first(images))
-        return self.widen[0](F.avg_pool2d(x, 2)) if len(self.stages) > 1 else x
-
-    def imitation(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the full side's layers, which alone get a gradient, and those of the layer of half the side."""
-        assert self.growth is not None
-        with torch.no_grad():
-            wanted = self.growth.layer(F.avg_pool2d(images, 2))
-        return self.enter_full(images), wanted
-
-    def idle(self) -> list[nn.Parameter]:
-        """The parameters that no logit depends on."""
-        return self.growth.idle() if self.growth is not None else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +246,6 @@ class ResidualCriticConfig(NetworkConfig):
     group: int = 0  # feature maps that one 3x3 convolution of a 1-3-1 block mixes; 0 = plain 3x3 blocks
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels instead
-    grow_side: int = 0  # least side at which training can begin at half the side (recipe.grow_images); 0 = never
     conditioning: CriticConditioning = (
         "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
     )

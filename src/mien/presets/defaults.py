@@ -16,7 +16,7 @@ from mien.core.run import Run, config_fields, override
 from mien.errors import UsageError
 
 #: Fields that have a rule in runs that start with a parent's weights.
-FINE_TUNING = ("recipe.grow_images", "recipe.lr", "recipe.gamma", "recipe.beta2", "recipe.freeze")
+FINE_TUNING = ("recipe.lr", "recipe.gamma", "recipe.beta2", "recipe.freeze")
 VERY_FEW = 500  # images: with fewer, half of the critic is held
 FEW = 3_000  # images: the default length of `gan`, a million, is over 300 passes over them, and augmentation pays from there on
 
@@ -127,7 +127,6 @@ RULES = (
         f"With under {FEW:,} images a critic overfits (arXiv:2006.06676), and FID rises again: after 1,000 passes over 1,000 "
         "images FID 35.6, with augmentation 22.7. In under 300 passes augmentation only slows training (docs/LOG.md).",
     ),
-    DefaultRule("recipe.grow_images", lambda run, here: 0, "A trained parent draws at the full side already."),
     DefaultRule("recipe.lr", at_the_end("lr"), BURNT_IN),
     DefaultRule("recipe.gamma", at_the_end("gamma"), BURNT_IN),
     DefaultRule("recipe.beta2", at_the_end("beta2"), BURNT_IN),

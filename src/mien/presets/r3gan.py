@@ -30,8 +30,6 @@ PRESETS = (
             resample_reals=True,
             resample_fakes=True,
             freeze=0,
-            grow_images=0,
-            imitate_images=8_000,
             augment=Augmentation(
                 mode="ramp", p=0.3, images=40_000_000, target=0.6, geometry=1.0, colour=0.5, cutout=1.0
             ),

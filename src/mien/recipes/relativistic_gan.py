@@ -8,26 +8,22 @@ D is the critic's logit; x and G(z) are paired by row:
 
 Lazy regularisation (Karras et al. 2020, arXiv:1912.04958, section 3.1) makes the penalties cheap: they are computed every
 few steps, with a weight scaled up to match, and on a fraction of the batch.
-
-Networks that grow (mien.nn.growth) play at half the side for the first `grow_images` images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn, optim
-from torch.nn import functional as F
 
 from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
 from mien.core.families import StyleModel
 from mien.core.schedules import cosine
 from mien.errors import UsageError
-from mien.nn.growth import Growth
 from mien.recipes import optimizers
 from mien.recipes.augmentation import DRAWS, Augment, Augmentation
 from mien.recipes.losses import gradient_penalty, relativistic_loss
@@ -52,25 +48,11 @@ class RelativisticGAN(Recipe):
             self.optimizers[name] = optim.Adam(
                 weights, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
             )
-        self.side = faces.side
-        networks = (getattr(network, "growth", None) for network in (self.model, self.critic))
-        self.growths = [growth for growth in networks if isinstance(growth, Growth)]
-        if config.grow_images and len(self.growths) == 1:
-            raise UsageError(
-                "--recipe.grow-images needs two networks that grow together.",
-                "One of them has no layers for half the side.",
-                "Give --model.grow-side and --recipe.critic.grow-side the same value, or --recipe.grow-images 0.",
-            )
-        self.settled = config.grow_images + config.imitate_images if config.grow_images and self.growths else 0
+        self.gamma_scale = (faces.side / config.gamma_side) ** 2 if config.gamma_side else 1.0
         self.schedule(0)
 
     def schedule(self, seen: int) -> None:
         c = self.config
-        self.grown, self.imitating = seen >= self.settled, c.grow_images <= seen < self.settled
-        for growth in self.growths:
-            growth.set(self.grown)
-        side = self.side if self.grown else self.side // 2
-        self.gamma_scale = (side / c.gamma_side) ** 2 if c.gamma_side else 1.0
         self.gamma = cosine(c.gamma, c.gamma_end, seen, c.decay_images) * self.gamma_scale
         beta2 = cosine(c.beta2, c.beta2_end, seen, c.decay_images)
         for optimizer in self.optimizers.values():
@@ -81,10 +63,7 @@ class RelativisticGAN(Recipe):
             self.augment.schedule(seen)
 
     def step(self, batches: Iterator[Batch]) -> Iterator[Update | tuple[Update, ...]]:
-        if self.imitating:
-            yield self.imitation(self.drop_labels(next(batches)))
-            return
-        batch = self.reals(batches)
+        batch = self.drop_labels(next(batches))
         with torch.set_grad_enabled(not self.config.resample_fakes):
             fakes = self.fakes(batch)
         real, fake = self.logits(batch, fakes.detach())
@@ -98,36 +77,17 @@ class RelativisticGAN(Recipe):
             stats["penalty"] = penalty
             loss = loss + penalty * (0.5 * self.gamma * self.config.reg_interval)
         self.steps += 1
-        yield Update(self.optimizers["critic"], loss, stats=stats, unused=idle(self.critic))
+        yield Update(self.optimizers["critic"], loss, stats=stats)
 
         if self.config.resample_reals:
-            batch = self.reals(batches)
+            batch = self.drop_labels(next(batches))
         if self.config.resample_fakes:
             fakes = self.fakes(batch)
         with torch.no_grad():  # the generator's gradient does not pass through the reals
             real = self.critic(self.augmented(batch.images), batch.labels)
         fake = self.critic(self.augmented(fakes), batch.labels)
         loss = relativistic_loss(fake, real)
-        yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss}, unused=idle(self.model))
-
-    def imitation(self, batch: Batch) -> tuple[Update, ...]:
-        """The updates of the full side's layers toward what those of half the side draw and see; nothing else moves."""
-        drawn, wanted = self.model.imitation(self.latents(len(batch.images)), batch.labels)  # type: ignore[operator]
-        errors = {"generator": (drawn.float() - wanted.float()).abs().mean()}
-        seen, features = self.critic.imitation(torch.cat([batch.images, drawn.detach().to(batch.images)]))  # type: ignore[operator]
-        errors["critic"] = (seen.float() - features.float()).square().mean()
-        updates = []
-        for name, network in (("generator", self.model), ("critic", self.critic)):
-            learning = {id(parameter) for parameter in network.growth.full()}  # type: ignore[operator, union-attr]
-            others = [parameter for parameter in network.parameters() if id(parameter) not in learning]
-            stats = {f"imitation_error_{name}": errors[name]}
-            updates.append(Update(self.optimizers[name], errors[name], stats=stats, unused=others))
-        return tuple(updates)
-
-    def reals(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch as both players get it, at half the side until the networks have grown."""
-        batch = self.drop_labels(next(batches))
-        return batch if self.grown else Batch(F.avg_pool2d(batch.images, 2), batch.labels)
+        yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
 
     def drop_labels(self, batch: Batch) -> Batch:
         """The batch, with the labels of a random fraction of its images unknown (NaN), for both players."""
@@ -172,11 +132,6 @@ class RelativisticGAN(Recipe):
         real, fake = images.chunk(2)
         logits = self.critic(torch.cat([self.augmented(real), self.augmented(fake)]), labels)
         return 2.0 * gradient_penalty(logits, images)
-
-
-def idle(network: nn.Module) -> Sequence[nn.Parameter]:
-    """The parameters on which the output of a network that grows does not depend."""
-    return network.idle() if hasattr(network, "idle") else ()  # type: ignore[operator]
 
 
 def freeze(critic: nn.Module, stages: int) -> None:
@@ -225,13 +180,11 @@ class RelativisticGANConfig(RecipeConfig):
     label_dropout: float = 0.0  # label dropout rate: fraction of faces whose labels neither player gets
     resample_reals: bool = False  # draw a new batch of reals for the generator's step, or reuse the critic's
     resample_fakes: bool = True  # draw new fakes for the generator's step, or reuse the critic's
-    grow_images: int = 0  # images at half the side, where networks have a grow_side; 0 = the full side from the start
-    imitate_images: int = 8_000  # images, after those, in which the layers of the full side learn to imitate
     freeze: int = 0  # finest resolutions of the critic whose weights do not move (FreezeD, arXiv:2002.10964)
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        require_positive(self, "decay_images", "reg_interval", "imitate_images")
+        require_positive(self, "decay_images", "reg_interval")
         if not 0.0 < self.reg_fraction <= 1.0:
             raise UsageError(
                 f"--recipe.reg-fraction {self.reg_fraction} is not possible.",

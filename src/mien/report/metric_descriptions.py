@@ -19,7 +19,7 @@ METRICS = {
     "fid": Meaning(
         "Fréchet distance (FID)",
         "lower",
-        "How far the crowd of made faces is from the crowd of real ones; 0 is the same crowd.",
+        "Distance between the distributions of generated and real faces; 0 = equal.",
     ),
     "kid": Meaning(
         "Kernel distance (KID)",
@@ -29,30 +29,34 @@ METRICS = {
     "mind": Meaning(
         "Monge distance (MIND)",
         "lower",
-        "How far made faces must be moved to become real ones, over random directions: fooled less than FID.",
+        "How far generated faces must be moved to become real ones, over random directions: fooled less than FID.",
     ),
     "sface": Meaning(
         "Fréchet distance of identities (SFace)",
         "lower",
-        "As FID, through a network that tells people apart: hair and ground count for nothing.",
+        "As FID, in the embedding of a network that recognises people: hair and background count for nothing.",
     ),
-    "precision": Meaning("Precision", "higher", "The share of made faces that look like some real one: quality."),
-    "recall": Meaning("Recall", "higher", "The share of real faces that the model could have made: variety."),
-    "density": Meaning("Density", "higher", "How deep made faces lie among real ones; about 1 for real faces."),
+    "precision": Meaning("Precision", "higher", "The share of generated faces that look like some real one: quality."),
+    "recall": Meaning("Recall", "higher", "The share of real faces that the model could have generated: variety."),
+    "density": Meaning("Density", "higher", "How deep generated faces lie among real ones; about 1 for real faces."),
     "coverage": Meaning(
-        "Coverage", "higher", "The share of real faces with a made one close by: variety that resists outliers."
+        "Coverage", "higher", "The share of real faces with a generated one close by: variety that resists outliers."
     ),
     "memorisation": Meaning(
-        "Memorisation", "lower", "Whether made faces are closer to training faces than unseen real faces are: copies."
+        "Memorisation",
+        "lower",
+        "Whether generated faces are closer to training faces than unseen real faces are: copies.",
     ),
     "memorisation_pixels": Meaning(
         "Memorisation, pixels", "lower", "The same in pixels: copies that differ in nothing a network would notice."
     ),
     "memorisation_identity": Meaning(
-        "Memorisation, identity", "lower", "The same by who the faces are: people of the training data, made again."
+        "Memorisation, identity",
+        "lower",
+        "The same by who the faces are: people of the training data, generated again.",
     ),
     "diversity": Meaning(
-        "Diversity (LPIPS)", "higher", "How different two made faces look on average; near 0 is collapse."
+        "Diversity (LPIPS)", "higher", "How different two generated faces look on average; near 0 is collapse."
     ),
     "reconstruction_l1": Meaning(
         "Reconstruction, L1", "lower", "The mean error of a pixel after encoding a face and decoding it again."
@@ -61,14 +65,14 @@ METRICS = {
         "Reconstruction, LPIPS", "lower", "How different a face looks after encoding and decoding it again."
     ),
     "classifier": Meaning(
-        "Classifier", "higher", "How often the network that judges wishes is right on real faces that it has not seen."
+        "Classifier", "higher", "How often the classifier of the labels is right on real faces that it has not seen."
     ),
     "conditions": Meaning(
-        "Wishes met",
+        "Conditions met",
         "higher",
         "How often a classifier finds the requested labels in the samples; 0.5 is chance.",
     ),
-    "condition": Meaning("Wish met", "higher", "The same for one label."),
+    "condition": Meaning("Condition met", "higher", "The same for one label."),
     "ppl": Meaning("Path length (PPL)", "lower", "How abruptly a face changes along a walk between two seeds."),
 }
 
@@ -85,8 +89,8 @@ STATS = {
     "similarity_error": "How different a decoded face looks from the encoded one, in the critic's features or in pixels.",
     "active_dimensions": "How many numbers of a latent the encoder makes use of.",
     "kl": "How much of each face the encoder keeps beyond the prior, in nats; near 0 the latents say nothing.",
-    "real_error": "How badly the autoencoder that judges reproduces real faces.",
-    "fake_error": "How badly the autoencoder that judges reproduces made faces; gamma is its wanted ratio to that on real ones.",
+    "real_error": "How badly the autoencoding critic reproduces real faces.",
+    "fake_error": "How badly the autoencoding critic reproduces generated faces; gamma is its wanted ratio to that of real ones.",
     "k": "How much weight the critic gives to fakes; pinned at 0 or 1, the balance is lost.",
     "convergence": "One number for quality and balance together; it falls while faces get better.",
     "learning_rate": "The size of a step.",

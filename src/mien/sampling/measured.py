@@ -16,7 +16,7 @@ from torch import Tensor
 from mien.core.contracts import JSON
 from mien.sampling.directions import Direction
 
-RANGE = 3.0  # standard deviations: a direction is judged by amounts from -RANGE to RANGE
+RANGE = 3.0  # standard deviations: a direction is measured at amounts from -RANGE to RANGE
 DEVIATION = RANGE / 3**0.5  # of amounts that are uniform there
 SHRINKAGE = 0.02  # ridge of the regression, as a share of the latents' variance
 RIDGES = (0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6)

@@ -12,7 +12,7 @@ from mien.core.schedules import cosine
 
 
 class EMA:
-    """The averaged copy of a model. Floating-point buffers are averaged like weights; integers and idle weights are copied."""
+    """The averaged copy of a model. Floating-point buffers are averaged like weights; integers are copied."""
 
     def __init__(self, model: Model, config: EMAConfig) -> None:
         self.config = config
@@ -33,10 +33,8 @@ class EMA:
         """Update the average after `model` was trained on `batch` more images."""
         weight = 1.0 - self.decay(batch, seen)
         averaged, current = [], []
-        idle = {id(parameter) for parameter in model.idle()}
-        names = {name for name, parameter in model.named_parameters() if id(parameter) in idle} if idle else ()
-        for (name, mine), theirs in zip(self.model.state_dict().items(), model.state_dict().values(), strict=True):
-            if mine.is_floating_point() and name not in names:
+        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.is_floating_point():
                 averaged.append(mine)
                 current.append(theirs)
             else:

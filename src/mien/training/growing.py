@@ -99,14 +99,12 @@ def _build(
 
 
 def _new(network: nn.Module, parent: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a network that are not the parent's, and that its output depends on."""
+    """The parameters of a network that are not the parent's."""
     if not isinstance(network, Adoptive):
         return []
-    if (growth := getattr(network, "growth", None)) is not None:
-        growth.set(True)
     theirs = network.translate(parent.state_dict())
     new = (name for name, p in network.named_parameters() if name not in theirs or theirs[name].shape != p.shape)
-    return [network.get_parameter(name) for name in new if not name.startswith("growth.")]
+    return [network.get_parameter(name) for name in new]
 
 
 def _scale(images: Tensor, side: int) -> Tensor:

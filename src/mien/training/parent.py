@@ -79,12 +79,6 @@ def read_parent(model: str | Path) -> Parent:
         critic = bundled.read_critic(beside)
         networks |= critic.tensors
         header = {"recipe": critic.header["recipe"], **header}
-    if int(networks.get("model.growth.state", torch.tensor(1))) != 1:
-        raise Mismatch(
-            f"{model} still draws at half its side.",
-            "Its training had not seen recipe.grow_images and recipe.imitate_images images yet.",
-            "Train it on, or use --from with a model that has grown.",
-        )
     return Parent(str(model), checkpoint.file_hash(file), header, averaged, networks)
 
 

@@ -68,7 +68,6 @@ def _measure(
     """`measure` without the translation of errors."""
     before = resident(forget_peak=True)
     state = build()
-    state.seen = state.recipe.settled  # most steps of a run are those after growing
     device = state.context.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

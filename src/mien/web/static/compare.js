@@ -5,7 +5,7 @@ import { fitted } from "./fit.js";
 import { drawn } from "./state.js";
 
 /** @typedef {import("./types.js").State} State */
-/** @typedef {{model: string, drag: string, next: {state: State, how: "drag" | "rest"} | null, busy: boolean, shown: string, item: HTMLElement, canvas: HTMLCanvasElement, note: HTMLElement, choice: HTMLSelectElement}} Column */
+/** @typedef {{model: string, drag: string, next: {state: State, how: "drag" | "rest"} | null, busy: boolean, drawnKey: string, item: HTMLElement, canvas: HTMLCanvasElement, note: HTMLElement, choice: HTMLSelectElement}} Column */
 
 const LEAST = 2, MOST = 4;
 
@@ -38,12 +38,12 @@ export function comparing(store, engine, overview, pick) {
   /** @param {string} model */
   function column(model) {
     const canvas = el("canvas", { width: 320, height: 320, "aria-hidden": "true" }), note = el("p", { class: "hint" });
-    const choice = el("select", { "aria-label": "Model of this column", onchange: () => { made.model = choice.value; made.shown = ""; name(); show(); } });
+    const choice = el("select", { "aria-label": "Model of this column", onchange: () => { made.model = choice.value; made.drawnKey = ""; name(); show(); } });
     const face = el("button", { type: "button", class: "thumb", onclick: () => pick(made.model) }, canvas);
     const remove = el("button", { type: "button", class: "quiet", "aria-label": "Take this column out", onclick: () => { columns = columns.filter((one) => one !== made); arrange(); } }, icon("close"));
     const item = el("li", {}, el("div", { class: "row" }, choice, remove), face, note);
     /** @type {Column} */
-    const made = { model, drag: Math.random().toString(36).slice(2, 10), next: null, busy: false, shown: "", item, canvas, note, choice };
+    const made = { model, drag: Math.random().toString(36).slice(2, 10), next: null, busy: false, drawnKey: "", item, canvas, note, choice };
     const name = () => face.setAttribute("aria-label", `This face by ${choice.selectedOptions[0]?.textContent ?? "this model"}: open the model`);
     const there = choices();
     choice.append(...there.map(({ id, name: text }) => el("option", { value: id }, text)));
@@ -70,7 +70,7 @@ export function comparing(store, engine, overview, pick) {
   /** Draw a column; of what comes while it is drawn, only the newest is drawn next. @param {Column} one @param {State} state @param {"drag" | "rest"} how */
   async function draw(one, state, how) {
     const key = `${one.model} ${JSON.stringify(drawn(state))}`;
-    if (how === "rest" && key === one.shown) return;
+    if (how === "rest" && key === one.drawnKey) return;
     one.next = { state, how };
     if (one.busy) return;
     one.busy = true;
@@ -83,7 +83,7 @@ export function comparing(store, engine, overview, pick) {
         if (!blob) continue;
         paint(one.canvas, await createImageBitmap(blob), undefined, !resting);
         one.note.textContent = [`${able.side} px`, ...(able.scores ?? []).map(({ name, value }) => `${name} ${value}`), ...(missing.length ? [`no ${missing.join(", no ")}`] : [])].join(" · ");
-        if (resting) one.shown = `${one.model} ${JSON.stringify(drawn(wanted))}`;
+        if (resting) one.drawnKey = `${one.model} ${JSON.stringify(drawn(wanted))}`;
       }
     } catch (error) { fault(error); }
     one.busy = false;

@@ -17,9 +17,9 @@ export function fitted(state, model) {
     return known.has(name);
   }));
   const foreign = (/** @type {string} */ at) => { const { start } = parse(at); return "values" in start && start.values.length !== length; };
-  const kept = { labels: those(state.labels, labels, "label"), directions: those(state.directions, directions, "direction") };
+  const usable = { labels: those(state.labels, labels, "label"), directions: those(state.directions, directions, "direction") };
   if (foreign(state.at)) missing.push("place for this photograph");
-  return { missing, state: { ...state, model: model.id, at: foreign(state.at) ? "0" : state.at, ...kept, locks: state.locks.filter((name) => directions.has(name)),
+  return { missing, state: { ...state, model: model.id, at: foreign(state.at) ? "0" : state.at, ...usable, locks: state.locks.filter((name) => directions.has(name)),
     size: model.scalable ? state.size : 0, solver: model.flow ? state.solver : "", guidance: model.flow && model.labels.length ? state.guidance : null,
     style: model.styles ? state.style : "" } };
 }
