@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import os
 import struct
 import zlib
@@ -214,6 +215,14 @@ def test_project_descends_when_asked(here: Path, model: Path) -> None:
         assert entry["method"] == f"{steps} steps of gradient descent"
     assert errors[1] < errors[0]
     assert call("project", model, "a.png", "--steps", "0").code == 2
+
+
+def test_too_many_directions_name_a_number_that_is_possible(here: Path, model: Path) -> None:
+    said = call("directions", model, "--unsupervised", "900000", "--json")
+    hint = json.loads(said.out)["error"]["hint"]
+    offered = re.search(r"--unsupervised (\d+), or up to (\d+)", hint)
+    assert said.code == 2 and offered is not None and int(offered[1]) <= int(offered[2])
+    assert offered[2] in json.loads(said.out)["error"]["message"]
 
 
 def test_directions_of_labels(here: Path, labelled: Pack, model: Path) -> None:

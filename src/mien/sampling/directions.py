@@ -217,7 +217,7 @@ def components(
         raise UsageError(
             f"unsupervised must be an integer from 1 to {total}, not {count}.",
             "The model has so many orthogonal directions.",
-            "Try --unsupervised 10.",
+            f"Give --unsupervised {min(10, total)}, or up to {total}.",
         )
     generator = torch.Generator().manual_seed(0)
     gradients = []
