@@ -28,6 +28,9 @@ your browser: drag the face.
 """
 STYLE = """.face { width: 100%; height: 46rem; border: 1px solid var(--md-default-fg-color--lightest); border-radius: 4px }
 .md-typeset table:not([class]) code { overflow-wrap: anywhere }
+.md-typeset table:not([class]) :is(th, td) { min-width: 0; padding: .7em .6em }
+.md-typeset table:not([class]) tr > :nth-child(n+5):last-child { min-width: 13rem } /* sentences after columns of numbers */
+.md-grid { max-width: 72rem }
 @media (max-width: 44em) { .face { height: 36rem } }
 """
 

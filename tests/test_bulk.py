@@ -10,10 +10,12 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from mien.__main__ import main
+from mien.cli.arguments import interpolate_labels
 from mien.data.pack import Pack
 from mien.data.source_kinds import find_source
 from mien.errors import Mismatch, UsageError
@@ -201,3 +203,41 @@ def test_class_numbers_and_damaged_descriptions_of_shards(tmp_path: Path) -> Non
     assert listing.labels is not None and listing.labels.tolist() == [[1.0, 0.0], [0.0, 1.0]]
     assert any("2 descriptions" in remark for remark in listing.remarks)
     assert all(source.read(source.address(name)) == buffer.getvalue() for name in listing.names)
+
+
+def test_the_frames_of_a_walk_as_shards(labelled: Path, tmp_path: Path) -> None:
+    """Two processes that go on after a kill write what one process writes, and what the film shows."""
+    line = ["walk", str(labelled), "--seeds", "3", "42", "7", "--label-from", "Smiling=0", "--label-to", "Smiling=1"]
+    line += ["--frames", "25", "--loop", "--format", "tar", "--shard-size", "6"]
+    assert main([*line, "-o", str(tmp_path / "alone")]) == 0
+    expected = content(tmp_path / "alone")
+    names: list[str] = []
+    for number in range(5):
+        with tarfile.open(tmp_path / "alone" / f"shard-{number:06d}.tar") as archive:
+            names += archive.getnames()
+            first = archive.extractfile(names[-2])
+            assert first is not None
+            last = first.read()
+    assert [name for name in names if name.endswith("png")] == [f"frame{number:08d}.png" for number in range(25)]
+    file = tmp_path / "last.png"
+    file.write_bytes(last)
+    recipe = read_recipe(file)
+    assert recipe is not None and recipe["frame"] == 24 and recipe["seeds"] == [3, 42, 7]
+    sampler = Sampler.load(labelled, device="cpu")
+    rows = interpolate_labels(sampler, sampler.labels([3, 42, 7], {}), {"Smiling": 0.0}, {"Smiling": 1.0})
+    *_, image = sampler.interpolate(sampler.latents([3, 42, 7]), 25, rows, loop=True)
+    with Image.open(file) as picture:
+        assert np.array_equal(np.asarray(picture.convert("RGB")), to_bytes(image[None])[0].numpy())
+
+    out = tmp_path / "two"
+    (out / FINISHED).mkdir(parents=True)
+    (out / "request.json").write_bytes(expected["request.json"])
+    (out / "shard-000002.tar").write_bytes(b"cut")
+    done = subprocess.run(
+        torchrun("--module", "mien", *line, "-o", out), cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert content(out) == expected
+    assert main([*line[:-1], "7", "-o", str(out)]) == Mismatch.exit_code
+    assert main([*line, "-o", "walk.mp4"]) == 2

@@ -78,6 +78,7 @@ def toy(command: str) -> list[str]:
     line = re.sub(r" --(minutes|model\.width|recipe\.critic\.width) \S+", "", command)
     line = re.sub(r"(?<= --steps )\d+", "2", line)
     line = re.sub(r"(?<= --seeds )0-\d{3,}", "0-15", line)
+    line = re.sub(r"(?<= --frames )\d{3,}", "120", re.sub(r"(?<=walk RUN --seeds )0-99", "0-9", line))
     line = re.sub(r"(?<= --shard-size )\d+", "8", line)
     line = re.sub(r"(?<= --unsupervised )\d+", "4", line)
     line = line.replace(" --style 7:2-3", " --style 7:1-2")  # 16 px have two stages

@@ -1,10 +1,10 @@
-"""Bulk sampling: the faces of many seeds as shards, drawn by all processes of `torchrun`."""
+"""Bulk sampling: the faces of many seeds, or the frames of a walk, as shards, drawn by all processes of `torchrun`."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,9 +32,33 @@ def sample_shards(
     size: int,
     block: int,
 ) -> Result | None:
-    """Write the faces of seeds as shards; None in every process but the first. Goes on where an earlier command ended.
+    """The faces of seeds as shards; see `write_shards`."""
 
-    Raises Mismatch for a folder with shards of another request, Preempted or Interrupted after a signal.
+    def draw(part: Sequence[int]) -> Iterator[Face]:
+        rows = sampler.labels(part, labels)
+        values: list[list[float]] = [[] for _ in part] if rows is None else rows.tolist()
+        for seed, image, row in zip(part, sampler.sample(part, rows), values, strict=True):
+            face_labels = dict(zip(sampler.label_names, row, strict=True)) if row else {}
+            yield Face(seed, png_bytes(picture(image), {**recipe, "seeds": [seed]}), face_labels)
+
+    return write_shards(sampler, seeds, draw, recipe, out, kind, size, block)
+
+
+def write_shards(
+    sampler: Sampler,
+    seeds: Seeds,
+    draw: Callable[[Sequence[int]], Iterator[Face]],
+    recipe: JSON,
+    out: Path,
+    kind: ShardFormat,
+    size: int,
+    block: int,
+    what: str = "faces",
+) -> Result | None:
+    """Write what `draw` makes of seeds, or of other numbers, in blocks; None in every process but the first.
+
+    Goes on where an earlier command ended. Raises Mismatch for a folder with shards of another request, Preempted or Interrupted
+    after a signal.
     """
     context = sampler.device_context
     if context.device.type == "cpu":
@@ -42,7 +66,7 @@ def sample_shards(
     described = {**recipe, "device": context.device.type, "precision": context.precision}
     shards, flag = Shards(out, kind, described, seeds, size), StopFlag()
 
-    def draw(chosen: Sequence[int]) -> Iterator[Face]:
+    def in_blocks(chosen: Sequence[int]) -> Iterator[Face]:
         for start in range(0, len(chosen), block):
             if flag.code:
                 raise (Interrupted if flag.code == Interrupted.exit_code else Preempted)(
@@ -50,12 +74,7 @@ def sample_shards(
                     "The process received a signal.",
                     "Run the same command again: finished shards stay.",
                 )
-            part = chosen[start : start + block]
-            rows = sampler.labels(part, labels)
-            values: list[list[float]] = [[] for _ in part] if rows is None else rows.tolist()
-            for seed, image, row in zip(part, sampler.sample(part, rows), values, strict=True):
-                face_labels = dict(zip(sampler.label_names, row, strict=True)) if row else {}
-                yield Face(seed, png_bytes(picture(image), {**recipe, "seeds": [seed]}), face_labels)
+            yield from draw(chosen[start : start + block])
 
     with handled(flag.receive), distributed.world("cpu") as world:
         if world.first:
@@ -67,7 +86,7 @@ def sample_shards(
             missing = distributed.broadcast(shards.missing() if world.first else None)
             progress = Progress(shards, len(missing)) if world.first else None
             for shard in missing[world.rank :: world.size]:
-                shards.write(shard, draw)
+                shards.write(shard, in_blocks)
                 if progress:
                     progress.show()
             distributed.barrier()
@@ -75,8 +94,8 @@ def sample_shards(
         if not world.first:
             return None
     assert content is not None
-    data = {"folder": str(out), "manifest": str(out / MANIFEST), "shards": len(shards), "faces": len(seeds)}
-    text = f"{len(seeds):,} faces in {len(shards):,} shards: {out / MANIFEST}"
+    data = {"folder": str(out), "manifest": str(out / MANIFEST), "shards": len(shards), what: len(seeds)}
+    text = f"{len(seeds):,} {what} in {len(shards):,} shards: {out / MANIFEST}"
     return Result(text, {**data, "sha256": content["sha256"]})
 
 
@@ -96,5 +115,9 @@ class Progress:
         done = sum(1 for _ in (self.shards.folder / FINISHED).glob("[0-9]*.json"))
         rate = (done - self.before) / (now - self.began)  # shards a second, more than 0: this process has written one
         left = clock((len(self.shards) - done) / rate) if rate > 0 else "?"
-        faces = rate * self.shards.size
-        print(f"{done:,} of {len(self.shards):,} shards  {faces:.0f} faces/s  {left} left", file=sys.stderr, flush=True)
+        pictures = rate * self.shards.size
+        print(
+            f"{done:,} of {len(self.shards):,} shards  {pictures:.0f} pictures/s  {left} left",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from torch import Tensor
 
 from mien.cli.arguments import interpolate_labels, parse_labels, parse_seeds, positive
+from mien.cli.bulk import write_shards
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
 from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
 from mien.cli.photos import Latents, find_latents, read_photos
@@ -18,11 +19,13 @@ from mien.cli.result import Result
 from mien.errors import UsageError
 from mien.nn.priors import check_walk
 from mien.report.film import film
-from mien.report.grid import grid, picture, save_png
+from mien.report.grid import grid, picture, png_bytes, save_png
+from mien.report.shards import Face, Seeds, ShardFormat
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.storage.provenance import Claim, Provenance
 
+BLOCK = 64  # frames between two looks for a signal
 MAX_SIDE = 4096  # pixels, height and width of a film's frames
 
 
@@ -46,11 +49,13 @@ def walk(
     crop: str | None = None,
     steps: int | None = None,
     data: str | None = None,
+    format: ShardFormat | None = None,
+    shard_size: int = 1000,
     options: Drawing = DrawOptions(),
     prior: FittedPrior = PriorOptions(),
     loading: Loading = LoadOptions(),
     signing: Signing = SignOptions(),
-) -> Result:
+) -> Result | None:
     """Interpolate between faces: along great circles for normal latents, along straight lines for uniform ones.
 
     Every seed, and the latent of every photograph, is met exactly. Examples:
@@ -61,6 +66,7 @@ def walk(
         mien walk RUN --photos a.jpg b.jpg --mirror --frames 8 --steps 300 -o rows.png
         mien walk RUN --seeds 0-5 --loop -o walk.gif
         mien walk CPPN --seeds 3 42 --size 720 -o walk.mp4
+        mien walk RUN --seeds 0-99 --frames 100000 --format tar -o frames/
         mien walk CGAN --seeds 3 --label-from Eyeglasses=0 --label-to Eyeglasses=1 -o glasses.gif
 
     Parameters
@@ -86,7 +92,7 @@ def walk(
     columns
         Frames in a row of a .png; by default, as many as fit.
     zoom
-        Integer magnification of a film's frames; by default 4, or 1 with --size.
+        Integer magnification of a film's frames; by default 4, or 1 with --size or --format.
     label
         NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
     label_from
@@ -99,6 +105,10 @@ def walk(
         Project photographs by that many steps of gradient descent, instead of the encoder.
     data
         Pack that a fitted prior is fitted to; by default, the run's own.
+    format
+        tar or parquet: a folder with the frames as shards. Under torchrun each process draws its part. The same command goes on.
+    shard_size
+        Frames in a shard of --format.
     """
     sign = signing.ready()
     if seeds and photos:
@@ -113,10 +123,17 @@ def walk(
             f"{out} is not a .png.", "--mirror, --pairs and --columns arrange frames in rows.", "Use -o strip.png."
         )
     positive("columns", columns)
+    positive("shard_size", shard_size)
+    if format is not None and (photos or out.suffix or signing.sign is not None):
+        raise UsageError(
+            f"--format {format} writes the frames between seeds into a folder.",
+            "--photos or --sign is given, or the name has an ending.",
+            "Use --seeds and -o frames/.",
+        )
     chosen = parse_seeds(seeds or (() if photos else ("0-3",)))
     sampler = prior.apply(loading.load(model, options), data, model)
     values = parse_labels(label)
-    zoom = zoom if zoom is not None else 1 if options.size else 4
+    zoom = zoom if zoom is not None else 1 if options.size or format else 4
     if not (zoom >= 1 and zoom * sampler.image_spec.side <= MAX_SIDE and 0.1 <= fps <= 240):
         raise UsageError(
             f"A film with --fps {fps} and --zoom {zoom} cannot be made.",
@@ -145,6 +162,17 @@ def walk(
     }  # fmt: skip
     metadata = sampler.metadata(verb="walk", **inputs, **drawn, method=points.method)
     metadata = {**metadata, "synthetic": False} if photos else metadata
+    side = sampler.image_spec.side * zoom
+    if format is not None:
+        described = {**metadata, "verb": "walk-frames"}
+
+        def draw(part: Sequence[int]) -> Iterator[Face]:
+            walked = sampler.interpolate(points.z, frames, points.labels, loop, points.space, part)
+            for number, image in zip(part, walked, strict=True):
+                png = picture(image).resize((side, side), 0) if zoom > 1 else picture(image)
+                yield Face(number, png_bytes(png, {**described, "frame": number}), {}, "frame")
+
+        return write_shards(sampler, Seeds([range(frames)]), draw, described, out, format, shard_size, BLOCK, "frames")
     if in_rows:
         cells, width = walks_of_pairs(sampler, points, images, frames, loop)
         sign(save_png(grid(cells, width), out, metadata, Claim.BESIDE_PHOTOGRAPH if photos else Claim.SYNTHETIC))

@@ -117,12 +117,16 @@ def check_walk(stops: int, frames: int) -> None:
         )
 
 
-def positions(stops: int, frames: int, loop: bool) -> list[float]:
-    """The position of each frame between 0 and stops - 1: evenly spaced, except that each stop is hit exactly."""
+def positions(stops: int, frames: int, loop: bool, chosen: Sequence[int] | None = None) -> list[float]:
+    """The position of each frame between 0 and stops - 1: evenly spaced, except that each stop is hit exactly.
+
+    `chosen` are the frames whose positions are returned; None is all of them.
+    """
     legs = stops - 1
     steps = frames if loop else frames - 1  # a loop's last frame is the one before the first
     marks = [round(leg * steps / legs) for leg in range(legs + 1)]
     line = [
         leg + step / (marks[leg + 1] - marks[leg]) for leg in range(legs) for step in range(marks[leg + 1] - marks[leg])
     ]
-    return line if loop else [*line, float(legs)]
+    line = line if loop else [*line, float(legs)]
+    return line if chosen is None else [line[frame] for frame in chosen]

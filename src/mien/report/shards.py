@@ -64,14 +64,15 @@ class Seeds(Sequence[int]):
 class Face:
     """One face of a shard: a PNG that carries its recipe, and its labels."""
 
-    seed: int
+    seed: int  # or the number of what `unit` says
     png: bytes
     labels: dict[str, float]
+    unit: str = "seed"
 
     @property
     def key(self) -> str:
         """The name of its files, without ending."""
-        return f"seed{self.seed:08d}"
+        return f"{self.unit}{self.seed:08d}"
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def write_tar(path: Path, faces: Iterator[Face], recipe: JSON) -> None:
     """A WebDataset shard: KEY.png and KEY.json for each face, without times and owners, which would differ."""
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for face in faces:
-            description: dict[str, Any] = {"seed": face.seed, "labels": face.labels, "recipe": recipe}
+            description: dict[str, Any] = {face.unit: face.seed, "labels": face.labels, "recipe": recipe}
             for ending, content in (("png", face.png), ("json", json.dumps(description, sort_keys=True).encode())):
                 member = tarfile.TarInfo(f"{face.key}.{ending}")
                 member.size = len(content)
@@ -195,11 +196,11 @@ def write_parquet(path: Path, faces: Iterator[Face], recipe: JSON) -> None:
     image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     columns = {
         "image": pyarrow.array([{"bytes": face.png, "path": f"{face.key}.png"} for face in rows], image),
-        "seed": pyarrow.array([face.seed for face in rows], pyarrow.int64()),
+        rows[0].unit: pyarrow.array([face.seed for face in rows], pyarrow.int64()),
     }
     for name in rows[0].labels:
         columns[f"label.{name}"] = pyarrow.array([face.labels[name] for face in rows], pyarrow.float32())
-    kinds = {"image": {"_type": "Image"}, "seed": {"dtype": "int64", "_type": "Value"}}
+    kinds = {"image": {"_type": "Image"}, rows[0].unit: {"dtype": "int64", "_type": "Value"}}
     kinds |= {name: {"dtype": "float32", "_type": "Value"} for name in columns if name not in kinds}
     table = pyarrow.table(columns).replace_schema_metadata(
         {"mien": json.dumps(recipe, sort_keys=True), "huggingface": json.dumps({"info": {"features": kinds}})}

@@ -233,17 +233,18 @@ class Sampler:
         return self.interpolate(self.latents(seeds), frames, self.labels(seeds, labels), loop, self.space)
 
     def interpolate(
-        self, points: Tensor, frames: int, labels: Tensor | None = None, loop: bool = False, space: Space = "latent"
-    ) -> Iterator[Tensor]:
-        """`frames` images `[C, H, W]` along the prior's path through points `[k, *shape]`, each of which is met exactly.
+        self, points: Tensor, frames: int, labels: Tensor | None = None, loop: bool = False, space: Space = "latent",
+        chosen: Sequence[int] | None = None,
+    ) -> Iterator[Tensor]:  # fmt: skip
+        """`frames` images `[C, H, W]`, or those numbered in `chosen`, along the prior's path through points `[k, *shape]`.
 
-        Raises UsageError for fewer than two points, or fewer frames than points.
+        Each point is met exactly. Raises UsageError for fewer than two points, or fewer frames than points.
         """
         check_walk(len(points), frames)
         if loop:
             points = torch.cat([points, points[:1]])
             labels = None if labels is None else torch.cat([labels, labels[:1]])
-        for t in positions(len(points), frames, loop):
+        for t in positions(len(points), frames, loop, chosen):
             leg = min(int(t), len(points) - 2)
             share = t - leg
             z = self.model.prior.path(points[leg : leg + 1], points[leg + 1 : leg + 2], share)
