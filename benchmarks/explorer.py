@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ MARKS = {  # the most, or the least where there is a minus
     },
     "flow": {"first_face_s": 1.0, "drag_fps": -10.0, "other_origins": 0.0},
     "page": {"first_face_s": 1.5, "moved_mb": 6.0, "drag_fps": -10.0, "other_origins": 0.0},
+    "disk": {"first_face_s": 1.5, "drag_fps": -10.0, "other_origins": 0.0},
 }
 WATCH = """new MutationObserver(() => { const face = document.getElementById("face");
   if (face?.dataset.at && !window.firstFace) window.firstFace = performance.now(); })
@@ -191,6 +193,10 @@ def main(run: str, folder: str | None = None) -> int:
                 there = f"http://127.0.0.1:{host.server_port}/"
                 found["page"], good = judged("page", [figures(chromium, there, n, None) for n in range(ROUNDS)])
                 kept &= good
+                if not Path(folder, "model.json").exists():  # one file, which opens from a disk
+                    there = Path(folder, "index.html").resolve().as_uri()
+                    found["disk"], good = judged("disk", [figures(chromium, there, n, None) for n in range(ROUNDS)])
+                    kept &= good
             chromium.close()
     finally:
         child.terminate()

@@ -415,7 +415,8 @@ def test_the_page_draws_the_faces_of_pytorch(page: Any, page_of: tuple[str, Samp
         assert read_marks(tmp_path / "face.png").source == Claim.SYNTHETIC.uri
 
 
-def test_the_page_mixes_styles(browser: Any, runtime: None, tmp_path: Path, blob_pack: Pack) -> None:  # noqa: F811
+def test_the_page_mixes_styles(browser: Any, runtime: None, tmp_path: Path, blob_pack: Pack, monkeypatch: Any) -> None:  # noqa: F811
+    monkeypatch.setattr("mien.export.page.network_of", lambda _: None)  # by onnxruntime, as a large one is
     model = write_model("quick", tmp_path, blob_pack)
     assert call("export", model, "--to", "web", "-o", tmp_path / "faces").code == 0
     sampler, context = Sampler.load(model, device="cpu"), browser.new_context(accept_downloads=True)
@@ -522,6 +523,13 @@ def test_which_engine_draws(
     page.wait_for_selector('#face:not([data-at="42"])')
     assert (page.evaluate("globalThis.drawn ?? 0") > before) is (said == "WebGPU")
     context.close()
+
+
+def test_from_a_disk_the_page_says_what_to_do(browser: Any, page_of: tuple[str, Sampler, Path]) -> None:  # noqa: F811
+    page = browser.new_page()
+    page.goto((page_of[2] / "index.html").as_uri())
+    assert "python -m http.server" in page.inner_text("body")
+    page.close()
 
 
 def test_the_folder_is_whole(page_of: tuple[str, Sampler, Path]) -> None:

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"core", "data", "metrics", "presets", "sampling", "storage"},
     "training": {"core", "data", "metrics", "models", "presets", "report", "sampling", "storage"},
     "web": {"core", "data", "downloads", "metrics", "nn", "presets", "report", "sampling", "storage"},
-    "export": {"core", "downloads", "nn", "report", "sampling", "storage", "web"},
+    "export": {"core", "downloads", "models", "nn", "report", "sampling", "storage", "web"},
     "cli": {
         *("core", "data", "downloads", "export", "foreign", "metrics", "nn"),
         *("presets", "report", "sampling", "storage", "training", "web"),
@@ -42,8 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "web",
     },  # for the type checker; at run time it imports on first use
 }
-#: The one file outside `models` and `presets` that names a model: eigenfaces are a baseline to compare with.
-ONLY_THERE = {("training", "models"): {"training/baseline.py"}}
+#: The files outside `models` and `presets` that name a model: eigenfaces are a baseline to compare with, and the page has its own
+#: code for the residual generator.
+ONLY_THERE = {("training", "models"): {"training/baseline.py"}, ("export", "models"): {"export/single_file.py"}}
 
 
 def module_name(path: Path) -> str:

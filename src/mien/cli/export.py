@@ -82,7 +82,9 @@ def export(
         pushed = hub.push(page.path, push, space=True) if push else None
         data = {"path": str(page.path), "files": list(page.files), "bytes": page.bytes, "difference": page.difference}
         size_mb = f"{page.path}: {len(page.files)} files, {page.bytes / 1e6:.1f} MB{f', pushed to {pushed}' if pushed else ''}"
-        text = f"{size_mb}\nTry it: python -m http.server --directory {page.path}"
+        alone = "model.json" not in page.files
+        how = f"open {page.path / 'index.html'}" if alone else f"python -m http.server --directory {page.path}"
+        text = f"{size_mb}\nTry it: {how}"
         return Result(text, {**data, "pushed": pushed} if space else data)
     from mien.export.folder import PICTURE, write_folder
 

@@ -1,4 +1,7 @@
-"""Exports the explorer as a folder of static files: the generator runs in the visitor's browser."""
+"""Exports the explorer for static hosts: the generator runs in the visitor's browser.
+
+A small residual generator is drawn by the page's own code, in one file (single_file.py); others by onnxruntime-web beside the page.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from mien.downloads import weights
 from mien.errors import MienError, StorageError, UsageError
 from mien.export import graph
 from mien.export.card import card_of
+from mien.export.single_file import digest, network_of, single_file
 from mien.nn.priors import Normal, Uniform
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic
@@ -30,24 +34,30 @@ RUNTIME = {  # onnxruntime-web: file name -> name of the weights file
     "ort-wasm-simd-threaded.asyncify.mjs": "page-gpu-loader",
     "ort-wasm-simd-threaded.asyncify.wasm": "page-gpu-engine",
 }
-SERVED_ONLY = ("boot.js", "server.js")
+UNUSED = ("boot.js", "server.js", "residual.js", "gemm.js")  # by a page with onnxruntime
 EARLY = (
     "browser.js",
     "blake2b.js",
     "gpu.js",
+    "runtime.js",
     "ort.wasm.min.mjs",
-)  # preloaded for the first face; the served page does not need them
+)  # for the first face; not served otherwise
+FROM_DISK = """addEventListener("DOMContentLoaded", () => {
+  if (location.protocol === "file:") document.body.textContent =
+    "A browser does not load the parts of this page from a disk: put its "
+    + "folder on any web host, or run `python -m http.server` inside it and open the address that it prints.";
+});"""
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "media-src 'self' blob:; base-uri 'none'; form-action 'none'"
+    f"default-src 'none'; script-src 'self' '{digest(FROM_DISK)}' 'wasm-unsafe-eval'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'"
 )
 LICENCES = """This folder holds, beside the model:
 
 - the page: mien, Apache-2.0
-- ort.*.mjs, ort-wasm-*: onnxruntime-web, MIT, (c) Microsoft Corporation
-
+{runtime}
 The licence of the model is its owner's to give: see MODEL_CARD.md.
 """
+RUNTIME_LICENCE = "- ort.*.mjs, ort-wasm-*: onnxruntime-web, MIT, (c) Microsoft Corporation\n"
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Page:
     path: Path
     files: tuple[str, ...]
     bytes: int
-    difference: float  # largest difference between onnxruntime and PyTorch, of pixels in [-1, 1]
+    difference: float  # largest difference from PyTorch, of pixels in [-1, 1], by onnxruntime or half-precision weights
 
 
 def write_page(sampler: Sampler, name: str, source: Path, out: Path, space: bool = False) -> Page:
@@ -69,28 +79,23 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path, space: bool
         )  # fmt: skip
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty.", "The export needs a new or empty folder.", "Choose another --out.")
-    runtime = {file: weights.path(entry).read_bytes() for file, entry in RUNTIME.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     beside.mkdir()
     try:
-        drawn = graph.drawing(sampler, beside / "model.onnx", mixing=True)
-        try:
-            encodes = graph.encoding(sampler, beside / "encoder.onnx") is not None
-        except UsageError:  # the page works without an encoder
-            encodes = False
         card = card_of(sampler, source, name)
-        model_info = json.dumps(description(sampler, name, card, encodes), separators=(",", ":"))
-        files = {
-            **{file: content for file, content in page_files().items() if file not in SERVED_ONLY},
-            **runtime,
-            "boot.js": BOOT.encode(),
-            "index.html": index(page_files()["index.html"].decode(), sampler.metadata()).encode(),
-            "model.json": model_info.encode(),
-            "MODEL_CARD.md": card.encode(),
-            "LICENCES.txt": LICENCES.encode(),
-            **({"README.md": space_readme(name).encode()} if space else {}),
-        }
+        small = network_of(sampler)
+        if small is not None:
+            network, content, difference = small
+            model_info = description(sampler, name, card, False, "")
+            text = single_file(page_files(), claims(sampler.metadata()), model_info, network, content)
+            files = {"index.html": text.encode()}
+        else:
+            files, difference = with_runtime(sampler, name, card, beside)
+        files["MODEL_CARD.md"] = card.encode()
+        files["LICENCES.txt"] = LICENCES.format(runtime="" if small else RUNTIME_LICENCE).encode()
+        if space:
+            files["README.md"] = space_readme(name).encode()
         for file, content in files.items():
             atomic.write_bytes(beside / file, content)
         if out.exists():
@@ -103,11 +108,30 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path, space: bool
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     written = sorted(file.name for file in out.iterdir())
-    return Page(out, tuple(written), sum((out / file).stat().st_size for file in written), drawn.difference)
+    return Page(out, tuple(written), sum((out / file).stat().st_size for file in written), difference)
 
 
-def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
-    """The content of model.json: the model's capabilities, and the data to compute a seed's latent and labels."""
+def with_runtime(sampler: Sampler, name: str, card: str, folder: Path) -> tuple[dict[str, bytes], float]:
+    """The files of a page that draws with onnxruntime, without the graphs, which are written to `folder`; and their difference."""
+    runtime = {file: weights.path(entry).read_bytes() for file, entry in RUNTIME.items()}
+    drawn = graph.drawing(sampler, folder / "model.onnx", mixing=True)
+    try:
+        encodes = graph.encoding(sampler, folder / "encoder.onnx") is not None
+    except UsageError:  # the page works without an encoder
+        encodes = False
+    model_info = description(sampler, name, card, encodes, "; onnxruntime-web: MIT")
+    files = {
+        **{file: content for file, content in page_files().items() if file not in UNUSED},
+        **runtime,
+        "boot.js": BOOT.encode(),
+        "index.html": index(page_files()["index.html"].decode(), sampler.metadata()).encode(),
+        "model.json": json.dumps(model_info, separators=(",", ":")).encode(),
+    }
+    return files, drawn.difference
+
+
+def description(sampler: Sampler, name: str, card: str, encodes: bool, licences: str) -> JSON:
+    """What the page knows of the model: its capabilities, and the data to compute a seed's latent and labels."""
     id = sampler.model_hash[:16]
     model_info = capabilities(ModelEntry(id, Path(name)), sampler, None)
     return {
@@ -121,7 +145,7 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool) -> JSON:
         "flow": None,
         "label_rows": sampler.header.get("label_rows", []) if sampler.model.label_dim else [],
         "card": card,
-        "licence": "the model's: see its card; the page: Apache-2.0; onnxruntime-web: MIT",
+        "licence": f"the model's: see its card; the page: Apache-2.0{licences}",
         "made_by": f"mien {__version__}",
     }
 
@@ -134,22 +158,31 @@ def space_readme(name: str) -> str:
     return head + text
 
 
-def index(text: str, recipe: JSON) -> str:
-    """The page for a static host, with its Content-Security-Policy and its provenance as meta elements."""
-    claims = "".join(
+def claims(recipe: JSON) -> str:
+    """The page's provenance as meta elements."""
+    return "".join(
         f'\n  <meta name="{name}" content="{html.escape(content)}">'
         for name, content in Provenance(recipe).meta().items()
     )
+
+
+def index(text: str, recipe: JSON) -> str:
+    """The page for a static host, with its Content-Security-Policy and its provenance."""
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     early = "\n".join(f'  <link rel="modulepreload" href="{file}">' for file in EARLY)
-    text = text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n  {policy}{claims}', 1)
-    return text.replace("</head>", f"{early}\n</head>", 1)
+    text = text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n  {policy}{claims(recipe)}', 1)
+    return text.replace("</head>", f"{early}\n  <script>{FROM_DISK}</script>\n</head>", 1)
 
 
-BOOT = """// The engine of an exported page: the generator runs here.
+BOOT = """// Starts an exported page: the generator runs here.
 import { browser } from "./browser.js";
 import { fault } from "./dom.js";
 import { start } from "./main.js";
+import { open, runtime } from "./runtime.js";
 
-browser().then(start).catch(fault);
+async function begin() {
+  const opening = open("model.onnx"), model = await (await fetch("model.json")).json();
+  await start(browser(model, await runtime(model, opening)));
+}
+begin().catch(fault);
 """

@@ -1,40 +1,26 @@
 // @ts-check
-// The engine of an exported page: the generator runs here, in onnxruntime-web, and no server is used.
-// @ts-ignore - the runtime's file stands beside this one in an exported page
-import * as ort from "./ort.wasm.min.mjs";
+// The engine of an exported page: the generator runs here, and no server is used.
 import { along, latentAddress, latent, parse, resolve } from "./address.js";
 import { mix } from "./blake2b.js";
-import { levelsApart, quicker } from "./gpu.js";
+import { levelsApart } from "./gpu.js";
 import { animated, withRecipe } from "./png.js";
 import { PRIORS } from "./prior.js";
 import { START } from "./state.js";
 
 /** @typedef {import("./types.js").State} State */
+/** @typedef {import("./types.js").Drawer} Drawer */
 /** @typedef {import("./types.js").Capabilities & {label_rows: (number | null)[][], encodes: boolean}} Description */
+/** What a page draws with: at once, perhaps faster later, and the latents of photographs where there is an encoder. @typedef {{drawer: Drawer, encode?: (images: Float32Array, labels: Float32Array) => Promise<Float32Array>, faster?: (apart: (other: Drawer) => Promise<number>) => Promise<{drawer: Drawer | null, why: string}>}} Means */
 
 const TOGETHER = 5;  // faces drawn at a time: a single one waits no longer
 const SETTLED = 800;  // milliseconds after the first face until a graphics processor is looked for
 
-/** @returns {Promise<import("./types.js").Engine>} */
-export async function browser() {
-  /** @param {any} runtime @param {string} file @param {"wasm" | "webgpu"} on */
-  async function open(runtime, file, on) {
-    runtime.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
-    runtime.env.wasm.numThreads = 1;  // more would need headers that a static host rarely sends
-    runtime.env.logLevel = "fatal";  // the page says what fails
-    return runtime.InferenceSession.create(await (await fetch(file)).arrayBuffer(), { executionProviders: [on], graphOptimizationLevel: "all" });
-  }
-  const opening = open(ort, "model.onnx", "wasm");
-  /** @type {Description} */
-  const model = await (await fetch("model.json")).json();
-  /** @type {import("./gpu.js").Drawer} What draws now. */
-  let drawer = { ort, session: await opening, name: "WebAssembly" };
+/** @param {Description} model @param {Means} means @returns {import("./types.js").Engine} */
+export function browser(model, { drawer, encode, faster }) {
   /** @type {(() => void)[]} */
   const listeners = [];
   const by = { name: drawer.name, changed: (/** @type {() => void} */ listener) => { listeners.push(listener); } };
   const prior = PRIORS[model.prior], count = model.latent.reduce((a, b) => a * b, 1), { side, channels } = model;
-  /** @type {Promise<any> | null} */
-  let encoder = null;
   /** @type {Promise<unknown>} One computation at a time. */
   let turn = Promise.resolve();
   /** @template T @param {() => Promise<T>} work @returns {Promise<T>} */
@@ -69,20 +55,16 @@ export async function browser() {
     return found;
   }
 
-  /** Pictures at a few places as numbers in [-1, 1]. @param {import("./gpu.js").Drawer} on @param {State} state @param {string[]} some @returns {Promise<Float32Array>} */
-  async function run({ ort, session }, state, some) {
+  /** Pictures at a few places as numbers in [-1, 1]. @param {Drawer} on @param {State} state @param {string[]} some @returns {Promise<Float32Array>} */
+  async function run(on, state, some) {
     const z = new Float32Array(some.length * count);
     some.forEach((at, n) => z.set(latent(at, prior, count), n * count));
-    /** @type {Record<string, any>} */
-    const feeds = { latent: new ort.Tensor("float32", z, [some.length, ...model.latent]), truncation: new ort.Tensor("float32", [state.truncation], []) };
-    if (model.labels.length) {
-      const rows = new Float32Array(some.length * model.labels.length);
-      some.forEach((at, n) => rows.set(labelled({ ...state, at }), n * model.labels.length));
-      feeds.labels = new ort.Tensor("float32", rows, [some.length, model.labels.length]);
-    }
+    /** @type {import("./types.js").Feeds} */
+    const feeds = { count: some.length, latent: z, truncation: state.truncation };
+    if (model.labels.length) feeds.labels = Float32Array.from(some.flatMap((at) => Array.from(labelled({ ...state, at }))));
     if (model.directions.length) {
       const amounts = model.directions.map(({ name }) => state.directions[name] ?? 0);
-      feeds.directions = new ort.Tensor("float32", Float32Array.from(some.flatMap(() => amounts)), [some.length, amounts.length]);
+      feeds.directions = Float32Array.from(some.flatMap(() => amounts));
     }
     if (model.styles) {
       const [seed, stages] = state.style.split(":"), other = z.slice(), shares = new Float32Array(some.length * model.styles);
@@ -90,26 +72,18 @@ export async function browser() {
         const z = latent(seed, prior, count), [from, to] = thirds(stages, model.styles);
         some.forEach((_, n) => { other.set(z, n * count); shares.fill(1, n * model.styles + from, n * model.styles + to); });
       }
-      feeds.other = new ort.Tensor("float32", other, [some.length, ...model.latent]);
-      feeds.shares = new ort.Tensor("float32", shares, [some.length, model.styles]);
+      Object.assign(feeds, { other, shares });
     }
-    return (await session.run(feeds)).images.data;
+    return on.run(feeds);
   }
 
-  /** Draw by WebGPU from now on, if there is one and it draws the same faces. */
+  /** Draw with something faster from now on, if there is such a thing and it draws the same faces. */
   async function speedUp() {
-    const plain = drawer, state = { ...START, model: model.id }, seeds = Array.from({ length: TOGETHER }, (_, seed) => String(seed));
-    const { drawer: found, why } = await quicker({
-      gpu: /** @type {any} */ (navigator).gpu,
-      async open() {
-        // @ts-ignore - as above
-        const runtime = await import("./ort.webgpu.min.mjs");
-        return { ort: runtime, session: await open(runtime, "model.onnx", "webgpu"), name: "WebGPU" };
-      },
-      apart: async (other) => levelsApart(await queued(() => run(other, state, seeds)), await queued(() => run(plain, state, seeds))),
-    });
+    if (!faster) return;
+    const first = drawer, state = { ...START, model: model.id }, seeds = Array.from({ length: TOGETHER }, (_, seed) => String(seed));
+    const { drawer: found, why } = await faster(async (other) => levelsApart(await queued(() => run(other, state, seeds)), await queued(() => run(first, state, seeds))));
     if (found) drawer = found;
-    by.name = found ? found.name : `${plain.name} (${why})`;
+    by.name = found ? found.name : `${first.name} (${why})`;
     listeners.forEach((listener) => listener());
   }
   /** @type {(() => void) | null} */
@@ -173,8 +147,7 @@ export async function browser() {
       }
       return new Blob([animated(files, fps, recipe(state, { walk: stops, frames, fps, loop, zoom }))], { type: "image/apng" });
     },
-    project: model.encodes ? async (_, photo) => {
-      encoder ??= open(ort, "encoder.onnx", "wasm");
+    project: encode ? async (_, photo) => {
       const canvas = new OffscreenCanvas(side, side), pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
       pen.imageSmoothingQuality = "high";
       pen.drawImage(await createImageBitmap(photo), 0, 0, side, side);
@@ -184,10 +157,7 @@ export async function browser() {
         if (channels === 1) values[at] = (colours[0] + colours[1] + colours[2]) / 3;
         else colours.forEach((value, c) => { values[c * plane + at] = value; });
       }
-      /** @type {Record<string, any>} */
-      const feeds = { images: new ort.Tensor("float32", values, [1, channels, side, side]) };
-      if (model.labels.length) feeds.labels = new ort.Tensor("float32", middle, [1, middle.length]);
-      const loaded = await encoder, { latent: z } = await queued(() => loaded.run(feeds)), at = latentAddress(Float32Array.from(z.data));
+      const at = latentAddress(await queued(() => encode(values, middle)));
       const [image] = await draw({ ...START, model: model.id, at }, [at]);
       let error = 0;
       for (let n = 0; n < plane; n++) for (let c = 0; c < 3; c++) error += Math.abs(image.data[4 * n + c] - pixels[4 * n + c]) / 255 / (3 * plane);

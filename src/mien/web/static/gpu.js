@@ -1,7 +1,7 @@
 // @ts-check
 // Which engine draws in an exported page: WebAssembly at first, WebGPU where the browser has it and it draws the same faces.
 
-/** A session and the runtime that made it. @typedef {{ort: any, session: any, name: string}} Drawer */
+/** @typedef {import("./types.js").Drawer} Drawer */
 
 const LEVELS = 2;  // of 255 that two engines may differ by
 

@@ -91,3 +91,16 @@ export interface Engine {
   /** Find directions without labels; their names come back. */
   findDirections?(id: string, count: number, onShare: (share: number) => void): Promise<string[]>;
 }
+/** What an exported generator takes, row after row. */
+export interface Feeds {
+  count: number;
+  latent: Float32Array;
+  truncation: number;
+  labels?: Float32Array;
+  directions?: Float32Array;
+  /** Latents of other faces, and how much of each stage's style is theirs. */
+  other?: Float32Array;
+  shares?: Float32Array;
+}
+/** What draws inside an exported page: pictures as numbers in [-1, 1]. */
+export interface Drawer { name: string; run(feeds: Feeds): Promise<Float32Array> }
