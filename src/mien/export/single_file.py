@@ -48,16 +48,13 @@ def network_of(sampler: Sampler) -> tuple[JSON, bytes, float] | None:
     None for a model that residual.js does not draw, that is too large, or that half precision changes by more than a level.
     """
     model, directions = sampler.model, [d.vector for d in known_directions(sampler).all if d.space == "latent"]
-    supported = (
-        isinstance(model, ResidualGenerator) and model.channel is None and (model.growth is None or model.growth.grown)
-    )
-    if not supported or sum(p.numel() for p in model.parameters()) > MAX_PARAMETERS:
+    if not isinstance(model, ResidualGenerator) or model.channel is not None:
         return None
-    assert isinstance(model, ResidualGenerator)
-    state: dict[str, Tensor] = {k: v for k, v in model.state_dict().items() if not k.startswith("growth.")}
-    tensors = {name: tensor.half() for name, tensor in state.items()}
+    if sum(p.numel() for p in model.parameters()) > MAX_PARAMETERS:
+        return None
+    tensors: dict[str, Tensor] = {name: tensor.half() for name, tensor in model.state_dict().items()}
     halved = deepcopy(model)
-    halved.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    halved.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     z, rows = sampler.latents(COMPARED), sampler.labels(COMPARED)
     expected = model.decode(z, rows).clamp(-1.0, 1.0)
     difference = float((halved.decode(z, rows).clamp(-1.0, 1.0) - expected).abs().max())
