@@ -79,7 +79,7 @@ def state_of(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("preset", FAMILIES)
 def test_every_family_starts_with_all_weights_of_its_parent(preset: str, blob_pack: Pack, labelled: Pack) -> None:
-    """And draws its parent's faces, before it moves; optimizers and controllers start anew."""
+    """And draws its parent's faces, before it moves; optimizers start anew."""
     pack = labelled if presets.PRESETS[preset].conditional else blob_pack
     parent = trained(preset, pack)
     run = dataclasses.replace(small(preset, pack), images=8, seed=5)
@@ -173,6 +173,46 @@ def test_labels_may_be_added_and_the_faces_stay(blob_pack: Pack, labelled: Pack)
     before = Sampler.load(parent, device="cpu").sample(range(4))
     assert torch.allclose(first.sample(range(4), labels={"Male": 1.0}), before, atol=1e-5)
     assert "new: labelled.weight" in (child / "log.txt").read_text()
+
+
+def test_labels_may_be_left_out_and_the_faces_stay(blob_pack: Pack, labelled: Pack) -> None:
+    """The first faces are those that the parent draws when it is given no labels."""
+    parent = trained("cgan", labelled)
+    run = dataclasses.replace(small("quick", blob_pack), images=8)
+    child = experiment.execute(run, None, blob_pack.path, "child", "auto", parent)
+    z = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    faces = [
+        Sampler.load(path, device="cpu").model.decode(z) for path in (child / "checkpoints" / "0000000000", parent)
+    ]
+    assert torch.allclose(*faces, atol=1e-5)
+
+
+def test_schedules_of_a_beginning_are_not_repeated(blob_pack: Pack) -> None:
+    """A schedule that ends near 0 leaves a rate that moves; an average, a KL and vanishing residuals do not begin again."""
+    here = RunContext(10_000, 16, "cpu", fine_tuned=True)
+
+    def tuned(preset: str, **changes: Any) -> Run:
+        run = small(preset, blob_pack)
+        run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, **changes))  # type: ignore[type-var]
+        return apply_defaults(inherit(run, read_parent(trained(preset, blob_pack, preset)), 16, {}), here)
+
+    hybrid: Any = tuned("vaegan-2016", lr=0.025 / 64, lr_end=1e-5 / 64).recipe
+    assert hybrid.lr == pytest.approx(0.0025 / 64)
+    encoder = tuned("vae", warmup_images=5_000)
+    assert encoder.recipe.warmup_images == 0 and encoder.ema is not None and encoder.ema.warmup == 0.0  # type: ignore[attr-defined]
+    began: Any = tuned("began-2017", carry_images=256_000).recipe
+    assert began.carry_images == 0
+    flow: Any = tuned("flow", warmup_images=5_000).recipe
+    assert flow.warmup_images == 5_000
+
+
+def test_began_keeps_its_balance(blob_pack: Pack) -> None:
+    parent = trained("began-zhao", blob_pack)
+    run = dataclasses.replace(small("began-zhao", blob_pack), images=8)
+    child = experiment.execute(run, None, blob_pack.path, "child", "auto", parent)
+    first = checkpoint.read_state(child / "checkpoints" / "0000000000")[0]
+    assert first["recipe.control.k"] > 0
+    assert torch.equal(first["recipe.control.k"], state_of(parent)["recipe.control.k"])
 
 
 def test_a_parent_of_half_the_side_is_grown(blob_pack: Pack, larger: Pack) -> None:

@@ -56,7 +56,7 @@ def page() -> str:
     for name in bundled.names():
         card = (bundled.FOLDER / name / bundled.CARD).read_text(encoding="utf-8")
         licence = re.search(r"^license: (.+)$", card, re.M)
-        data = re.search(r"^## Training data\n\n(.+?): \d", card, re.M)
+        data = re.search(r"^## Training data\n\n(.+?)(?:: \d|\.\n)", card, re.M)
         assert licence is not None and data is not None, f"the card of {name} names no licence or no data"
         rows.append(f"| `{name}` | {licence[1].replace('apache', 'Apache')} | {data[1]} |")
     parts.append("| model | licence of the weights | trained on |\n|---|---|---|\n" + "\n".join(rows))

@@ -121,16 +121,20 @@ class ResidualGenerator(StyleModel):
     def translate(self, parent: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Stages are counted from 4 px, so they keep their names; output layers belong to one side.
 
-        Where labels are added beside the latent, their weights are zero: the faces stay those of the parent at first.
+        Where labels are added beside the latent, their weights are zero; where they are left out, so are their weights. Either way
+        the faces are at first those that the parent draws without labels.
         """
         own, found = self.state_dict(), dict(parent)
         if stage_count(parent) != len(self.stages):
             found = {name: tensor for name, tensor in found.items() if not name.startswith("last.")}
         for name, tensor in found.items():
             wanted = own.get(name)
-            if self.labelled is not None and wanted is not None and tensor.dim() == 2 == wanted.dim():
-                missing = wanted.shape[1] - tensor.shape[1]
-                found[name] = F.pad(tensor, (0, missing)) if missing == tensor.shape[1] else tensor
+            if wanted is None or not tensor.dim() == 2 == wanted.dim():
+                continue
+            if self.labelled is not None and wanted.shape[1] == 2 * tensor.shape[1]:
+                found[name] = F.pad(tensor, (0, tensor.shape[1]))
+            elif self.labelled is None and tensor.shape[1] == 2 * wanted.shape[1]:
+                found[name] = tensor[:, : wanted.shape[1]]
         return found
 
     def styles(self, z: Tensor) -> Tensor:

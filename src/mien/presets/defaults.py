@@ -16,7 +16,9 @@ from mien.core.run import Run, config_fields, override
 from mien.errors import UsageError
 
 #: Fields that have a rule in runs that start with a parent's weights.
-FINE_TUNING = ("recipe.lr", "recipe.gamma", "recipe.beta2", "recipe.freeze")
+FINE_TUNING = (
+    "ema.warmup", "recipe.lr", "recipe.gamma", "recipe.beta2", "recipe.carry_images", "recipe.warmup_images", "recipe.freeze",
+)  # fmt: skip
 VERY_FEW = 500  # images: with fewer, half of the critic is held
 FEW = 3_000  # images: the default length of `gan`, a million, is over 300 passes over them, and augmentation pays from there on
 
@@ -85,6 +87,17 @@ def at_the_end(name: str) -> Callable[[Run, RunContext], Any]:
     return lambda run, here: getattr(run.recipe, f"{name}_end", getattr(run.recipe, name))
 
 
+def fine_tuning_rate(run: Run, here: RunContext) -> float:
+    """The rate at the end of the schedule, or a tenth of that at its start where the schedule ends near 0."""
+    start = float(getattr(run.recipe, "lr", 0.0))
+    return max(float(getattr(run.recipe, "lr_end", start)), start / 10)
+
+
+def warmup_images(run: Run, here: RunContext) -> int:
+    """0 for the weight of a KL; a rate warms up again, since its optimizer starts anew."""
+    return 0 if hasattr(run.recipe, "kl_weight") else int(getattr(run.recipe, "warmup_images", 0))
+
+
 def freeze(run: Run, here: RunContext) -> int:
     patch = getattr(getattr(run.recipe, "critic", None), "patch", 0)
     stages = (here.side // patch // 4).bit_length() if patch else 0
@@ -127,9 +140,26 @@ RULES = (
         f"With under {FEW:,} images a critic overfits (arXiv:2006.06676), and FID rises again: after 1,000 passes over 1,000 "
         "images FID 35.6, with augmentation 22.7. In under 300 passes augmentation only slows training (docs/LOG.md).",
     ),
-    DefaultRule("recipe.lr", at_the_end("lr"), BURNT_IN),
+    DefaultRule(
+        "ema.warmup",
+        lambda run, here: 0.0,
+        "The average starts as the parent's, so nothing in it has to be forgotten quickly.",
+    ),
+    DefaultRule(
+        "recipe.lr",
+        fine_tuning_rate,
+        f"{BURNT_IN} Where a schedule ends near 0, a tenth of the rate at its start: with less nothing would be learned.",
+    ),
     DefaultRule("recipe.gamma", at_the_end("gamma"), BURNT_IN),
     DefaultRule("recipe.beta2", at_the_end("beta2"), BURNT_IN),
+    DefaultRule(
+        "recipe.carry_images",
+        lambda run, here: 0,
+        "A trained BEGAN has no vanishing residuals left: with them it draws noise again.",
+    ),
+    DefaultRule(
+        "recipe.warmup_images", warmup_images, "A trained encoder needs no warm-up of its KL; a rate warms up again."
+    ),
     DefaultRule(
         "recipe.freeze",
         freeze,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mien import presets
 from mien.core.contracts import JSON, Adoptive, ImageSpec, ModelConfig, NetworkConfig, Recipe
 from mien.core.module_limit import limit_modules
-from mien.core.run import Run, from_json, override
+from mien.core.run import Run, config_fields, from_json, override
 from mien.errors import MienError, Mismatch
 from mien.presets.defaults import FINE_TUNING
 from mien.sampling import bundled
@@ -22,6 +22,7 @@ from mien.training.train_state import TrainState
 
 LEAST = 0.1  # of the generator's weights must be the parent's: less is training from scratch
 HELPER = 8
+BALANCE = "control.k"  # of BEGAN, as in its recipe's state_dict
 LISTED = 6  # differences that an error names
 
 
@@ -102,7 +103,8 @@ def inherit(run: Run, parent: Parent, side: int, changes: Mapping[str, Any]) -> 
                 assert isinstance(network, NetworkConfig)
                 found.setdefault("recipe", recipe)
                 found["recipe"] = replace(found["recipe"], **{part.name: network.resized(old, side)})
-    rules = [name for name in FINE_TUNING if hasattr(recipe, name.removeprefix("recipe."))]
+    known = {option.name for option in config_fields(run)}
+    rules = [name for name in FINE_TUNING if name in known]
     trained_critic = any(name.startswith("critic.") for name in parent.networks)
     if "recipe.freeze" in rules and (old != side or not trained_critic):
         rules.remove("recipe.freeze")  # the finest layers are new
@@ -135,7 +137,8 @@ def _read(kind: type, parent: Parent, name: str, config: object) -> object:
 def adopt(state: TrainState, parent: Parent) -> Adopted:
     """Give the state the parent's weights, by name and shape. Raises Mismatch with the differences if too little fits.
 
-    Optimizers and controllers start anew. The average starts as the parent's average.
+    Optimizers start anew, and so do controllers but for BEGAN's k: at k = 0 its critic would forget what a fake is. The average
+    starts as the parent's average.
     """
     taken, total, new = {}, {}, {}
     for name, network in networks(state.recipe):
@@ -149,6 +152,9 @@ def adopt(state: TrainState, parent: Parent) -> Adopted:
             f"{'; '.join(differences(state.recipe.model, parent))}.",
             "Use the parent's preset, or its values of --model flags.",
         )
+    balance, k = dict(state.recipe.named_buffers()).get(BALANCE), parent.networks.get(BALANCE)
+    if balance is not None and k is not None and k.shape == balance.shape:
+        balance.copy_(k)
     if state.ema is not None:
         state.ema.model.load_state_dict(state.recipe.model.state_dict())
         load(state.ema.model, parent.averaged)
