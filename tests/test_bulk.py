@@ -205,7 +205,7 @@ def test_class_numbers_and_damaged_descriptions_of_shards(tmp_path: Path) -> Non
     assert all(source.read(source.address(name)) == buffer.getvalue() for name in listing.names)
 
 
-def test_the_frames_of_a_walk_as_shards(labelled: Path, tmp_path: Path) -> None:
+def test_the_frames_of_a_walk_as_shards(labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two processes that go on after a kill write what one process writes, and what the film shows."""
     line = ["walk", str(labelled), "--seeds", "3", "42", "7", "--label-from", "Smiling=0", "--label-to", "Smiling=1"]
     line += ["--frames", "25", "--loop", "--format", "tar", "--shard-size", "6"]
@@ -228,6 +228,10 @@ def test_the_frames_of_a_walk_as_shards(labelled: Path, tmp_path: Path) -> None:
     *_, image = sampler.interpolate(sampler.latents([3, 42, 7]), 25, rows, loop=True)
     with Image.open(file) as picture:
         assert np.array_equal(np.asarray(picture.convert("RGB")), to_bytes(image[None])[0].numpy())
+
+    capsys.readouterr()
+    assert main(["verify", str(file), "--model", str(labelled)]) == 0
+    assert "drawn again: equal" in capsys.readouterr().out
 
     out = tmp_path / "two"
     (out / FINISHED).mkdir(parents=True)

@@ -199,6 +199,21 @@ def _walk(model: Source, recipe: Recipe, out: Path) -> Path:
     return out
 
 
+def _walk_frame(model: Source, recipe: Recipe, out: Path) -> Path:
+    """One of the frames that `mien walk --format` writes as shards."""
+    from mien.cli.arguments import interpolate_labels, parse_labels
+
+    require(recipe, seeds=list, frames=int, frame=int, loop=bool, zoom=int)
+    if not 0 <= recipe["frame"] < recipe["frames"] or not 1 <= recipe["zoom"] <= 64:
+        raise InvalidJSON(f"there is no frame {recipe['frame']}")
+    sampler = _prior(recipe).apply(model.sampler, None, model.path)
+    fixed, start, end = (parse_labels(recipe.get(name, [])) for name in ("label", "label_from", "label_to"))
+    rows = interpolate_labels(sampler, sampler.labels(recipe["seeds"], fixed), start, end)
+    z, chosen = sampler.latents(recipe["seeds"]), [recipe["frame"]]
+    (image,) = map(picture, sampler.interpolate(z, recipe["frames"], rows, recipe["loop"], sampler.space, chosen))
+    return save_png(image.resize([side * recipe["zoom"] for side in image.size], Image.Resampling.NEAREST), out, recipe)
+
+
 def _edit(model: Source, recipe: Recipe, out: Path) -> Path:
     from mien.cli.edit import edit
 
@@ -243,7 +258,7 @@ def _explorer(model: Source, recipe: Recipe, out: Path) -> Path:
     return save_png(picture(image), out, recipe)
 
 
-VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "edit": _edit}
+VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "walk-frames": _walk_frame, "edit": _edit}
 
 
 def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
