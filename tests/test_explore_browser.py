@@ -540,13 +540,14 @@ def test_training_shows_checkpoints_samples_and_curves(open_page: Callable[..., 
     until(page, "document.querySelectorAll('#checkpoints .thumb').length >= 2")
     until(page, "document.querySelectorAll('#curves figure').length >= 2")
     last = page.inner_text("#time-value")
-    for _ in range(100):  # the panel may still be filling itself, which puts the slider at the newest sample
-        page.focus("#time")
-        page.keyboard.press("Home")
-        page.wait_for_timeout(100)
-        if page.inner_text("#time-value") != last:
-            break
-    assert page.inner_text("#time-value") != last
+    page.focus("#time")
+    page.keyboard.press("Home")
+    until(page, f"document.getElementById('time-value').textContent !== {json.dumps(last)}")
+    chosen = page.inner_text("#time-value")
+    page.click("#tab-breed")
+    page.click("#tab-training")  # fills the panel again
+    page.wait_for_timeout(300)
+    assert page.inner_text("#time-value") == chosen != last and page.input_value("#time") == "0"
     assert page.is_hidden("#run-buttons"), "no token, no controls"
     page.locator("#checkpoints .thumb").last.click()
     until(page, "document.getElementById('model').selectedIndex > 0")

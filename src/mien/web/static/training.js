@@ -29,6 +29,7 @@ export function training(store, engine, pick) {
   /** @type {"samples" | "reconstructions"} */
   let kind = "samples";
   let sampleKey = "", checkpointsKey = "", curvesAt = 0;
+  let newest = true;  // samples that arrive are shown, until somebody chooses an earlier one
   const time = /** @type {HTMLInputElement} */ (byId("time")), sample = /** @type {HTMLCanvasElement} */ (byId("sample"));
 
   /** Follow a run. @param {string | null} id @param {boolean} mayControl @param {string} [name] */
@@ -40,7 +41,7 @@ export function training(store, engine, pick) {
     for (const part of ["run-some", "compared", "samples", "run-curves", "run-health"]) byId(part).hidden = !id;
     if ((id ?? "") === run) return;
     stop();
-    run = id ?? ""; last = null; sampleKey = ""; checkpointsKey = ""; curvesAt = 0;
+    run = id ?? ""; last = null; sampleKey = ""; checkpointsKey = ""; curvesAt = 0; newest = true;
     byId("live").hidden = true;
     stop = id && engine.live ? engine.live(id, showState) : () => {};
   }
@@ -52,18 +53,17 @@ export function training(store, engine, pick) {
       if (last?.alive) { pill.textContent = "Reconnecting…"; pill.className = "pill watch"; }
       return;
     }
-    const newest = live.checkpoints[0]?.model, followed = !last || last.checkpoints[0]?.model === store.state.model;
-    const grew = last && newest && newest !== last.checkpoints[0]?.model;
-    const atEnd = !last || Number(time.value) === Number(time.max);
+    const model = live.checkpoints[0]?.model, followed = !last || last.checkpoints[0]?.model === store.state.model;
+    const grew = last && model && model !== last.checkpoints[0]?.model;
     last = live;
     pill.hidden = !live.alive;
     pill.className = `pill ${live.state === "paused" ? "watch" : "good"}`;
     pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : ` · ${duration(live.left)} left`}`;
-    show(atEnd);
-    if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(newest, "replace");
+    show();
+    if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(model, "replace");
   }
 
-  function show(atEnd = true) {
+  function show() {
     if (!last || byId("panel-training").hidden) return;
     const live = last;
     byId("run-state").textContent = (STATES[live.state] ?? live.state) + (live.reason ? `: ${live.reason}` : "");
@@ -82,7 +82,7 @@ export function training(store, engine, pick) {
     byId("film-save").hidden = !engine.film || kind !== "samples";
     const grids = live[kind];
     time.max = String(Math.max(0, grids.length - 1));
-    if (atEnd) time.value = time.max;
+    if (newest) time.value = time.max;
     showSample();
     showCheckpoints();
     showCurves();
@@ -128,21 +128,25 @@ export function training(store, engine, pick) {
     } catch (error) { fault(error); }
   }
 
-  time.addEventListener("input", showSample);
+  const atNewest = () => Number(time.value) >= Number(time.max);
+  time.addEventListener("input", () => { newest = atNewest(); showSample(); });
   let playing = 0;
   byId("time-play").addEventListener("click", () => {
     if (playing) { clearInterval(playing); playing = 0; byId("time-play").textContent = "Play"; return; }
-    if (Number(time.value) >= Number(time.max)) time.value = "0";
+    if (atNewest()) time.value = "0";
+    newest = false;
     byId("time-play").textContent = "Stop";
     playing = window.setInterval(() => {
       time.value = String(Number(time.value) + 1);
       showSample();
-      if (Number(time.value) >= Number(time.max)) byId("time-play").click();
+      newest = atNewest();
+      if (newest) byId("time-play").click();
     }, reducedMotion() ? 600 : 120);
   });
   for (const choice of /** @type {("samples" | "reconstructions")[]} */ (["samples", "reconstructions"])) {
     byId(`time-${choice}`).addEventListener("click", () => {
       kind = choice;
+      newest = true;
       for (const other of ["samples", "reconstructions"]) byId(`time-${other}`).setAttribute("aria-pressed", String(other === choice));
       show();
     });
