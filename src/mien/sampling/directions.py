@@ -217,7 +217,7 @@ def components(
         raise UsageError(
             f"unsupervised must be an integer from 1 to {total}, not {count}.",
             "The model has so many orthogonal directions.",
-            "Try --unsupervised 10.",
+            f"Try --unsupervised {min(total, 10)}.",
         )
     generator = torch.Generator().manual_seed(0)
     gradients = []
