@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import importlib
 import json
 import os
+import pkgutil
 import random
 import shlex
 import shutil
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -35,15 +38,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import psutil
 import torch
 from benchmarks import fuzz_cases
+from PIL import Image
 
 import mien
+from mien import presets
 from mien.__main__ import main as mien_main
+from mien.core.run import config_fields
+from mien.sampling import bundled
 
 LIMIT = 20.0  # seconds of processor time, or asleep: those of the clock mean little while other work holds the cores
 MEMORY = 3 << 30  # bytes of one process and its children
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 9, 75, 130}
 PARTS = ("commands", "files", "requests")
-ROUND = 40  # requests to one server
+ROUND = 60  # requests to one server, each route first
 WRITES = (
     "os.mkdir",
     "os.rename",
@@ -65,6 +72,18 @@ class Outcome(NamedTuple):
     findings: list[str]
     output: str
     seconds: float
+
+
+def preload() -> None:
+    """Import all that a case may import, once for all forks."""
+    for module in pkgutil.walk_packages(mien.__path__, "mien."):
+        if not module.name.endswith(("__main__", "_worker")):
+            importlib.import_module(module.name)
+    for name in ("torch._dynamo", "uvicorn", "matplotlib.backends.backend_agg", "matplotlib.figure"):
+        importlib.import_module(name)
+    Image.init()  # Pillow's readers
+    for preset in fuzz_cases.RUNS:  # their comments are read from the source once
+        list(config_fields(presets.PRESETS[preset]))
 
 
 class Sandbox:
@@ -212,7 +231,7 @@ class Sandbox:
         """Run one command line, on mutated files in the part `files`."""
         rng = random.Random(f"{part} {seed} {number}")
         self.fresh()
-        words = fuzz_cases.command(rng) if part == "commands" else fuzz_cases.change(rng)
+        words = fuzz_cases.command(rng) if part == "commands" else fuzz_cases.change(rng, number)
         apart = rng.random() < 0.02 and not debug
         words += ["--debug"] if debug else []
 
@@ -273,13 +292,35 @@ class Sandbox:
         ]
 
 
+class Child:
+    """Stands for a training that the server starts: it checks the command and runs nothing."""
+
+    def __init__(self, words: list[str], **_: Any) -> None:
+        arguments = words[words.index("mien") + 1 :]
+        known = {name.partition("=")[0] for name in arguments if name.startswith("--")}
+        unknown = known - {flag.name for flag in fuzz_cases.flags("train", arguments[1])}
+        paths = [word.partition("=")[2] for word in arguments if word.startswith(("--data=", "--from=", "--resume="))]
+        outside = [p for p in paths if not Path(p).resolve().is_relative_to(Path.cwd().parent)]
+        outside = [p for p in outside if Path(p).parent != bundled.FOLDER]
+        if arguments[:1] != ["train"] or arguments[1] not in presets.PRESETS or unknown or outside:
+            raise AssertionError(f"this was about to be started: {shlex.join(words)}")
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        """It goes on when it is first looked at, and has ended the next time."""
+        code, self.code = self.code, 0
+        return code
+
+
 def ask(rng: random.Random, count: int) -> None:
     """Serve the runs of the working directory and ask; each answer is a line that begins with a record separator."""
     import asyncio
 
+    from mien.web import training
     from mien.web.registry import Registry
     from mien.web.serve import bind, build
 
+    training.subprocess = types.SimpleNamespace(DEVNULL=None, Popen=Child)  # type: ignore[assignment]
     token, registry = "token", Registry([Path("runs"), Path("model.safetensors")], device="cpu")
     registry.refresh()
     listener = bind("127.0.0.1", 0)
@@ -293,13 +334,12 @@ def ask(rng: random.Random, count: int) -> None:
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
     while not kept:
         time.sleep(0.01)
-    routes = [
-        r for r in kept[0].table() if r.path != "/api/train"
-    ]  # it starts processes: tests/test_explore_hostile.py
+    routes = kept[0].table()
     seen = ["16", "32", "48"]
     ids = {"model": [*registry.models], "run": [*registry.runs], "seen": seen}
-    for _ in range(count):
-        asked = fuzz_cases.query(rng, routes, ids, f"http://127.0.0.1:{port}", token)
+    for number in range(count):
+        some = routes if number >= len(routes) else [routes[number]]  # each route once, then any
+        asked = fuzz_cases.query(rng, some, ids, f"http://127.0.0.1:{port}", token)
         events = asked.path.partition("?")[0].endswith("/events")  # a stream without an end
         findings: list[str] = []
         status, body = 0, b""
@@ -332,6 +372,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, action="append", help="only this part; repeat for more")
     parser.add_argument("--count", type=int, default=100, help="cases of each part")
+    for part in PARTS[1:]:
+        parser.add_argument(f"--count-{part}", type=int, help=f"cases of {part} instead")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="one case, with all that it says")
@@ -340,23 +382,25 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.few:
         fuzz_cases.few()
+    counts = {part: getattr(chosen, f"count_{part}", None) or chosen.count for part in PARTS}
     torch.set_num_threads(1)
+    preload()
     box = chosen.box or Path(tempfile.mkdtemp(prefix="fuzz"))
     try:
-        return fuzz(Sandbox(box), chosen.part or PARTS, chosen.seed, chosen.first, chosen.count, chosen.only)
+        return fuzz(Sandbox(box), chosen.part or PARTS, chosen.seed, chosen.first, counts, chosen.only)
     finally:
         os.chdir("/")
         if chosen.box is None:
             shutil.rmtree(box, ignore_errors=True)
 
 
-def fuzz(box: Sandbox, parts: Any, seed: int, first: int, count: int, only: int | None = None) -> int:
+def fuzz(box: Sandbox, parts: Any, seed: int, first: int, counts: dict[str, int], only: int | None = None) -> int:
     """Run cases, print the findings and a summary; 1 if anything was found."""
     found = 0
     for part in parts:
         codes: Counter[int] = Counter()
         began, step = time.monotonic(), ROUND if part == "requests" else 1
-        for number in [only] if only is not None else range(first, first + -(-count // step)):
+        for number in [only] if only is not None else range(first, first + -(-counts[part] // step)):
             debug = only is not None
             outcomes = (
                 box.requests(seed, number, debug) if part == "requests" else [box.case(part, seed, number, debug)]

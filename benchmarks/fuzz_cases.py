@@ -283,7 +283,21 @@ def spoil(rng: random.Random, verb: str, table: Sequence[Flag], parts: list[list
 
 
 def few() -> None:
-    """Fixtures of two runs instead of five, for an excerpt."""
+    """Fixtures of two runs instead of five, and on mutated files the verbs that take no second, for an excerpt."""
+    quick = (
+        "doctor",
+        "sample",
+        "compare",
+        "cite",
+        "walk",
+        "evaluate",
+        "export RUN --to hub",
+        "edit",
+        "data",
+        "project",
+    )
+    for lines in (ON_RUN, ON_MODEL, ON_PACK, ON_SOURCE):
+        lines[:] = [line for line in lines if line.startswith(quick)]
     for preset in list(RUNS)[2:]:
         del RUNS[preset]
     MODELS[2:5] = []
@@ -454,9 +468,10 @@ TARGETS: list[tuple[str, list[str]]] = [
 ]  # fmt: skip
 
 
-def change(rng: random.Random) -> list[str]:
-    """Mutate one file in the working directory; the command line that reads it."""
-    pattern, lines = rng.choice([(p, c) for p, c in TARGETS if p in ("control", "owner") or any(Path().glob(p))])
+def change(rng: random.Random, number: int) -> list[str]:
+    """Mutate one file in the working directory, each kind in turn; the command line that reads it."""
+    present = [(p, c) for p, c in TARGETS if p in ("control", "owner") or any(Path().glob(p))]
+    pattern, lines = present[number % len(present)]
     if pattern in ("control", "owner"):
         document = (
             {"request": "save", "id": 1}
@@ -512,7 +527,8 @@ WORDS = {
     "frames": ["4"], "fps": ["12"],
     "loop": ["0", "1"], "format": ["webp", "gif"], "zoom": ["2"], "solver": ["euler:2"], "guidance": ["2"],
     "align": ["0"], "steps": ["2"],
-    "request": ["save", "pause", "stop"], "minutes": ["-1"], "photographs": ["0", "1"],
+    "request": ["save", "pause", "stop", "resume"], "minutes": ["-1", "0.1", "5"], "photographs": ["0", "1"],
+    "from": ["", "faces", "runs/00000-quick"], "name": ["mine"],
 }  # fmt: skip
 
 

@@ -291,6 +291,26 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     server.shutdown()
 
 
+def test_without_a_network_npm_gives_up_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its default npm waits 10 s and then 60 s: the command line said nothing for a minute."""
+    if shutil.which("npm") is None:
+        pytest.skip("SKIPPED REGISTRY TESTS: no npm on this machine")
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm-cache"))
+    commands = []
+    run = subprocess.run
+
+    def kept(command: list[str], **options: Any) -> Any:
+        commands.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr(package_file.subprocess, "run", kept)
+    with pytest.raises(DataError, match="could not be downloaded"):
+        package_file.download("onnxruntime-web", "onnxruntime-web-1.0.0.tgz", tmp_path)
+    longest = [word.partition("=")[2] for word in commands[0] if word.startswith("--fetch-retry-maxtimeout")]
+    assert longest and int(longest[0]) <= 3000
+
+
 def test_the_runtime_comes_from_the_registry_that_npm_is_set_up_for(
     registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

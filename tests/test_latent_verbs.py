@@ -256,7 +256,8 @@ def test_directions_without_labels(here: Path, model: Path) -> None:
         f"component-{i}" for i in (1, 2, 3)
     ]
     assert call("directions", model, "--unsupervised", "0").code == 2
-    assert call("directions", model, "--unsupervised", "9").code == 2
+    refused = call("directions", model, "--unsupervised", "9")  # of 8
+    assert refused.code == 2 and "Try --unsupervised 8." in refused.err
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def _pack(package: str, archive: str, folder: Path) -> Path:
         f"{package}@{version[1]}",
         "--ignore-scripts",
         "--silent",
+        "--fetch-retry-mintimeout=1000",  # milliseconds; by npm's default it waits a minute without a network
+        "--fetch-retry-maxtimeout=3000",
         "--pack-destination",
         str(folder),
     ]
