@@ -217,11 +217,7 @@ def components(
         raise UsageError(
             f"unsupervised must be an integer from 1 to {total}, not {count}.",
             "The model has so many orthogonal directions.",
-<<<<<<< HEAD
             f"Give --unsupervised {min(10, total)}, or up to {total}.",
-=======
-            f"Try --unsupervised {min(total, 10)}.",
->>>>>>> s27-h18
         )
     generator = torch.Generator().manual_seed(0)
     gradients = []
