@@ -51,7 +51,7 @@ def toy(command: str, data: Path) -> list[str]:
     words = shlex.split(command)[1:]
     if words[0] != "train":
         return words
-    words = re.sub(r" --(minutes|side|model\.width) \S+", "", shlex.join(words)).split(" ")
+    words = re.sub(r" --(minutes|side|batch|model\.width) \S+", "", shlex.join(words)).split(" ")
     return [*words, "--data", str(data), "--images", "64", *kills.cut_down(presets.find(words[1])[0]), *kills.OFTEN]
 
 
