@@ -257,7 +257,7 @@ def test_directions_without_labels(here: Path, model: Path) -> None:
     ]
     assert call("directions", model, "--unsupervised", "0").code == 2
     refused = call("directions", model, "--unsupervised", "9")  # of 8
-    assert refused.code == 2 and "Try --unsupervised 8." in refused.err
+    assert refused.code == 2 and "Give --unsupervised 8, or up to 8." in refused.err
 
 
 @pytest.mark.parametrize(
