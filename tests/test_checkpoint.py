@@ -111,15 +111,15 @@ class Torn:
 
 
 def prepared(directory: Path) -> None:
-    """Three older checkpoints, so that the next commit also prunes."""
-    for seen in (8, 16, 24):
+    """A milestone and three older checkpoints, so that the next commit also prunes."""
+    for seen in (16, 24, 32, 40):
         commit(directory, seen)
 
 
 def calls_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     prepared(tmp_path / "count")
     with Disk(0).mounted(monkeypatch) as disk:
-        commit(tmp_path / "count", 32)
+        commit(tmp_path / "count", 48)
     return disk.names
 
 
@@ -138,7 +138,7 @@ def test_a_fault_at_any_call_leaves_the_old_state_or_the_new(
 ) -> None:
     total = len(calls_of_a_commit(tmp_path, monkeypatch))
     assert total >= 30
-    expected = {f"{seen:010d}": contents(commit(tmp_path / "expected", seen)) for seen in (24, 32)}
+    expected = {f"{seen:010d}": contents(commit(tmp_path / "expected", seen)) for seen in (40, 48)}
     outcomes = set()
     for fatal in range(1, total + 1):
         directory = tmp_path / f"{fatal}"
@@ -146,7 +146,7 @@ def test_a_fault_at_any_call_leaves_the_old_state_or_the_new(
         failed = False
         with Disk(fatal, code, dead).mounted(monkeypatch):
             try:
-                commit(directory, 32)
+                commit(directory, 48)
             except OSError as error:
                 failed = True
                 assert error.errno == code
@@ -154,15 +154,15 @@ def test_a_fault_at_any_call_leaves_the_old_state_or_the_new(
         found, reports = checkpoint.newest(directory)
         assert found is not None and reports == []
         assert contents(found) == expected[found.name]
-        assert failed or found.name.endswith("32")  # what was announced as saved is there
+        assert failed or found.name.endswith("48")  # what was announced as saved is there
         assert dead or not orphans  # a process that lives tidies up
         checkpoint.clean(directory)
         assert not [path for path in directory.iterdir() if path.name.startswith(".")]
-        commit(directory, 40)  # and life goes on
-        assert checkpoint.newest(directory)[0] == directory / "0000000040"
+        commit(directory, 56)  # and life goes on
+        assert checkpoint.newest(directory)[0] == directory / "0000000056"
         outcomes.add((failed, found.name[-2:]))
         shutil.rmtree(directory)
-    assert {(True, "24"), (False, "32")} <= outcomes
+    assert {(True, "40"), (False, "48")} <= outcomes
 
 
 def damaged(path: Path, kind: str, rng: random.Random) -> str:
@@ -281,11 +281,12 @@ def test_a_newer_format_is_a_mismatch_and_not_damage(tmp_path: Path) -> None:
 
 
 def test_files_named_keep_protect(tmp_path: Path) -> None:
-    (commit(tmp_path, 8) / "KEEP").touch()
-    for seen in range(16, 80, 8):
+    commit(tmp_path, 16)
+    (commit(tmp_path, 24) / "KEEP").touch()
+    for seen in range(32, 80, 8):
         commit(tmp_path, seen)
-    assert [int(path.name) for path in checkpoint.all_of(tmp_path)] == [72, 64, 56, 8]
-    assert checkpoint.verify(tmp_path / "0000000008") is None
+    assert [int(path.name) for path in checkpoint.all_of(tmp_path)] == [72, 64, 56, 24, 16]
+    assert checkpoint.verify(tmp_path / "0000000024") is None
 
 
 def test_a_failed_delete_only_costs_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,10 +299,21 @@ def test_a_failed_delete_only_costs_space(tmp_path: Path, monkeypatch: pytest.Mo
         patch.setattr(os, "unlink", refuse)
         patch.setattr(os, "rmdir", refuse)
         patch.setattr(Path, "unlink", lambda *_, **__: None)  # LATEST's temporary name is gone by then
-        commit(tmp_path, 32)
-    assert len(checkpoint.all_of(tmp_path)) == 4
-    commit(tmp_path, 40)
-    assert len(checkpoint.all_of(tmp_path)) == 3
+        commit(tmp_path, 48)
+    assert len(checkpoint.all_of(tmp_path)) == 5
+    commit(tmp_path, 56)
+    assert [int(path.name) for path in checkpoint.all_of(tmp_path)] == [56, 48, 40, 16]
+
+
+def test_milestones_show_the_whole_run(tmp_path: Path) -> None:
+    """However long a run becomes, a few early checkpoints stay, and those that stay are never displaced."""
+    before: set[int] = set()
+    for seen in range(0, 20_000, 500):
+        commit(tmp_path, seen, keep=2)
+        stay = {int(path.name) for path in checkpoint.all_of(tmp_path)}
+        assert stay >= before and seen in stay
+        before = checkpoint.milestones(stay)
+    assert sorted(stay) == [0, 500, 1024 + 476, 4500, 16500, 19000, 19500]
 
 
 def test_retention_never_loses_the_only_valid_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +340,10 @@ def test_retention_never_loses_the_only_valid_one(tmp_path: Path, monkeypatch: p
             seen = int(found.name) if found else seen
         valid = [path for path in checkpoint.all_of(tmp_path) if checkpoint.verify(path) is None]
         assert valid or "save" not in outcomes
-        assert action != "save" or len(checkpoint.all_of(tmp_path)) <= 2
+        older = {int(path.name) for path in checkpoint.all_of(tmp_path)[2:]}
+        assert action != "save" or older <= checkpoint.milestones(
+            int(path.name) for path in checkpoint.all_of(tmp_path)
+        )
     assert outcomes >= {"save", "fault failed", "kill failed"}
 
 

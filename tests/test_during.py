@@ -176,7 +176,8 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_the_run(
     best = checkpoint.read_best(here / "run" / "checkpoints")
     assert (best["seen"], best["metric"], best["name"]) == (32, "kid", "kid20_train_planned")
     names = [path.name for path in checkpoint.all_of(here / "run" / "checkpoints")]
-    assert names == ["0000000080", "0000000072", "0000000064", "0000000032"]  # the three newest, and the best
+    # The three newest, the best, and the first after 4 and after 16 images.
+    assert [int(name) for name in names] == [80, 72, 64, 32, 16, 8]
     named = checkpoint.find_model(here / "run" / "checkpoints" / "BEST")
     assert named == here / "run" / "checkpoints" / "0000000032" / "model.safetensors"
     assert checkpoint.find_model(here / "run" / "checkpoints" / "LATEST").parent.name == "0000000080"

@@ -327,7 +327,7 @@ def test_an_explicit_path_never_falls_back(train: Callable[..., SimpleNamespace]
         assert train("--resume", bad, images=96).code == code, bad
     (state.parent / "MANIFEST.json").unlink()
     assert train("--resume", "run/checkpoints/0000000048", images=96).code == 8
-    assert kills.checkpoints(here / "run") == [32, 40, 48]  # and touches nothing
+    assert kills.checkpoints(here / "run") == [8, 16, 32, 40, 48]  # and touches nothing
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_end_is_the_same(

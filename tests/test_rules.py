@@ -171,7 +171,7 @@ def test_dry_run_begins_with_the_answer(blob_pack: Pack, tmp_path: Path, monkeyp
     assert estimate["seconds"] == pytest.approx(
         960 / estimate["images_per_second"], rel=0.05, abs=0.06
     )  # it is told in tenths
-    assert estimate["disk"] == 3 * estimate["checkpoint"]
+    assert estimate["disk"] == (3 + 5) * estimate["checkpoint"]  # and the first of 1, 4, 16, 64, 256 images on
     text = dry_run_text(told)
     for words in (
         "batch 8: set by the preset or a flag, as the rule would",

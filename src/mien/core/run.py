@@ -72,7 +72,7 @@ class Run:
     images: int = 1_000_000  # train for so many real images
     minutes: float | None = None  # train for so many minutes instead, over every resume
     save_every: int = 0  # images between checkpoints; 0 = automatic, at most 2% of the time
-    keep: int = 3  # number of newest checkpoints to keep, beside the best
+    keep: int = 3  # number of newest checkpoints to keep, beside the best and the first after 1, 4, 16, 64, ... images
     sample_every: int = 0  # images between sample grids; 0 = automatic, at most 2% of the time
     log_every: int = 0  # images between lines of metrics.jsonl; 0 = automatic, every second or two
     evaluate_every: int = 0  # images between evaluations against the data, and one at the end; 0 = no evaluation

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,7 +161,7 @@ def clean(directory: Path) -> None:
 
 
 def prune(directory: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, the best one, and those that contain a file named KEEP.
+    """Delete all but the newest `keep` checkpoints, the best one, the milestones, and those that contain a file named KEEP.
 
     A read or delete that fails is ignored: it only costs disk space.
     """
@@ -169,9 +169,23 @@ def prune(directory: Path, keep: int) -> None:
         best = read_best(directory).get("seen")
     except OSError:
         return
-    for old in all_of(directory)[keep:]:
-        if int(old.name) != best and not (old / "KEEP").exists():
+    found = all_of(directory)
+    spared = {best, *milestones(int(path.name) for path in found)}
+    for old in found[keep:]:
+        if int(old.name) not in spared and not (old / "KEEP").exists():
             shutil.rmtree(old, ignore_errors=True)
+
+
+def milestones(seen: Iterable[int]) -> set[int]:
+    """The first of some numbers of images in each interval from a power of 4 to the next.
+
+    They show a whole run, in which most is learned early: five at most while the images seen become a thousand times as many.
+    The first of an interval stays the first, so that later checkpoints never displace it.
+    """
+    first: dict[int, int] = {}
+    for number in sorted(seen):
+        first.setdefault((number.bit_length() - 1) // 2, number)
+    return set(first.values())
 
 
 def read_best(directory: Path) -> JSON:

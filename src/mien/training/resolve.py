@@ -233,7 +233,8 @@ def estimated(plan: ResolvedRun) -> JSON:
         "images": images,
         "seconds": round(found.seconds(images), 1),
         "passes": round(images / max(1, rows), 2),
-        "disk": found.checkpoint * (run.keep + (1 if run.evaluate_every else 0)),
+        # the newest, at most one for each power of 4, and the best
+        "disk": found.checkpoint * (run.keep + (images.bit_length() + 1) // 2 + (1 if run.evaluate_every else 0)),
     }
 
 

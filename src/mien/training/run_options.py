@@ -41,7 +41,7 @@ class RunOptions(TypedDict, total=False):
     save_every: int
     """images between checkpoints; 0 = automatic, at most 2% of the time"""
     keep: int
-    """number of newest checkpoints to keep, beside the best"""
+    """number of newest checkpoints to keep, beside the best and the first after 1, 4, 16, 64, ... images"""
     sample_every: int
     """images between sample grids; 0 = automatic, at most 2% of the time"""
     log_every: int
