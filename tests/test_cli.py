@@ -652,3 +652,9 @@ def test_two_hundred_random_commands(here: Path, model: Path, blob_pack: Pack, p
             wrong.append((line, f"{said.code} {said.err[-300:]}"))
     assert not wrong, "\n".join(f"{line}: {what}" for line, what in wrong)
     assert Path.cwd() == here
+
+
+def test_what_is_missing_is_named(here: Path) -> None:
+    refused = call("sample")
+    assert refused.code == 2 and "`mien sample` needs MODEL." in refused.err and "`faces` or `drawn`" in refused.err
+    assert "`mien data prepare` needs SOURCE." in call("data", "prepare").err

@@ -94,6 +94,10 @@ def flags_of(function: Callable[..., Any], name: str) -> Iterator[Flag]:
             yield Flag(argument.names, (not absent and shown_default(default)) or "", argument.parameter.help or "")
 
 
+#: What stands in a place of a command line, where its name does not say it.
+WHAT = {"MODEL": "A model is a run, a checkpoint, a file, hf://OWNER/NAME or a bundled one: `faces` or `drawn`."}
+
+
 def explain(error: CycloptsError, lines: list[str], command: str) -> tuple[str, str, str]:
     """What, why and what to do, for one error of the parser."""
     message = " ".join(lines) or type(error).__name__
@@ -103,5 +107,12 @@ def explain(error: CycloptsError, lines: list[str], command: str) -> tuple[str, 
         remedy = f"Did you mean{hint} {help_hint}" if hint else help_hint
         return said.strip(), f"`{command}` has no such flag.", remedy
     if isinstance(error, MissingArgumentError):
+        argument = error.argument
+        if argument is not None and not argument.name.startswith("-"):
+            return (
+                f"`{command}` needs {argument.name}.",
+                WHAT.get(argument.name, "It cannot run without it."),
+                help_hint,
+            )
         return message, f"`{command}` cannot run without it.", help_hint
     return message, "The value does not fit the flag's type.", help_hint
