@@ -658,3 +658,6 @@ def test_what_is_missing_is_named(here: Path) -> None:
     refused = call("sample")
     assert refused.code == 2 and "`mien sample` needs MODEL." in refused.err and "`faces` or `drawn`" in refused.err
     assert "`mien data prepare` needs SOURCE." in call("data", "prepare").err
+    assert "--data needs a value." in call("train", "quick", "--data").err
+    empty = call("walk", "faces", "--seeds")  # no walk through seeds that nobody named
+    assert empty.code == 2 and "--seeds needs a value." in empty.err and not list(here.iterdir())

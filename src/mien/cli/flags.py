@@ -107,12 +107,8 @@ def explain(error: CycloptsError, lines: list[str], command: str) -> tuple[str, 
         remedy = f"Did you mean{hint} {help_hint}" if hint else help_hint
         return said.strip(), f"`{command}` has no such flag.", remedy
     if isinstance(error, MissingArgumentError):
-        argument = error.argument
-        if argument is not None and not argument.name.startswith("-"):
-            return (
-                f"`{command}` needs {argument.name}.",
-                WHAT.get(argument.name, "It cannot run without it."),
-                help_hint,
-            )
-        return message, f"`{command}` cannot run without it.", help_hint
+        name = error.argument.name if error.argument is not None else "a value"
+        if name.startswith("-"):
+            return f"{name} needs a value.", "None follows it.", help_hint
+        return f"`{command}` needs {name}.", WHAT.get(name, "It cannot run without it."), help_hint
     return message, "The value does not fit the flag's type.", help_hint
