@@ -45,6 +45,7 @@ from mien.training.resolve import ResolvedRun
 from tests.conftest import steer, tiny, write_model, write_pack
 from tests.test_cli import PRINTED, call
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
+from tests.web_client import save_walk
 
 pytest.importorskip("onnx", reason="SKIPPED EXPORT TESTS: the extra `export` is not installed")
 ort: Any = pytest.importorskip("onnxruntime", reason="SKIPPED EXPORT TESTS: the extra `export` is not installed")
@@ -470,12 +471,7 @@ def test_the_page_breeds_films_and_encodes_by_itself(page: Any, tmp_path: Path) 
     page.wait_for_selector('#face[data-at^="42~"]')
     page.click("#tab-sheet")
     page.locator("#sheet .thumb").nth(99).wait_for()
-    page.click("#tab-walk")
-    page.click("#walk-fill")
-    page.fill("#frames", "8")
-    with page.expect_download() as waited:
-        page.click("#export")
-    waited.value.save_as(tmp_path / "walk.png")
+    save_walk(page, tmp_path / "walk.png", 8)
     with Image.open(tmp_path / "walk.png") as image:
         assert image.n_frames == 8 and image.size == (64, 64)  # type: ignore[attr-defined]
     Image.new("RGB", (40, 40), (200, 150, 120)).save(tmp_path / "me.png")

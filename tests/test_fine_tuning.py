@@ -200,6 +200,10 @@ def test_schedules_of_a_beginning_are_not_repeated(blob_pack: Pack) -> None:
     assert hybrid.lr == pytest.approx(0.0025 / 64)
     encoder = tuned("vae", warmup_images=5_000)
     assert encoder.recipe.warmup_images == 0 and encoder.ema is not None and encoder.ema.warmup == 0.0  # type: ignore[attr-defined]
+    other = inherit(small("gan", blob_pack), read_parent(trained("gan", blob_pack, "wide")), 16, {"model.width": 6})
+    assert (
+        ema := apply_defaults(other, here).ema
+    ) is not None and ema.warmup == 0.1  # it begins with layers that are new
     began: Any = tuned("began-2017", carry_images=256_000).recipe
     assert began.carry_images == 0
     flow: Any = tuned("flow", warmup_images=5_000).recipe

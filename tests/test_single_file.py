@@ -27,6 +27,7 @@ from tests.conftest import steer, write_model, write_pack
 from tests.test_cli import call
 from tests.test_philox_js import node, run  # noqa: F401 - a fixture
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
+from tests.web_client import save_walk
 
 SHAPES: list[dict[str, Any]] = [
     {},
@@ -186,12 +187,7 @@ def test_it_breeds_films_and_says_by_what_it_draws(page: Any, tmp_path: Path) ->
     page.locator("#litter .thumb").nth(8).wait_for()
     page.locator("#litter .thumb").nth(4).click()
     page.wait_for_selector('#face[data-at^="42~"]')
-    page.click("#tab-walk")
-    page.click("#walk-fill")
-    page.fill("#frames", "8")
-    with page.expect_download() as waited:
-        page.click("#export")
-    waited.value.save_as(tmp_path / "walk.png")
+    save_walk(page, tmp_path / "walk.png", 8)
     with Image.open(tmp_path / "walk.png") as image:
         assert image.n_frames == 8  # type: ignore[attr-defined]
     assert page.inner_text("#where") == "They are drawn inside your browser, by WebAssembly; nothing leaves it."

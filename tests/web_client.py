@@ -108,3 +108,13 @@ def serving(paths: Sequence[Path], host: str = "127.0.0.1", port: int = 0, proxy
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive(), "the server does not stop"
+
+
+def save_walk(page: Any, path: Path, frames: int) -> None:
+    """Film a walk in the page's own browser, and save it."""
+    page.click("#tab-walk")
+    page.click("#walk-fill")
+    page.fill("#frames", str(frames))
+    with page.expect_download() as waited:
+        page.click("#export")
+    waited.value.save_as(path)

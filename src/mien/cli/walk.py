@@ -8,6 +8,7 @@ from typing import Annotated
 
 import torch
 from cyclopts import Parameter
+from PIL import Image
 from torch import Tensor
 
 from mien.cli.arguments import interpolate_labels, parse_labels, parse_seeds, positive
@@ -169,7 +170,7 @@ def walk(
         def draw(part: Sequence[int]) -> Iterator[Face]:
             walked = sampler.interpolate(points.z, frames, points.labels, loop, points.space, part)
             for number, image in zip(part, walked, strict=True):
-                png = picture(image).resize((side, side), 0) if zoom > 1 else picture(image)
+                png = picture(image).resize((side, side), Image.Resampling.NEAREST) if zoom > 1 else picture(image)
                 yield Face(number, png_bytes(png, {**described, "frame": number}), {}, "frame")
 
         return write_shards(sampler, Seeds([range(frames)]), draw, described, out, format, shard_size, BLOCK, "frames")

@@ -49,7 +49,7 @@ class RelativisticGAN(Recipe):
                 weights, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
             )
         self.gamma_scale = (faces.side / config.gamma_side) ** 2 if config.gamma_side else 1.0
-        self.schedule(0)
+        self.gamma = config.gamma * self.gamma_scale
 
     def schedule(self, seen: int) -> None:
         c = self.config
@@ -62,7 +62,7 @@ class RelativisticGAN(Recipe):
         if self.augment is not None:
             self.augment.schedule(seen)
 
-    def step(self, batches: Iterator[Batch]) -> Iterator[Update | tuple[Update, ...]]:
+    def step(self, batches: Iterator[Batch]) -> Iterator[Update]:
         batch = self.drop_labels(next(batches))
         with torch.set_grad_enabled(not self.config.resample_fakes):
             fakes = self.fakes(batch)

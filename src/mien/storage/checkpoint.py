@@ -179,7 +179,7 @@ def prune(directory: Path, keep: int) -> None:
 def milestones(seen: Iterable[int]) -> set[int]:
     """The first of some numbers of images in each interval from a power of 4 to the next.
 
-    They show a whole run, in which most is learned early: five at most while the images seen become a thousand times as many.
+    They show a whole run, in which most is learned early: six at most while the images seen become a thousand times as many.
     The first of an interval stays the first, so that later checkpoints never displace it.
     """
     first: dict[int, int] = {}

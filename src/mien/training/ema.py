@@ -12,7 +12,7 @@ from mien.core.schedules import cosine
 
 
 class EMA:
-    """The averaged copy of a model. Floating-point buffers are averaged like weights; integers are copied."""
+    """The averaged copy of a model. Floating-point buffers are averaged like weights; integer buffers are copied."""
 
     def __init__(self, model: Model, config: EMAConfig) -> None:
         self.config = config

@@ -103,8 +103,7 @@ def _new(network: nn.Module, parent: nn.Module) -> list[nn.Parameter]:
     if not isinstance(network, Adoptive):
         return []
     theirs = network.translate(parent.state_dict())
-    new = (name for name, p in network.named_parameters() if name not in theirs or theirs[name].shape != p.shape)
-    return [network.get_parameter(name) for name in new]
+    return [p for name, p in network.named_parameters() if name not in theirs or theirs[name].shape != p.shape]
 
 
 def _scale(images: Tensor, side: int) -> Tensor:

@@ -15,7 +15,7 @@ const STATES = {
   new: "about to begin", running: "learning", paused: "paused", stopped: "stopped", done: "finished", failed: "failed",
   preempted: "stopped and saved; it can go on", interrupted: "stopped and saved; it can go on",
 };
-/** @type {Record<string, string>} What is watched over, named neutrally. */
+/** @type {Record<string, string>} Verdicts of the health check in plain words. */
 const VERDICTS = { healthy: "good", warning: "watch", alarm: "bad", pending: "too early to say" };
 
 /** @param {number} seconds */
