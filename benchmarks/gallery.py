@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ PICTURES = DOCS / "pictures" / "gallery"
 WORDS = Path(__file__).with_suffix(".toml")  # what originals report, what is seen after so many images
 FACTS = PICTURES / "gallery.json"  # what was measured, so that the page can be written without the runs
 SAMPLES = 1000  # of a FID, against as many of the first images
+FIRST = 1000  # images before which nothing is judged
 LOOK = 5.0  # seconds between looks at a training's CPU time
 MOST_BYTES = 300_000  # of a picture
 WIDE = 548  # pixels of a sheet, about
@@ -50,10 +52,14 @@ class Row:
     labels: str = ""  # of the pack, for a run that is told them
     drawn: bool = False  # on the built-in drawn faces, which FID of photographs does not judge
     of: str = ""  # the row that this one is an ablation of: it is shown there, and not in the table
+    encodes: bool = False  # reconstructions and attribute vectors are shown too
+    today: bool = False  # one of mien's own presets, shown for comparison
     beside: tuple[tuple[str, str, tuple[str, ...]], ...] = ()  # more pictures: suffix, caption, flags of `mien sample`
 
 
 GENDER = "Male=gender_Male"
+ATTRIBUTES = "Male=gender_Male,Older=age_50-59"
+RECONSTRUCTED = 16  # photographs, as the first of the archive
 SMALL_BEGAN = ("--model.width", "32", "--recipe.lr", "2e-4", "--recipe.carry-images", "40000")
 SMALL_ZHAO = ("--model.width", "32", "--model.encoder-width", "32", "--batch", "16")
 SMALL_HOMOGAN = ("--model.width", "64", "--recipe.critic.width", "64")
@@ -69,41 +75,42 @@ ROWS: tuple[Row, ...] = (
         name="began-2017",
         preset="began-2017",
         title="BEGAN (2017), gamma 0.5",
-        minutes=8.0,
+        minutes=5.0,
         flags=SMALL_BEGAN,
     ),
     Row(
         name="began-2017-gamma-3",
         preset="began-2017",
         title="BEGAN (2017), gamma 0.3",
-        minutes=4.0,
+        minutes=5.0,
         flags=(*SMALL_BEGAN, "--recipe.gamma", "0.3"),
     ),
     Row(
         name="began-2017-gamma-7",
         preset="began-2017",
         title="BEGAN (2017), gamma 0.7",
-        minutes=4.0,
+        minutes=5.0,
         flags=(*SMALL_BEGAN, "--recipe.gamma", "0.7"),
     ),
     Row(
         name="began-zhao-2020",
         preset="began-zhao-2020",
         title="sicongzhao's BEGAN (2020), with its faults",
-        minutes=4.0,
+        minutes=2.0,
         flags=SMALL_ZHAO,
     ),
     Row(
         name="began-zhao",
         preset="began-zhao",
         title="sicongzhao's BEGAN without its faults",
-        minutes=5.0,
+        minutes=4.0,
         flags=SMALL_ZHAO[:-2],
     ),
     Row(
         name="vae-torch-2015",
         preset="vae-torch-2015",
         title="VAE of the Torch blog (2015)",
+        encodes=True,
         minutes=3.0,
         flags=("--model.width", "64", "--batch", "32"),
     ),
@@ -112,7 +119,7 @@ ROWS: tuple[Row, ...] = (
         preset="vae-simpsons-2023",
         title="Simpsons VAE (2023)",
         side=64,
-        minutes=4.0,
+        minutes=3.0,
         flags=("--model.width", "32", "--batch", "32"),
         drawn=True,
     ),
@@ -121,20 +128,26 @@ ROWS: tuple[Row, ...] = (
         preset="dcgan-2015",
         title="DCGAN (2015)",
         minutes=4.0,
-        flags=("--batch", "16"),
+        flags=(
+            "--batch",
+            "16",
+            "--random-crop",
+            "1",
+        ),  # the original's windows of 2/3 are cut from loosely cropped faces
     ),
     Row(
         name="torch-gan-2015",
         preset="torch-gan-2015",
         title="GAN of the Torch blog (2015)",
-        minutes=5.0,
+        minutes=10.0,
         flags=("--model.width", "64", "--batch", "16"),
     ),
     Row(
         name="homogan-15-fixed",
         preset="homogan-15-fixed",
         title="homogan's fifteenth experiment (2020), corrected",
-        minutes=8.0,
+        side=64,
+        minutes=25.0,
         flags=SMALL_HOMOGAN,
         labels=GENDER,
         beside=(
@@ -176,7 +189,7 @@ ROWS: tuple[Row, ...] = (
         name="cppn-2016",
         preset="cppn-2016",
         title="CPPN-GAN-VAE, part one (2016)",
-        minutes=8.0,
+        minutes=6.0,
         flags=("--model.width", "64", "--batch", "16"),
         beside=LARGE,
     ),
@@ -184,7 +197,7 @@ ROWS: tuple[Row, ...] = (
         name="cppn-residual-2016",
         preset="cppn-residual-2016",
         title="CPPN-GAN-VAE, part two (2016)",
-        minutes=5.0,
+        minutes=6.0,
         flags=("--batch", "16"),
         beside=LARGE,
     ),
@@ -192,15 +205,38 @@ ROWS: tuple[Row, ...] = (
         name="vaegan-torch-2015",
         preset="vaegan-torch-2015",
         title="VAE/GAN hybrid of the Torch blog (2015)",
-        minutes=5.0,
+        encodes=True,
+        minutes=6.0,
         flags=("--model.width", "64", "--batch", "16"),
     ),
     Row(
         name="vaegan-2016",
         preset="vaegan-2016",
         title="VAE/GAN of Larsen et al. (2016)",
-        minutes=8.0,
+        encodes=True,
+        minutes=12.0,
         flags=("--model.width", "32", "--recipe.critic.width", "16", "--batch", "32"),
+    ),
+    Row(
+        name="gan",
+        preset="gan",
+        title="mien's `gan`",
+        minutes=6.0,
+        today=True,
+    ),
+    Row(
+        name="flow",
+        preset="flow",
+        title="mien's `flow`",
+        minutes=5.0,
+        today=True,
+    ),
+    Row(
+        name="vae",
+        preset="vae",
+        title="mien's `vae`",
+        minutes=3.0,
+        today=True,
     ),
 )
 
@@ -297,14 +333,38 @@ class Bench:
         if seconds < budget and child.returncode:
             raise SystemExit(f"{row.name} ended with {child.returncode}")
 
-    def fid(self, run: Path, row: Row) -> float:
+    def fid(self, run: Path, row: Row, checkpoint: Path | None = None) -> float:
         """FID of the first seeds against the first faces; measured once for a model."""
-        kept = self.work / f"{run.name}-{images_of(run)}.fid.json"
+        images = int(checkpoint.name) if checkpoint else images_of(run)
+        kept = self.work / f"{run.name}-{images}.fid.json"
         if not kept.exists():
-            told = mien("evaluate", run, "--data", self.judges(row), "--metrics", "fid", "--samples", SAMPLES, "--json")
+            told = mien(
+                "evaluate",
+                checkpoint or run,
+                "--data",
+                self.judges(row),
+                "--metrics",
+                "fid",
+                "--samples",
+                SAMPLES,
+                "--json",
+            )
             kept.write_text(told)
         scores = json.loads(kept.read_text())["scores"]
         return float(next(score["value"] for score in scores if score["metric"] == "fid"))
+
+    def fid_over_minutes(self, row: Row) -> list[tuple[float, float]]:
+        """CPU minutes and FID of the checkpoints that a run keeps, the first 1,000 images left out, and of its end."""
+        from mien.storage.checkpoint import milestones
+
+        run = self.work / row.name
+        kept = sorted(path for path in (run / "checkpoints").iterdir() if path.name.isdigit())
+        spared = milestones(int(path.name) for path in kept)
+        shown = [path for path in kept if int(path.name) in spared and int(path.name) >= FIRST]
+        each = self.minutes(row) / images_of(run)
+        points = {int(path.name): self.fid(run, row, path) for path in shown}
+        points[images_of(run)] = self.fid(run, row)
+        return [(round(images * each, 2), round(value, 1)) for images, value in sorted(points.items())]
 
     def eigenfaces(self, row: Row) -> float:
         """FID of the baseline, fitted to all that a row learns from, and judged like the others."""
@@ -335,6 +395,8 @@ class Bench:
     def judged(self, row: Row) -> dict[str, Any]:
         """The scores of a trained row."""
         scores: dict[str, Any] = {"fid": self.fid(self.work / row.name, row), "eigenfaces": self.eigenfaces(row)}
+        if not (row.of or row.drawn):
+            scores["fid_over_minutes"] = self.fid_over_minutes(row)
         return {**scores, "conditions": self.conditions(row)} if row.labels and not row.of else scores
 
     def draw(self, row: Row) -> None:
@@ -355,6 +417,27 @@ class Bench:
             picture = self.work / f"{row.name}-{suffix}.png"
             mien("sample", run, *flags, "-o", picture)
             keep(opened(picture), PICTURES / f"{row.name}-{suffix}.webp", times=1)
+        if row.encodes:
+            self.draw_encodings(row, run)
+
+    def draw_encodings(self, row: Row, run: Path) -> None:
+        """The first photographs beside their reconstructions, and four seeds along the vector of each attribute."""
+        pack, picture = self.pack(row.side, "--labels", ATTRIBUTES, name="-attributes"), self.work / "encodings.png"
+        mien("project", run, *self.photographs(), "--crop", "squash", "-o", picture)
+        keep(opened(picture), PICTURES / f"{row.name}-reconstructions.webp")
+        mien("directions", run, "--data", pack, "--labels", "Male,Older", "--images", 4000)
+        for name in ("Male", "Older"):
+            mien("edit", run, "--seed", "0-3", "--direction", f"{name}=3", "--strip", 7, "-o", picture)
+            keep(opened(picture), PICTURES / f"{row.name}-{name.lower()}.webp")
+
+    def photographs(self) -> list[Path]:
+        """The first photographs of the archive, as files."""
+        folder = self.work / "photographs"
+        if not folder.exists():
+            with zipfile.ZipFile(self.archive) as archive:
+                names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))[:RECONSTRUCTED]
+                archive.extractall(folder, names)
+        return sorted(folder.rglob("*.jpg"))
 
     def side_by_side(self) -> None:
         """The gammas of BEGAN in one picture, the first half of each sheet, as near as can be after equally many images."""
@@ -442,6 +525,15 @@ def curves(run: Path, path: Path) -> None:
     image.quantize(64).save(path, optimize=True)
 
 
+ENCODINGS = (
+    ("reconstructions", "Photographs of the data and their reconstructions"),
+    (
+        "male",
+        "Four seeds along the attribute vector *Male* (mean encoding of men minus that of women), from -3 to 3 deviations",
+    ),
+    ("older", "The same seeds along the vector of the ages 50 to 59"),
+)
+
 HEAD = """# Gallery: every system of the seeds, trained here
 
 What each system of the seeds draws after some minutes of one core. Every sheet shows seeds 0 to 63, none left out; a strip shows
@@ -458,6 +550,9 @@ the built-in drawn faces. FID is that of {samples:,} samples (seeds 0 to {last})
 it is tens of points above the usual one of 50,000, and compares only within this page. Eigenfaces, a Gaussian over 64 principal
 components of the same faces, are judged the same way: a linear model's faces, which a system must beat to be worth its training.
 """
+CHART = """FID over the minutes of each training at 32 px, by `python benchmarks/fid_chart.py` from the figures of this page:
+
+![FID over minutes of every system](pictures/fid-over-minutes.png)"""
 
 
 def said(row: Row, known: dict[str, Any] | None = None) -> tuple[str, str]:
@@ -481,6 +576,7 @@ def page(facts: dict[str, Any]) -> str:
         fid = f"{known['fid']:.1f} | {known['eigenfaces']:.1f}" if "fid" in known else "not yet | "
         first = said(row, known)[1].split(". ")[0].rstrip(".")
         lines.append(f"| {link} | {known['side']} | {known['images']:,} | {known['minutes']:.1f} | {fid} | {first} |")
+    lines += ["", CHART]
     for row in (row for row in ROWS if not row.of):
         lines += ["", *section(row, facts)]
     return "\n".join(lines) + "\n"
@@ -491,7 +587,7 @@ def section(row: Row, facts: dict[str, Any]) -> Iterator[str]:
     yield f'<a id="{row.name}"></a>'
     yield f"## {row.title}"
     yield ""
-    yield f"**The original.** {said(row)[0]}"
+    yield "For comparison: a preset of mien's own." if row.today else f"**The original.** {said(row)[0]}"
     yield ""
     if known is None:
         yield "Not yet trained here."
@@ -518,7 +614,8 @@ def section(row: Row, facts: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield "![BEGAN with gamma 0.3, 0.5 and 0.7](pictures/gallery/began-gammas.webp)"
         yield ""
-    for suffix, caption, _ in row.beside:
+    pictures = [(suffix, caption) for suffix, caption, _ in row.beside]
+    for suffix, caption in [*pictures, *ENCODINGS] if row.encodes else pictures:
         if (PICTURES / f"{row.name}-{suffix}.webp").exists():
             yield f"{caption}:"
             yield ""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +31,16 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
 torch.set_num_threads(1)
+
+
+def load_script(path: Path) -> ModuleType:
+    """A Python file outside of any package, such as a benchmark, as a module."""
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up here
+    spec.loader.exec_module(module)
+    return module
 
 
 def blobs(count: int, side: int, seed: int = 0) -> np.ndarray:

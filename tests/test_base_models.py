@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,19 +18,14 @@ from mien.data.pack import Entry, PackWriter
 from mien.sampling import bundled, order
 from mien.storage import checkpoint
 from mien.training.experiment import train
-from tests.conftest import ROOT, blobs, tiny
+from tests.conftest import ROOT, blobs, load_script, tiny
 
 LABELS = ("age_20-29", "age_30-39", "gender_Male")
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("base_models_of_mien", ROOT / "benchmarks" / "base_models.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up here
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks" / "base_models.py")
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -16,20 +13,15 @@ from PIL import Image
 
 from mien.core.run import config_fields
 from mien.presets import PRESETS
+from tests.conftest import ROOT, load_script
 
-ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures" / "gallery"
 PAGE = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def gallery() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gallery_of_mien", ROOT / "benchmarks" / "gallery.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up here
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks" / "gallery.py")
 
 
 def test_the_page_is_current(gallery: ModuleType) -> None:
@@ -46,6 +38,14 @@ def test_every_trained_row_has_a_sheet_and_a_command(gallery: ModuleType) -> Non
         assert known is None or known["command"].startswith(f"mien train {row.preset}")
 
 
+def test_the_chart_shows_the_figures_of_the_page() -> None:
+    fid_chart = load_script(ROOT / "benchmarks" / "fid_chart.py")
+    facts = json.loads((PICTURES / "gallery.json").read_text(encoding="utf-8"))
+    with Image.open(ROOT / "docs" / "pictures" / "fid-over-minutes.png") as image:
+        assert image.info["Description"] == fid_chart.digest(facts), "run python benchmarks/fid_chart.py"
+    assert len(fid_chart.rows_of(facts)) > 10
+
+
 def test_pictures_are_small(gallery: ModuleType) -> None:
     assert [path.name for path in PICTURES.iterdir() if path.stat().st_size >= gallery.MOST_BYTES] == []
 
@@ -58,10 +58,7 @@ def test_its_commands_set_options_that_exist(gallery: ModuleType) -> None:
 
 
 def test_the_thumbnails_of_the_readme_are_cut_from_the_present_sheets() -> None:
-    spec = importlib.util.spec_from_file_location("thumbnails", ROOT / "docs" / "pictures" / "thumbnails.py")
-    assert spec is not None and spec.loader is not None
-    thumbnails = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(thumbnails)
+    thumbnails = load_script(ROOT / "docs" / "pictures" / "thumbnails.py")
     if os.environ.get("MIEN_WRITE_DOCS"):
         thumbnails.main()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

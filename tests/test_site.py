@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -16,18 +15,13 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from tests.conftest import ROOT, load_script
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def site() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs" / "build_site.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "docs" / "build_site.py")
 
 
 @pytest.fixture(scope="module")
