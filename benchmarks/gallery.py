@@ -63,6 +63,7 @@ RECONSTRUCTED = 16  # photographs, as the first of the archive
 SMALL_BEGAN = ("--model.width", "32", "--recipe.lr", "2e-4", "--recipe.carry-images", "40000")
 SMALL_ZHAO = ("--model.width", "32", "--model.encoder-width", "32", "--batch", "16")
 SMALL_HOMOGAN = ("--model.width", "64", "--recipe.critic.width", "64")
+SPLIT = ("--recipe.updates", "split", "--recipe.critic-pause-above", "None")  # as in the original
 THREE_MOVES = ("--recipe.critic-steps", "3")  # of the critic for one of the generator, as homogan-15 has
 NO_NORM = ("--model.no-batch-norm",)
 GAMMAS = ("began-2017-gamma-3", "began-2017", "began-2017-gamma-7")
@@ -146,8 +147,7 @@ ROWS: tuple[Row, ...] = (
         name="homogan-15-fixed",
         preset="homogan-15-fixed",
         title="homogan's fifteenth experiment (2020), corrected",
-        side=64,
-        minutes=25.0,
+        minutes=16.0,
         flags=SMALL_HOMOGAN,
         labels=GENDER,
         beside=(
@@ -164,7 +164,7 @@ ROWS: tuple[Row, ...] = (
         title="three moves of the critic for one, no normalisation, as in the original",
         of="homogan-15-fixed",
         minutes=1.5,
-        flags=(*SMALL_HOMOGAN, *THREE_MOVES, *NO_NORM),
+        flags=(*SMALL_HOMOGAN, *SPLIT, *THREE_MOVES, *NO_NORM),
         labels=GENDER,
     ),
     Row(
@@ -173,7 +173,7 @@ ROWS: tuple[Row, ...] = (
         title="one move of the critic for one, no normalisation",
         of="homogan-15-fixed",
         minutes=1.5,
-        flags=(*SMALL_HOMOGAN, *NO_NORM),
+        flags=(*SMALL_HOMOGAN, *SPLIT, *NO_NORM),
         labels=GENDER,
     ),
     Row(
@@ -182,7 +182,16 @@ ROWS: tuple[Row, ...] = (
         title="three moves of the critic for one, batch normalisation in the generator",
         of="homogan-15-fixed",
         minutes=1.5,
-        flags=(*SMALL_HOMOGAN, *THREE_MOVES),
+        flags=(*SMALL_HOMOGAN, *SPLIT, *THREE_MOVES),
+        labels=GENDER,
+    ),
+    Row(
+        name="homogan-15-fixed-no-pause",
+        preset="homogan-15-fixed",
+        title="as it is now, but the critic never pauses",
+        of="homogan-15-fixed",
+        minutes=4.0,
+        flags=(*SMALL_HOMOGAN, "--recipe.critic-pause-above", "None"),
         labels=GENDER,
     ),
     Row(
@@ -271,8 +280,8 @@ def write(path: Path, value: object) -> None:
 class Bench:
     """The packs, the runs, and what is measured."""
 
-    def __init__(self, archive: Path, work: Path) -> None:
-        self.archive, self.work = archive, work
+    def __init__(self, archive: Path, work: Path, along: bool = False) -> None:
+        self.archive, self.work, self.along = archive, work, along
         work.mkdir(parents=True, exist_ok=True)
 
     def pack(self, side: int, *flags: str, name: str = "") -> Path:
@@ -357,7 +366,7 @@ class Bench:
         return float(next(score["value"] for score in scores if score["metric"] == "fid"))
 
     def fid_over_minutes(self, row: Row) -> list[tuple[float, float]]:
-        """CPU minutes and FID of the checkpoints that a run keeps, the first 1,000 images left out, and of its end."""
+        """CPU minutes and FID of a run's end, and of the checkpoints that it keeps, if they are judged (`--along`)."""
         from mien.storage.checkpoint import milestones
 
         run = self.work / row.name
@@ -365,7 +374,8 @@ class Bench:
         spared = milestones(int(path.name) for path in kept)
         shown = [path for path in kept if int(path.name) in spared and int(path.name) >= FIRST]
         each = self.minutes(row) / images_of(run)
-        points = {int(path.name): self.fid(run, row, path) for path in shown}
+        judged = [path for path in shown if self.along or (self.work / f"{run.name}-{int(path.name)}.fid.json").exists()]
+        points = {int(path.name): self.fid(run, row, path) for path in judged}
         points[images_of(run)] = self.fid(run, row)
         return [(round(images * each, 2), round(value, 1)) for images, value in sorted(points.items())]
 
@@ -674,8 +684,9 @@ def main() -> None:
     )
     parser.add_argument("--train-only", action="store_true", help="train and draw; judge later")
     parser.add_argument("--judge-only", action="store_true", help="draw and judge what is trained")
+    parser.add_argument("--along", action="store_true", help="judge the checkpoints along each training too")
     given = parser.parse_args()
-    bench = Bench(given.archive, given.work)
+    bench = Bench(given.archive, given.work, given.along)
     rows = [row for row in ROWS if row.name in given.only and not given.page]
     for row in rows:
         if not given.judge_only:
