@@ -42,7 +42,9 @@ def violations(page: Any) -> list[str]:
 def test_no_view_of_the_explorer_has_a_violation(open_page: Callable[..., Any], size: Any, scheme: Any) -> None:  # noqa: F811
     page = open_page(preset="vae", color_scheme=scheme)
     page.set_viewport_size(size)
-    page.wait_for_selector("#tab-move", state="visible" if size == PHONE else "hidden")  # the width reaches the tabs later
+    page.wait_for_selector(
+        "#tab-move", state="visible" if size == PHONE else "hidden"
+    )  # the width reaches the tabs later
     found: dict[str, list[str]] = {}
 
     def look(view: str) -> None:
