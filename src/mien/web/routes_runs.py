@@ -57,7 +57,7 @@ class RunRoutes:
             ApiRoute(
                 f"{run}/control",
                 self.control,
-                "save, pause, resume or stop a run",
+                "save, pause, resume or stop a run, or let it make one step",
                 ("request",),
                 "POST",
                 needs_token=True,

@@ -52,6 +52,8 @@ def state_of(run: RunEntry) -> JSON:
         "share": round(min(1.0, share), 4),
         "left": None if left is None else round(left),
         "resumes": status.get("resumes", 0),
+        "players": control.players(run.home),
+        "steered": status["steered"] if is_number(status.get("steered")) else 0,
         "reason": status.get("reason", ""),
         "health": verdicts if isinstance(verdicts, list) else [],
         "samples": [seen for seen, _ in sample_grids(run.path)],
