@@ -109,6 +109,7 @@ class Sandbox:
             dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "PIP_INDEX_URL"), "http://127.0.0.1:9")
         )
         tempfile.tempdir = None
+        preload()  # torch looks where temporary files lie once
         if not (self.root / "built").exists():
             self.run(lambda: fuzz_cases.build(self.fixtures) or 0, self.root / "build.txt", 600)
             if not (self.fixtures / "deep.json").exists():
@@ -433,7 +434,6 @@ def main() -> int:
         fuzz_cases.few()
     counts = {part: getattr(chosen, f"count_{part}", None) or chosen.count for part in PARTS}
     torch.set_num_threads(1)
-    preload()
     box = chosen.box or Path(tempfile.mkdtemp(prefix="fuzz"))
     try:
         return fuzz(Sandbox(box), chosen.part or PARTS, chosen.seed, chosen.first, counts, chosen.only)
