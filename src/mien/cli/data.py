@@ -40,7 +40,7 @@ def data_prepare(
     blur: float = 0.0,
     background: str = "white",
     matte: str | None = None,
-    eye_distance: float = 0.26,
+    eye_distance: float | None = None,
     eye_height: float = 0.47,
     max_outside: float = 1.0,
     labels: str = "",
@@ -83,7 +83,8 @@ def data_prepare(
     matte
         Replace the background behind people by grey, blur or a colour.
     eye_distance
-        With --crop face, distance between the eyes as a fraction of the side: 0.26 shows the whole head, 0.47 the face only.
+        With --crop face, distance between the eyes as a fraction of the side: 0.26 shows the whole head, 0.47 the face only. By
+        default the smallest of these at which 100 images of the source, at random, need 10% or less of the area filled in.
     eye_height
         With --crop face, distance of the eyes from the top as a fraction of the side.
     max_outside

@@ -20,6 +20,8 @@ from mien.errors import DataError, UsageError, did_you_mean
 
 DEFAULT_SIDE = 64
 SAMPLING = "sha256"  # how --limit and --balance sample; part of the key, so that packs of older versions differ
+ALIGNMENT = 2  # version of --crop face; part of the key likewise
+FRAMING_IMAGES = 100  # of the whole source, at random: they choose an eye distance
 SHARD_BYTES = 4_000_000  # of pixels in a shard; does not affect the pack
 SHARD_IMAGES = 256  # at most
 
@@ -34,7 +36,7 @@ class Preparation:
     resampler: str | None = None  # None = the default of the crop
     background: str = "white"  # colour behind transparent pixels
     matte: str | None = None  # new background: `grey`, `blur` or a colour
-    eye_distance: float = 0.26  # for --crop face: distance between the eyes, as a share of the side
+    eye_distance: float | None = None  # for --crop face: between the eyes, as a share of the side; None = chosen
     eye_height: float = 0.47  # for --crop face: height of the eyes from the top, as a share of the side
     max_outside: float = 1.0  # for --crop face: largest share of the crop that may lie outside the picture
     labels: Sequence[str] = ()  # empty = every label of the source
@@ -101,6 +103,8 @@ class PreparationPlan:
     preparation: Preparation
     counts: Mapping[str, Any]  # number of images after each step of the selection
     key: str  # a hash of everything that affects the pack
+    sample: Listing | None = None  # for --crop face: the images that choose the eye distance, if it is to be chosen
+    framing: Mapping[str, Any] | None = None  # the chosen eye distance, and what it was chosen by
 
     @cached_property
     def shards(self) -> list[slice]:
@@ -125,7 +129,7 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
         box=preparation.box,
         background=preparation.background,
         matte=preparation.matte,
-        eye_distance=preparation.eye_distance,
+        **({} if preparation.eye_distance is None else {"eye_distance": preparation.eye_distance}),
         eye_height=preparation.eye_height,
         max_outside=preparation.max_outside,
         landmarks_of=full.landmarks_of if crop.finds_face and full.landmarks is not None else None,
@@ -141,8 +145,18 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
     listing, counts = select(full, preparation)
     if preparation.labels:
         labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name raises before any image is decoded
-    inputs = [FORMAT, SAMPLING, asdict(preprocess), asdict(preparation), source.description, full.stamp]
-    return PreparationPlan(source, listing, preprocess, preparation, counts, stamp_of(inputs))
+    chooses = crop.finds_face and preparation.eye_distance is None
+    sample = full.take(labels.sample(full, FRAMING_IMAGES)) if chooses else None
+    inputs = [
+        FORMAT,
+        SAMPLING,
+        ALIGNMENT if crop.finds_face else "",
+        asdict(preprocess),
+        asdict(preparation),
+        source.description,
+        full.stamp,
+    ]
+    return PreparationPlan(source, listing, preprocess, preparation, counts, stamp_of(inputs), sample)
 
 
 def check_face(preparation: Preparation, finds_face: bool) -> None:

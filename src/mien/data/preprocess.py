@@ -62,6 +62,7 @@ class Preprocessed(NamedTuple):
     geometry: str  # the crop box in pixels of the upright source, or the rows of the similarity transform
     size: tuple[int, int]  # width and height of the upright source
     notes: tuple[str, ...]  # conversions that were needed
+    outside: float = 0.0  # for `face`: the share of the image that lies outside the source, in [0, 1]
 
 
 class Preprocessor:
@@ -139,7 +140,9 @@ class Preprocessor:
         import numpy as np
 
         points: Points = landmarks.astype(np.float64) * size
-        return points if np.linalg.norm(points[1] - points[0]) > 1 else None  # excludes NaN and rows of zeros
+        if not (np.abs(landmarks) < 3).all():  # NaN, or places that are in no picture
+            return None
+        return points if np.linalg.norm(points[1] - points[0]) > 1 else None  # excludes rows of zeros
 
     def _aligned(self, image: Image.Image, notes: tuple[str, ...], landmarks: Landmarks | None) -> Preprocessed:
         known = self.source_landmarks(image.size, landmarks)
@@ -159,4 +162,6 @@ class Preprocessor:
         if self._matte is not None:
             result = self._matte.apply(result)
         side = self.preprocess.side
-        return Preprocessed(cut(result, (0, 0, *result.size), side, "lanczos"), geometry, image.size, notes)
+        return Preprocessed(
+            cut(result, (0, 0, *result.size), side, "lanczos"), geometry, image.size, notes, aligned.outside
+        )

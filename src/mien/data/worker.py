@@ -70,6 +70,8 @@ def make_shard(
         shard.positions.append(position)
         shard.geometry.append(result.geometry)
         shard.sizes.append(result.size)
+        if preprocessor.preprocess.crop == "face":
+            shard.outside.append(round(result.outside, 4))
         if result.notes:
             notes.update(result.notes)
         if preprocessor.preprocess.signatures:
@@ -99,10 +101,13 @@ def work(lines: Any) -> None:
     """
     specification: dict[str, Any] | None = None
     reader: Reader | None = None
+    config: dict[str, Any] | None = None
     for line in lines:
         job = bounded_json.loads_object(line)
         if reader is None or job["source"] != specification:
             specification, reader = job["source"], open_reader(job["source"])
+        if job["preprocess"] != config:
+            config = job["preprocess"]
             preprocess: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in job["preprocess"].items()
             }
