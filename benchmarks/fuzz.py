@@ -274,7 +274,8 @@ class Sandbox:
             return mien_main(words)
 
         output = self.root / "case.txt"
-        code, findings, seconds = self.run(work, output, LIMIT / 5 if words[0] == "explore" else LIMIT)
+        patience = {"explore": LIMIT / 5, "export": 3 * LIMIT}  # a flow's graph holds each of its evaluations
+        code, findings, seconds = self.run(work, output, patience.get(words[0], LIMIT))
         text = output.read_text(errors="replace") if output.exists() else ""
         if words[0] == "explore" and code == -signal.SIGTERM:
             code, findings = 0, []  # the signal came before or after its handler
