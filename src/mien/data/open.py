@@ -24,8 +24,9 @@ def open_data(
 
     Nothing or `drawn`: the built-in faces at `side`. A pack, here or on a server: itself, at its own side. A folder or an archive
     of images: a pack of them, made at `side` on first use and kept in the cache. A pack on a disk, up to a gigabyte, is read once
-    and compared with its checksums; `mien data info` does so for any. Raises DataError when there is nothing to be
-    had, Untrusted when it is damaged.
+    and compared with its checksums; `mien data info` does so for any.
+
+    Raises DataError when there is nothing to be had, Untrusted when it is damaged.
     """
     if source is None or str(source) == "drawn":
         return _drawn(side or DEFAULT_SIDE, count, seed)
