@@ -51,6 +51,7 @@ def data_prepare(
     limit: int | None = None,
     holdout: str = "0",
     dedupe: Annotated[bool, Switch] = False,
+    variants: int | None = None,
     force: Annotated[bool, Switch] = False,
     workers: Workers = None,
 ) -> Result:
@@ -104,6 +105,9 @@ def data_prepare(
         Fraction of the images held out for evaluation, by identity if it is known; or official, the split of the source.
     dedupe
         Leave out exact and near duplicates.
+    variants
+        Images for training in all: those that are there in turn, each copy shifted, scaled, turned and recoloured a little, as for
+        vaegan-2016. Held-out images stay as they are.
     force
         Go on if more than 1% of the images are refused.
     workers
@@ -126,6 +130,7 @@ def data_prepare(
         limit=limit,
         holdout=share(holdout),
         dedupe=dedupe,
+        variants=variants,
     )
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     to_archive = pack.suffix.lower() == ".zip"
