@@ -69,7 +69,7 @@ SLIDE = (
     "async (round) => {"
     + UNTIL
     + """const input = document.querySelector("#sliders input"), found = [];
-  for (let n = 0; n < 15; n++) { const began = performance.now(), faces = window.faces;
+  for (let n = 0; n < 10; n++) { const began = performance.now(), faces = window.faces;
     input.value = String(0.5 + n / 25 + round / 100);
     input.dispatchEvent(new Event("input"));  // as a slider that is moved and let go
     input.dispatchEvent(new Event("change"));
@@ -81,10 +81,10 @@ NEW = (
     "async () => {"
     + UNTIL
     + """const found = [];
-  for (let n = 0; n < 8; n++) { const began = performance.now(), faces = window.faces;
+  for (let n = 0; n < 6; n++) { const began = performance.now(), faces = window.faces;
     document.getElementById("new").click();
     found.push(await until("new face", () => window.faces > faces && rests()) - began);
-    await sleep(700); }  // its litter comes after it
+    await sleep(600); }  // its litter comes after it
   return found; }"""
 )
 BREED = (
@@ -100,8 +100,13 @@ BREED = (
 MOVED = """() => performance.getEntries().reduce((sum, { encodedBodySize }) => sum + (encodedBodySize ?? 0), 0) / 1e6"""
 
 
-def figures(chromium: Any, address: str, round: int, server: psutil.Process | None) -> dict[str, Any]:
-    """The figures of one opening of the page, in a browser context without a memory; lists of those that were measured often."""
+def figures(
+    chromium: Any, address: str, round: int, server: psutil.Process | None, brief: bool = False
+) -> dict[str, Any]:
+    """The figures of one opening of the page, in a browser context without a memory; lists of those that were measured often.
+
+    A brief look ends with the drag.
+    """
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(LIMIT)
     page, asked = context.new_page(), []
@@ -126,26 +131,27 @@ def figures(chromium: Any, address: str, round: int, server: psutil.Process | No
     faces = max(1, page.evaluate("window.faces"))
     server_s, browser_s = computing(servers) - before[0], computing(browsers()) - before[1]
     page.mouse.up()
-    page.wait_for_timeout(1200)
-    times = page.evaluate(SLIDE, round)
-    page.click("#tab-breed")
-    page.wait_for_selector("#litter .thumb:nth-child(9)")
-    breeds, faces_anew = page.evaluate(BREED), page.evaluate(NEW)
-    context.close()
-    own = address.split("/#")[0].rstrip("/")
-    return {
+    found: dict[str, Any] = {
         "first_face_s": first,
         "moved_mb": moved,
         "drag_fps": faces / elapsed,
         "drag_server_ms": 1000 * server_s / faces,
         "drag_browser_ms": 1000 * browser_s / faces,
-        "slider_p50_ms": float(np.percentile(times, 50, axis=0)[0]),
-        "slider_p95_ms": [shown for shown, _ in times],
-        "new_face_p95_ms": faces_anew,
-        "breed_ms": float(np.median(breeds)),
-        "exact_p95_ms": [exact for _, exact in times],
-        "other_origins": len([url for url in asked if not url.startswith((own, "blob:", "data:"))]),
     }
+    if not brief:
+        page.wait_for_timeout(1200)
+        times = page.evaluate(SLIDE, round)
+        page.click("#tab-breed")
+        page.wait_for_selector("#litter .thumb:nth-child(9)")
+        found["slider_p50_ms"] = float(np.median([shown for shown, _ in times]))
+        found["slider_p95_ms"] = [shown for shown, _ in times]
+        found["exact_p95_ms"] = [exact for _, exact in times]
+        found["breed_ms"] = float(np.median(page.evaluate(BREED)))
+        found["new_face_p95_ms"] = page.evaluate(NEW)
+    context.close()
+    own = address.split("/#")[0].rstrip("/")
+    found["other_origins"] = len([url for url in asked if not url.startswith((own, "blob:", "data:"))])
+    return found
 
 
 def taught(chromium: Any, photographs: Path, parent: str) -> float:
@@ -265,7 +271,7 @@ def main() -> int:
             measure("page", [figures(chromium, there, n, None) for n in range(ROUNDS)])
             if not (given.page / "model.json").exists():  # one file, which opens from a disk
                 there = (given.page / "index.html").resolve().as_uri()
-                measure("disk", [figures(chromium, there, n, None) for n in range(ROUNDS)])
+                measure("disk", [figures(chromium, there, n, None, brief=True) for n in range(ROUNDS)])
         if given.teach:
             from mien.data.synthetic import SyntheticFaces
 

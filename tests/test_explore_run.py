@@ -17,6 +17,7 @@ from mien import presets
 from mien.core.run import override
 from mien.data.pack import Pack
 from mien.errors import Preempted
+from mien.sampling import bundled
 from mien.storage import control
 from mien.storage.run_directory import RunDirectory
 from mien.training.experiment import train
@@ -130,21 +131,23 @@ def test_a_picture_comes_from_the_first_steps_of_what_is_taught(
     for number, image in enumerate(blobs(24, 64, seed=3)):
         files.append(tmp_path / f"{number}.png")
         Image.fromarray(image).save(files[-1])
-    from mien.sampling import bundled
-
     with serving([bundled.FOLDER / "faces"]) as found:
         context = browser.new_context(viewport=size, reduced_motion="reduce")
         page = context.new_page()
         page.goto(f"{found.own}/#token={TOKEN}")
         page.wait_for_selector("#face[data-at]")
+        bundled_face = page.input_value("#model")
         page.click("#tab-teach")
         page.set_input_files("#teach-files", files)
         page.select_option("#teach-from", parent)
         page.click("#teach-start")
         try:
             page.wait_for_selector("#sample[aria-label^='Grid of samples']")
-            seen = int(str(page.get_attribute("#time", "aria-valuetext")).split()[0])
-            assert seen <= 4096, "the first picture is of the first steps"
+            (run,) = (tmp_path / "runs").iterdir()
+            first = min(int(path.stem.split("-")[-1]) for path in (run / "samples").glob("*.png"))
+            assert 0 < first <= 64, "the first grid is of the first step"
+            until(page, f"document.getElementById('model').value !== {bundled_face!r}")  # the face on show is the run's
+            page.wait_for_selector('#face[aria-busy="false"]')
             box = page.locator("#sample").bounding_box()
             assert box["width"] >= 200 and page.is_visible("#run-countdown")
         finally:

@@ -82,8 +82,10 @@ class RunRoutes:
     async def models(self, request: Request) -> Response:
         """What there is."""
         RequestParams.query(request.query_params).end()
-        found = await asyncio.to_thread(overview, self.registry)
         started = self.training.started()
+        if started is not None and started["alive"]:  # a page may wait for its first step
+            await asyncio.to_thread(self.registry.refresh, now=True)
+        found = await asyncio.to_thread(overview, self.registry)
         if started is not None:
             started["error"] = without_paths(started["error"])
         return JSONResponse(

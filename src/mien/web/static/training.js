@@ -35,11 +35,13 @@ export function training(store, engine, pick) {
   /** @type {"samples" | "reconstructions"} */
   let kind = "samples";
   let sampleKey = "", checkpointsKey = "", curvesAt = 0;
+  let begun = false;  // a run that this page has begun shows its first checkpoint too
   let newest = true;  // samples that arrive are shown, until somebody chooses an earlier one
   const time = /** @type {HTMLInputElement} */ (byId("time")), sample = /** @type {HTMLCanvasElement} */ (byId("sample"));
 
-  /** Follow a run. @param {string | null} id @param {boolean} mayControl @param {string} [name] */
-  function follow(id, mayControl, name = "") {
+  /** Follow a run. @param {string | null} id @param {boolean} mayControl @param {string} [name] @param {boolean} [anew] whether this page has just begun it */
+  function follow(id, mayControl, name = "", anew = false) {
+    begun ||= anew;
     trusted = mayControl;
     byId("tab-training").hidden = byId("way-watch").hidden = !engine.live;
     byId("run-name").textContent = name;
@@ -66,7 +68,10 @@ export function training(store, engine, pick) {
     pill.className = `pill ${live.state === "paused" ? "watch" : "good"}`;
     pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : ` · ${duration(live.left)} left`}`;
     show();
-    if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(model, "replace");
+    if (begun && model) {
+      begun = false;
+      if (/** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(model);
+    } else if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(model, "replace");
   }
 
   function show() {
