@@ -23,6 +23,7 @@ from mien.core.distributed import World
 from mien.core.run import override, to_json
 from mien.data.loader import Loader
 from mien.data.pack import Pack
+from mien.errors import Mismatch
 from mien.sampling.sampler import Sampler
 from mien.storage.run_directory import RunDirectory
 from mien.training import loop
@@ -165,3 +166,13 @@ def test_no_verb_runs_the_file_that_a_run_names(
     described["preset"] = "tiny"
     (tmp_path / "run" / "run.json").write_text(json.dumps(described))
     assert main(["cite", "run", *code]) == (0 if code else 2)
+
+
+@pytest.mark.parametrize(
+    "header", [{"path": "evil.py"}, {"file": 5, "sha256": "x"}, "evil.py", 5, ["evil.py"], {"file": "evil.py"}]
+)
+def test_a_header_whose_code_has_another_shape_is_refused(header: Any) -> None:
+    """It was exit code 1."""
+    for code in (None, FILE):
+        with pytest.raises(Mismatch, match="does not describe a model"):
+            presets.kinds_for(header, code)

@@ -141,6 +141,14 @@ def kinds_for(code_header: JSON | None, code_file: Path | None) -> Mapping[str, 
 
     Raises UsageError if the file is needed and not named; warns if it has changed.
     """
+    if code_header and not (
+        isinstance(code_header, dict) and all(isinstance(code_header.get(name), str) for name in ("file", "sha256"))
+    ):
+        raise Mismatch(
+            "This header does not describe a model.",
+            "Its `code` has no file and sha256.",
+            "Use a file written by mien.",
+        )
     if code_file is None:
         if code_header:
             raise UsageError(
