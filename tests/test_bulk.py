@@ -98,6 +98,29 @@ def test_two_processes_finish_what_one_began(alone: Path, labelled: Path, tmp_pa
     )  # what was finished is not drawn again
 
 
+@pytest.mark.parametrize("text", ["", "5", '{"shardlist": 5}', '{"shardlist": [{"filesize": "x"}]}', "{}x", "[" * 100])
+def test_damaged_records_are_made_again_and_a_damaged_request_is_another(tmp_path: Path, text: str) -> None:
+    """They ended with exit code 1."""
+
+    def faces(seeds: Sequence[int]) -> Iterator[Face]:
+        yield from (Face(seed, b"png", {}) for seed in seeds)
+
+    shards = Shards(tmp_path, "tar", {"model": "m"}, Seeds([range(7)]), 3)
+    shards.open(write=True)
+    for shard in shards.missing():
+        shards.write(shard, faces)
+    shards.record(1).write_text(text)
+    assert shards.missing() == [1]
+    shards.write(1, faces)
+    whole = shards.close()
+    assert shards.manifest == whole
+    (tmp_path / "manifest.json").write_text(text)
+    assert shards.manifest is None and shards.missing() == [0, 1, 2]
+    (tmp_path / "request.json").write_text(text)
+    with pytest.raises(Mismatch, match="another request"):
+        shards.open(write=True)
+
+
 def test_a_kill_between_any_two_faces_changes_nothing(tmp_path: Path) -> None:
     def faces(seeds: Sequence[int]) -> Iterator[Face]:
         for seed in seeds:

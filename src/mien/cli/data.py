@@ -42,7 +42,7 @@ def data_prepare(
     blur: float = 0.0,
     background: str = "white",
     matte: str | None = None,
-    eye_distance: float = 0.26,
+    eye_distance: float | None = None,
     eye_height: float = 0.47,
     max_outside: float = 1.0,
     labels: str = "",
@@ -51,6 +51,7 @@ def data_prepare(
     limit: int | None = None,
     holdout: str = "0",
     dedupe: Annotated[bool, Switch] = False,
+    variants: int | None = None,
     force: Annotated[bool, Switch] = False,
     workers: Workers = None,
 ) -> Result:
@@ -86,7 +87,8 @@ def data_prepare(
     matte
         Replace the background behind people by grey, blur or a colour.
     eye_distance
-        With --crop face, distance between the eyes as a fraction of the side: 0.26 shows the whole head, 0.47 the face only.
+        With --crop face, distance between the eyes as a fraction of the side: 0.26 shows the whole head, 0.47 the face only. By
+        default the smallest of these at which 100 images of the source, at random, need 10% or less of the area filled in.
     eye_height
         With --crop face, distance of the eyes from the top as a fraction of the side.
     max_outside
@@ -103,6 +105,9 @@ def data_prepare(
         Fraction of the images held out for evaluation, by identity if it is known; or official, the split of the source.
     dedupe
         Leave out exact and near duplicates.
+    variants
+        Images for training in all: those that are there in turn, each copy shifted, scaled, turned and recoloured a little, as for
+        vaegan-2016. Held-out images stay as they are.
     force
         Go on if more than 1% of the images are refused.
     workers
@@ -125,6 +130,7 @@ def data_prepare(
         limit=limit,
         holdout=share(holdout),
         dedupe=dedupe,
+        variants=variants,
     )
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     to_archive = pack.suffix.lower() == ".zip"

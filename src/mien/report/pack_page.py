@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mien.data.check import SHEET, spread
+from mien.data.framing import framing_facts
 from mien.data.labels import together
 from mien.data.pack import Images, Pack
 from mien.report.grid import grid, save_png
@@ -52,6 +53,7 @@ def pack_page(pack: Pack, sheet: Image.Image) -> str:
         "refused": f"{counts['refused']:,}",
         "crop": recipe["crop"],
     }
+    framing = framing_facts(meta, len(pack))
     head = tag(
         "header",
         tag("p", f"{meta['source']['name']} ({meta['source']['layout']})", class_="overline"),
@@ -61,7 +63,14 @@ def pack_page(pack: Pack, sheet: Image.Image) -> str:
     )
     body = join(
         head,
-        tag("main", section("Images", embedded(sheet, pack)), *label_sections(pack), *made_sections(pack)),
+        tag(
+            "main",
+            section(
+                "Images", embedded(sheet, pack), *(tag("p", f"{title}: {words}.") for title, words in framing.items())
+            ),
+            *label_sections(pack),
+            *made_sections(pack),
+        ),
         tag("footer", f"fingerprint {pack.fingerprint}", class_="page-foot"),
     )
     return document(f"{pack.name} · mien", body, ["pack.css"], ["pack.js"], {}, Claim.INPUT)

@@ -29,6 +29,7 @@ from mien.storage import atomic, bounded_json
 from mien.storage.checkpoint import pack_tensors
 
 ShardFormat = Literal["tar", "parquet"]
+ENTRY: dict[str, type] = {"filesize": int, "sha256": str, "nsamples": int}  # of a finished shard
 MANIFEST, REQUEST, FINISHED = "manifest.json", "request.json", ".finished"
 MOST_BYTES = 1 << 28  # of a manifest: half a million shards
 
@@ -123,7 +124,7 @@ class Shards:
         """
         path = self.folder / REQUEST
         if path.is_file():
-            if bounded_json.read_object(path) != json.loads(json.dumps(self.request)):
+            if entry_of(path) != json.loads(json.dumps(self.request)):
                 raise Mismatch(
                     f"{self.folder} holds the shards of another request.",
                     f"{REQUEST} there differs: another model, other seeds, options, labels or --shard-size.",
@@ -137,10 +138,14 @@ class Shards:
     def manifest(self) -> JSON | None:
         """The manifest, if every shard is finished and has the size that it says."""
         path = self.folder / MANIFEST
-        if not path.is_file():
+        found = entry_of(path, shardlist=list, sha256=str, nsamples=int)
+        if found is None or len(found["shardlist"]) != len(self):
             return None
-        found = bounded_json.read_object(path, MOST_BYTES)
-        whole = all(has_size(self.folder / entry["url"], entry["filesize"]) for entry in found["shardlist"])
+        try:
+            entries = [bounded_json.require(entry, **ENTRY) for entry in found["shardlist"]]
+        except bounded_json.InvalidJSON:
+            return None
+        whole = all(has_size(self.folder / self.name(n), entry["filesize"]) for n, entry in enumerate(entries))
         return found if whole else None
 
     def missing(self) -> list[int]:
@@ -149,10 +154,8 @@ class Shards:
 
     def finished(self, shard: int) -> bool:
         """Whether a shard has a record, and the number of bytes that the record says."""
-        record = self.record(shard)
-        return record.is_file() and has_size(
-            self.folder / self.name(shard), bounded_json.read_object(record)["filesize"]
-        )
+        entry = entry_of(self.record(shard), **ENTRY)
+        return entry is not None and has_size(self.folder / self.name(shard), entry["filesize"])
 
     def write(self, shard: int, draw: Callable[[Sequence[int]], Iterator[Face]]) -> int:
         """Draw and write one shard, and its record after it. Returns its number of faces."""
@@ -195,6 +198,14 @@ class Shards:
             path.unlink(missing_ok=True)
         (self.folder / FINISHED).rmdir()
         return content
+
+
+def entry_of(path: Path, **shape: type) -> JSON | None:
+    """The JSON object in a file of a folder of shards; None without one, and for a damaged one, which is made again."""
+    try:
+        return bounded_json.read_object(path, MOST_BYTES, **shape)
+    except (OSError, bounded_json.InvalidJSON):
+        return None
 
 
 def has_size(path: Path, size: int) -> bool:

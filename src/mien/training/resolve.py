@@ -81,6 +81,8 @@ class ResolvedRun:
             ]  # JSON has no NaN
         if self.run.parent:
             header["parent"] = self.run.parent
+        if self.run.assisted:
+            header["assisted"] = True
         if self.code is not None:
             header["code"] = self.code.header
         return header
