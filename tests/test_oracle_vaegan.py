@@ -213,6 +213,22 @@ def test_steps() -> None:
         assert torch.allclose(a, b, rtol=1e-7, atol=1e-9), name
 
 
+def test_faces_are_normalised_by_the_statistics_of_reconstructions() -> None:
+    """`decoder_neggrad` is a deep copy of the decoder that shares its weights, not its running means: fakes leave them alone."""
+    images = (torch.from_numpy(blobs(8, 16)).permute(0, 3, 1, 2) / 127.5 - 1.0).double()
+    recipe = small(8)
+    first = recipe.model.decoder.body[2]  # behind the linear layer
+    inputs: list[Tensor] = []
+    first.register_forward_hook(lambda _, given, __: inputs.append(given[0].detach().clone()))
+    learner = TrainState(recipe, None, DeviceContext(torch.device("cpu"), "fp64"), World(), 0)
+    learner.step(iter([Batch(images)]))
+    reconstructed, drawn = inputs
+    assert torch.allclose(first.running_mean, 0.1 * reconstructed.mean((0, 2, 3)))
+    assert torch.allclose(first.running_var, 0.9 + 0.1 * reconstructed.var((0, 2, 3)))
+    assert not torch.allclose(reconstructed.var((0, 2, 3)), drawn.var((0, 2, 3)), rtol=0.1)
+    assert all(layer.momentum == 0.1 for layer in recipe.model.modules() if isinstance(layer, nn.BatchNorm2d))
+
+
 def test_weight_decay() -> None:
     """2 * 1e-5 * weight on sums, for weights of affine and convolutional layers but the encoder's two heads."""
     recipe = small(8)

@@ -14,7 +14,7 @@ from mien.data.preprocess import ALIGNED_BY_SOURCE, NO_FACE
 MAX_LISTED = 10  # refused files that are printed; pack.json lists all
 
 
-def pack_text(pack: Pack, path: Path) -> str:
+def pack_text(pack: Pack, path: Path | str) -> str:
     """A pack as text."""
     meta = pack.preparation
     counts, recipe, source = meta["counts"], meta["recipe"], meta["source"]

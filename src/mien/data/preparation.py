@@ -174,7 +174,8 @@ def decode_share(
             on_images(started)
             meanwhile()
 
-        pool.make_shards(folder, missing, todo.source, todo.preprocess, poll, marks)
+        first = {number: todo.shards[number].start for number in missing}
+        pool.make_shards(folder, missing, todo.source, todo.preprocess, poll, marks, first)
 
 
 @contextlib.contextmanager

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from mien.core import distributed
 from mien.errors import UsageError
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Normalise by the batch as in training, and leave the running statistics as they are."""
+    layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm2d)]
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -12,6 +12,7 @@ would become constant. Each gradient reaches its own player's parameters and no 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,6 +23,7 @@ from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, 
 from mien.core.families import FeatureCritic, VariationalModel
 from mien.core.schedules import power, torch_epochs
 from mien.errors import UsageError
+from mien.nn.norm import frozen_statistics
 from mien.recipes import balance, optimizers
 from mien.recipes.losses import bce_real, full, offset_bce_fake, offset_bce_real
 from mien.recipes.vae import draw
@@ -64,7 +66,10 @@ class VAEGAN(Recipe):
         images, labels = batch.images, self.labels_of(batch)
         posterior = self.model.posterior(images, labels)
         reconstructions = self.model.decode_code(draw(posterior, self.noise(posterior.mean)).to(images.dtype), labels)
-        fakes = self.model.decode(self.latents(len(images)), labels)
+        # The authors' code draws fakes by a copy of the decoder with the same weights: faces are drawn later by the statistics
+        # of reconstructions alone.
+        with frozen_statistics(self.model) if c.similarity == "features" else nullcontext():
+            fakes = self.model.decode(self.latents(len(images)), labels)
 
         # A critic that normalises its batch sees reals and fakes in one, as in the authors' code: apart, each kind would be
         # normalised by itself, and the decoder learns patterns that no face has.

@@ -57,7 +57,7 @@ def pack_page(pack: Pack, sheet: Image.Image) -> str:
     head = tag(
         "header",
         tag("p", f"{meta['source']['name']} ({meta['source']['layout']})", class_="overline"),
-        tag("h1", pack.path.name),
+        tag("h1", pack.name),
         tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items()), class_="facts"),
         class_="page-head",
     )
@@ -73,7 +73,7 @@ def pack_page(pack: Pack, sheet: Image.Image) -> str:
         ),
         tag("footer", f"fingerprint {pack.fingerprint}", class_="page-foot"),
     )
-    return document(f"{pack.path.name} · mien", body, ["pack.css"], ["pack.js"], {}, Claim.INPUT)
+    return document(f"{pack.name} · mien", body, ["pack.css"], ["pack.js"], {}, Claim.INPUT)
 
 
 def section(title: str, *children: object) -> Markup:
