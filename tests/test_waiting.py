@@ -25,7 +25,7 @@ from tests.conftest import ROOT, blobs
 from tests.test_evaluate import write_folder
 from tests.test_parallel import SMALL, environment, torchrun
 
-LIMIT, DELAY = 4.0, 9.0  # seconds: of a gradient average, and of what rank 0 does meanwhile
+LIMIT, DELAY = 10.0, 22.0  # seconds: of a gradient average, and of what rank 0 does meanwhile
 #: What rank 0 is slow at, as MODULE:FUNCTION or MODULE:CLASS.METHOD.
 SLOW = {
     "prepares data": "mien.data.open:prepare",
