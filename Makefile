@@ -1,7 +1,9 @@
 # mien: two commands do everything on a fresh machine: `make demo` and `make test`.
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+TORCH ?= 2.13.0
+BIN := $(VENV)/bin
 
 .PHONY: demo test test-slow check format bench docs docs-serve setup clean
 
@@ -36,14 +38,14 @@ docs: setup  ## the site, with strict links and the model `faces` on its front p
 docs-serve: docs  ## show it on http://127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
-setup: .venv/ready
+setup: $(VENV)/ready
 
 # torch first and exactly: a looser requirement could pull other builds of several GB.
-.venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 --editable '.[all,dev,docs]'
-	@touch .venv/ready
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==$(TORCH) --editable '.[all,dev,docs]'
+	@touch $(VENV)/ready
 
 clean:
-	rm -rf .venv demo build
+	rm -rf $(VENV) demo build

@@ -23,13 +23,14 @@ import random
 import shlex
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
 import time
 import types
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,11 +109,13 @@ class Sandbox:
             dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "PIP_INDEX_URL"), "http://127.0.0.1:9")
         )
         tempfile.tempdir = None
+        preload()  # torch looks where temporary files lie once
         if not (self.root / "built").exists():
             self.run(lambda: fuzz_cases.build(self.fixtures) or 0, self.root / "build.txt", 600)
             if not (self.fixtures / "deep.json").exists():
                 raise SystemExit((self.root / "build.txt").read_text())
             (self.root / "built").touch()
+        self.copied: dict[str, tuple[int, ...]] = {}  # what lies in `work`
         self.known = {path.name for path in self.root.iterdir()} | {"work", "violations", "case.txt"}
 
     def watch(self) -> None:
@@ -208,16 +211,43 @@ class Sandbox:
         return code, findings, usage.ru_utime + usage.ru_stime
 
     def fresh(self) -> None:
-        """New copies of the fixtures in `work`, and go there."""
+        """Copies of the fixtures in `work`, as they were, and go there. Only what a case changed is copied again."""
         os.chdir(self.root)
-        for path in (self.root / "work", self.root / "tmp"):
-            shutil.rmtree(path, ignore_errors=True)
-        shutil.copytree(self.fixtures, self.root / "work")
+        work = self.root / "work"
+        shutil.rmtree(self.root / "tmp", ignore_errors=True)
         (self.root / "tmp").mkdir()
-        os.chdir(self.root / "work")
-        os.mkfifo("fifo")
+        if not self.copied:
+            shutil.rmtree(work, ignore_errors=True)
+            shutil.copytree(self.fixtures, work)
+            os.mkfifo(work / "fifo")
+        else:
+            self.restore(work)
+        self.copied = {name: seal(file) for name, file in entries(work)}
+        os.chdir(work)
         self.violations.unlink(missing_ok=True)
         (self.root / "case.txt").unlink(missing_ok=True)
+
+    def restore(self, work: Path) -> None:
+        """Undo what the last case did in `work`."""
+        for name, file in list(entries(work)):
+            if name in self.copied and self.copied[name] == seal(file):
+                continue
+            if stat.S_ISDIR(file.st_mode):
+                if name in self.copied and stat.S_ISDIR(self.copied[name][0]):
+                    (work / name).chmod(stat.S_IMODE(self.copied[name][0]))  # its entries are looked at one by one
+                else:
+                    shutil.rmtree(work / name, ignore_errors=True)
+            else:
+                (work / name).unlink(missing_ok=True)
+        for name, (mode, *_) in self.copied.items():  # folders come before what they hold
+            if os.path.lexists(work / name):
+                continue
+            if stat.S_ISFIFO(mode):
+                os.mkfifo(work / name)
+            elif stat.S_ISDIR(mode):
+                (work / name).mkdir()
+            else:
+                shutil.copy2(self.fixtures / name, work / name)
 
     def outside(self) -> list[str]:
         """Writes outside of the sandbox since `fresh`."""
@@ -244,7 +274,8 @@ class Sandbox:
             return mien_main(words)
 
         output = self.root / "case.txt"
-        code, findings, seconds = self.run(work, output, LIMIT / 5 if words[0] == "explore" else LIMIT)
+        patience = {"explore": LIMIT / 5, "export": 3 * LIMIT}  # a flow's graph holds each of its evaluations
+        code, findings, seconds = self.run(work, output, patience.get(words[0], LIMIT))
         text = output.read_text(errors="replace") if output.exists() else ""
         if words[0] == "explore" and code == -signal.SIGTERM:
             code, findings = 0, []  # the signal came before or after its handler
@@ -290,6 +321,26 @@ class Sandbox:
             Outcome(words, status, found, body, seconds / max(len(answers), 1))
             for words, status, found, body in answers
         ]
+
+
+def entries(folder: Path, inside: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below a folder, each folder before what it holds; links are not followed."""
+    try:
+        found = list(os.scandir(folder / inside))
+    except OSError:
+        return
+    for entry in found:
+        name, file = f"{inside}{entry.name}", entry.stat(follow_symlinks=False)
+        yield name, file
+        if stat.S_ISDIR(file.st_mode):
+            yield from entries(folder, f"{name}/")
+
+
+def seal(file: os.stat_result) -> tuple[int, ...]:
+    """What differs when a file was touched; of a folder its mode, for a name in it may come and go."""
+    if stat.S_ISDIR(file.st_mode):
+        return (file.st_mode,)
+    return (file.st_mode, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns)
 
 
 class Child:
@@ -384,7 +435,6 @@ def main() -> int:
         fuzz_cases.few()
     counts = {part: getattr(chosen, f"count_{part}", None) or chosen.count for part in PARTS}
     torch.set_num_threads(1)
-    preload()
     box = chosen.box or Path(tempfile.mkdtemp(prefix="fuzz"))
     try:
         return fuzz(Sandbox(box), chosen.part or PARTS, chosen.seed, chosen.first, counts, chosen.only)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mien.data.affine import Transform, warp
+from mien.data.affine import Transform, warp_softly
 from mien.downloads import weights
 from mien.metrics.evaluate import inception, measure
 from mien.metrics.features import BLOCK, PixelFeatures, blocks
@@ -75,7 +75,7 @@ def their_identities(images: Images, transform: Transform) -> NDArray[np.float64
     network = cv2.FaceRecognizerSF.create(str(weights.path("sface")), "")
     found = []
     for rows in blocks(images.count):
-        faces = [warp(image, transform, SIDE) for image in images.read(rows)]
+        faces = [warp_softly(image, transform, SIDE)[0] for image in images.read(rows)]
         found += [network.feature(np.ascontiguousarray(face[:, :, ::-1])) for face in faces]  # it takes BGR
     embedded = np.concatenate(found).astype(np.float64)
     return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)

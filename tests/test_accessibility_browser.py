@@ -21,11 +21,10 @@ from mien.report.page import write_report
 from mien.training.baseline import fit_baseline
 from tests.conftest import blobs
 from tests.report_example import write_run
-from tests.test_explore_browser import at, open_page, rests, runs, served, until  # noqa: F401 - fixtures
+from tests.test_explore_browser import DESKTOP, PHONE, at, open_page, rests, runs, served, until  # noqa: F401 - fixtures
 from tests.test_report_browser import browser, leaderboard_of  # noqa: F401 - a fixture
 
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 RUN = """() => axe.run(document, { resultTypes: ["violations"] }).then((found) => found.violations.flatMap(({ id, nodes }) =>
   nodes.map(({ target, failureSummary }) => `${id}: ${target} ${failureSummary}`)))"""
 
@@ -40,11 +39,7 @@ def violations(page: Any) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_no_view_of_the_explorer_has_a_violation(open_page: Callable[..., Any], size: Any, scheme: Any) -> None:  # noqa: F811
-    page = open_page(preset="vae", color_scheme=scheme)
-    page.set_viewport_size(size)
-    page.wait_for_selector(
-        "#tab-move", state="visible" if size == PHONE else "hidden"
-    )  # the width reaches the tabs later
+    page = open_page(preset="vae", color_scheme=scheme, size=size)
     found: dict[str, list[str]] = {}
 
     def look(view: str) -> None:
@@ -130,7 +125,6 @@ def test_the_keyboard_alone_finds_changes_breeds_films_and_shares(
     tmp_path: Path,
 ) -> None:
     page = open_page(preset="vae")
-    page.set_viewport_size(DESKTOP)
     page.evaluate("document.body.focus()")
 
     def reach(selector: str) -> None:

@@ -12,17 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from mien.__main__ import main
 from mien.cli.arguments import interpolate_labels
+from mien.cli.edit import read_latents
 from mien.data.pack import Pack
 from mien.data.source_kinds import find_source
-from mien.errors import Mismatch, UsageError
+from mien.errors import DataError, Mismatch, UsageError
 from mien.report.grid import read_recipe, to_bytes
 from mien.report.shards import FINISHED, Face, Seeds, Shards
 from mien.sampling.sampler import Sampler
-from tests.conftest import write_model, write_pack
+from tests.conftest import blobs, write_model, write_pack
 from tests.test_parallel import environment, torchrun
 
 
@@ -93,6 +96,29 @@ def test_two_processes_finish_what_one_began(alone: Path, labelled: Path, tmp_pa
         after.st_ino,
         after.st_mtime_ns,
     )  # what was finished is not drawn again
+
+
+@pytest.mark.parametrize("text", ["", "5", '{"shardlist": 5}', '{"shardlist": [{"filesize": "x"}]}', "{}x", "[" * 100])
+def test_damaged_records_are_made_again_and_a_damaged_request_is_another(tmp_path: Path, text: str) -> None:
+    """They ended with exit code 1."""
+
+    def faces(seeds: Sequence[int]) -> Iterator[Face]:
+        yield from (Face(seed, b"png", {}) for seed in seeds)
+
+    shards = Shards(tmp_path, "tar", {"model": "m"}, Seeds([range(7)]), 3)
+    shards.open(write=True)
+    for shard in shards.missing():
+        shards.write(shard, faces)
+    shards.record(1).write_text(text)
+    assert shards.missing() == [1]
+    shards.write(1, faces)
+    whole = shards.close()
+    assert shards.manifest == whole
+    (tmp_path / "manifest.json").write_text(text)
+    assert shards.manifest is None and shards.missing() == [0, 1, 2]
+    (tmp_path / "request.json").write_text(text)
+    with pytest.raises(Mismatch, match="another request"):
+        shards.open(write=True)
 
 
 def test_a_kill_between_any_two_faces_changes_nothing(tmp_path: Path) -> None:
@@ -245,3 +271,103 @@ def test_the_frames_of_a_walk_as_shards(labelled: Path, tmp_path: Path, capsys: 
     assert content(out) == expected
     assert main([*line[:-1], "7", "-o", str(out)]) == Mismatch.exit_code
     assert main([*line, "-o", "walk.mp4"]) == 2
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 pictures of several shapes in folders, one of them damaged."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    for number, pixels in enumerate(blobs(25, 24)):
+        name = f"more/{number:02d}.png" if number % 2 else f"{number:02d}.png"
+        Image.fromarray(pixels[: 16 + number % 8]).save(folder / name)
+    (folder / "08.png").write_bytes(b"\x89PNG, and no more")
+    return folder
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    """The members of all shards."""
+    found = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as archive:
+            for member in archive:
+                found[member.name] = archive.extractfile(member).read()  # type: ignore[union-attr]
+    return found
+
+
+@pytest.mark.parametrize("method", ["encoder", "descent"])
+def test_a_folder_is_projected_by_any_number_of_processes(
+    method: str, labelled: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The latents are those that `mien project` finds of the same block, and two processes go on after a kill."""
+    preset, steps = ("vae", ()) if method == "encoder" else ("quick", ("--steps", "3"))
+    model = write_model(preset, tmp_path, write_pack(tmp_path / "blobs.pack"))
+    line = ["project", str(model), str(photos), *steps, "--shard-size", "9"]
+    assert main([*line, "-o", str(tmp_path / "alone")]) == 0
+    assert "1 of them cannot be used" in capsys.readouterr().out
+    expected = content(tmp_path / "alone")
+    assert [entry.get("refused", 0) for entry in json.loads(expected["manifest.json"])["shardlist"]] == [1, 0, 0]
+    found = members(tmp_path / "alone")
+    damaged = json.loads(found["photo00000004.json"])
+    assert damaged["photo_name"] == "08.png" and damaged["refused"] and "l1" not in damaged
+    assert not {"photo00000004.png", "photo00000004.safetensors"} & found.keys() and len(found) == 3 * 25 - 2
+
+    names = [json.loads(found[f"photo{number:08d}.json"])["photo_name"] for number in range(9, 17)]
+    single = ["project", str(model), *(str(photos / name) for name in names), *steps, "-o", str(tmp_path / "a.png")]
+    assert main([*single, "--save-latent", str(tmp_path / "z.safetensors"), "--json"]) == 0
+    errors = json.loads(capsys.readouterr().out)["photos"]
+    for row, (number, error) in enumerate(zip(range(9, 17), errors, strict=True)):
+        key = f"photo{number:08d}"
+        (tmp_path / "one.safetensors").write_bytes(found[f"{key}.safetensors"])
+        one, all_of_them = (load_file(tmp_path / name)["latents"] for name in ("one.safetensors", "z.safetensors"))
+        assert torch.equal(one[0], all_of_them[row])
+        said = json.loads(found[f"{key}.json"])
+        assert (said["l1"], said["psnr"], said["notes"]) == (error["l1"], error["psnr"], "; ".join(error["notes"]))
+    read = read_latents(
+        Sampler.load(model, device="cpu"), tmp_path / "one.safetensors", {}
+    )  # as `mien edit --latent` does
+    assert torch.equal(read.z, one)
+    picture = tmp_path / "face.png"
+    picture.write_bytes(found["photo00000009.png"])
+    assert main(["verify", str(picture), "--model", str(model)]) == 0
+    assert "photographs went into it" in capsys.readouterr().out
+
+    out = tmp_path / "two"
+    (out / FINISHED).mkdir(parents=True)
+    (out / "request.json").write_bytes(expected["request.json"])
+    (out / "shard-000001.tar").write_bytes(b"cut")
+    done = subprocess.run(
+        torchrun("--module", "mien", *line, "-o", out), cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert content(out) == expected
+    (photos / "new.png").write_bytes((photos / "00.png").read_bytes())
+    try:
+        assert main([*line, "-o", str(out)]) == Mismatch.exit_code  # another folder than the one that was begun
+    finally:
+        (photos / "new.png").unlink()
+
+
+def test_a_projected_folder_as_parquet(labelled: Path, photos: Path, tmp_path: Path) -> None:
+    """Every shard has the same columns, also one in which no photograph can be used."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    line = ["project", str(labelled), str(photos), "--steps", "1", "--shard-size", "1", "--format", "parquet"]
+    assert main([*line, "-o", str(tmp_path / "out")]) == 0
+    tables = [parquet.read_table(tmp_path / "out" / f"shard-{number:06d}.parquet") for number in range(25)]
+    assert all(table.schema.equals(tables[0].schema) for table in tables)
+    assert [name for name in tables[0].column_names if not name.startswith("label.")] == [
+        *("image", "photo", "photo_name", "l1", "psnr", "notes", "refused", "latent")
+    ]
+    good, damaged = tables[3].to_pylist()[0], tables[4].to_pylist()[0]
+    assert damaged["image"] is None and damaged["latent"] is None and damaged["l1"] is None and damaged["refused"]
+    assert len(good["latent"]) == 8 and 0 < good["l1"] < 1 and good["refused"] is None
+    assert Image.open(io.BytesIO(good["image"]["bytes"])).size == (16, 16)
+
+
+def test_what_a_folder_cannot_be_projected_with(labelled: Path, photos: Path, tmp_path: Path) -> None:
+    line = ["project", str(labelled), str(photos)]
+    for wrong in ([str(photos)], ["-o", "a.png"], ["--save-latent", "z.safetensors"], ["--shard-size", "0"]):
+        assert main([*line, *wrong]) == UsageError.exit_code
+    (tmp_path / "empty").mkdir()
+    assert main(["project", str(labelled), str(tmp_path / "empty")]) == DataError.exit_code

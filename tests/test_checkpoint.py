@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mien.errors import Mismatch, Untrusted
 from mien.storage import atomic, checkpoint
@@ -410,3 +411,38 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space"):
         atomic.write_bytes(path, b"new content")
     assert path.read_bytes() == b"old" and [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": 5},
+        {"labels": [5]},
+        {"labels": None},
+        {"label_rows": [5]},
+        {"label_rows": [["x"]]},
+        {"data": 5},
+        {"data": {"count": "x"}},
+        {"data": {"framing": 5}},
+        {"data": {"framing": {"eye_distance": "x"}}},
+        {"data": {"fingerprint": []}},
+        {"preset": 5},
+        {"recipe": 5},
+        {"run_fingerprint": {}},
+        {"parent": []},
+    ],
+)
+def test_a_header_whose_fields_have_other_types_is_no_model(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    """Labels that were a number ended `mien sample` with exit code 1."""
+    path = tmp_path / "model.safetensors"
+    good = {"config": {}, "faces": {}, "labels": ["a"], "label_rows": [[1, 0.5, None]],
+            "data": {"count": 1, "fingerprint": "x", "framing": {"crop": "face", "eye_distance": 1}}}  # fmt: skip
+    for fields in ({}, {"config": dict}):
+        save_file({"x": torch.zeros(1)}, path, {"mien": json.dumps(good)})
+        assert checkpoint.read_header(path, **fields) == good
+        save_file({"x": torch.zeros(1)}, path, {"mien": json.dumps({**good, **wrong})})
+        if fields:  # an extra's header, which has other fields
+            assert checkpoint.read_header(path, **fields) == {**good, **wrong}
+        else:
+            with pytest.raises(Untrusted, match="not a model file"):
+                checkpoint.read_header(path)

@@ -31,6 +31,7 @@ NOT_RUN = {
     "sky ": "needs a cloud: test_deploy.py",
     "docker ": "needs a daemon: test_deploy.py",
     "python benchmarks/gpu": "needs a GPU: test_scale.py runs its toy",
+    "python benchmarks/processes": "minutes of several processes: a measurement",
     "python -m http.server": "serves until it is stopped",
     "curl ": "needs the server: test_web_security.py",
     "location ": "a line of nginx",
@@ -44,6 +45,9 @@ NOT_RUN = {
     "mien data fetch": "needs a network: test_fetch.py, test_fetch_weights.py",
     "mien data prepare ~/.cache": "needs the file that was fetched: test_data_sources.py",
     "mien train cgan --data labelled.pack --from hf://": "needs the Hub: test_hub_card.py",
+    "mien train gan --data s3:": "needs a server: test_remote.py",
+    "mien train gan --data https:": "needs a server: test_remote.py",
+    "mien data check https:": "needs a server: test_remote.py",
     "mien train --minutes 30 --track": "test_trackers.py",
     "mien directions RUN --measured": "needs the measure's weights: test_latent_verbs.py",
 }

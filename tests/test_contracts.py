@@ -257,6 +257,32 @@ def test_resuming_is_exact_to_the_bit(bench: Bench) -> None:
     assert digest(again.snapshot({})) == digest(whole.snapshot({}))
 
 
+@every_run
+def test_a_player_that_moves_alone_leaves_the_other_as_it_was(bench: Bench, name: str) -> None:
+    """And the step is remembered: what goes on from the checkpoint is what went on."""
+    learner = bench.learner()
+    bench.steps(learner, 1)
+    assert learner.players == (["critic", "generator"] if "critic" in learner.recipe.optimizers else [])
+    for player in learner.players:
+        others = [weight.clone() for weight in learner.weights_but(player)]
+        other = "generator" if player == "critic" else "critic"
+        own = [weight.clone() for weight in learner.weights_but(other)]
+        loader, seen = bench.batches(learner.seen), learner.seen
+        learner.step(loader, player=player)
+        loader.close()
+        assert learner.seen > seen and learner.steered[-1] == (seen, player)
+        assert all(map(torch.equal, learner.weights_but(player), others)), f"more than the {player} has moved"
+        stays = [torch.equal(*pair) for pair in zip(learner.weights_but(other), own, strict=True)]
+        assert not all(stays) or name not in MOVES, f"the {player} has not moved"
+    if learner.players:
+        again = bench.learner()
+        again.restore(*memory(learner.snapshot({})))
+        assert again.steered == learner.steered
+        for each in (learner, again):
+            bench.steps(each, 2)
+        assert digest(again.snapshot({})) == digest(learner.snapshot({}))
+
+
 def memory(snapshot: Snapshot) -> tuple[dict[str, Tensor], JSON]:
     """What a checkpoint of the snapshot would give back."""
     from safetensors.torch import load

@@ -7,16 +7,19 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from mien.__main__ import main
-from mien.data import Preparation, find_source, prepare
+from mien.data import Preparation, find_source, framing, prepare
 from mien.data.pack import Pack
+from mien.data.planning import plan
 from mien.data.preprocess import ALIGNED_BY_SOURCE, PreprocessConfig, Preprocessor
 from mien.data.readers import UnreadableFile
+from mien.data.worker_pool import WorkerPool
 from mien.downloads import weights
 from mien.errors import DataError, UsageError
 from tests.conftest import SHARED
@@ -61,7 +64,17 @@ def test_given_landmarks_replace_the_detection(
     celeba_copy(tmp_path / "in", scale)
     for name in ("YUNET", "FACE_MESH"):  # no weights are needed
         monkeypatch.setenv(f"MIEN_WEIGHTS_{name}", str(tmp_path / "nowhere"))
-    assert main(["data", "prepare", str(tmp_path / "in"), str(tmp_path / "a.pack"), "--crop", "face"]) == 0
+    line = [
+        "data",
+        "prepare",
+        str(tmp_path / "in"),
+        str(tmp_path / "a.pack"),
+        "--crop",
+        "face",
+        "--eye-distance",
+        "0.26",
+    ]
+    assert main(line) == 0
     said = capsys.readouterr().out
     pack = Pack.open(tmp_path / "a.pack")
     assert pack.meta["notes"] == {ALIGNED_BY_SOURCE: 1, "filled in beyond the picture: 10 to 25% of the crop": 1}
@@ -76,7 +89,8 @@ def test_given_landmarks_replace_the_detection(
 
 def test_a_line_of_zeros_is_no_landmark() -> None:
     preprocessor = Preprocessor(PreprocessConfig(side=16, crop="face", resampler="lanczos", landmarks_of=(178, 218)))
-    for wrong in (np.zeros((5, 2)), np.full((5, 2), np.nan)):
+    far = np.array([[1e7, 0], [-1e7, 0], [0, 1], [0, 2], [0, 3]])  # a canvas for these had 10^9 pixels a side
+    for wrong in (np.zeros((5, 2)), np.full((5, 2), np.nan), far):
         assert preprocessor.source_landmarks((178, 218), wrong.astype(np.float32)) is None
 
 
@@ -100,6 +114,69 @@ def test_what_is_filled_in_beyond_a_picture_is_said(eyes: int, note: str) -> Non
             bounded.make(buffer.getvalue(), landmarks)
     else:
         assert len(bounded.make(buffer.getvalue(), landmarks).notes) == len(notes)
+
+
+def crowd(folder: Path, eyes: float, count: int = 12) -> Path:
+    """CelebA's layout with pictures of noise, whose landmarks are about `eyes` pixels apart."""
+    rng = np.random.default_rng(0)
+    (folder / "img_align_celeba").mkdir(parents=True)
+    lines = []
+    for number in range(count):
+        name, half = f"{number:06d}.png", eyes / 2 + rng.uniform(-3, 3)
+        Image.fromarray(rng.integers(0, 256, (218, 178, 3), np.uint8)).save(folder / "img_align_celeba" / name)
+        points = [89 - half, 110, 89 + half, 110, 89, 110 + half, 80, 110 + 2 * half, 98, 110 + 2 * half]
+        lines.append(f"{name} {' '.join(map(str, points))}")
+    (folder / "list_landmarks_align_celeba.txt").write_text("\n".join([str(count), "x y " * 5, *lines, ""]))
+    return folder
+
+
+def prepared(source: Path, pack: Path, *flags: str) -> dict[str, Any]:
+    assert main(["data", "prepare", str(source), str(pack), "--crop", "face", "--size", "48", *flags, "--json"]) == 0
+    return dict(Pack.open(pack).meta)
+
+
+@pytest.mark.parametrize(("eyes", "least", "most"), [(36, 0.26, 0.26), (64, 0.29, 0.35), (110, 0.47, 0.47)])
+def test_an_eye_distance_that_fits_is_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], eyes: int, least: float, most: float
+) -> None:
+    """0.26 was used whatever the pictures: over half of the area of tightly cropped ones was invented."""
+    source = crowd(tmp_path / "in", eyes)
+    chosen = prepared(source, tmp_path / "a.pack")
+    distance = chosen["recipe"]["eye_distance"]
+    assert least <= distance <= most and chosen["framing"]["images"] == 12
+
+    def filled_in(hundredths: int) -> float:
+        fixed = prepared(source, tmp_path / f"{hundredths}.pack", "--eye-distance", str(hundredths / 100))
+        assert "framing" not in fixed and fixed["recipe"]["eye_distance"] == hundredths / 100
+        return float(fixed["filled_in"]["area"])
+
+    there = filled_in(round(100 * distance))
+    assert chosen["filled_in"]["area"] == there == pytest.approx(chosen["framing"]["outside"], abs=0.01)
+    if 0.26 < distance < 0.47:
+        assert there <= 0.1 < filled_in(round(100 * distance) - 1) + 0.005
+        assert chosen["framing"]["outside_at_widest"] == pytest.approx(filled_in(26), abs=0.01)
+    assert (there > 0.1) == (eyes == 110)
+    capsys.readouterr()
+    assert main(["data", "info", str(tmp_path / "a.pack")]) == 0
+    said, page = capsys.readouterr().out, (tmp_path / "a.pack" / "report.html").read_text()
+    for words in (f"{there:.1%} of the area, in", f"{distance} of the side, chosen by 12 images"):
+        assert words in said and words in page
+    assert ("--max-outside" in said) == (eyes == 110)
+
+
+def test_a_limit_or_another_start_changes_no_eye_distance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = crowd(tmp_path / "in", 64)
+    whole = prepared(source, tmp_path / "a.pack")
+    part = prepared(source, tmp_path / "b.pack", "--limit", "3")
+    assert part["framing"] == whole["framing"] and part["filled_in"]["images"] <= 3
+    monkeypatch.setattr(framing, "choose", None)
+    assert prepared(source, tmp_path / "a.pack") == whole  # it is there already, and nothing is chosen again
+    todo = plan(find_source(source), Preparation(crop="face", side=48))
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "framing.json").write_text('{"eye_distance": 0.4, "images": 12, "outside_at_widest": 0}')
+    with WorkerPool(1) as pool:
+        resumed = framing.with_framing(todo, tmp_path / "shards", pool, rank=1)
+    assert resumed.preprocess.eye_distance == 0.4 and resumed.key == todo.key == whole["key"]
 
 
 def test_landmarks_do_not_fit_a_picture_of_another_shape(tmp_path: Path) -> None:

@@ -208,3 +208,38 @@ def test_a_group_of_many_pictures_is_a_label_and_not_a_person() -> None:
     persons = describe({"group": [f"{number // 3}" for number in range(300)]}, "labels.csv")
     assert persons.groups is not None and len(set(persons.groups)) == 100
     assert describe({"person": ["Ann", "Bo"] * 100}, "labels.csv").groups is not None
+
+
+def beside(folder: Path, names: list[str], table: str, text: str) -> Listing:
+    """The listing of pictures with a table beside them."""
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / name)
+    (folder / table).write_text(text)
+    return find_source(folder).listing()
+
+
+def test_quoted_cells_with_spaces_outside_the_quotation_marks(tmp_path: Path) -> None:
+    """They kept their quotation marks and named no picture."""
+    rows = "".join(f'"p{n}.png" ; "{20 + n}"\n' for n in range(4))
+    found = beside(tmp_path, [f"p{n}.png" for n in range(4)], "labels.csv", f'"file" ; "age"\n{rows}')
+    assert found.label_names == ("age",) and found.labels is not None
+    assert np.allclose(found.labels[:, 0] * 3 + 20, [20, 21, 22, 23])
+
+
+def test_zero_names_the_picture_of_zeros(tmp_path: Path) -> None:
+    """1 named 000001, and 0 nothing."""
+    rows = "".join(f"{n},{n % 2}\n" for n in range(4))
+    found = beside(tmp_path, [f"{n:06d}.png" for n in range(4)], "labels.csv", f"id,Smiling\n{rows}")
+    assert found.labels is not None and found.labels[:, 0].tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "reason"),
+    [("labels.CSV.gz", "x", "It is compressed. Unpack it."), ("labels.csv", "file,age\n", "no line below its titles")],
+)
+def test_a_table_that_holds_nothing_to_read_is_left_aside_with_its_reason(
+    tmp_path: Path, table: str, text: str, reason: str
+) -> None:
+    found = beside(tmp_path, ["a.png", "b.png"], table, text)
+    assert found.labels is None and len(found.remarks) == 1
+    assert found.remarks[0].startswith(f"{table} is left aside.") and reason in found.remarks[0]

@@ -35,10 +35,11 @@ pytest.importorskip("uvicorn")
 from mien import presets
 from mien.core.run import override
 from mien.data.pack import Pack
+from mien.errors import DataError, Preempted
 from mien.report.grid import to_bytes
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
-from mien.storage import control
+from mien.storage import checkpoint, control
 from mien.storage.run_directory import RunDirectory
 from mien.training.experiment import train
 from mien.web.registry import RunEntry
@@ -920,3 +921,58 @@ def test_a_run_saves_pauses_resumes_and_stops(tmp_path: Path, blob_pack: Pack) -
     thread.join(60)
     assert not thread.is_alive() and home.status["state"] == "preempted" and home.status["seen"] >= seen
     assert control.owner(home) is None
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, *requests: str) -> None:
+    """A control file that contains one request after the other, each as soon as the last is handled."""
+    waiting = list(requests)
+    monkeypatch.setattr(control, "POLL", 0.0)
+    monkeypatch.setattr(control.Control, "request", lambda self: waiting.pop(0) if waiting else "")
+
+
+def last_checkpoint(home: RunDirectory) -> dict[str, bytes]:
+    """Each file of a run's newest checkpoint."""
+    newest = checkpoint.all_of(home.checkpoints)[0]
+    return {path.name: path.read_bytes() for path in newest.iterdir() if path.name != "MANIFEST.json"}
+
+
+def test_whole_steps_by_hand_change_nothing_and_those_of_one_player_are_recorded(
+    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = override(tiny(presets.PRESETS["quick"]), {"images": 80, "device": "cpu"})
+    homes = {name: RunDirectory(tmp_path / name) for name in ("plain", "stepped", "steered", "resumed")}
+    train(run, data=blob_pack.path, out=homes["plain"].path)
+    scripted(monkeypatch, "", "pause", "step", "step", "step", "resume", "", "step", "resume")
+    train(run, data=blob_pack.path, out=homes["stepped"].path)
+    assert last_checkpoint(homes["stepped"]) == last_checkpoint(homes["plain"]), (
+        "each was the step that would have come"
+    )
+    assert homes["stepped"].status["steered"] == 0 and control.players(homes["stepped"]) == ["critic", "generator"]
+
+    scripted(monkeypatch, "", "pause", "step-critic", "step-generator", "resume")
+    train(run, data=blob_pack.path, out=homes["steered"].path)
+    scripted(monkeypatch, "", "pause", "step-critic", "step-generator", "stop")
+    with pytest.raises(Preempted):
+        train(run, data=blob_pack.path, out=homes["resumed"].path)
+    assert homes["resumed"].status["seen"] == 32 and homes["resumed"].status["steered"] == 2, "no step after the stop"
+    train(run, data=blob_pack.path, out=homes["resumed"].path, resume="must")
+    steered = last_checkpoint(homes["steered"])
+    assert last_checkpoint(homes["resumed"]) == steered != last_checkpoint(homes["plain"])
+    assert json.loads(steered["state.json"])["steered"] == [[16, "critic"], [24, "generator"]]
+    assert Sampler.load(homes["steered"].path, device="cpu").header["steered"] == 2
+    assert "made by hand: 2; no command" in (homes["steered"].path / "MODEL_CARD.md").read_text()
+    assert "one step by hand, of the critic alone" in (homes["steered"].path / "log.txt").read_text()
+
+
+def test_a_run_of_one_player_makes_whole_steps_alone(
+    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = override(tiny(presets.PRESETS["vae"]), {"images": 40, "device": "cpu"})
+    home = RunDirectory(tmp_path / "run")
+    scripted(monkeypatch, "pause", "step-critic", "step", "resume")
+    train(run, data=blob_pack.path, out=home.path)
+    assert control.players(home) == [] and home.status["steered"] == 0
+    monkeypatch.setattr(control, "owner", lambda home: {"pid": 1})
+    with pytest.raises(DataError, match="no critic"):
+        control.send(home, "step-critic")
+    control.send(home, "step")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -31,9 +33,15 @@ from tests.web_client import TOKEN, Served, serving, short_run
 FACE = "document.getElementById('face').toDataURL()"
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("place")
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+SIZES = pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+
+
+@functools.cache
+def trained(folder: Path) -> Path:
+    """A folder in another one with runs and models, for all files of tests that look at an explorer of them."""
+    root = folder / "trained"
+    root.mkdir()
     pack = write_pack(root / "blobs.pack")
     for number, name in enumerate(("quick", "vae", "cppn-2016")):
         short_run(name, pack.path, root / "runs" / f"0000{number}-{name}")
@@ -43,7 +51,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model("flow", root / "flow", labelled, 0.03, **{"conditional": True, "model.steps": 4})
     (root / "styled").mkdir()
     write_model("quick", root / "styled", pack, **{"model.mapping": 2})
-    return root / "runs"
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, because some tests add a run, or what a health check has found."""
+    root = tmp_path_factory.mktemp("place")
+    return shutil.copytree(trained(tmp_path_factory.getbasetemp()), root, dirs_exist_ok=True) / "runs"
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +79,16 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # 
         hash: str | None = None,
         routes: dict[Any, Any] | None = None,
         console: re.Pattern[str] | None = None,
+        script: str = "",
+        size: dict[str, int] = DESKTOP,
         **options: Any,
     ) -> Any:
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce", **options
-        )
+        # the size of the context, not one that is set later: the tabs would be arranged for another one until they hear of it
+        touch = {"has_touch": True, "is_mobile": True} if size == PHONE else {}
+        context = browser.new_context(viewport=size, accept_downloads=True, reduced_motion="reduce", **touch, **options)
         contexts.append(context)
-        context.set_default_timeout(90_000)  # a busy machine takes its time
         page = context.new_page()
+        page.add_init_script(script)
         page.on("request", lambda request: asked.append(request.url))
         expected = console or re.compile("(?!)")
         page.on(
@@ -101,6 +118,19 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:  # 
 
 
 READBACK = "willReadFrequently"  # a hint on speed: it is the tests that read canvases back again and again
+
+
+def to_sliders(page: Any) -> None:
+    """Open the pad and the sliders, where they are not always there: on a phone."""
+    if page.is_visible("#tab-move"):
+        page.click("#tab-move")
+
+
+#: Remembers what a page says of faults: a message goes after some seconds, and a busy machine takes them until a test looks.
+FAULTS = """window.faults = []; new MutationObserver((changes) => {
+  for (const { addedNodes } of changes) for (const node of addedNodes)
+    if (node instanceof Element && node.matches(".toast.fault")) faults.push(node.textContent);
+}).observe(document, { childList: true, subtree: true });"""
 
 
 def until(page: Any, condition: str) -> None:
@@ -149,7 +179,6 @@ def test_the_address_bar_is_the_state(open_page: Callable[..., Any]) -> None:
     page.locator("#sliders input").first.fill("0.6")
     page.locator("#sliders input").first.dispatch_event("change")
     until(page, "location.hash.includes('t=0.6')")
-    page.wait_for_timeout(300)
     picture = rests(page, "7,0.25,0.5~9:0.3")
     hash = page.evaluate("location.hash.slice(1)")
     assert len(hash) < 2000
@@ -409,40 +438,40 @@ def test_the_path_from_noise_can_be_scrubbed_and_played(open_page: Callable[...,
     until(page, f"document.getElementById('stage-face').toDataURL() !== {json.dumps(noise)}")
 
 
-def test_a_flow_is_followed_as_it_is_told(open_page: Callable[..., Any]) -> None:
-    page = open_page(preset="flow")
+@SIZES
+def test_a_flow_is_followed_as_it_is_told(open_page: Callable[..., Any], size: dict[str, int]) -> None:
+    page = open_page(preset="flow", size=size)
     first = rests(page, "42")
     page.locator("#steps input").fill("2")
     page.locator("#steps input").dispatch_event("change")
     until(page, "location.hash.includes('solver=multistep:2')")
-    page.wait_for_timeout(200)
     coarse = rests(page, "42")
     assert coarse != first
     page.click("#tab-path")
     until(page, "document.querySelectorAll('#stages .thumb').length === 3")
+    to_sliders(page)
     page.select_option("#solver", "adaptive")
     until(page, "location.hash.includes('solver=adaptive:')")
     assert page.is_hidden("#steps")
+    page.click("#tab-path")
     until(page, "document.querySelectorAll('#stages .thumb').length === 13")
     page.keyboard.press("Escape")
     page.click("#undo")
     until(page, "location.hash.includes('solver=multistep:2')")
-    page.wait_for_timeout(200)
     assert rests(page, "42") == coarse
+    to_sliders(page)
     hat = page.locator("fieldset", has_text="Labels").locator("input").first
     hat.fill("1")
     hat.dispatch_event("change")
     until(page, "location.hash.includes('label=')")
-    page.wait_for_timeout(200)
     before = rests(page, "42")
     page.locator("#guidance input").fill("4")
     page.locator("#guidance input").dispatch_event("change")
     until(page, "location.hash.includes('guidance=4')")
-    page.wait_for_timeout(200)
     guided = rests(page, "42")
     assert guided != before
     hash = page.evaluate("location.hash.slice(1)")
-    assert rests(open_page(hash=hash), "42") == guided
+    assert rests(open_page(hash=hash, size=size), "42") == guided
 
 
 def test_a_first_run_without_a_model_teaches_one_and_shows_it(
@@ -471,22 +500,21 @@ def test_a_first_run_without_a_model_teaches_one_and_shows_it(
         page.context.close()
 
 
-def test_styles_of_another_face(open_page: Callable[..., Any]) -> None:
-    page = open_page(preset="styled")
+@SIZES
+def test_styles_of_another_face(open_page: Callable[..., Any], size: dict[str, int]) -> None:
+    page = open_page(preset="styled", size=size)
     first = rests(page, "42")
     page.click("#tab-mix")
     page.fill("#style-seed", "7")
     page.keyboard.press("Enter")
     until(page, "location.hash.includes('style=7')")
-    page.wait_for_timeout(300)
     assert rests(page, "42") != first
     hash = page.evaluate("location.hash.slice(1)")
     styled = rests(page, "42")
-    assert rests(open_page(hash=hash), "42") == styled
+    assert rests(open_page(hash=hash, size=size), "42") == styled
     page.click("#style-off")
-    page.wait_for_timeout(300)
     assert rests(page, "42") == first
-    plain = open_page(preset="vae")
+    plain = open_page(preset="vae", size=size)
     plain.click("#tab-mix")
     assert plain.is_visible("#mix-begin") and plain.is_hidden("#style-form")
 
@@ -500,11 +528,9 @@ def test_a_locked_direction_is_held_still(open_page: Callable[..., Any]) -> None
     age.locator("input").fill("2")
     age.locator("input").dispatch_event("change")
     until(page, "location.hash.includes('direction=Age:2')")
-    page.wait_for_timeout(300)
     free = rests(page, "42")
     page.click("[aria-label='Lock Smiling']")
     until(page, "location.hash.includes('lock=Smiling')")
-    page.wait_for_timeout(300)
     held = rests(page, "42")
     assert held != free and smiling.locator("input").is_disabled()
     sent = dict(re.findall(r"direction=(\w+)%3A([-.\d]+)", asked[-1]))
@@ -521,7 +547,7 @@ def test_reconstructions_and_the_film_of_a_training(open_page: Callable[..., Any
     page = open_page(preset="vae")
     page.click("#tab-training")
     page.wait_for_selector("#time-kinds:not([hidden])")
-    page.wait_for_timeout(300)
+    until(page, "document.getElementById('sample').getAttribute('aria-label').startsWith('Grid of samples')")
     made = page.evaluate("document.getElementById('sample').toDataURL()")
     page.click("#time-reconstructions")
     until(page, f"document.getElementById('sample').toDataURL() !== {json.dumps(made)}")
@@ -603,22 +629,19 @@ def test_tabs_by_keyboard_and_names_for_everything(open_page: Callable[..., Any]
 
 @pytest.mark.parametrize("width", [340, 390, 820, 1600])
 def test_no_width_needs_sideways_scrolling(open_page: Callable[..., Any], width: int) -> None:
-    page = open_page()
-    page.set_viewport_size({"width": width, "height": 800})
+    page = open_page(size={"width": width, "height": 800})
     for tab in page.locator("#tabs [role=tab]:not([hidden])").all():
-        tab.click()
+        if tab.get_attribute("aria-selected") != "true":
+            tab.click()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab.inner_text()
-
-
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
 
 @pytest.mark.parametrize("size", [DESKTOP, {"width": 1100, "height": 800}, PHONE], ids=["desktop", "laptop", "phone"])
 def test_the_face_stays_in_view_whatever_tool_is_open(open_page: Callable[..., Any], size: Any) -> None:
-    page = open_page(preset="vae")
-    page.set_viewport_size(size)
+    page = open_page(preset="vae", size=size)
     for tab in page.locator("#tabs [role=tab]:not([hidden])").all():
-        tab.click()
+        if tab.get_attribute("aria-selected") != "true":  # on a phone that would fold the sheet
+            tab.click()
         page.wait_for_timeout(100)
         panel = page.locator(f"#{tab.get_attribute('aria-controls')}")
         panel.evaluate("area => { area.scrollTop = 1e6; area.parentElement.scrollTop = 1e6; scrollTo(0, 1e6); }")
@@ -709,6 +732,24 @@ def served_models(page: Any) -> dict[str, str]:
     return {run["preset"]: run["checkpoints"][0]["model"] for run in there["runs"]}
 
 
+class Slow:
+    """Holds what a page asks for, until the end. A handler that sleeps would hold the test too, and it would look too late."""
+
+    def __init__(self, page: Any, pattern: str) -> None:
+        self.held: list[Any] = []
+        self.over = False
+        page.route(pattern, self.take)
+
+    def take(self, route: Any) -> None:
+        route.continue_() if self.over else self.held.append(route)
+
+    def end(self, **answer: Any) -> None:
+        """Let everything through, or give one answer to all that was held."""
+        self.over = True
+        for route in self.held:
+            route.fulfill(**answer) if answer else route.continue_()
+
+
 @pytest.mark.parametrize(
     ("tab", "route", "area"),
     [
@@ -721,15 +762,12 @@ def served_models(page: Any) -> dict[str, str]:
     ],
 )
 def test_every_wait_has_a_skeleton(open_page: Callable[..., Any], tab: str, route: str, area: str) -> None:
-    def slow(route: Any) -> None:
-        time.sleep(1.5)
-        route.continue_()
-
     page = open_page(preset="flow" if tab == "path" else "quick")
-    page.route(route, slow)
+    slow = Slow(page, route)
     page.evaluate("document.getElementById('new').click()")
     page.click(f"#tab-{tab}")
     page.wait_for_selector(area, state="attached")
+    slow.end()
     page.wait_for_selector(area, state="detached")
 
 
@@ -739,15 +777,12 @@ def test_a_model_that_takes_time_has_a_skeleton_and_its_error_is_one_sentence(op
         "hint": "Copy /srv/home/me/runs/7 again.",
     }}  # fmt: skip
 
-    def slow(route: Any) -> None:
-        time.sleep(1)
-        route.fulfill(json=failing, status=422)
-
     page = open_page(console=re.compile("422"))
     models = served_models(page)
-    page.route(f"**/api/model/{models['vae']}", slow)
+    slow = Slow(page, f"**/api/model/{models['vae']}")
     page.select_option("#model", models["vae"])
     page.wait_for_selector("main.waiting")
+    slow.end(json=failing, status=422)
     page.wait_for_selector(".toast.fault")
     assert page.inner_text(".toast.fault") == "model.safetensors is not a model: copy 7 again."
     assert page.input_value("#model") == models["quick"] and page.locator("main.waiting").count() == 0
@@ -758,19 +793,18 @@ def test_the_pad_keeps_its_pictures_while_labels_change(open_page: Callable[...,
     empty = "document.getElementById('pad').getContext('2d').getImageData(%d, %d, 1, 1).data[3] < 255"
     corner = page.evaluate("Math.round(document.getElementById('pad').width / 10)")
     until(page, f"!({empty % (corner, corner)})")
-    held: list[Any] = []
-    page.route("**/sheet?*", lambda route: held.append(route))
+    slow = Slow(page, "**/sheet?*")
     hat = page.locator("fieldset", has_text="Labels").locator("input").first
     hat.fill("1")
     hat.dispatch_event("change")
     until(page, "location.hash.includes('label=')")
-    while not held:
+    started = time.monotonic()
+    while not slow.held:
+        assert time.monotonic() - started < 90, "the pictures are not asked for"
         page.wait_for_timeout(50)
     assert not page.evaluate(empty % (corner, corner)), "the old pictures stay until the new ones are here"
     before = page.evaluate("document.getElementById('pad').toDataURL()")
-    for route in held:
-        route.continue_()
-    page.unroute("**/sheet?*")
+    slow.end()
     until(page, f"document.getElementById('pad').toDataURL() !== {json.dumps(before)}")
 
 
@@ -808,13 +842,12 @@ def test_a_photograph_keeps_the_pad_and_has_a_name(open_page: Callable[..., Any]
     ],
 )
 def test_a_state_that_cannot_be_read_gets_a_sentence(open_page: Callable[..., Any], hash: str, sentence: str) -> None:
-    page = open_page(hash=hash)
-    page.wait_for_selector(".toast.fault")
-    assert page.inner_text(".toast.fault").endswith(sentence)
-    page.evaluate("document.querySelector('.toast').remove()")
-    page.evaluate(f"location.hash = {json.dumps(hash)} + '&more'")
-    page.wait_for_selector(".toast.fault")
-    assert page.inner_text(".toast.fault").endswith(sentence), "also when it is typed into a page that is open"
+    page = open_page(hash=hash, script=FAULTS)
+    said = f"faults.length && faults[faults.length - 1].endsWith({json.dumps(sentence)})"
+    until(page, said)
+    page.evaluate("faults.length = 0")
+    page.evaluate(f"location.hash = {json.dumps(hash)} + '&more'")  # also when it is typed into a page that is open
+    until(page, said)
     page.wait_for_selector('#face[aria-busy="false"]')
 
 
@@ -911,7 +944,7 @@ def test_a_card_restores_its_face_and_a_clip_loops(open_page: Callable[..., Any]
     waited.value.save_as(tmp_path / "clip.webp")
     with Image.open(tmp_path / "clip.webp") as clip:
         assert clip.n_frames > 20 and clip.info["loop"] == 0  # type: ignore[attr-defined]
-    assert page.is_hidden("#share-dialog")
+    page.wait_for_selector("#share-dialog", state="hidden")
 
 
 def test_faces_are_enlarged_as_mien_sample_enlarges_them(open_page: Callable[..., Any], served: Served) -> None:

@@ -394,7 +394,6 @@ def page(browser: Any, page_of: tuple[str, Sampler, Path]) -> Iterator[Any]:  # 
     asked: list[str] = []
     said: list[str] = []
     found.on("request", lambda request: asked.append(request.url))
-    context.set_default_timeout(120_000)  # a busy machine takes its time
     found.on("console", lambda message: said.append(message.text))
     found.on("pageerror", lambda error: said.append(str(error)))
     found.goto(f"{page_of[0]}#at=42")
@@ -520,7 +519,6 @@ def test_which_engine_draws(
 ) -> None:
     """WebGPU where there is one that draws the same faces within two levels; WebAssembly otherwise, and why."""
     context = browser.new_context()
-    context.set_default_timeout(120_000)
     context.add_init_script(gpu)
     page = context.new_page()
     wanted = json.dumps(off) if off != "NaN" else "NaN"

@@ -103,6 +103,19 @@ def test_every_family_starts_with_all_weights_of_its_parent(preset: str, blob_pa
     )
 
 
+def test_a_child_of_an_assisted_run_is_assisted(blob_pack: Pack) -> None:
+    """What a network of other photographs has taught a parent stays in its weights; a clean parent has a clean child."""
+    parents = {
+        helped: trained("dcgan-2015", blob_pack, f"parent-{helped}", assisted=helped) for helped in (False, True)
+    }
+    for helped, parent in parents.items():
+        run = dataclasses.replace(small("dcgan-2015", blob_pack), images=8)
+        child = experiment.execute(run, None, blob_pack.path, f"child-{helped}", "auto", parent)
+        described = json.loads((child / "run.json").read_text())
+        assert described["assisted"] is helped
+        assert ("other photographs" in card(read_record(child))) is helped
+
+
 def test_a_parent_that_does_not_fit_is_refused_with_the_list(blob_pack: Pack) -> None:
     parent = trained("dcgan-2015", blob_pack)
     with pytest.raises(Mismatch) as refused:

@@ -378,6 +378,16 @@ def call(*words: object) -> SimpleNamespace:
     return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
 
 
+def test_eleven_steps_of_a_large_batch_are_too_few_as_well() -> None:
+    """2,816 images of a batch of 256 had an alarm."""
+    ill = health.collapse(1.0, 30.0, 40.0, 40.0, 11 * 256)
+    assert ill.ill and health.settled(ill, 60 * 256, 256) == ill
+    (verdict,) = diagnose([health.settled(ill, 11 * 256, 256)], [ill.name], {})
+    assert verdict.state == "pending" and verdict.evidence == "Judged from 60 steps on; 11 so far."
+    full = health.disk(0, 100)
+    assert full.ill and health.settled(full, 8, 8) == full
+
+
 def small(run: Run) -> Run:
     """A run of ten steps of 8 images with a look at every fourth image."""
     return dataclasses.replace(
@@ -389,6 +399,7 @@ def small(run: Run) -> Run:
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is drawn is judged from the first image on."""
     monkeypatch.setattr(health, "SETTLING", 0)
+    monkeypatch.setattr(health, "SETTLING_STEPS", 0)
 
 
 def plant(name: str, **changes: Any) -> Run:

@@ -183,7 +183,7 @@ SPLIT = ["critic", "critic"]
         ("homogan-07", [[*SPLIT, "generator"]] * 3),
         ("homogan-09", [SPLIT, SPLIT, [*SPLIT, "generator"]] * 3),  # over 9 batches the generator moves in 3, 6 and 9
         ("homogan-14", [SPLIT, SPLIT, SPLIT, SPLIT, [*SPLIT, "generator"]] * 2),
-        ("homogan-15-fixed", [[*SPLIT, "generator"]] * 2),
+        ("homogan-15-fixed", [["critic+generator"]] * 2),
     ],
 )
 def test_order_and_ratio(name: str, expected: list[list[str]]) -> None:

@@ -212,5 +212,16 @@ def test_127_hostile_archives_stay_below_400_mb(tmp_path: Path) -> None:
     assert run_checks(tmp_path, 1) == []
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_tar_that_promises_a_long_header_is_refused(
+    kind: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A terabyte was reserved for it: exit code 1."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(header_only(2**40, kind))
+    assert main(["data", "check", str(path), "--workers", "1"]) == 8
+    assert "1,099,511,627,776 bytes" in capsys.readouterr().err
+
+
 def test_some_hostile_archives_stay_below_400_mb(tmp_path: Path) -> None:
     assert run_checks(tmp_path, EXCERPT) == []

@@ -12,6 +12,7 @@ from mien.core.contracts import ImageSpec
 from mien.errors import UsageError
 from mien.models.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
 from mien.models.torch2015 import TorchDiscriminatorConfig, TorchGeneratorConfig
+from mien.nn.truncated_normal import truncated_normal_
 from mien.nn.upsample import UpsampleConv2d, upsample_conv2d
 
 
@@ -94,3 +95,14 @@ def test_upsampling_convolution_is_upsampling_and_convolution(kernel: int, trans
     for parameter in (layer.weight, layer.bias, x):
         ours, theirs = (torch.autograd.grad(y.square().sum(), parameter, retain_graph=True)[0] for y in (fast, slow))
         assert torch.allclose(ours, theirs, atol=1e-10)
+
+
+def test_a_truncated_normal_is_cut_off_at_two_deviations_whatever_torch_is_installed() -> None:
+    torch.manual_seed(0)
+    drawn = truncated_normal_(torch.empty(100_000), 0.02)
+    assert float(drawn.abs().max()) <= 0.04
+    assert float(drawn.std()) == pytest.approx(0.02 * 0.8796, rel=0.01)  # of a normal that is cut off there
+    torch.manual_seed(0)
+    first = torch.empty(100_000).normal_(0.0, 0.02)
+    inside = first.abs() < 0.04
+    assert torch.equal(drawn[inside], first[inside])  # only the others are drawn again

@@ -20,9 +20,10 @@ from mien.__main__ import main
 from mien.core.contracts import ImageSpec
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
-from mien.core.run import override
+from mien.core.run import override, to_json
 from mien.data.loader import Loader
 from mien.data.pack import Pack
+from mien.errors import Mismatch
 from mien.sampling.sampler import Sampler
 from mien.storage.run_directory import RunDirectory
 from mien.training import loop
@@ -132,3 +133,46 @@ def test_from_python(own: Callable[..., Any], blob_pack: Pack) -> None:
 
 def test_the_trainer_knows_no_model() -> None:
     assert "LinearFaces" not in Path(loop.__file__).read_text()
+
+
+@pytest.mark.parametrize(
+    "preset",
+    ["{here}/evil.py:tiny", "evil.py:tiny", "./evil.py:tiny", "../{name}/evil.py:tiny", 5, None, ["evil.py:tiny"]],
+)
+@pytest.mark.parametrize("code", [(), ("--code", "harmless.py")])
+def test_no_verb_runs_the_file_that_a_run_names(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    preset: object,
+    code: tuple[str, ...],
+) -> None:
+    """`mien cite RUN` ran the file of a downloaded run.json whose preset was `/path/evil.py:tiny`."""
+    monkeypatch.chdir(tmp_path)
+    text = "from mien.presets import PRESETS as P\nPRESETS = {'tiny': P['quick']}\n"
+    (tmp_path / "harmless.py").write_text(text)
+    (tmp_path / "evil.py").write_text(f"open('mark', 'w').close()\n{text}")
+    if isinstance(preset, str):
+        preset = preset.format(here=tmp_path, name=tmp_path.name)
+    (tmp_path / "run").mkdir()
+    described = {**to_json(presets.PRESETS["quick"]), "preset": preset, "command": f"train {preset}"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(described))
+    assert main(["cite", "run", *code]) == 2
+    said = capsys.readouterr().err
+    assert "no preset" in said or "no name of a preset" in said
+    for line in (["doctor", "run"], ["sample", "run", *code], ["compare", "run", "run", "-o", "c.html", *code]):
+        assert main(line) != 1
+    assert not (tmp_path / "mark").exists()
+    described["preset"] = "tiny"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(described))
+    assert main(["cite", "run", *code]) == (0 if code else 2)
+
+
+@pytest.mark.parametrize(
+    "header", [{"path": "evil.py"}, {"file": 5, "sha256": "x"}, "evil.py", 5, ["evil.py"], {"file": "evil.py"}]
+)
+def test_a_header_whose_code_has_another_shape_is_refused(header: Any) -> None:
+    """It was exit code 1."""
+    for code in (None, FILE):
+        with pytest.raises(Mismatch, match="does not describe a model"):
+            presets.kinds_for(header, code)

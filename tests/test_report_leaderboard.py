@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,41 @@ def test_scores_measured_in_two_ways_never_share_a_column(tmp_path: Path) -> Non
     first, second = (standing(entry, board.columns[0]) for entry in board.entries)
     assert first is not None and first.value == 30.0 and second is None
     assert best(board.entries, board.columns[0]) == [False, False]
+
+
+def edited(run_dir: Path, **changes: Any) -> RunRecord:
+    """The run again with other fields in its run.json."""
+    known = json.loads((run_dir / "run.json").read_text())
+    write(run_dir / "run.json", {**known, **changes})
+    return read_record(run_dir)
+
+
+def test_a_training_that_used_another_network_never_shares_a_column_with_a_clean_one(tmp_path: Path) -> None:
+    clean, other = scored(tmp_path / "clean", {"fid": 40.0}), scored(tmp_path / "other", {"fid": 35.0})
+    scored(tmp_path / "helped", {"fid": 10.0})
+    helped = edited(tmp_path / "helped", assisted=True)
+    board = compared([helped, clean, other])
+    assert [(column.name, column.assisted) for column in board.columns] == [
+        ("fid10k_train", False),
+        ("fid10k_train (assisted)", True),
+    ]
+    assert [entry.name for entry in board.entries] == ["other", "clean", "helped"], "clean runs rank first"
+    first, second = board.columns
+    assert standing(board.entries[2], first) is None and standing(board.entries[2], second) is not None
+    assert standing(board.entries[0], second) is None
+    assert best(board.entries, first) == [True, False, False], "the assisted run takes no part"
+    assert not any("different ways" in line for line in board.alarms), "one protocol on each track"
+    table = as_text(board)
+    assert "fid10k_train (assisted)" in table
+    assert "fid10k_train (assisted)" in page_of(helped, clean, out=tmp_path / "page.html")
+
+
+def test_a_run_from_another_models_weights_says_so(tmp_path: Path) -> None:
+    scored(tmp_path / "child", {"fid": 30.0})
+    child = edited(tmp_path / "child", parent="0" * 64)
+    assert "starts with another model's weights" in html.unescape(page_of(child, out=tmp_path / "a.html"))
+    alone = scored(tmp_path / "alone", {"fid": 30.0})
+    assert "another model" not in page_of(alone, out=tmp_path / "b.html")
 
 
 def seeded(run_dir: Path, seed: int, fid: float, lr: float = 1e-3) -> RunRecord:

@@ -135,7 +135,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Any, folder: Path) -> Iterator[Any]:  # noqa: F811
     """The page, opened from the disk, its file moved away from all others; it asks for nothing and says nothing."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(120_000)
     found, asked, said = context.new_page(), [], []
     found.on("request", lambda request: asked.append(request.url))
     found.on("console", lambda message: said.append(message.text))

@@ -25,6 +25,7 @@ LICENCES = {
     "onnx": "Apache-2.0", "onnxscript": "MIT", "onnxruntime": "MIT", "huggingface-hub": "Apache-2.0",
     "c2pa-python": "MIT OR Apache-2.0", "zensical": "MIT", "trackio": "MIT", "mlflow-skinny": "Apache-2.0",
     "wandb": "MIT", "sqlalchemy": "MIT", "alembic": "MIT",
+    "fsspec": "BSD-3-Clause", "aiohttp": "Apache-2.0", "s3fs": "BSD-3-Clause",
 }  # fmt: skip
 REMARKS = {
     "python-avatars": "its parts, by Pablo Stanley, are what the built-in faces are drawn with",

@@ -293,9 +293,9 @@ def test_after_a_rollback_rates_are_halved_until_the_next_checkpoint(tmp_path: P
     rates: list[tuple[int, float]] = []
     step = learner.step
 
-    def watched(batches: Iterator[Batch], rate: float = 1.0) -> dict[str, Tensor]:
+    def watched(batches: Iterator[Batch], rate: float = 1.0, player: str = "all") -> dict[str, Tensor]:
         rates.append((learner.seen, rate))
-        return step(batches, rate)
+        return step(batches, rate, player)
 
     learner.step = watched
     train(*arguments)

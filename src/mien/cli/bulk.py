@@ -96,7 +96,9 @@ def write_shards(
     assert content is not None
     data = {"folder": str(out), "manifest": str(out / MANIFEST), "shards": len(shards), what: len(seeds)}
     text = f"{len(seeds):,} {what} in {len(shards):,} shards: {out / MANIFEST}"
-    return Result(text, {**data, "sha256": content["sha256"]})
+    if refused := sum(entry.get("refused", 0) for entry in content["shardlist"]):
+        text += f"\n{refused:,} of them cannot be used; `refused` beside each says why"
+    return Result(text, {**data, "sha256": content["sha256"], **({"refused": refused} if refused else {})})
 
 
 class Progress:

@@ -24,9 +24,6 @@ def cite(run: str, /, *, code: Path | None = None) -> Result:
         Python file that defines a model of your own.
     """
     run_json = RunDirectory(Path(run)).run_json
-    name = run if run_json is None else run_json["preset"]
-    if run_json is not None and code is not None:
-        name = f"{code}:{name}"
-    config, _ = presets.find(name)
+    config, _ = presets.find(run) if run_json is None else presets.find_named(run_json.get("preset"), code)
     keys = list(dict.fromkeys(key for cls in presets.configs_in(config) for key in getattr(cls, "cites", ())))
     return Result(bibtex(keys), {"keys": keys, "bibtex": bibtex(keys)})

@@ -17,8 +17,10 @@ from mien.data.assembly import REFUSED_SHARE
 from mien.data.check import check
 from mien.data.crops import Box
 from mien.data.labels import strongest
+from mien.data.open_pack import open_pack
 from mien.data.pack import Pack, is_pack
 from mien.data.stylegan import check_absent, write_zip
+from mien.downloads.remote import is_remote
 from mien.errors import UsageError
 
 SHEETS = (".png", ".jpg", ".jpeg", ".webp")
@@ -29,7 +31,7 @@ Workers = Annotated[int | None, Parameter(validator=validators.Number(gte=1))]
 
 
 def data_prepare(
-    source: Path,
+    source: str,
     pack: Path,
     /,
     *,
@@ -40,7 +42,7 @@ def data_prepare(
     blur: float = 0.0,
     background: str = "white",
     matte: str | None = None,
-    eye_distance: float = 0.26,
+    eye_distance: float | None = None,
     eye_height: float = 0.47,
     max_outside: float = 1.0,
     labels: str = "",
@@ -49,6 +51,7 @@ def data_prepare(
     limit: int | None = None,
     holdout: str = "0",
     dedupe: Annotated[bool, Switch] = False,
+    variants: int | None = None,
     force: Annotated[bool, Switch] = False,
     workers: Workers = None,
 ) -> Result:
@@ -63,7 +66,8 @@ def data_prepare(
     Parameters
     ----------
     source
-        A folder, ZIP, tar, list of files, CSV or Parquet table, or pack; CelebA, LFW and other layouts are recognised.
+        A folder, ZIP, tar, list of files, CSV or Parquet table, or pack; CelebA, LFW and other layouts are recognised. A pack may
+        lie on a server: https://, s3:// or hf:// (needs the extra `remote`).
     pack
         Directory to create; with the ending .zip, an archive as the StyleGAN family reads it.
     size
@@ -83,7 +87,8 @@ def data_prepare(
     matte
         Replace the background behind people by grey, blur or a colour.
     eye_distance
-        With --crop face, distance between the eyes as a fraction of the side: 0.26 shows the whole head, 0.47 the face only.
+        With --crop face, distance between the eyes as a fraction of the side: 0.26 shows the whole head, 0.47 the face only. By
+        default the smallest of these at which 100 images of the source, at random, need 10% or less of the area filled in.
     eye_height
         With --crop face, distance of the eyes from the top as a fraction of the side.
     max_outside
@@ -100,6 +105,9 @@ def data_prepare(
         Fraction of the images held out for evaluation, by identity if it is known; or official, the split of the source.
     dedupe
         Leave out exact and near duplicates.
+    variants
+        Images for training in all: those that are there in turn, each copy shifted, scaled, turned and recoloured a little, as for
+        vaegan-2016. Held-out images stay as they are.
     force
         Go on if more than 1% of the images are refused.
     workers
@@ -122,14 +130,16 @@ def data_prepare(
         limit=limit,
         holdout=share(holdout),
         dedupe=dedupe,
+        variants=variants,
     )
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     to_archive = pack.suffix.lower() == ".zip"
     if to_archive:
         check_absent(pack)
-    if to_archive and is_pack(source) and preparation == Preparation():  # as it is
-        write_zip(Pack.open(source), pack)
-        return Result(f"{printable(str(pack))}: {len(Pack.open(source)):,} images", {"path": str(pack)})
+    if to_archive and (is_remote(source) or is_pack(Path(source))) and preparation == Preparation():  # as it is
+        opened = open_pack(source)
+        write_zip(opened, pack)
+        return Result(f"{printable(str(pack))}: {len(opened):,} images", {"path": str(pack)})
     target = pack.with_name(f".{pack.name}.pack") if to_archive else pack
     made = prepare(find_source(source), target, preparation, workers=workers, force=force, rank=rank, world=world)
     if made is None:
@@ -141,27 +151,28 @@ def data_prepare(
     return result
 
 
-def data_info(pack: Path, /, *, out: Out = None) -> Result:
+def data_info(pack: str, /, *, out: Out = None) -> Result:
     """Show what a pack contains, after verifying every byte; write a contact sheet and a report page.
 
     Examples:
 
         mien data info photos.pack
         mien data info photos.pack -o about/
+        mien data info https://example.org/photos.pack
 
     Parameters
     ----------
     pack
-        A pack.
+        A pack, or the address of one on a server: all of it is read.
     out
-        Folder for contact.png and report.html; by default the pack itself.
+        Folder for contact.png and report.html; by default the pack itself, or NAME-info here for one on a server.
     """
     from mien.report.pack_page import write_pack_page  # imports torch, which `prepare` does not need
 
-    opened = Pack.open(pack)
+    opened = open_pack(pack)
     opened.verify()
     lines = [pack_text(opened, pack)]
-    sheet, page = write_pack_page(opened, out or pack)
+    sheet, page = write_pack_page(opened, out or Path(f"{Path(opened.name).stem}-info" if opened.address else pack))
     data = {**pack_json(opened, pack), "files": {"contact_sheet": str(sheet), "report": str(page)}}
     if opened.labels is not None:
         pairs = strongest(opened.label_names, opened.labels)
@@ -171,7 +182,7 @@ def data_info(pack: Path, /, *, out: Out = None) -> Result:
 
 
 def data_check(
-    source: Path,
+    source: str,
     /,
     *,
     out: Out = None,
@@ -203,7 +214,8 @@ def data_check(
         Number of decoding processes; by default one per core.
     """
 
-    sheet = sheet_path(out, f"{source.resolve().stem}-check.png")
+    name = source.rstrip("/").rpartition("/")[2] if is_remote(source) else Path(source).resolve().name
+    sheet = sheet_path(out, f"{Path(name).stem}-check.png")
     examination = check(find_source(source), Preparation(side=size, crop=crop), workers)
     report = examination.report
     if len(examination.samples):
@@ -211,7 +223,7 @@ def data_check(
         from mien.report.pack_page import contact_sheet
         from mien.storage.provenance import Claim
 
-        save_png(contact_sheet(examination.samples), sheet, {"source": source.name}, Claim.INPUT)
+        save_png(contact_sheet(examination.samples), sheet, {"source": name}, Claim.INPUT)
         report["contact_sheet"] = str(sheet)
     allowed = 0 if strict else REFUSED_SHARE * report["counts"]["selected"]
     return Result(check_text(report), report, exit_code=3 if report["counts"]["refused"] > allowed else 0)
@@ -267,6 +279,6 @@ def parse_box(text: str) -> Box:
     return (left, top, right, bottom)
 
 
-def pack_json(pack: Pack, path: Path) -> dict[str, Any]:
+def pack_json(pack: Pack, path: Path | str) -> dict[str, Any]:
     """A pack as JSON: its path and pack.json."""
     return {"path": str(path), **pack.meta}

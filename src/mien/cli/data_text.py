@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mien.data.archives import printable
+from mien.data.framing import SMALL, framing_facts
 from mien.data.pack import Pack
 from mien.data.preprocess import ALIGNED_BY_SOURCE, NO_FACE
 
 MAX_LISTED = 10  # refused files that are printed; pack.json lists all
 
 
-def pack_text(pack: Pack, path: Path) -> str:
+def pack_text(pack: Pack, path: Path | str) -> str:
     """A pack as text."""
     meta = pack.preparation
     counts, recipe, source = meta["counts"], meta["recipe"], meta["source"]
@@ -35,6 +37,7 @@ def pack_text(pack: Pack, path: Path) -> str:
             found = readable - missed - given
             share = found / (readable - given)
             lines.append(f"  faces        detected in {found:,} of {readable - given:,} ({share:.1%})")
+    lines += framing_lines(meta, len(pack))
     if meta.get("others"):
         lines.append(f"  left aside   {', '.join(f'{count:,} {suffix}' for suffix, count in meta['others'].items())}")
     lines += label_lines(counts["labels"])
@@ -67,6 +70,7 @@ def check_text(report: dict[str, Any]) -> str:
     if report["smallest"]:
         (small_x, small_y), (large_x, large_y) = report["smallest"], report["largest"]
         lines.append(f"  sizes        {small_x}x{small_y} to {large_x}x{large_y} pixels")
+    lines += framing_lines(report, counts["usable"])
     if report["groups"]:
         lines.append(f"  identities   {report['groups']:,}")
     lines.append(f"  duplicates   {len(report['duplicates']):,} exact, {len(report['near_duplicates']):,} near")
@@ -81,6 +85,15 @@ def check_text(report: dict[str, Any]) -> str:
     return "\n".join(
         lines + ([f"  wrote        {printable(report['contact_sheet'])}"] if "contact_sheet" in report else [])
     )
+
+
+def framing_lines(meta: Mapping[str, Any], count: int) -> list[str]:
+    """For `--crop face`: the eye distance, and how much is filled in beyond the pictures."""
+    lines = [f"  {title:<12} {words}" for title, words in framing_facts(meta, count).items()]
+    if meta.get("filled_in", {}).get("area", 0) > SMALL:
+        words = "a larger --eye-distance needs less, --crop center nothing; --max-outside 0.3 refuses the worst"
+        lines.append(f"               {words}")
+    return lines
 
 
 def label_lines(counted: dict[str, dict[str, Any]]) -> list[str]:

@@ -39,12 +39,21 @@ def read_photos(sampler: Sampler, paths: Sequence[Path], crop: str | None = None
     """Photographs cropped as the model's training data was, and as images `[n, C, H, W]` in [-1, 1]."""
     if not paths:
         raise UsageError("No photograph is named.", "At least one is needed.", "Name one or more files.")
+    photos = [read_photo(path, sampler.image_spec.side, crop, framing_of(sampler)) for path in paths]
+    return photos, to_images(sampler, photos)
+
+
+def framing_of(sampler: Sampler) -> Mapping[str, Any] | None:
+    """How the model's training data was cropped, if its header says so."""
     data = sampler.header.get("data")
     framing = data.get("framing") if isinstance(data, dict) else None
-    side = sampler.image_spec.side
-    photos = [read_photo(path, side, crop, framing if isinstance(framing, dict) else None) for path in paths]
+    return framing if isinstance(framing, dict) else None
+
+
+def to_images(sampler: Sampler, photos: Sequence[Photo]) -> Tensor:
+    """Photographs as images `[n, C, H, W]` in [-1, 1], with the model's channels."""
     images = torch.stack([torch.from_numpy(photo.pixels.copy()) for photo in photos]).permute(0, 3, 1, 2) / 127.5 - 1.0
-    return photos, images.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else images
+    return images.mean(1, keepdim=True) if sampler.image_spec.channels == 1 else images
 
 
 def find_latents(
@@ -55,12 +64,15 @@ def find_latents(
     space: Space | None = None,
     labels: Mapping[str, float] | None = None,
     perceptual: bool = False,
+    numbers: Sequence[int] | None = None,
+    progress: bool = True,
 ) -> Latents:
     """The latents of photographs: by the encoder, or by `steps` of gradient descent, whichever gives latents of `space`.
 
     Descent starts at the encoding if that is a latent, else at the prior's first seeds; `perceptual` adds LPIPS to its loss.
+    Label rows that are not named are chosen by `numbers`, by default the places of the photographs.
     """
-    rows = sampler.labels(range(len(images)), labels)
+    rows = sampler.labels(range(len(images)) if numbers is None else numbers, labels)
     encodes = isinstance(sampler.model, Invertible)
     if steps is None and encodes and space in (None, sampler.encoding_space):
         return Latents(sampler.encode(images, rows), sampler.encoding_space, rows, "encoder")
@@ -74,7 +86,8 @@ def find_latents(
     start = sampler.encode(images, rows) if encodes and sampler.encoding_space == "latent" else None
     distance = with_lpips(images) if perceptual else absolute
     found = []
-    with tqdm(total=steps * -(-len(images) // BATCH), desc="descent", unit=" steps", leave=False, disable=None) as bar:
+    total, hidden = steps * -(-len(images) // BATCH), None if progress else True
+    with tqdm(total=total, desc="descent", unit=" steps", leave=False, disable=hidden) as bar:
 
         def on_step(step: Step) -> None:
             bar.set_postfix(l1=f"{float(step.errors.mean()):.4f}", refresh=False)
@@ -106,13 +119,18 @@ def with_lpips(images: Tensor) -> Distance:
     return distance
 
 
-def errors(images: Tensor, reconstructions: Tensor) -> list[dict[str, Any]]:
-    """For each photograph: l1 of pixels in [0, 1], psnr in dB, and lpips if its weights are cached."""
+def pixel_errors(images: Tensor, reconstructions: Tensor) -> list[dict[str, Any]]:
+    """For each photograph: l1 of pixels in [0, 1], and psnr in dB."""
     squares = ((images - reconstructions) / 2).square().flatten(1).mean(1)
-    found: list[dict[str, Any]] = [
+    return [
         {"l1": round(l1, 5), "psnr": round(-10 * log10(square), 3) if square else inf}
         for l1, square in zip(absolute(images, reconstructions).tolist(), squares.tolist(), strict=True)
     ]
+
+
+def errors(images: Tensor, reconstructions: Tensor) -> list[dict[str, Any]]:
+    """The errors of pixels, and lpips if its weights are cached."""
+    found = pixel_errors(images, reconstructions)
     if weights.here("lpips-alex"):
         network = PerceptualFeatures("alex")
         with torch.inference_mode():

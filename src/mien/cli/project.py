@@ -11,12 +11,15 @@ from typing import Annotated
 from cyclopts import Parameter
 from PIL import Image
 
-from mien.cli.arguments import parse_labels
+from mien.cli.arguments import parse_labels, positive
 from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
 from mien.cli.photos import error_text, errors, find_latents, read_photos
+from mien.cli.project_folder import FolderProjection, project_folder
 from mien.cli.result import Result
+from mien.data.source_kinds import find_source
 from mien.errors import UsageError
 from mien.report.grid import grid, picture, save_png
+from mien.report.shards import ShardFormat
 from mien.sampling.options import DrawOptions
 from mien.storage import atomic
 from mien.storage.checkpoint import pack_tensors
@@ -30,32 +33,35 @@ def project(
     model: Path,
     /,
     *photos: Path,
-    out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("project.png"),
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     crop: str | None = None,
     steps: int | None = None,
     lpips: Annotated[bool, Parameter(negative=())] = False,
     label: Annotated[Sequence[str], Parameter(negative=())] = (),
     save_latent: Path | None = None,
+    format: ShardFormat | None = None,
+    shard_size: int = 1000,
     options: Drawing = DrawOptions(),
     loading: Loading = LoadOptions(),
     signing: Signing = SignOptions(),
-) -> Result:
-    """Show photographs beside their reconstructions, with the error.
+) -> Result | None:
+    """Show photographs beside their reconstructions, with the error; or find the latents of a whole folder.
 
     A model with an encoder encodes and decodes; for any other, the latent is found by gradient descent (Adam on z). Examples:
 
         mien project RUN me.jpg
         mien project RUN a.jpg b.png --steps 500 -o beside.png
         mien project RUN me.jpg --crop center --save-latent me.safetensors
+        torchrun --nproc-per-node 2 -m mien project RUN photos/ -o shards/
 
     Parameters
     ----------
     model
         A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     photos
-        Image files of any size and colour mode.
+        Image files of any size and colour mode; or one folder, or with --format whatever `mien data prepare` reads.
     out
-        A .png: each photograph beside its reconstruction.
+        A .png with each photograph beside its reconstruction, by default project.png; for a folder, a folder of shards.
     crop
         Crop: face, center, squash, celeba-148 and so on. By default, that of the training data: aligned by the face if one is
         found, else the centre.
@@ -67,7 +73,24 @@ def project(
         NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
     save_latent
         File for the latents, which `mien edit --latent` reads.
+    format
+        Of the shards of a folder: tar (WebDataset, the default) or parquet (needs the extra `tables`), with reconstruction,
+        latent and errors of each photograph. Under torchrun each process projects its part. The same command again goes on.
+    shard_size
+        Photographs in a shard.
     """
+    if format is not None or any(photo.is_dir() for photo in photos):
+        if len(photos) != 1 or save_latent is not None or signing.sign is not None or (out and out.suffix):
+            raise UsageError(
+                "A folder is projected into a folder of shards.",
+                "More than one source, --save-latent or --sign is given, or --out has an ending.",
+                "Name one folder and -o shards/.",
+            )
+        positive("shard_size", shard_size)
+        sampler = loading.load(model, options)
+        chosen = FolderProjection(sampler, find_source(photos[0]), parse_labels(label), crop, steps, lpips)
+        return project_folder(chosen, out or Path("projected"), format or "tar", shard_size)
+    out = out or Path("project.png")
     check_png(out)
     sign = signing.ready()
     if len(photos) > MAX_PHOTOS:

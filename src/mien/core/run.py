@@ -92,6 +92,7 @@ class Run:
     parent: str = field(
         default="", metadata={"flag": False}
     )  # SHA-256 of the model that --from named; "" = from scratch
+    assisted: bool = field(default=False, metadata={"flag": False})  # a network taught by other photographs takes part
     story: str = field(default="", metadata={"flag": False})  # one line for `mien presets`
     notes: tuple[str, ...] = field(default=(), metadata={"flag": False})  # sources, reproduced faults, choices
     after: str = field(default="", metadata={"flag": False})  # the preset that this one is a change of
@@ -145,7 +146,7 @@ class Run:
 NOT_IDENTITY = frozenset(
     {
         *("images", "minutes", "patience", "keep_best", "film", "track", "loader_threads", "threads"),
-        *("story", "notes", "after", "change", "prepare", "by_rule"),
+        *("assisted", "story", "notes", "after", "change", "prepare", "by_rule"),
         *("save_every", "sample_every", "log_every", "keep"),
         *("evaluate_every", "evaluate_metrics", "evaluate_samples", "evaluate_extractor"),
     }

@@ -8,6 +8,7 @@ view to 1%. A similarity transform (Umeyama, 1991) maps eyes and mouth to the te
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.data.affine import Pixels, Points, Transform, distance_outside, invert, move, opencv, similarity, warp
+from mien.data.affine import Pixels, Points, Transform, invert, move, opencv, similarity, warp_quickly, warp_softly
 from mien.data.tflite import Network
 from mien.errors import UsageError
 
 EYES_TO_MOUTH = (
     1.02  # ratio of the eyes-to-mouth and eye-to-eye distances: median of 1,000 faces, half CelebA, half FairFace
 )
-FIRST_SIDES = (256, 640)  # pixels: smaller photographs are enlarged for the detector, larger ones reduced
-SECOND_SIDE = 1600  # pixels, long side: for small faces in large photographs
+FIRST_SIDE = 128  # pixels, short side: enough for a face of LARGE of it, and a quarter of the next view's time
+LARGE = 0.25  # share of the short side; smaller faces are looked for in the larger views
+SECOND_SIDES = (256, 640)  # pixels: smaller photographs are enlarged for the detector, larger ones reduced
+LAST_SIDE = 1600  # pixels, long side: for small faces in large photographs
 SMALLEST = 16  # pixels, short side: smaller pictures show no face
 MARGIN = 0.25  # share of the shorter side, added around the photograph when the face fills it
-SURE_SCORE, SURE_PRESENCE = 0.94, 18.0  # no face upside down reaches both (FairFace; docs/LOG.md, 2026-11-29)
+SURE_SCORE, SURE_PRESENCE = (
+    0.93,
+    17.0,
+)  # in the first view no face that is turned reaches either (docs/LOG.md, 2026-11-29)
+SIDEWAYS_PRESENCE = 8.0  # that no face on its side reaches
 MESH_SIDE = 192  # pixels of the mesh network's input
 MESH_POINTS = (  # for each landmark, the mesh points (of 468) whose mean it is
     (33, 133, 159, 145),  # the eye on the left of the picture: corners and lids
@@ -75,6 +82,9 @@ class Detection:
     faces: int  # number of detected faces; this is the largest and most central
 
 
+View = tuple[float, int, float]  # scale, margin in pixels, least width or height of a face as a share of the short side
+
+
 @dataclass(frozen=True)
 class _Candidate:
     """A face whose landmarks are refined once."""
@@ -83,6 +93,7 @@ class _Candidate:
     score: float
     faces: int
     presence: float  # logit of the mesh network, on the level view
+    view: View  # in which the detector found it
 
     @property
     def doubtful(self) -> bool:
@@ -128,8 +139,7 @@ class Aligner:
         if detection is None:
             return None
         transform = similarity(anchors(detection.landmarks), self.template.points(self.side), self._weights())
-        picture = warp(pixels, transform, self.side)
-        outside = float((distance_outside(transform, self.side, pixels.shape[1], pixels.shape[0]) > 0).mean())
+        picture, outside = warp_softly(pixels, transform, self.side)
         return Aligned(
             Image.fromarray(picture),
             move(transform, detection.landmarks),
@@ -155,8 +165,9 @@ class Aligner:
         upside down too, with their eyes where the mouth is.
         """
         found = self._search(pixels, 0)
-        if found is None or found.doubtful:
-            turned = (self._search(pixels, quarters) for quarters in (1, 2, 3))
+        if found is None or (found.doubtful and not self._stands(pixels, found)):
+            views = (found.view,) if found else None  # upright it is found there too
+            turned = (self._search(pixels, quarters, views) for quarters in (1, 2, 3))
             candidates = [other for other in turned if other is not None and other.presence > 0]
             found = max([*candidates, *([found] if found else [])], key=lambda one: one.certainty, default=None)
         if found is None:
@@ -164,22 +175,26 @@ class Aligner:
         landmarks, _ = self._refine(pixels, found.landmarks)  # again, in the level view of the first pass
         return Detection(landmarks, found.score, found.faces)
 
-    def _search(self, pixels: Pixels, quarters: int) -> _Candidate | None:
+    def _stands(self, pixels: Pixels, found: _Candidate) -> bool:
+        """Whether the mesh network sees more of a face in a doubtful one as it is than upside down."""
+        if found.presence < SIDEWAYS_PRESENCE:
+            return False
+        return self._refine(pixels, 2 * found.landmarks.mean(axis=0) - found.landmarks)[1] < found.presence
+
+    def _search(self, pixels: Pixels, quarters: int, views: Sequence[View] | None = None) -> _Candidate | None:
         """The largest and most central face of a photograph turned counterclockwise by quarters, in pixels of the photograph."""
         turned = np.ascontiguousarray(np.rot90(pixels, quarters))
         height, width = turned.shape[:2]
         short, long = min(height, width), max(height, width)
         if short < SMALLEST or long > 50 * short:
             return None
-        scale = min(max(1.0, FIRST_SIDES[0] / short), FIRST_SIDES[1] / long)
-        views = [(scale, 0), (scale * 0.6, round(MARGIN * short))]
-        if long > FIRST_SIDES[1]:
-            views.append((min(1.0, SECOND_SIDE / long), 0))
-        for scale, margin in views:
+        faces = np.zeros((0, 15))
+        for view in views or views_of(short, long):
+            scale, margin, least = view
             faces = self.detect(turned, scale, margin)
-            if len(faces):
+            if len(faces) and faces[:, 2:4].max() >= least * short:
                 break
-        else:
+        if not len(faces):
             return None
         middle = np.array([width, height]) / 2
         centres = faces[:, :2] + faces[:, 2:4] / 2
@@ -190,30 +205,31 @@ class Aligner:
             landmarks = np.stack([height - 1 - landmarks[:, 1], landmarks[:, 0]], axis=1)
             height, width = width, height
         landmarks, presence = self._refine(pixels, landmarks)
-        return _Candidate(landmarks, float(best[14]), len(faces), presence)
+        return _Candidate(landmarks, float(best[14]), len(faces), presence, view)
 
     def _refine(self, pixels: Pixels, landmarks: Points) -> tuple[Points, float]:
         """Landmarks of the mesh network, or the unchanged `landmarks` when it detects no face; and the logit of a face."""
-        view = similarity(anchors(landmarks), MESH_VIEW.points(MESH_SIDE), np.ones(3))
-        mesh, presence = self._mesh(np.divide(warp(pixels, view, MESH_SIDE, soften=False), 255, dtype=np.float32))
+        level = similarity(anchors(landmarks), MESH_VIEW.points(MESH_SIDE), np.ones(3))
+        mesh, presence = self._mesh(np.divide(warp_quickly(pixels, level, MESH_SIDE), 255, dtype=np.float32))
         if presence.item() < 0:
             return landmarks, presence.item()
         points = mesh.reshape(-1, 3)[:, :2].astype(np.float64)
-        refined = move(invert(view), np.stack([points[list(indices)].mean(axis=0) for indices in MESH_POINTS]))
+        refined = move(invert(level), np.stack([points[list(indices)].mean(axis=0) for indices in MESH_POINTS]))
         return refined, presence.item()
 
     def detect(self, pixels: Pixels, scale: float = 1.0, margin: int = 0) -> Points:
         """Detected faces [n, 15] in pixels of `pixels`: x, y, width, height, five landmarks, score."""
         cv2 = opencv()
         self._load_detector()
-        view = pixels
         if margin:
-            view = cv2.copyMakeBorder(view, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(127, 127, 127))
+            pixels = cv2.copyMakeBorder(
+                pixels, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(127, 127, 127)
+            )
         if scale != 1:
             interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-            view = cv2.resize(view, None, fx=scale, fy=scale, interpolation=interpolation)
-        self._detector.setInputSize((view.shape[1], view.shape[0]))
-        _, faces = self._detector.detect(view[:, :, ::-1])  # the network was trained on BGR
+            pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=interpolation)
+        self._detector.setInputSize((pixels.shape[1], pixels.shape[0]))
+        _, faces = self._detector.detect(pixels[:, :, ::-1])  # the network was trained on BGR
         if faces is None:
             return np.zeros((0, 15))
         detected: Points = faces.astype(np.float64)
@@ -223,6 +239,14 @@ class Aligner:
 
     def _weights(self) -> NDArray[np.float64]:
         return np.array([1.0, 1.0, self.template.mouth_weight])
+
+
+def views_of(short: int, long: int) -> list[View]:
+    """The detector's views of a photograph of two sides in pixels, one after another until there is a face."""
+    scale = min(max(1.0, SECOND_SIDES[0] / short), SECOND_SIDES[1] / long)
+    found: list[View] = [(FIRST_SIDE / short, 0, LARGE)] if long <= 8 * short else []
+    found += [(scale, 0, 0.0), (scale * 0.6, round(MARGIN * short), 0.0)]
+    return [*found, (min(1.0, LAST_SIDE / long), 0, 0.0)] if long > SECOND_SIDES[1] else found
 
 
 def load_detector(min_score: float) -> Any:

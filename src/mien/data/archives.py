@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mien.data.readers import FileReader, MemberReader, TarReader, UnreadableFile, ZipReader
+from mien.data.tar_headers import HeaderFile
 from mien.downloads.weights import cache_folder
 from mien.errors import Untrusted
 from mien.storage.atomic import replacing
@@ -280,7 +281,7 @@ class TarContainer(Container):
         """Name -> offset of the data, size, time."""
         try:
             found = {}
-            with tarfile.open(self._plain, "r:") as archive:
+            with HeaderFile(self._plain) as file, tarfile.open(fileobj=file, mode="r:") as archive:
                 while info := archive.next():
                     archive.members = []  # type: ignore[attr-defined]  # else it keeps a kilobyte for each
                     if info.isreg():

@@ -34,6 +34,7 @@ class Outcome:
     rows: list[int] = field(default_factory=list)  # of the accepted images in the plan's listing
     geometry: list[str] = field(default_factory=list)  # of each accepted image
     refused: list[dict[str, str]] = field(default_factory=list)  # name and reason
+    outside: list[float] = field(default_factory=list)  # of each accepted image's area, for `face`
     hashes: list[str] = field(default_factory=list)
     signatures: list[str] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -45,11 +46,20 @@ class Outcome:
         near = duplicates.near(self.signatures)
         return {place: (exact.get(place, near.get(place, place)), place in exact) for place in sorted(exact | near)}
 
+    def filled_in(self, places: Rows | None = None) -> dict[str, Any]:
+        """For `face`: the mean share filled in beyond the sources, and the images with over 1% of it; nothing else."""
+        if not self.outside:
+            return {}
+        shares = np.array(self.outside) if places is None else np.array(self.outside)[places]
+        area = round(float(shares.mean()), 4) if len(shares) else 0.0
+        return {"filled_in": {"area": area, "images": int((shares > 0.01).sum())}}
+
     def add(self, shard: Shard, names: Sequence[str], first: int) -> None:
         """Add a shard of the images `names`, the first of which is row `first` of the listing."""
         self.rows += [first + position for position in shard.positions]
         self.geometry += map(sys.intern, shard.geometry)  # most are equal, so interning saves memory
         self.refused += [{"name": names[position], "reason": reason} for position, reason in shard.refused]
+        self.outside += shard.outside
         self.hashes += shard.hashes
         self.signatures += shard.signatures
         self.sizes.update((width, height) for width, height in shard.sizes)
@@ -137,7 +147,13 @@ class Assembly:
             "labels": labels.count_labels(listing.label_names, listing.labels, listing.scales),
         }
         notes = dict(sorted(outcome.notes.items()))
-        results = {"counts": counts, "notes": notes, "refused": outcome.refused, "duplicates": left_out}
+        results = {
+            "counts": counts,
+            **outcome.filled_in(places),
+            "notes": notes,
+            "refused": outcome.refused,
+            "duplicates": left_out,
+        }
         return self._writer.commit(describe(todo, listing, results))
 
     def _append(self, rows: Rows) -> None:
@@ -199,6 +215,7 @@ def describe(todo: PreparationPlan, listing: Listing, results: Mapping[str, Any]
             **todo.preprocess.effective_fields,
             "decoder": f"Pillow {PIL.__version__}",
         },
+        **({} if todo.framing is None else {"framing": dict(todo.framing)}),
         "label_scales": dict(listing.scales),
         "remarks": list(listing.remarks),
         "others": dict(listing.other_files),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mien.data.assembly import Outcome, collect
+from mien.data.framing import with_framing
 from mien.data.labels import count_labels
 from mien.data.pack import Images
 from mien.data.planning import Preparation, PreparationPlan, plan
@@ -42,6 +43,8 @@ class Examination:
             "source": {**self.plan.source.description, "layout": listing.layout},
             "crop": self.plan.preprocess.crop,
             "counts": {**self.plan.counts, "usable": len(outcome.rows), "refused": len(outcome.refused)},
+            **outcome.filled_in(),
+            **({} if self.plan.framing is None else {"framing": dict(self.plan.framing)}),
             "reasons": dict(Counter(general(item["reason"]) for item in outcome.refused).most_common()),
             "refused": outcome.refused,
             "notes": dict(sorted(outcome.notes.items())),
@@ -61,6 +64,7 @@ def check(source: Source, preparation: Preparation, workers: int | None = None) 
     """Decode and crop every image once, without writing a pack. Raises DataError when the source contains no images."""
     with tempfile.TemporaryDirectory(prefix="mien-check-") as name, WorkerPool(workers or cores()) as pool:
         todo, folder = plan(source, replace(preparation, dedupe=True)), Path(name)
+        todo = with_framing(todo, folder, pool)
         decode_share(todo, folder, pool)
         outcome = collect(todo, folder)
         return Examination(todo, outcome, sample(todo, folder, outcome))

@@ -45,6 +45,7 @@ CONVERT = {
         (".mat", ".pkl", ".pickle", ".feather", ".db", ".sqlite", ".xml"), "It is not read. Save it as CSV."
     ),
 }
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".z", ".7z")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def read_member(contents: Contents, member: Member) -> NamedRows | None:
     suffix = suffix_of(member.name)
     if suffix in CONVERT:
         raise UnusableTable(CONVERT[suffix])
+    if suffix in PACKED and suffix_of(member.name[: -len(suffix)]) in (*TEXT_SUFFIXES, ".json", ".parquet"):
+        raise UnusableTable("It is compressed. Unpack it.")
     if suffix not in (*TEXT_SUFFIXES, *LIST_SUFFIXES, ".parquet"):
         return None
     prose = suffix in LIST_SUFFIXES  # of which only a table is worth a word
@@ -118,6 +121,8 @@ def match(table: Table, index: NameIndex, folder: str = "", split: str = "") -> 
     """The table's rows by picture. Raises UnusableTable where it names too few of them."""
     if any(names_picture(title, index, folder, split) for title in table.titles if title.lower() not in FILE_TITLES):
         table = without_titles(table)
+    if next(iter(table.rows()), None) is None:
+        raise UnusableTable("It has no line below its titles. Fill it, or remove it.")
     best = NamedRows(table, 0, {}, 0, 0, 0, split)
     for column in candidates(table):
         named = match_column(table, column, index, folder, split)

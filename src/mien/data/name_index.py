@@ -57,7 +57,9 @@ class NameIndex:
     @cached_property
     def _numbers(self) -> dict[str, int | list[int]]:
         """By their numbers without zeros in front: a spreadsheet makes 1 of 000001."""
-        return self._group([stem.lstrip("0") if (stem := stem_of(name)).isdecimal() else "" for name in self.names])
+        return self._group(
+            [stem.lstrip("0") or "0" if (stem := stem_of(name)).isdecimal() else "" for name in self.names]
+        )
 
     @cached_property
     def _folders(self) -> frozenset[str]:
@@ -88,7 +90,7 @@ class NameIndex:
             found = self._stems.get(stem)
             found = self._folded.get(fold(stem)) if found is None else found
             if found is None and stem.isdecimal():
-                found = self._numbers.get(stem.lstrip("0") or " ")
+                found = self._numbers.get(stem.lstrip("0") or "0")
         return [] if found is None else [found] if isinstance(found, int) else found
 
     def _agrees(self, parents: tuple[str, ...], row: int) -> bool:

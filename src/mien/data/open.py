@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mien.data.open_pack import open_pack
 from mien.data.pack import Pack, is_pack
 from mien.data.planning import DEFAULT_SIDE, Preparation, plan
 from mien.data.preparation import prepare
 from mien.data.source import Source
 from mien.data.source_kinds import find_source
 from mien.data.synthetic import COUNT, SEED, VERSION, SyntheticFaces
+from mien.downloads.remote import is_remote
 from mien.downloads.weights import cache_folder
 
 CHECKED_BYTES = 1_000_000_000  # of pixels: read and hashed in about a second
@@ -20,12 +22,16 @@ def open_data(
 ) -> Pack:
     """The pack that `source` means.
 
-    Nothing or `drawn`: the built-in faces at `side`. A pack: itself, at its own side. A folder or an archive of images: a
-    pack of them, made at `side` on first use and kept in the cache. A pack up to a gigabyte is read once and compared with its
-    checksums; `mien data info` does so for any. Raises DataError when there is nothing to be had, Untrusted when it is damaged.
+    Nothing or `drawn`: the built-in faces at `side`. A pack, here or on a server: itself, at its own side. A folder or an archive
+    of images: a pack of them, made at `side` on first use and kept in the cache. A pack on a disk, up to a gigabyte, is read once
+    and compared with its checksums; `mien data info` does so for any.
+
+    Raises DataError when there is nothing to be had, Untrusted when it is damaged.
     """
     if source is None or str(source) == "drawn":
         return _drawn(side or DEFAULT_SIDE, count, seed)
+    if is_remote(source):
+        return open_pack(source)
     path = Path(source)
     if path.is_dir() and is_pack(path):
         return _checked(Pack.open(path))

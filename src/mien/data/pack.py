@@ -1,9 +1,10 @@
 """The pack: a prepared data set in a directory, read by memory map and written to a temporary name.
 
-images.npy   uint8 [n, side, side, 3]
-labels.npy   float32 [n, label_dim], in [0, 1]; NaN = not known (only when there are labels)
-index.csv    one line a row: row, source name, group (such as an identity), split, geometry
-pack.json    format, count, side, label names, how it was prepared, what was refused and why, fingerprint
+images.npy     uint8 [n, side, side, 3]
+labels.npy     float32 [n, label_dim], in [0, 1]; NaN = not known (only when there are labels)
+index.csv      one line a row: row, source name, group (such as an identity), split, geometry
+blocks.sha256  32 bytes for each block of images: what a reader over the network compares
+pack.json      format, count, side, label names, how it was prepared, what was refused and why, fingerprint
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.growing_array import GrowingArray, hash_file
 from mien.data.pack_shape import check_shape, missing_for_a_report
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
 from mien.storage import bounded_json
 from mien.storage.atomic import fsync, fsync_directory
 from mien.storage.regular_file import check_regular
 
+if TYPE_CHECKING:  # only for packs on a server
+    from mien.data.remote_rows import RemoteRows
+
 FORMAT = 1
+BLOCKS = "blocks.sha256"
 SPLITS = ("train", "holdout")
 INDEX_COLUMNS = ("row", "source", "group", "split", "geometry")
 
@@ -53,12 +59,13 @@ class Pack:
     """A prepared data set. `fingerprint` names its content: pixels, labels, names, order and splits."""
 
     path: Path
-    images: Images  # [n, side, side, 3], a read-only memory map
+    images: Images | RemoteRows  # [n, side, side, 3], a read-only memory map, or what is fetched as it is indexed
     labels: Labels | None  # [n, len(label_names)], in [0, 1]; NaN = not known
     label_names: tuple[str, ...]
     side: int  # pixels, height and width
     fingerprint: str
     meta: Mapping[str, Any]  # pack.json
+    address: str = ""  # of a pack on a server; `path` is then its folder in the cache
 
     @classmethod
     def open(cls, path: str | Path) -> Pack:
@@ -68,16 +75,19 @@ class Pack:
         """
         path = Path(path)
         meta = _read_meta(path)
-        if wrong := check_shape(meta):
-            raise _damaged(path, f"pack.json does not describe a pack: {wrong}.")
         count, side, fingerprint = meta["count"], meta["side"], meta["fingerprint"]
         names = tuple(meta["label_names"])
-        images = _map(path / "images.npy", np.dtype(np.uint8), (count, side, side, 3))
-        labels = _map(path / "labels.npy", np.dtype(np.float32), (count, len(names))) if names else None
+        images = map_array(path / "images.npy", np.dtype(np.uint8), (count, side, side, 3))
+        labels = map_array(path / "labels.npy", np.dtype(np.float32), (count, len(names))) if names else None
         return cls(path, images, labels, names, side, fingerprint, meta)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def name(self) -> str:
+        """The name of its directory, here or on the server."""
+        return self.address.rpartition("/")[2] or self.path.resolve().name
 
     @property
     def preparation(self) -> Mapping[str, Any]:
@@ -101,9 +111,9 @@ class Pack:
             with (self.path / "index.csv").open(newline="", encoding="utf-8") as file:
                 entries = [Entry(*line[1:]) for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS)][1:]
         except (OSError, ValueError, csv.Error) as error:
-            raise _damaged(self.path, f"index.csv cannot be read: {error}.") from error
+            raise damaged(self.path, f"index.csv cannot be read: {error}.") from error
         if len(entries) != len(self):
-            raise _damaged(self.path, f"index.csv has {len(entries)} rows for {len(self)} images.")
+            raise damaged(self.path, f"index.csv has {len(entries)} rows for {len(self)} images.")
         return entries
 
     def rows(self, split: str = "train") -> Rows:
@@ -124,14 +134,23 @@ class Pack:
         checksums = self.meta.get("sha256", {})
         for name, expected in checksums.items():
             try:
-                check_regular(self.path / name)
-                found = _hash_file(self.path / name)
+                found = self._digest(name)
             except (OSError, ValueError) as error:
-                raise _damaged(self.path, f"{name} cannot be read: {error}.") from error
+                raise damaged(self.path, f"{name} cannot be read: {error}.") from error
             if found != expected:
-                raise _damaged(self.path, f"{name} is not what was written: its SHA-256 differs.")
+                raise damaged(self.path, f"{name} is not what was written: its SHA-256 differs.")
         if fingerprint_of(self.side, self.label_names, checksums) != self.fingerprint:
-            raise _damaged(self.path, "The fingerprint in pack.json does not belong to its checksums.")
+            raise damaged(self.path, "The fingerprint in pack.json does not belong to its checksums.")
+
+    def _digest(self, name: str) -> str:
+        """The SHA-256 of a file's content. Raises OSError, ValueError."""
+        if name == "images.npy" and not isinstance(self.images, np.ndarray):
+            digest = hashlib.sha256()
+            for part in self.images.parts():
+                digest.update(part)
+            return digest.hexdigest()
+        check_regular(self.path / name)
+        return hash_file(self.path / name)
 
 
 def fingerprint_of(side: int, label_names: Sequence[str], checksums: Mapping[str, str]) -> str:
@@ -199,7 +218,8 @@ class PackWriter:
         if self._labels is not None:
             checksums["labels.npy"] = self._labels.close()
         self._index.close()
-        checksums["index.csv"] = _hash_file(self.folder / "index.csv")
+        checksums["index.csv"] = hash_file(self.folder / "index.csv")
+        (self.folder / BLOCKS).write_bytes(self._images.sums)
         described = {
             "format": FORMAT,
             "count": self._images.count,
@@ -208,6 +228,8 @@ class PackWriter:
             "fingerprint": fingerprint_of(self.side, self.label_names, checksums),
             "splits": {split: count for split, count in self._splits.items() if count},
             "sha256": checksums,
+            "blocks": {"rows": self._images.rows, "sha256": hash_file(self.folder / BLOCKS)},
+            "bytes": {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())},
             **meta,
         }
         (self.folder / "pack.json").write_text(
@@ -236,41 +258,6 @@ class PackWriter:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class GrowingArray:
-    """A .npy file that grows along its first axis; its header is completed when it is closed."""
-
-    def __init__(self, path: Path, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
-        self.count = 0
-        self._dtype, self._row_shape = dtype, row_shape
-        self._file = path.open("w+b")
-        self._write_header()
-        self._hash = hashlib.sha256()
-
-    def _write_header(self) -> None:
-        # numpy pads the header so that the growing axis can be rewritten in place
-        described = {
-            "descr": np.lib.format.dtype_to_descr(self._dtype),
-            "fortran_order": False,
-            "shape": (self.count, *self._row_shape),
-        }
-        np.lib.format.write_array_header_1_0(self._file, described)
-
-    def append(self, rows: NDArray[Any]) -> None:
-        assert rows.dtype == self._dtype and rows.shape[1:] == self._row_shape, (rows.dtype, rows.shape)
-        data = np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
-        self._file.write(data)
-        self._hash.update(data)
-        self.count += len(rows)
-
-    def close(self) -> str:
-        """Complete the file. Returns the SHA-256 of its rows, without the header."""
-        if not self._file.closed:
-            self._file.seek(0)
-            self._write_header()
-            self._file.close()
-        return self._hash.hexdigest()
-
-
 def is_pack(path: Path) -> bool:
     """Whether a directory says that it is a pack."""
     return (path / "pack.json").is_file()
@@ -281,18 +268,6 @@ def chunks(count: int, size: int) -> Iterable[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _hash_file(path: Path) -> str:
-    """SHA-256 of a file; of an .npy only its rows, so that the header's padding does not matter."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        if path.suffix == ".npy":
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _read_meta(path: Path) -> dict[str, Any]:
     remedy = "Prepare one with `mien data prepare SOURCE PACK`."
     if not path.exists():
@@ -300,33 +275,46 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not is_pack(path):
         raise DataError(f"{path} is not a pack.", "A pack is a directory with a pack.json.", remedy)
     try:
-        meta = bounded_json.read_object(path / "pack.json", format=int)
-        version = meta["format"]
+        raw = bounded_json.read_bytes(path / "pack.json")
     except (OSError, ValueError) as error:
-        raise _damaged(path, f"pack.json does not parse: {error}.") from error
+        raise damaged(path, f"pack.json does not parse: {error}.") from error
+    return parse_meta(raw, path)
+
+
+def parse_meta(raw: bytes, path: Path | str) -> dict[str, Any]:
+    """The content of a pack.json, with the shape that one has. Raises Untrusted, and Mismatch for a newer format."""
+    try:
+        meta = bounded_json.loads_object(raw, format=int)
+        version = meta["format"]
+    except ValueError as error:
+        raise damaged(path, f"pack.json does not parse: {error}.") from error
     if version > FORMAT:
         raise Mismatch(
             f"{path} has pack format {version}.",
             f"This mien reads formats up to {FORMAT}.",
             "Update mien, or prepare the pack again.",
         )
+    if wrong := check_shape(meta):
+        raise damaged(path, f"pack.json does not describe a pack: {wrong}.")
     return meta
 
 
-def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A memory map of an .npy. Raises Untrusted where it has another type or shape."""
     if 0 in shape:  # an empty file cannot be mapped
         return np.zeros(shape, dtype)
     try:
         check_regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path.parent, f"{path.name} cannot be read: {error}.") from error
+        raise damaged(path.parent, f"{path.name} cannot be read: {error}.") from error
     if array.dtype != dtype or array.shape != shape:
-        raise _damaged(
+        raise damaged(
             path.parent, f"{path.name} holds {array.dtype} {array.shape}, pack.json promises {dtype} {shape}."
         )
     return array  # type: ignore[no-any-return]
 
 
-def _damaged(path: Path, why: str) -> Untrusted:
+def damaged(path: Path | str, why: str) -> Untrusted:
+    """The error of a pack whose files do not fit together."""
     return Untrusted(f"The pack {path} is damaged.", why, "Prepare it again, or restore it from a copy.")

@@ -26,6 +26,8 @@ SHAPE: dict[Any, Any] = {
     "fingerprint": str,
     "splits?": {str: int},
     "sha256?": {str: str},
+    "blocks?": {"rows": int, "sha256": str},
+    "bytes?": {str: int},
     "label_scales?": {str: [float]},
     "counts?": COUNTS,
     "recipe?": {"crop?": str, "resampler?": str},
@@ -84,6 +86,6 @@ def check_shape(meta: dict[str, Any]) -> str:
     for name, count in meta.get("counts", {"labels": {}})["labels"].items():
         if ("range" in count) != ("mean" in count) or len(count.get("range", (0, 0))) != 2:
             return f"counts.labels.{name} has no range of 2 numbers with a mean"
-    if min(meta["count"], meta["side"], *meta.get("splits", {"": 0}).values()) < 0:
+    if min(meta["count"], meta["side"], *meta.get("splits", {"": 0}).values(), *meta.get("bytes", {}).values()) < 0:
         return "a count is below zero"
     return ""

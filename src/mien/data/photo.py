@@ -38,18 +38,20 @@ def read_photo(path: Path, side: int, crop: str | None = None, framing: Mapping[
     centre crop.
     """
     data = read_bytes(path)
-    pack_framing = dict(framing or {})
     try:
-        return (
-            frame(path.name, data, side, pack_framing)
-            if crop is None
-            else cut(path.name, data, side, crop, pack_framing)
-        )
+        return decode_photo(path.name, data, side, crop, framing)
     except UnreadableFile as error:
         remedy = (
             "Choose another photograph." if str(error) != NO_FACE else "Add --crop center to use it without a face."
         )
         raise DataError(f"{path} cannot be used.", f"Reason: {error}.", remedy) from error
+
+
+def decode_photo(
+    name: str, data: bytes, side: int, crop: str | None = None, framing: Mapping[str, Any] | None = None
+) -> Photo:
+    """The photograph in a file's bytes, cropped as `read_photo` does. Raises UnreadableFile."""
+    return frame(name, data, side, framing or {}) if crop is None else cut(name, data, side, crop, framing or {})
 
 
 def frame(name: str, data: bytes, side: int, framing: Mapping[str, Any]) -> Photo:

@@ -20,6 +20,8 @@ from mien.errors import DataError, UsageError, did_you_mean
 
 DEFAULT_SIDE = 64
 SAMPLING = "sha256"  # how --limit and --balance sample; part of the key, so that packs of older versions differ
+ALIGNMENT = 2  # version of --crop face; part of the key likewise
+FRAMING_IMAGES = 100  # of the whole source, at random: they choose an eye distance
 SHARD_BYTES = 4_000_000  # of pixels in a shard; does not affect the pack
 SHARD_IMAGES = 256  # at most
 
@@ -34,7 +36,7 @@ class Preparation:
     resampler: str | None = None  # None = the default of the crop
     background: str = "white"  # colour behind transparent pixels
     matte: str | None = None  # new background: `grey`, `blur` or a colour
-    eye_distance: float = 0.26  # for --crop face: distance between the eyes, as a share of the side
+    eye_distance: float | None = None  # for --crop face: between the eyes, as a share of the side; None = chosen
     eye_height: float = 0.47  # for --crop face: height of the eyes from the top, as a share of the side
     max_outside: float = 1.0  # for --crop face: largest share of the crop that may lie outside the picture
     labels: Sequence[str] = ()  # empty = every label of the source
@@ -44,12 +46,33 @@ class Preparation:
     holdout: float | Literal["official"] = 0.0  # share held out for evaluation, or the source's own split
     dedupe: bool = False  # leave out exact and near-duplicates
     blur: float = 0.0  # standard deviation of a Gaussian blur before resizing, in pixels of the crop
+    variants: int | None = None  # images for training in all, varied copies of those that are there
 
     @property
     def selection(self) -> dict[str, Any]:
         """The fields that select images and labels; the others affect pixels."""
         chosen = ("labels", "where", "balance", "limit", "holdout", "dedupe")
         return {name: value for name, value in asdict(self).items() if name in chosen}
+
+    def check_variants(self) -> None:
+        """Raise UsageError for what varied copies cannot be combined with."""
+        if self.variants is None:
+            return
+        if self.variants < 1:
+            raise UsageError(
+                f"--variants {self.variants} is too small.", "It is a number of images.", "Use for example 600000."
+            )
+        others = {
+            "--dedupe": self.dedupe,
+            "--balance": bool(self.balance),
+            "--holdout SHARE": self.holdout not in (0, "official"),
+        }
+        if wrong := [name for name, used in others.items() if used]:
+            raise UsageError(
+                f"--variants cannot be combined with {' or '.join(wrong)}.",
+                "Copies of one picture must stay together.",
+                f"Prepare a pack with {wrong[0]} first, and the variants from that pack.",
+            )
 
     def __post_init__(self) -> None:
         if self.side is not None and not 4 <= self.side <= 4096:
@@ -83,6 +106,7 @@ class Preparation:
                 "It must be in [0, 1).",
                 "Use 0.1 for a tenth, or official.",
             )
+        self.check_variants()
         try:
             ImageColor.getrgb(self.background)
         except ValueError:
@@ -101,6 +125,8 @@ class PreparationPlan:
     preparation: Preparation
     counts: Mapping[str, Any]  # number of images after each step of the selection
     key: str  # a hash of everything that affects the pack
+    sample: Listing | None = None  # for --crop face: the images that choose the eye distance, if it is to be chosen
+    framing: Mapping[str, Any] | None = None  # the chosen eye distance, and what it was chosen by
 
     @cached_property
     def shards(self) -> list[slice]:
@@ -125,11 +151,12 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
         box=preparation.box,
         background=preparation.background,
         matte=preparation.matte,
-        eye_distance=preparation.eye_distance,
+        **({} if preparation.eye_distance is None else {"eye_distance": preparation.eye_distance}),
         eye_height=preparation.eye_height,
         max_outside=preparation.max_outside,
         landmarks_of=full.landmarks_of if crop.finds_face and full.landmarks is not None else None,
         signatures=preparation.dedupe,
+        variants=preparation.variants or 0,
         blur=preparation.blur,
     )
     if preparation.holdout == "official" and not any(full.splits or ()):
@@ -139,10 +166,22 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
             "Add one beside the pictures, or use a random split with --holdout 0.1.",
         )
     listing, counts = select(full, preparation)
+    if preparation.variants:
+        listing, counts["variants"] = repeated(listing, preparation.variants, preparation.holdout), preparation.variants
     if preparation.labels:
         labels.choose(listing.take(np.arange(0)), preparation.labels)  # a wrong name raises before any image is decoded
-    inputs = [FORMAT, SAMPLING, asdict(preprocess), asdict(preparation), source.description, full.stamp]
-    return PreparationPlan(source, listing, preprocess, preparation, counts, stamp_of(inputs))
+    chooses = crop.finds_face and preparation.eye_distance is None
+    sample = full.take(labels.sample(full, FRAMING_IMAGES)) if chooses else None
+    inputs = [
+        FORMAT,
+        SAMPLING,
+        ALIGNMENT if crop.finds_face else "",
+        asdict(preprocess),
+        asdict(preparation),
+        source.description,
+        full.stamp,
+    ]
+    return PreparationPlan(source, listing, preprocess, preparation, counts, stamp_of(inputs), sample)
 
 
 def check_face(preparation: Preparation, finds_face: bool) -> None:
@@ -154,6 +193,12 @@ def check_face(preparation: Preparation, finds_face: bool) -> None:
             "They apply only to --crop face.",
             "Add --crop face.",
         )
+    if preparation.variants and finds_face:
+        raise UsageError(
+            "--variants has no effect with --crop face.",
+            "It would level what was turned.",
+            "Prepare a pack with --crop face first, and the variants from that pack.",
+        )
     if preparation.blur and finds_face:
         raise UsageError(
             f"--blur {preparation.blur} has no effect here.", "--crop face has its own antialiasing.", "Remove --blur."
@@ -164,6 +209,20 @@ def check_face(preparation: Preparation, finds_face: bool) -> None:
             "--crop face rotates pictures with its own resampler.",
             "Remove --resampler, or choose another crop.",
         )
+
+
+def repeated(listing: Listing, count: int, holdout: float | Literal["official"]) -> Listing:
+    """The images for training in turn until there are `count`, and then those held out, each once."""
+    parts = listing.splits if holdout == "official" or "holdout" in (listing.splits or ()) else None
+    held = np.array([part not in ("train", "training", "") for part in parts or [""] * len(listing.names)])
+    rows = np.flatnonzero(~held)
+    if not len(rows) or count < len(rows):
+        raise UsageError(
+            f"--variants {count:,} is fewer than the {len(rows):,} images for training.",
+            "Each is taken at least once.",
+            "Use a larger number, or --limit.",
+        )
+    return listing.take(np.concatenate([rows[np.arange(count) % len(rows)], np.flatnonzero(held)]))
 
 
 def select(full: Listing, preparation: Preparation) -> tuple[Listing, dict[str, Any]]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mien.data.assembly import Assembly
+from mien.data.framing import with_framing
 from mien.data.pack import Pack, is_pack
 from mien.data.planning import Preparation, PreparationPlan, plan
 from mien.data.preprocess import Preprocessor
@@ -58,6 +59,7 @@ def prepare(
             with hold_lock(folder / f"lock-{rank}", wait) as acquired:
                 if not acquired or path.exists():  # another process finished meanwhile
                     continue
+                todo = with_framing(todo, folder, pool, rank)
                 if rank:
                     decode_share(todo, folder, pool, rank, world)
                     return None
@@ -172,7 +174,8 @@ def decode_share(
             on_images(started)
             meanwhile()
 
-        pool.make_shards(folder, missing, todo.source, todo.preprocess, poll, marks)
+        first = {number: todo.shards[number].start for number in missing}
+        pool.make_shards(folder, missing, todo.source, todo.preprocess, poll, marks, first)
 
 
 @contextlib.contextmanager

@@ -36,13 +36,14 @@ class PreprocessConfig:
     max_outside: float = 1.0  # for `face`: largest share of the crop that may lie outside the picture
     landmarks_of: tuple[int, int] | None = None  # for `face`: the picture size that the source's landmarks refer to
     signatures: bool = False  # whether to compute signatures for the search for duplicates
+    variants: int = 0  # the first so many rows are varied copies
     blur: float = 0.0  # standard deviation of a Gaussian blur before resizing, in pixels of the crop
 
     @property
     def effective_fields(self) -> dict[str, Any]:
         """The fields that affect the pixels, for pack.json."""
         unused = {"signatures"} if self.crop == "face" else {"signatures", "eye_distance", "eye_height", "landmarks_of"}
-        unused |= set() if self.blur else {"blur"}
+        unused |= {name for name in ("blur", "variants") if not getattr(self, name)}
         unused |= set() if self.crop == "face" and self.max_outside < 1 else {"max_outside"}
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
@@ -62,6 +63,7 @@ class Preprocessed(NamedTuple):
     geometry: str  # the crop box in pixels of the upright source, or the rows of the similarity transform
     size: tuple[int, int]  # width and height of the upright source
     notes: tuple[str, ...]  # conversions that were needed
+    outside: float = 0.0  # for `face`: the share of the image that lies outside the source, in [0, 1]
 
 
 class Preprocessor:
@@ -72,12 +74,16 @@ class Preprocessor:
         self._crop = find_crop(preprocess.crop, preprocess.box)
         self._box = lru_cache(maxsize=256)(self._find_box)  # most pictures of a source have the same size
 
-    def make(self, data: bytes, landmarks: Landmarks | None = None) -> Preprocessed:
-        """One file's bytes -> its preprocessed image. Raises UnreadableFile with the reason.
+    def make(self, data: bytes, landmarks: Landmarks | None = None, row: int = 0) -> Preprocessed:
+        """One file's bytes -> its preprocessed image, which is to be a row of the pack. Raises UnreadableFile with the reason.
 
         `landmarks` [5, 2] are in [0, 1], as shares of the picture's width and height.
         """
         image, notes = decode(data, self.preprocess.background)
+        if row < self.preprocess.variants:
+            from mien.data.variants import variation, varied
+
+            image = varied(image, variation(row))
         if self._crop.finds_face:
             return self._aligned(image, notes, landmarks)
         size, side = image.size, self.preprocess.side
@@ -139,7 +145,9 @@ class Preprocessor:
         import numpy as np
 
         points: Points = landmarks.astype(np.float64) * size
-        return points if np.linalg.norm(points[1] - points[0]) > 1 else None  # excludes NaN and rows of zeros
+        if not (np.abs(landmarks) < 3).all():  # NaN, or places that are in no picture
+            return None
+        return points if np.linalg.norm(points[1] - points[0]) > 1 else None  # excludes rows of zeros
 
     def _aligned(self, image: Image.Image, notes: tuple[str, ...], landmarks: Landmarks | None) -> Preprocessed:
         known = self.source_landmarks(image.size, landmarks)
@@ -159,4 +167,6 @@ class Preprocessor:
         if self._matte is not None:
             result = self._matte.apply(result)
         side = self.preprocess.side
-        return Preprocessed(cut(result, (0, 0, *result.size), side, "lanczos"), geometry, image.size, notes)
+        return Preprocessed(
+            cut(result, (0, 0, *result.size), side, "lanczos"), geometry, image.size, notes, aligned.outside
+        )

@@ -14,7 +14,7 @@ from mien.storage.atomic import replacing
 if TYPE_CHECKING:
     from mien.data.pack import Images
 
-OUTCOME = ("positions", "geometry", "sizes", "hashes", "signatures", "refused", "notes")
+OUTCOME = ("positions", "geometry", "sizes", "outside", "hashes", "signatures", "refused", "notes")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Shard:
     side: int
     pixels: list[bytes] = field(default_factory=list)  # of the accepted images, one after another
     positions: list[int] = field(default_factory=list)  # of the accepted images in the shard
-    geometry: list[str] = field(default_factory=list)  # of each accepted image, as are the next three
+    geometry: list[str] = field(default_factory=list)  # of each accepted image, as are the next four
     sizes: list[tuple[int, int]] = field(default_factory=list)  # width and height of the upright source, in pixels
+    outside: list[float] = field(default_factory=list)  # share outside the source, for `face`; empty for other crops
     hashes: list[str] = field(
         default_factory=list
     )  # SHA-256 of the pixels, for exact duplicates; empty without the search for duplicates

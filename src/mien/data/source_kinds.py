@@ -27,13 +27,15 @@ from mien.data.arrays import ArraySource
 from mien.data.arrow import image_columns, import_pyarrow
 from mien.data.file_lists import names_in_list, names_in_table
 from mien.data.layouts import LAYOUTS, Layout, recognise
-from mien.data.pack import Pack, is_pack
+from mien.data.open_pack import open_pack
+from mien.data.pack import is_pack
 from mien.data.parquet import ParquetSource
 from mien.data.source import Listing, Source
 from mien.data.stylegan import to_png
 from mien.data.synthetic import SyntheticFaces
 from mien.data.unread_formats import CONVERT
 from mien.data.webdataset import ShardFolder, webdataset
+from mien.downloads.remote import is_remote
 from mien.errors import DataError, did_you_mean
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -88,16 +90,16 @@ class ContainerSource(Source):
 class PackSource(Source):
     """A pack, to make another from: other labels, some of its images, another side."""
 
-    def __init__(self, path: Path) -> None:
-        self.pack = Pack.open(path)
+    def __init__(self, path: Path | str) -> None:
+        self.pack = open_pack(path)
 
     @property
     def specification(self) -> dict[str, Any]:
-        return {"kind": "pack", "path": str(self.pack.path.absolute())}
+        return {"kind": "pack", "path": self.pack.address or str(self.pack.path.absolute())}
 
     @property
     def description(self) -> dict[str, Any]:
-        return {"kind": "pack", "name": self.pack.path.resolve().name, "fingerprint": self.pack.fingerprint}
+        return {"kind": "pack", "name": self.pack.name, "fingerprint": self.pack.fingerprint}
 
     def listing(self) -> Listing:
         entries = self.pack.entries
@@ -130,9 +132,9 @@ def open_source(specification: dict[str, Any]) -> Source:
     kind = arguments.pop("kind")
     if kind == "drawn":
         return SyntheticFaces(**arguments)
-    path = Path(arguments["path"])
     if kind == "pack":
-        return PackSource(path)
+        return PackSource(arguments["path"])
+    path = Path(arguments["path"])
     if kind == "arrays":
         return ArraySource(path)
     if kind in ("parquet", "datasets"):
@@ -140,8 +142,11 @@ def open_source(specification: dict[str, Any]) -> Source:
     return ContainerSource(kind, path)
 
 
-def find_source(path: Path) -> Source:
-    """The source at `path`, recognised by its files. Raises DataError when there is none."""
+def find_source(path: Path | str) -> Source:
+    """The source at `path`, recognised by its files, or the pack at an address. Raises DataError when there is none."""
+    if is_remote(path):
+        return PackSource(path)
+    path = Path(path)
     return open_source({"kind": kind_of(path), "path": str(path)})
 
 

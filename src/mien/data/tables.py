@@ -173,6 +173,8 @@ def reader(text: Text, skip: int, delimiter: str | None, quoting: int) -> Iterat
         )
         for row in rows:
             cells = [cell.strip() for cell in row]
+            if quoting == csv.QUOTE_NONE:  # such as `"a.png" ; "20"`, where spaces stand outside the quotation marks
+                cells = [cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
             if any(cells):
                 yield cells
 

@@ -53,8 +53,12 @@ def make_shard(
     preprocessor: Preprocessor,
     lost: dict[int, str],
     landmarks: Landmarks | None = None,
+    first: int = 0,
 ) -> Shard:
-    """Decode and crop the images at `addresses`. `lost` maps positions that crashed a worker before to the reason."""
+    """Decode and crop the images at `addresses`, the rows of a pack from `first` on.
+
+    `lost` maps positions that crashed a worker before to the reason.
+    """
     shard = Shard(preprocessor.preprocess.side)
     notes = Counter[str]()
     for position, address in enumerate(addresses):
@@ -62,7 +66,8 @@ def make_shard(
         try:
             if position in lost:
                 raise UnreadableFile(lost[position])
-            result = preprocessor.make(reader.read(address), None if landmarks is None else landmarks[position])
+            marks = None if landmarks is None else landmarks[position]
+            result = preprocessor.make(reader.read(address), marks, first + position)
         except UnreadableFile as error:
             shard.refused.append((position, str(error)))
             continue
@@ -70,6 +75,8 @@ def make_shard(
         shard.positions.append(position)
         shard.geometry.append(result.geometry)
         shard.sizes.append(result.size)
+        if preprocessor.preprocess.crop == "face":
+            shard.outside.append(round(result.outside, 4))
         if result.notes:
             notes.update(result.notes)
         if preprocessor.preprocess.signatures:
@@ -95,21 +102,25 @@ def report(line: str) -> None:
 def work(lines: Any) -> None:
     """Process jobs until the input ends.
 
-    Each job is a JSON object with `shard`, `path`, `source`, `addresses`, `preprocess`, `lost` and `landmarks`.
+    Each job is a JSON object with `shard`, `path`, `source`, `addresses`, `preprocess`, `lost`, `landmarks` and `first`.
     """
     specification: dict[str, Any] | None = None
     reader: Reader | None = None
+    config: dict[str, Any] | None = None
     for line in lines:
         job = bounded_json.loads_object(line)
         if reader is None or job["source"] != specification:
             specification, reader = job["source"], open_reader(job["source"])
+        if job["preprocess"] != config:
+            config = job["preprocess"]
             preprocess: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in job["preprocess"].items()
             }
             preprocessor = Preprocessor(PreprocessConfig(**preprocess))
         lost = {int(position): reason for position, reason in job["lost"].items()}
         landmarks = None if job["landmarks"] is None else to_array(job["landmarks"])
-        make_shard(reader, job["addresses"], preprocessor, lost, landmarks).save(Path(job["path"]))
+        shard = make_shard(reader, job["addresses"], preprocessor, lost, landmarks, job["first"])
+        shard.save(Path(job["path"]))
         report(f"DONE {job['shard']}")
 
 
@@ -127,6 +138,7 @@ def job_line(
     preprocess: PreprocessConfig,
     lost: dict[int, str],
     landmarks: Landmarks | None = None,
+    first: int = 0,
 ) -> str:
     """One job as a line of JSON, in the format that `work` reads."""
     job = {
@@ -137,6 +149,7 @@ def job_line(
         "preprocess": asdict(preprocess),
         "lost": lost,
         "landmarks": None if landmarks is None else landmarks.tolist(),
+        "first": first,
     }
     return json.dumps(job) + "\n"
 

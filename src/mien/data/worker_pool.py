@@ -87,22 +87,22 @@ class WorkerPool:
         preprocess: PreprocessConfig,
         on_images: Callable[[int], object],
         landmarks: Mapping[int, Landmarks] | None = None,
+        first: Mapping[int, int] | None = None,
     ) -> None:
         """Make the files of `shards` (number -> names) in `folder`.
 
         `on_images` is called several times a second with the number of newly started images. `landmarks` maps each shard to
-        the landmarks of its images, if the source has them and the crop uses them.
+        the landmarks of its images, if the source has them and the crop uses them, and `first` to the row of its first image.
         """
-        waiting, marks = deque(sorted(shards)), landmarks or {}
+        waiting, marks, rows = deque(sorted(shards)), landmarks or {}, first or {}
         lost: dict[int, dict[int, str]] = {shard: {} for shard in shards}
 
         def assign_shards(worker: Worker) -> None:
             while waiting and len(worker.shards) < 2:
                 shard = waiting.popleft()
                 path = shard_path(folder, shard)
-                worker.assign(
-                    shard, job_line(shard, path, source, shards[shard], preprocess, lost[shard], marks.get(shard))
-                )
+                here = (shards[shard], preprocess, lost[shard], marks.get(shard), rows.get(shard, 0))
+                worker.assign(shard, job_line(shard, path, source, *here))
 
         def replace(worker: Worker, reason: str) -> None:
             """Replace a dead or hanging worker: refuse its current image and queue its shards again."""

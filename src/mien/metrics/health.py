@@ -18,6 +18,7 @@ from mien.metrics.quick_checks import GRID, LatentUse
 from mien.metrics.suggestions import remedy
 
 SETTLING = 2_000  # images before which samples and encodings are not checked: a new network draws one grey face
+SETTLING_STEPS = 60  # likewise, for large batches: eleven of 256 are 2,816 images
 
 DIFFERENT = 0.2  # of the number of different faces among as many real ones
 ALIKE = 0.25  # grey levels between two faces: less than rounding
@@ -47,6 +48,7 @@ FAULTS = {
 }
 ILL = ("warning", "alarm")  # the states of a fault
 NAMES = (COLLAPSE, CRITIC, BALANCE, POSTERIOR, MEMORY, DIVERGENCE, STARVATION, DISK)
+LEARNING = (COLLAPSE, CRITIC, BALANCE, POSTERIOR, MEMORY)  # which take some steps to judge
 AT_AN_END = "k at an end"  # in a window: whether k_t stands at 0 or 1
 EXIT_CODES = {DISK: 6, STARVATION: 4}  # of `mien doctor --strict`; every other alarm concerns learning: 5
 
@@ -169,6 +171,14 @@ def judged_later(name: str, value: float, bound: float, ill: bool, evidence: str
         text = f"Judged from {SETTLING:,} images on; {seen:,} so far."
         return Symptom(name=name, value=value, bound=bound, ill=False, evidence=text, early=True)
     return Symptom(name=name, value=value, bound=bound, ill=ill, evidence=evidence)
+
+
+def settled(symptom: Symptom, seen: int, batch: int) -> Symptom:
+    """The symptom; one of learning is not judged before SETTLING_STEPS steps of `batch` images."""
+    if symptom.name not in LEARNING or seen >= SETTLING_STEPS * batch or symptom.early:
+        return symptom
+    text = f"Judged from {SETTLING_STEPS} steps on; {seen // max(batch, 1)} so far."
+    return replace(symptom, ill=False, evidence=text, early=True)
 
 
 def critic_too_strong(window: Window, seen: int) -> Symptom | None:

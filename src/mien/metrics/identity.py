@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.data.affine import Points, Transform, similarity, warp
+from mien.data.affine import Points, Transform, similarity, warp_softly
 from mien.data.align import load_detector
 from mien.downloads import weights
 from mien.errors import UsageError
@@ -48,7 +48,7 @@ class IdentityFeatures:
         self.network: Any = cv2.dnn.readNet(str(weights.path("sface")))
 
     def __call__(self, images: Pixels) -> Features:
-        faces = np.stack([warp(image, self.transform, SIDE) for image in images])
+        faces = np.stack([warp_softly(image, self.transform, SIDE)[0] for image in images])
         self.network.setInput(np.ascontiguousarray(faces.transpose(0, 3, 1, 2), np.float32))  # RGB, 0 to 255
         embedded = np.asarray(self.network.forward(), np.float32)
         lengths = np.linalg.norm(embedded, axis=1, keepdims=True)

@@ -112,7 +112,7 @@ class FaceMeasures:
     def _of_mesh(self, image: Pixels) -> list[float]:
         if self.view is None:
             return []
-        inputs = np.divide(warp(image, self.view, MESH_SIDE, soften=False), 255, dtype=np.float32)
+        inputs = np.divide(warp(image, self.view, MESH_SIDE), 255, dtype=np.float32)
         points, presence = self.network(inputs)
         if presence.item() < MIN_PRESENCE:
             return [math.nan] * len(MESH)

@@ -19,6 +19,7 @@ from mien.core.contracts import ImageSpec, ModelConfig, nearest_side
 from mien.core.families import AutoencoderCriticModel
 from mien.errors import UsageError
 from mien.nn.priors import Uniform
+from mien.nn.truncated_normal import truncated_normal_
 
 LEGAL = (16, 32, 64, 128, 256)
 BASE = 8  # px of the coarsest tensor
@@ -140,8 +141,7 @@ class BEGANModel(AutoencoderCriticModel):
         self.register_buffer("carry", torch.zeros(()))
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                bound = 2 * config.deviation  # as TensorFlow truncates
-                nn.init.trunc_normal_(module.weight, 0.0, config.deviation, -bound, bound)
+                truncated_normal_(module.weight, config.deviation)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

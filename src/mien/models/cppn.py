@@ -20,6 +20,7 @@ from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
 from mien.nn.priors import Normal
 from mien.nn.same_conv import SameConv2d
+from mien.nn.truncated_normal import truncated_normal_
 
 LEGAL = range(2, 513)
 CLASSES = 1024  # that a critic tells apart at most
@@ -40,7 +41,7 @@ def initialise(network: nn.Module) -> None:
     """First weights of ops.py there: N(0, 0.02), of convolutions cut off at two deviations; scales from N(1, 0.02); biases 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.trunc_normal_(module.weight, 0.0, 0.02, -0.04, 0.04)
+            truncated_normal_(module.weight, 0.02)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, BatchNorm2d):

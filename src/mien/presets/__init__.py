@@ -112,15 +112,25 @@ def load_code(path: Path) -> Code:
 
 
 def find(name: str) -> tuple[Run, Code | None]:
-    """The preset of a name, or of `file.py:name`. Raises UsageError with the nearest names."""
+    """The preset of a name, or of `file.py:name`: of a word that the user wrote, never of one that a file holds, since it runs
+    the file. Raises UsageError with the nearest names.
+    """
     file, colon, inner = name.rpartition(":")
     if colon and file.endswith(".py"):
-        code = load_code(Path(file))
-        if inner not in code.presets:
-            raise UsageError(
-                f"{file} has no preset `{inner}`.", "Its PRESETS has no such key.", did_you_mean(inner, code.presets)
-            )
-        return code.presets[inner], code
+        return find_named(inner, Path(file))
+    return find_named(name)
+
+
+def find_named(name: object, code_file: Path | None = None) -> tuple[Run, Code | None]:
+    """The preset of a name that a run's file holds: one of mien's, or one of the file that the user named."""
+    if code_file is not None:
+        code = load_code(code_file)
+        if not isinstance(name, str) or name not in code.presets:
+            hint = did_you_mean(str(name), code.presets)
+            raise UsageError(f"{code_file} has no preset `{name}`.", "Its PRESETS has no such key.", hint)
+        return code.presets[name], code
+    if not isinstance(name, str):
+        raise UsageError(f"{name} is no name of a preset.", "It is a text.", "`mien presets` lists them all.")
     if name not in PRESETS:
         raise UsageError(f"There is no preset `{name}`.", "`mien presets` lists them all.", did_you_mean(name, PRESETS))
     return PRESETS[name], None
@@ -131,6 +141,14 @@ def kinds_for(code_header: JSON | None, code_file: Path | None) -> Mapping[str, 
 
     Raises UsageError if the file is needed and not named; warns if it has changed.
     """
+    if code_header and not (
+        isinstance(code_header, dict) and all(isinstance(code_header.get(name), str) for name in ("file", "sha256"))
+    ):
+        raise Mismatch(
+            "This header does not describe a model.",
+            "Its `code` has no file and sha256.",
+            "Use a file written by mien.",
+        )
     if code_file is None:
         if code_header:
             raise UsageError(

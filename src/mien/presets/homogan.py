@@ -259,9 +259,9 @@ TABLE = (
          "ablation. --model.no-batch-norm is the original's network.",
          "Batches of 16 and G:D 1:1: 9 generator steps for one of homogan-15 from the same images. --batch 50 "
          "--recipe.critic-steps 3 is the original's ratio.",
-         "Both at once (--recipe.updates simultaneous, homogan-01's way): in the original's order the critic's fakes are made by the "
-         "running statistics and the generator's by those of the batch, which are other pictures. Without a pause "
-         "(homogan-04's rule, there at 4) the critic is right about 99 of 100 faces, and all seeds give one picture."),
+         "Both at once (--recipe.updates simultaneous, homogan-01's way): in the original's order the critic's fakes are made by "
+         "the running statistics and the generator's by those of the batch, which are other pictures. The pause is "
+         "homogan-04's rule, there at 4: without it colours burn out (docs/gallery.md)."),
     ),
     Experiment(
         "16", "15", {"batch": 100, "recipe.generator_noise": 0.01, "recipe.critic_noise": 0.01},

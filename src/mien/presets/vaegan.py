@@ -47,7 +47,7 @@ PRESETS = (
         images=4_000_000,
         prepare=(
             "mien data prepare celeba.zip vaegan-2016.pack --size 64 --crop celeba-148 --resampler bicubic-no-antialias "
-            "--blur 0.76 --holdout official",
+            "--blur 0.76 --holdout official --variants 600000",
         ),
         notes=(
             "Sources: arXiv:1512.09300, andersbll/autoencoding_beyond_pixels@24aa0f2 (celeba_aegan.py) and "
@@ -58,9 +58,9 @@ PRESETS = (
             "First weights: uniform within 1 / sqrt(3 fan_in), DeepPy's AutoFiller; fan_in of a transposed convolution is "
             "outputs x kernel. Normalisation of maps has an eps of 1e-6, of single features DeepPy's default of 1e-5.",
             "Data: CelebA's training and validation parts, 178x218; columns 15 to 162 and rows 40 to 187; a Gaussian blur with a "
-            "deviation of sqrt(148 / 64) / 2 = 0.76 px; bicubic to 64 px without antialiasing; x / 127.5 - 1. There 600,000 "
-            "pictures were drawn beforehand, each shifted by N(0, 2 px), scaled and turned by N(0, 0.01), with changes of gamma, "
-            "contrast (0.05) and hue (0.01); here there are none.",
+            "deviation of sqrt(148 / 64) / 2 = 0.76 px; bicubic to 64 px without antialiasing; x / 127.5 - 1. The "
+            "pictures are taken in turn until there are 600,000, each shifted by N(0, 2 px), scaled and turned by N(0, 0.01), with "
+            "changes of gamma, contrast (0.05) and hue (0.01).",
             "A whole batch is mirrored or not there; here each image is. Its order is that of the files, here it is shuffled.",
             "The sign trap: the paper prints L_GAN as a log-likelihood with update signs that only fit its negative; "
             "here, as in the authors' code, the decoder makes the critic fail.",

@@ -73,13 +73,20 @@ def card(record: RunRecord) -> str:
 
 
 def _description(record: RunRecord) -> str:
-    run = record.run
+    run, steered = record.run, record.status.get("steered")
     story = plain(str(run.get("story") or "")).rstrip(".")
     return (
         f"A generator of faces, made with mien {__version__} from the preset `{code(run.get('preset', '?'))}`"
         f"{f': {story}' if story else ''}. State: {plain(str(record.status.get('state', 'unknown')))}, "
         f"after {record.seen:,} images and {duration(record.seconds)} of training."
         + (f" It started with the weights of the model `{code(run['parent'])}` (SHA-256)." if run.get("parent") else "")
+        + " A network that has learned from other photographs took part in its training."
+        * (run.get("assisted") is True)
+        + (
+            f" Steps of one player alone, made by hand: {steered}; no command repeats it."
+            if is_number(steered) and steered
+            else ""
+        )
     )
 
 

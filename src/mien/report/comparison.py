@@ -46,12 +46,17 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Comparable scores: those of one name and one protocol."""
+    """Comparable scores: those of one name, one protocol and one track.
+
+    On the clean track a training sees its own data alone; on the assisted one it uses a network that has learned from other
+    photographs. FID rewards what such a network knows (arXiv:2203.06026), so the two never share a column.
+    """
 
     name: str  # as in `fid10k_train`, and behind it what sets it apart where a name was measured in several ways
     metric: str
     score: str  # the name of its scores
     protocol: JSON
+    assisted: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,28 +134,44 @@ def preset_of(record: RunRecord) -> str:
 
 
 def columns(records: Sequence[RunRecord]) -> list[Column]:
-    """A column for each name and way of measuring: those of the most runs first, then in the order of METRICS."""
+    """A column for each name, track and way of measuring: those of the most runs first, then in the order of METRICS."""
     order = list(METRICS)
-    found: dict[str, dict[str, list[JSON]]] = {}
+    found: dict[tuple[str, bool], dict[str, list[JSON]]] = {}
     for record in records:
         mine: dict[tuple[str, str], JSON] = {}
         for score in record.scores:
             mine[score_name(score), way_of(score)] = score
         for (name, way), score in mine.items():
-            found.setdefault(name, {}).setdefault(way, []).append(score)
+            found.setdefault((name, assisted(record)), {}).setdefault(way, []).append(score)
     counted = []
-    for name, ways in found.items():
+    for (name, helped), ways in found.items():
         protocols = [json.loads(way) for way in ways]
         differing = [part for part in parts_of(protocols) if len({repr(p.get(part)) for p in protocols}) > 1]
         for number, (way, scores) in enumerate(sorted(ways.items(), key=lambda item: -len(item[1]))):
             protocol_of_column, metric = json.loads(way), scores[0]["metric"]
-            behind = ", ".join(f"{part} {brief(protocol_of_column.get(part))}" for part in differing)
+            behind = ", ".join(
+                [*["assisted"] * helped, *(f"{part} {brief(protocol_of_column.get(part))}" for part in differing)]
+            )
             place = order.index(metric) if metric in order else len(order)
             column = Column(
-                name=f"{name} ({behind})" if behind else name, metric=metric, score=name, protocol=protocol_of_column
+                name=f"{name} ({behind})" if behind else name,
+                metric=metric,
+                score=name,
+                protocol=protocol_of_column,
+                assisted=helped,
             )
-            counted.append(((-len(scores), place, name, number), column))
+            counted.append(((helped, -len(scores), place, name, number), column))
     return [column for _, column in sorted(counted, key=lambda pair: pair[0])]
+
+
+def assisted(record: RunRecord) -> bool:
+    """Whether a network that has learned from other photographs took part in a run's training."""
+    return record.run.get("assisted") is True
+
+
+def has_parent(record: RunRecord) -> bool:
+    """Whether a run started with another model's weights (`--from`)."""
+    return bool(record.run.get("parent"))
 
 
 def way_of(score: JSON) -> str:
@@ -172,7 +193,9 @@ def brief(value: object) -> str:
 
 
 def score_of(record: RunRecord, column: Column) -> JSON | None:
-    """A run's newest score of a column."""
+    """A run's newest score of a column; none in a column of the other track."""
+    if assisted(record) != column.assisted:
+        return None
     way = json.dumps(column.protocol, sort_keys=True)
     fitting = [score for score in record.scores if score_name(score) == column.score and way_of(score) == way]
     return fitting[-1] if fitting else None
@@ -236,10 +259,10 @@ def disagreements(records: Sequence[RunRecord]) -> list[str]:
     """Warnings about a comparison, each a sentence; empty if the runs are fully comparable."""
     found = refusals(records)
     found += unequal("different seeds in their grids (first and last", [grid_seeds(record) for record in records])
-    ways: dict[str, list[Column]] = {}
+    ways: dict[tuple[str, bool], list[Column]] = {}
     for column in columns(records):
-        ways.setdefault(column.score, []).append(column)
-    for name, several in ways.items():
+        ways.setdefault((column.score, column.assisted), []).append(column)
+    for (name, _), several in ways.items():
         if len(several) > 1:
             protocols = [column.protocol for column in several]
             differing = [part for part in parts_of(protocols) if len({repr(p.get(part)) for p in protocols}) > 1]
@@ -251,7 +274,7 @@ def disagreements(records: Sequence[RunRecord]) -> list[str]:
             found.append(f"Not trained alike, so times and speeds differ for that too: {part} {', '.join(values)}.")
     old = [f"{record.name} at {seen:,} of {record.seen:,}" for record in records if (seen := judged_at(record))]
     if old:
-        found.append(f"MetricInputs before the newest checkpoint (images seen): {'; '.join(old)}.")
+        found.append(f"Evaluated before the newest checkpoint (images seen): {'; '.join(old)}.")
     unfinished = [record.name for record in records if record.status.get("state") != "done"]
     if unfinished:
         found.append(f"Not finished: {', '.join(unfinished)}.")

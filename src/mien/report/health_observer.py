@@ -67,6 +67,8 @@ class HealthCheck:
         usual = [check["loss_size"] for check in self.checks]
         rollbacks = progress.rollbacks - (self.checks[-1]["rollbacks"] if self.checks else 0)
         found += symptoms_of_window(self.window, progress.seen)
+        batch = self.run.get("batch")
+        found = [health.settled(one, progress.seen, batch if isinstance(batch, int) else 1) for one in found]
         found.append(health.divergence(rollbacks, self.window, usual, drawn))
         found.append(health.disk(checkpoints.free_bytes(self.run_dir), self.checkpoint_bytes))
         return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from mien import __version__
 from mien.report.charts import chart, chart_data
-from mien.report.comparison import Board, Column, Entry, Standing, best, parameters, standing
+from mien.report.comparison import Board, Column, Entry, Standing, best, has_parent, parameters, standing
 from mien.report.formatting import duration, short
 from mien.report.html import Markup, document, join, tag
 from mien.report.metric_descriptions import metric_meaning
@@ -103,7 +103,9 @@ def _table(board: Board) -> Markup:
             for number, column in enumerate(board.columns)
         ]
         several = f" · mean and range of {len(entry.records)} seeds" if len(entry.records) > 1 else ""
-        beneath = tag("small", f"{entry.preset}{several}") if several or entry.preset != entry.name else None
+        fine_tuned = " · starts with another model's weights" * any(map(has_parent, entry.records))
+        beside = f"{entry.preset}{several}{fine_tuned}"
+        beneath = tag("small", beside) if beside != entry.name else None
         why = tag("small", entry.failure, class_="failure") if entry.failure else None
         rows.append(tag("tr", tag("th", entry.name, beneath, why, scope="row"), *cells, *_facts(entry)))
         for record in entry.records if several else ():

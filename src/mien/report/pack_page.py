@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mien.data.check import SHEET, spread
+from mien.data.framing import framing_facts
 from mien.data.labels import together
 from mien.data.pack import Images, Pack
 from mien.report.grid import grid, save_png
@@ -52,19 +53,27 @@ def pack_page(pack: Pack, sheet: Image.Image) -> str:
         "refused": f"{counts['refused']:,}",
         "crop": recipe["crop"],
     }
+    framing = framing_facts(meta, len(pack))
     head = tag(
         "header",
         tag("p", f"{meta['source']['name']} ({meta['source']['layout']})", class_="overline"),
-        tag("h1", pack.path.name),
+        tag("h1", pack.name),
         tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items()), class_="facts"),
         class_="page-head",
     )
     body = join(
         head,
-        tag("main", section("Images", embedded(sheet, pack)), *label_sections(pack), *made_sections(pack)),
+        tag(
+            "main",
+            section(
+                "Images", embedded(sheet, pack), *(tag("p", f"{title}: {words}.") for title, words in framing.items())
+            ),
+            *label_sections(pack),
+            *made_sections(pack),
+        ),
         tag("footer", f"fingerprint {pack.fingerprint}", class_="page-foot"),
     )
-    return document(f"{pack.path.name} · mien", body, ["pack.css"], ["pack.js"], {}, Claim.INPUT)
+    return document(f"{pack.name} · mien", body, ["pack.css"], ["pack.js"], {}, Claim.INPUT)
 
 
 def section(title: str, *children: object) -> Markup:

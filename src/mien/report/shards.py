@@ -9,21 +9,27 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import tarfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import torch
+from torch import Tensor
+
 from mien.core.contracts import JSON
 from mien.data.arrow import import_pyarrow
 from mien.errors import Mismatch, UsageError
 from mien.storage import atomic, bounded_json
+from mien.storage.checkpoint import pack_tensors
 
 ShardFormat = Literal["tar", "parquet"]
+ENTRY: dict[str, type] = {"filesize": int, "sha256": str, "nsamples": int}  # of a finished shard
 MANIFEST, REQUEST, FINISHED = "manifest.json", "request.json", ".finished"
 MOST_BYTES = 1 << 28  # of a manifest: half a million shards
 
@@ -62,17 +68,27 @@ class Seeds(Sequence[int]):
 
 @dataclass(frozen=True)
 class Face:
-    """One face of a shard: a PNG that carries its recipe, and its labels."""
+    """One face of a shard: a PNG that carries its recipe, its labels, and what else belongs to it."""
 
     seed: int  # or the number of what `unit` says
-    png: bytes
+    png: bytes  # empty where there is none: `fields` says why
     labels: dict[str, float]
     unit: str = "seed"
+    fields: Mapping[str, str | float] = field(default_factory=dict)  # the same names in every face of a shard
+    latent: Tensor | None = None
 
     @property
     def key(self) -> str:
         """The name of its files, without ending."""
         return f"{self.unit}{self.seed:08d}"
+
+    @property
+    def known(self) -> dict[str, str | float]:
+        """The fields that have a value; JSON has no infinity and no NaN."""
+        values = self.fields.items()
+        return {
+            name: value for name, value in values if value != "" and (isinstance(value, str) or math.isfinite(value))
+        }
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,7 @@ class Shards:
         """
         path = self.folder / REQUEST
         if path.is_file():
-            if bounded_json.read_object(path) != json.loads(json.dumps(self.request)):
+            if entry_of(path) != json.loads(json.dumps(self.request)):
                 raise Mismatch(
                     f"{self.folder} holds the shards of another request.",
                     f"{REQUEST} there differs: another model, other seeds, options, labels or --shard-size.",
@@ -122,10 +138,14 @@ class Shards:
     def manifest(self) -> JSON | None:
         """The manifest, if every shard is finished and has the size that it says."""
         path = self.folder / MANIFEST
-        if not path.is_file():
+        found = entry_of(path, shardlist=list, sha256=str, nsamples=int)
+        if found is None or len(found["shardlist"]) != len(self):
             return None
-        found = bounded_json.read_object(path, MOST_BYTES)
-        whole = all(has_size(self.folder / entry["url"], entry["filesize"]) for entry in found["shardlist"])
+        try:
+            entries = [bounded_json.require(entry, **ENTRY) for entry in found["shardlist"]]
+        except bounded_json.InvalidJSON:
+            return None
+        whole = all(has_size(self.folder / self.name(n), entry["filesize"]) for n, entry in enumerate(entries))
         return found if whole else None
 
     def missing(self) -> list[int]:
@@ -134,21 +154,28 @@ class Shards:
 
     def finished(self, shard: int) -> bool:
         """Whether a shard has a record, and the number of bytes that the record says."""
-        record = self.record(shard)
-        return record.is_file() and has_size(
-            self.folder / self.name(shard), bounded_json.read_object(record)["filesize"]
-        )
+        entry = entry_of(self.record(shard), **ENTRY)
+        return entry is not None and has_size(self.folder / self.name(shard), entry["filesize"])
 
     def write(self, shard: int, draw: Callable[[Sequence[int]], Iterator[Face]]) -> int:
         """Draw and write one shard, and its record after it. Returns its number of faces."""
         seeds = self.seeds[shard * self.size : (shard + 1) * self.size]
         path = self.folder / self.name(shard)
         (self.folder / FINISHED).mkdir(parents=True, exist_ok=True)
+        empty = 0
+
+        def counted() -> Iterator[Face]:
+            nonlocal empty
+            for face in draw(seeds):
+                empty += not face.png
+                yield face
+
         with atomic.replacing(path) as beside:
-            (write_tar if self.kind == "tar" else write_parquet)(beside, draw(seeds), self.recipe)
+            (write_tar if self.kind == "tar" else write_parquet)(beside, counted(), self.recipe)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         entry = {"url": path.name, "nsamples": len(seeds), "filesize": path.stat().st_size, "sha256": sha256}
+        entry |= {"refused": empty} if empty else {}
         atomic.replace_text(self.record(shard), json.dumps(entry))
         return len(seeds)
 
@@ -173,35 +200,61 @@ class Shards:
         return content
 
 
+def entry_of(path: Path, **shape: type) -> JSON | None:
+    """The JSON object in a file of a folder of shards; None without one, and for a damaged one, which is made again."""
+    try:
+        return bounded_json.read_object(path, MOST_BYTES, **shape)
+    except (OSError, bounded_json.InvalidJSON):
+        return None
+
+
 def has_size(path: Path, size: int) -> bool:
     """Whether a file is there and has this number of bytes."""
     return path.is_file() and path.stat().st_size == size
 
 
 def write_tar(path: Path, faces: Iterator[Face], recipe: JSON) -> None:
-    """A WebDataset shard: KEY.png and KEY.json for each face, without times and owners, which would differ."""
+    """A WebDataset shard: KEY.png and KEY.json for each face, without times and owners, which would differ.
+
+    Its latent, if it has one, is KEY.safetensors, as `mien project --save-latent` writes it.
+    """
+    header = {"kind": "latents", "model_sha256": recipe.get("model"), "space": recipe.get("space")}
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for face in faces:
-            description: dict[str, Any] = {face.unit: face.seed, "labels": face.labels, "recipe": recipe}
-            for ending, content in (("png", face.png), ("json", json.dumps(description, sort_keys=True).encode())):
+            description: JSON = {**face.known, face.unit: face.seed, "labels": face.labels, "recipe": recipe}
+            files = {"png": face.png, "json": json.dumps(description, sort_keys=True).encode()}
+            files["safetensors"] = b"" if face.latent is None else pack_tensors({"latents": face.latent[None]}, header)
+            for ending, content in ((ending, content) for ending, content in files.items() if content):
                 member = tarfile.TarInfo(f"{face.key}.{ending}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
 
 
 def write_parquet(path: Path, faces: Iterator[Face], recipe: JSON) -> None:
-    """A Parquet file: image (bytes and path, as `datasets` reads it), seed, and a column for each label."""
+    """A Parquet file: image (bytes and path, as `datasets` reads it), seed, and a column for each label, field and latent."""
     pyarrow = import_pyarrow("--format parquet")
     rows = list(faces)
     image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     columns = {
-        "image": pyarrow.array([{"bytes": face.png, "path": f"{face.key}.png"} for face in rows], image),
+        "image": pyarrow.array(
+            [{"bytes": face.png, "path": f"{face.key}.png"} if face.png else None for face in rows], image
+        ),
         rows[0].unit: pyarrow.array([face.seed for face in rows], pyarrow.int64()),
     }
     for name in rows[0].labels:
         columns[f"label.{name}"] = pyarrow.array([face.labels[name] for face in rows], pyarrow.float32())
-    kinds = {"image": {"_type": "Image"}, rows[0].unit: {"dtype": "int64", "_type": "Value"}}
-    kinds |= {name: {"dtype": "float32", "_type": "Value"} for name in columns if name not in kinds}
+    for name, first in rows[0].fields.items():
+        kind = pyarrow.string() if isinstance(first, str) else pyarrow.float32()
+        columns[name] = pyarrow.array([face.known.get(name) for face in rows], kind)
+    if rows[0].fields:  # so that every shard has the same columns, also where no photograph can be used
+        latents = [None if face.latent is None else face.latent.to(torch.float32).flatten().tolist() for face in rows]
+        columns["latent"] = pyarrow.array(latents, pyarrow.list_(pyarrow.float32()))
+    kinds: dict[str, Any] = {name: {"dtype": "float32", "_type": "Value"} for name in columns}
+    kinds |= {"image": {"_type": "Image"}, rows[0].unit: {"dtype": "int64", "_type": "Value"}}
+    texts = [name for name, first in rows[0].fields.items() if isinstance(first, str)]
+    kinds |= {name: {"dtype": "string", "_type": "Value"} for name in texts}
+    if "latent" in columns:
+        kinds["latent"] = {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "Sequence"}
     table = pyarrow.table(columns).replace_schema_metadata(
         {"mien": json.dumps(recipe, sort_keys=True), "huggingface": json.dumps({"info": {"features": kinds}})}
     )

@@ -246,9 +246,32 @@ def read_header(path: Path, **fields: type) -> JSON:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
             header = bounded_json.loads_object((file.metadata() or {})["mien"])
-            return bounded_json.require(header, **(fields or {"config": dict, "faces": dict}))
+            bounded_json.require(header, **(fields or {"config": dict, "faces": dict}))
+            return header if fields else checked(header)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise not_a_model(path, error) from error
+
+
+#: What a model's header may hold besides, of its data, and of how its data were cropped.
+OPTIONAL: dict[str, type] = {"preset": str, "parent": str, "run_fingerprint": str, "recipe": dict, "data": dict, "labels": list,
+                             "label_rows": list}  # fmt: skip
+OF_DATA: dict[str, type] = {"fingerprint": str, "count": int, "framing": dict}
+OF_FRAMING: dict[str, type] = {"crop": str, "resampler": str, "eye_distance": float, "eye_height": float}
+
+
+def checked(header: JSON) -> JSON:
+    """A model's header whose optional fields have their types. Raises InvalidJSON."""
+    data = header.get("data", {})
+    for found, shape in ((header, OPTIONAL), (data, OF_DATA)):
+        bounded_json.require(found, **{name: kind for name, kind in shape.items() if name in found})
+    framing = data.get("framing", {})
+    bounded_json.require(framing, **{name: kind for name, kind in OF_FRAMING.items() if name in framing})
+    if not all(isinstance(name, str) for name in header.get("labels", ())):
+        raise bounded_json.InvalidJSON("`labels` are not all strings")
+    rows = header.get("label_rows", ())
+    if not all(isinstance(row, list) and all(isinstance(v, int | float | None) for v in row) for row in rows):
+        raise bounded_json.InvalidJSON("`label_rows` are not all rows of numbers")
+    return header
 
 
 def not_a_model(path: Path, error: Exception) -> Untrusted:

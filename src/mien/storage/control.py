@@ -1,6 +1,6 @@
-"""The control file of a run: requests to save, pause, resume or stop it while it runs.
+"""The control file of a run: requests to save, pause, resume, stop or step it while it runs.
 
-A file rather than a signal, because it works across containers and restarts. It can only contain one of four words, and
+A file rather than a signal, because it works across containers and restarts. It can only contain one of seven words, and
 whoever may write into the run's directory could stop the run anyway.
 """
 
@@ -9,29 +9,42 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mien.core.contracts import JSON
 from mien.errors import DataError, UsageError
 from mien.storage.run_directory import RunDirectory, read_json
 
 NAME = "control.json"
-REQUESTS = ("save", "pause", "resume", "stop")
+#: Requests for one step of a run that pauses before and after it, and who moves in it.
+STEPS = {"step": "all", "step-critic": "critic", "step-generator": "generator"}
+REQUESTS = ("save", "pause", "resume", "stop", *STEPS)
 POLL = 0.25  # seconds between two reads of the file
 SAVE, PAUSE, STOP = 1, 2, 75  # as numbers, so that all ranks follow the largest
 
 
 def send(home: RunDirectory, request: str) -> None:
-    """Send a request to the process that trains a run. Raises UsageError for another word, DataError if no process does."""
+    """Send a request to the process that trains a run.
+
+    Raises UsageError for another word, DataError if no process trains it or it has no such player.
+    """
     if request not in REQUESTS:
         raise UsageError(
             f"`{request[:40]}` is not a request that a run understands.",
-            "There are four of them.",
+            f"There are {len(REQUESTS)} of them.",
             f"Use {', '.join(REQUESTS)}.",
         )
     if owner(home) is None:
         raise DataError("This run is not running.", "No process trains it.", "Start it with `mien train --resume RUN`.")
+    if STEPS.get(request, "all") not in ("all", *players(home)):
+        raise DataError("This run has no critic.", "Its networks learn together.", "Ask for a whole step.")
     home.write_json(NAME, {"request": request, "id": time.time_ns()})
+
+
+def players(home: RunDirectory) -> list[str]:
+    """Who can move alone in a run, as its process has written it: `critic` and `generator`, or nobody."""
+    found = home.status.get("players")
+    return [name for name in STEPS.values() if isinstance(found, list) and name in found]
 
 
 def owner(home: RunDirectory) -> JSON | None:
@@ -55,6 +68,7 @@ class Control:
         self.home, self.path = home, home.path / NAME
         self.last_read = time.monotonic()
         self.handled: object = None
+        self.pending = ""  # for the next pause; it came during a step
 
     def _read(self) -> JSON:
         return read_json(self.path) or {}
@@ -72,18 +86,23 @@ class Control:
         self.handled = content.get("id")
         return str(content.get("request", ""))
 
-    def wait(self, leave: Callable[[], bool]) -> int:
-        """Wait for a request to resume (returns 0) or stop (returns STOP), or until `leave()` is true (returns 0)."""
+    def wait(self, leave: Callable[[], bool], players: Collection[str]) -> str:
+        """Wait for a request to resume, to stop, or for a step that one of the players can make; empty once `leave()` is true."""
+        possible = {"resume", "stop", *(request for request, player in STEPS.items() if player in ("all", *players))}
+        request, self.pending = self.pending, ""
         while not leave():
-            request = self.request()
-            if request in ("resume", "stop"):
-                return STOP if request == "stop" else 0
+            if request in possible:
+                return request
             time.sleep(POLL / 2)
-        return 0
+            request = self.request()
+        return ""
 
     def code(self) -> int:
-        """The request as a number for the loop; 0 for none."""
-        return {"save": SAVE, "pause": PAUSE, "stop": STOP}.get(self.request(), 0)
+        """The request as a number for the loop; 0 for none. A step is for a run that pauses: `wait` returns it then."""
+        request = self.request()
+        if request:
+            self.pending = request if request in ("resume", *STEPS) else ""
+        return {"save": SAVE, "pause": PAUSE, "stop": STOP, **dict.fromkeys(STEPS, PAUSE)}.get(request, 0)
 
 
-__all__ = ["PAUSE", "REQUESTS", "SAVE", "STOP", "Control", "owner", "send"]
+__all__ = ["PAUSE", "REQUESTS", "SAVE", "STEPS", "STOP", "Control", "owner", "players", "send"]

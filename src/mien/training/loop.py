@@ -17,7 +17,7 @@ from mien.core.contracts import JSON, Batch, Evaluator, Observer, Progress
 from mien.core.run import CONVERGENCE, Run
 from mien.errors import DeviceError, Diverged, Interrupted, Preempted, StorageError
 from mien.storage import checkpoint
-from mien.storage.control import PAUSE, SAVE, STOP, Control
+from mien.storage.control import PAUSE, SAVE, STEPS, STOP, Control
 from mien.storage.run_directory import RunDirectory
 from mien.training.period import Period
 from mien.training.signals import StopFlag, handled
@@ -111,6 +111,8 @@ class _Loop:
         self.logging = Period(run.log_every, least=1.0, growth=0.001)
         for period in (self.saving, self.sampling, self.logging):
             period.last_time = self.seconds
+        if resume_from is None:
+            self.sampling.last_time = float("-inf")  # the first grid is of the first step: somebody waits for a picture
         self.recent: deque[float] = deque(maxlen=RECENT)  # of BEGAN's M, where checkpoints are ranked by it
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
@@ -120,6 +122,7 @@ class _Loop:
         self.rate_mark = (0.0, 0)  # seconds and seen at the last log line
         self.waited_mark = 0.0
         self.control = Control(directory) if state.world.first else None
+        self.by_hand = ""  # who moves in the next step, where it is one by hand, between two pauses
 
     def go(self) -> None:
         if self.last is not None:
@@ -130,6 +133,8 @@ class _Loop:
             )
         self.rate_mark = (self.seconds, self.state.seen)
         batches = self.open_batches(self.state.seen)
+        if self.state.world.first:
+            self.directory.update_status(players=self.state.players)
         try:
             flag = StopFlag()
             with handled(flag.receive):
@@ -138,19 +143,19 @@ class _Loop:
                     started = time.perf_counter()
                     self.scores = {}
                     try:
-                        stats = self.state.step(batches, rate=0.5**self.rollbacks)
+                        stats = self.state.step(batches, 0.5**self.rollbacks, self.by_hand or "all")
                         self.seconds += time.perf_counter() - started
                         self.accumulate(stats)
-                        request = self.request(flag)
+                        request = max(self.request(flag), PAUSE if self.by_hand else 0)
                         if self.evaluator is not None and request < STOP and self.evaluate(self.evaluator, flag):
                             request = max(request, self.request(flag))
                         stop = request if request >= STOP else 0
                         last = bool(stop) or self.finished()
-                        self.observe(before, batches, last)
+                        self.observe(before, batches, last or request == PAUSE)
                         if self.due(self.saving, before) or last or request in (SAVE, PAUSE) or self.scores:
                             self.save(last)
                         if request == PAUSE:
-                            self.pause(flag)
+                            stop = self.pause(flag)
                     except NonFinite:
                         batches.close()
                         self.roll_back()
@@ -172,14 +177,20 @@ class _Loop:
         """The request of a signal or of the control file to any rank, equal on all ranks; 0 for none."""
         return int(distributed.maximum(float(max(flag.code, self.control.code() if self.control else 0))))
 
-    def pause(self, flag: StopFlag) -> None:
-        """Wait until the control file says resume or stop. The state is saved; the time does not count as training."""
+    def pause(self, flag: StopFlag) -> int:
+        """Wait until the control file says resume, step or stop; returns the code of a stop. The time does not count."""
         if self.control is not None:
             self.directory.update_status(state="paused")
             self.directory.log(f"paused at {self.state.seen} images")
-            flag.code = flag.code or self.control.wait(lambda: bool(flag.code))
+            request = self.control.wait(lambda: bool(flag.code), self.state.players)
+            flag.code = STOP if request == "stop" else flag.code
+            self.by_hand = STEPS.get(request, "")
+            if self.by_hand:
+                alone = "" if self.by_hand == "all" else f", of the {self.by_hand} alone: no command repeats this run"
+                self.directory.log(f"one step by hand{alone}")
             self.directory.update_status(state="running")
-        distributed.barrier()
+        self.by_hand, stop = distributed.broadcast((self.by_hand, flag.code))
+        return int(stop)
 
     def finished(self) -> bool:
         """Whether the goal is reached or the evaluator stopped the run. With --minutes the clock of rank 0 decides."""
@@ -294,7 +305,9 @@ class _Loop:
         snapshot = self.state.snapshot(self.header)
         fingerprints = {"run": self.header["run_fingerprint"], "data": self.header["data"]["fingerprint"]}
         path = checkpoint.commit(self.directory.checkpoints, snapshot, fingerprints, self.run.keep)
-        self.directory.update_status(state="running", seen=self.state.seen, seconds=round(self.seconds, 3))
+        self.directory.update_status(
+            state="running", seen=self.state.seen, seconds=round(self.seconds, 3), steered=len(self.state.steered)
+        )
         measure = {CONVERGENCE: sum(self.recent) / len(self.recent)} if self.recent else {}
         progress = Progress(self.state.seen, self.goal(), self.seconds, 0.0, measure)
         for observer in self.observers:

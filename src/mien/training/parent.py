@@ -90,7 +90,7 @@ def inherit(run: Run, parent: Parent, side: int, changes: Mapping[str, Any]) -> 
     """
     old = parent.side or side
     config = _read(ModelConfig, parent, "model", parent.header.get("config"))
-    found: dict[str, Any] = {"parent": parent.hash}
+    found: dict[str, Any] = {"parent": parent.hash, "assisted": run.assisted or parent.header.get("assisted") is True}
     if type(config) is type(run.model):
         assert isinstance(config, ModelConfig)
         found["model"] = config.resized(old, side)

@@ -81,6 +81,8 @@ class ResolvedRun:
             ]  # JSON has no NaN
         if self.run.parent:
             header["parent"] = self.run.parent
+        if self.run.assisted:
+            header["assisted"] = True
         if self.code is not None:
             header["code"] = self.code.header
         return header
@@ -148,7 +150,7 @@ def resolve_run(
                 file=sys.stderr,
             )
         run = override(run, {"side": pack.side})
-    if world.first and data is not None and not is_pack(Path(data)):
+    if world.first and data is not None and not (pack.address or is_pack(Path(data))):
         for remark in pack.meta.get("remarks", ()):
             print(f"mien: {remark}", file=sys.stderr)
     if run.conditional and not pack.label_names:

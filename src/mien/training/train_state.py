@@ -38,6 +38,9 @@ class TrainState:
     seed: int
     seen: int = 0  # real images consumed, over all ranks
     retry: int = 0  # rollbacks so far; each changes the random stream
+    steered: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # images seen before each step in which one player moved, and who
     threads: int = 1  # that share the rows of a batch, in one process
     pulled: int = field(default=0, repr=False)  # images of the current step, over all ranks
     replicas: Replicas | None = field(default=None, repr=False)  # made by the first step of several threads
@@ -47,24 +50,45 @@ class TrainState:
         """The model that is sampled and exported: the EMA where there is one."""
         return self.ema.model if self.ema else self.recipe.model
 
-    def step(self, batches: Iterator[Batch], rate: float = 1.0) -> dict[str, Tensor]:
-        """One training step with the learning rates times `rate`. Returns its stats. Raises NonFinite before a bad update."""
+    @property
+    def players(self) -> list[str]:
+        """Who can move alone: the critic and the generator, which is all that is not the critic; nobody without a critic."""
+        critics = [name for name in self.recipe.optimizers if is_critic(name)]
+        return ["critic", "generator"] if 0 < len(critics) < len(self.recipe.optimizers) else []
+
+    def step(self, batches: Iterator[Batch], rate: float = 1.0, player: str = "all") -> dict[str, Tensor]:
+        """One training step with the learning rates times `rate`. Returns its stats. Raises NonFinite before a bad update.
+
+        Where `player` is the critic or the generator, it alone moves, and `steered` records that.
+        """
         torch.manual_seed(mix(self.seed, self.seen, self.world.rank, self.retry))
         self.pulled = 0
         counted = self._counted(batches)
+        held = [] if player == "all" else [(weight, weight.clone()) for weight in self.weights_but(player)]
         if self.threads == 1:
-            stats = self.updates(self.recipe, counted, rate)
+            stats = self.updates(self.recipe, counted, rate, player)
         else:
             self.replicas = self.replicas or Replicas(self.recipe, self.threads)
-            everyone = self.replicas.run(lambda recipe, rows: self.updates(recipe, rows, rate), counted)
+            everyone = self.replicas.run(lambda recipe, rows: self.updates(recipe, rows, rate, player), counted)
             stats = {name: torch.stack([their[name].float() for their in everyone]).mean(0) for name in everyone[0]}
+        with torch.no_grad():
+            for weight, before in held:  # a recipe may change weights beside its updates: homogan's constraint does
+                weight.copy_(before)
+        if player != "all":
+            self.steered.append((self.seen, player))
         self.seen += self.pulled
         if self.ema:
             self.ema.update(self.recipe.model, self.pulled, self.seen)
         return stats
 
-    def updates(self, recipe: Recipe, batches: Iterator[Batch], rate: float) -> dict[str, Tensor]:
-        """Apply the updates of one step of the recipe, or of a replica of it. Returns its stats."""
+    def weights_but(self, player: str) -> list[Tensor]:
+        """The parameters that one player does not move."""
+        others = (o for name, o in self.recipe.optimizers.items() if is_critic(name) != (player == "critic"))
+        return [weight for optimizer in others for weight in parameters_of(optimizer)]
+
+    def updates(self, recipe: Recipe, batches: Iterator[Batch], rate: float, player: str = "all") -> dict[str, Tensor]:
+        """Apply the updates of one step of the recipe, or of a replica of it, or those of one player. Returns its stats."""
+        critics = [id(optimizer) for name, optimizer in recipe.optimizers.items() if is_critic(name)]
         recipe.shared_noise.manual_seed(mix(self.seed, self.seen, SHARED, self.retry))
         recipe.schedule(self.seen)
         recipe.measured.clear()
@@ -76,7 +100,9 @@ class TrainState:
             if group is None:
                 break
             group = group if isinstance(group, tuple) else (group,)
-            apply_updates(group, rate)
+            moving = [u for u in group if player == "all" or (id(u.optimizer) in critics) == (player == "critic")]
+            if moving:
+                apply_updates(moving, rate)
             for update in group:
                 stats |= {name: value.detach() for name, value in update.stats.items()}
         return {**recipe.measured, **stats}
@@ -108,7 +134,8 @@ class TrainState:
             }
             for name, optimizer in self.recipe.optimizers.items()
         }
-        return {"seen": self.seen, "retry": self.retry, "seed": self.seed, "optimizers": groups}
+        steered = {"steered": [list(step) for step in self.steered]} if self.steered else {}
+        return {"seen": self.seen, "retry": self.retry, "seed": self.seed, "optimizers": groups, **steered}
 
     def snapshot(self, header: JSON) -> checkpoint.Snapshot:
         """The state as bytes, equal for equal states. Raises NonFinite if it contains NaN or infinity."""
@@ -116,6 +143,7 @@ class TrainState:
         floats = [t for t in tensors.values() if t.is_floating_point() and t.numel()]
         if not torch.isfinite(torch.stack(torch._foreach_norm(floats, float("inf")))).all():
             raise NonFinite
+        header = {**header, "steered": len(self.steered)} if self.steered else header
         model = checkpoint.pack_tensors(self.inference_model.state_dict(), header)
         return checkpoint.Snapshot(self.seen, model, checkpoint.pack_tensors(tensors), self.counters())
 
@@ -133,6 +161,7 @@ class TrainState:
             for name, optimizer in self.recipe.optimizers.items():
                 restore_optimizer(optimizer, part(f"optimizer.{name}."), counters["optimizers"][name])
             self.seen, self.retry = counters["seen"], counters["retry"]
+            self.steered = [(seen, player) for seen, player in counters.get("steered", [])]
         except (RuntimeError, KeyError) as error:
             raise Mismatch(
                 "This checkpoint does not fit the run.",
@@ -154,6 +183,11 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], count
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim():
                 state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def is_critic(name: str) -> bool:
+    """Whether an optimizer of a recipe moves its critic: recipes name it so, and a second one as in `critic_reals`."""
+    return name.split("_")[0] == "critic"
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:

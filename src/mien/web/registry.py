@@ -79,11 +79,17 @@ class Registry:
     runs: dict[str, RunEntry] = field(default_factory=dict)
     models: dict[str, ModelEntry] = field(default_factory=dict)
     refused: dict[Path, MienError] = field(default_factory=dict)  # what was named and holds no model, and why
+    others: frozenset[Path] | None = None  # runs of other processes, where this server has begun one beside them
     _checked: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _read_at: float = float("-inf")
     _loaded: OrderedDict[str, Sampler] = field(default_factory=OrderedDict)
     _hashes: dict[tuple[Path, int, int], str] = field(default_factory=dict)
+
+    def expect_run(self) -> None:
+        """Show runs that begin in the usual place from now on: this server starts one, also where it was told to show others."""
+        if self.others is None:
+            self.others = frozenset(inner_runs(DEFAULTS[0]))
 
     def refresh(self, now: bool = False) -> None:
         """Read the disk again, if the last reading is older than a second, or older than this call where it is `now`."""
@@ -120,11 +126,12 @@ class Registry:
         for path in self.paths or DEFAULTS:
             if path.is_file() or any((path / name).exists() for name in ("run.json", "model.safetensors")):
                 yield path
-            elif path.is_dir():
-                inner = [place for place in path.iterdir() if (place / "run.json").is_file()]
-                yield from sorted(inner, key=lambda place: place.name, reverse=True)
+            else:
+                yield from inner_runs(path)
         if not self.paths:
             yield from (bundled.FOLDER / name for name in bundled.names())
+        elif self.others is not None:
+            yield from (path for path in inner_runs(DEFAULTS[0]) if path not in self.others)
 
     def _run(self, path: Path) -> RunEntry:
         name = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=6).hexdigest()
@@ -221,6 +228,12 @@ def open_registry(
             "Name a run, or leave it out.",
         )
     return registry
+
+
+def inner_runs(folder: Path) -> list[Path]:
+    """The runs in a folder, newest first."""
+    inner = [place for place in folder.iterdir() if (place / "run.json").is_file()] if folder.is_dir() else []
+    return sorted(inner, key=lambda place: place.name, reverse=True)
 
 
 def weight(sampler: Sampler) -> int:

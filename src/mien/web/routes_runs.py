@@ -57,7 +57,7 @@ class RunRoutes:
             ApiRoute(
                 f"{run}/control",
                 self.control,
-                "save, pause, resume or stop a run",
+                "save, pause, resume or stop a run, or let it make one step",
                 ("request",),
                 "POST",
                 needs_token=True,
@@ -82,8 +82,10 @@ class RunRoutes:
     async def models(self, request: Request) -> Response:
         """What there is."""
         RequestParams.query(request.query_params).end()
-        found = await asyncio.to_thread(overview, self.registry)
         started = self.training.started()
+        if started is not None and started["alive"]:  # a page may wait for its first step
+            await asyncio.to_thread(self.registry.refresh, now=True)
+        found = await asyncio.to_thread(overview, self.registry)
         if started is not None:
             started["error"] = without_paths(started["error"])
         return JSONResponse(

@@ -18,6 +18,7 @@ from mien.storage.run_directory import read_json
 from mien.web.registry import Registry, RunEntry
 
 EVERY = 1.0  # seconds between two readings
+OFTEN, YOUNG = 0.25, 30.0  # ... of a run that has not trained for so many seconds: its first pictures are waited for
 HEARTBEAT = 15.0  # seconds without news
 CURVE_POINTS = 240
 SHOWN = ("fid", "kid")  # scores that stand beside a checkpoint
@@ -52,6 +53,8 @@ def state_of(run: RunEntry) -> JSON:
         "share": round(min(1.0, share), 4),
         "left": None if left is None else round(left),
         "resumes": status.get("resumes", 0),
+        "players": control.players(run.home),
+        "steered": status["steered"] if is_number(status.get("steered")) else 0,
         "reason": status.get("reason", ""),
         "health": verdicts if isinstance(verdicts, list) else [],
         "samples": [seen for seen, _ in sample_grids(run.path)],
@@ -145,7 +148,8 @@ async def events(registry: Registry, id: str, closing: asyncio.Event) -> AsyncIt
     sent, quiet = "", time.monotonic()
     yield b"retry: 2000\n\n"
     while not closing.is_set():
-        state = json.dumps(await asyncio.to_thread(lambda: state_of(registry.run(id))))
+        found = await asyncio.to_thread(lambda: state_of(registry.run(id)))
+        state = json.dumps(found)
         if state != sent:
             yield f"event: state\ndata: {state}\n\n".encode()
             sent, quiet = state, time.monotonic()
@@ -153,6 +157,7 @@ async def events(registry: Registry, id: str, closing: asyncio.Event) -> AsyncIt
             yield b": still here\n\n"
             quiet = time.monotonic()
         try:
-            await asyncio.wait_for(closing.wait(), EVERY)
+            young = found["alive"] and found["seconds"] < YOUNG
+            await asyncio.wait_for(closing.wait(), OFTEN if young else EVERY)
         except TimeoutError:
             continue

@@ -58,6 +58,7 @@ class Training:
             )  # not its name alone: a folder of that name may lie in the working directory
             preset = str(checkpoint.read_header(folder / bundled.MODEL)["preset"])
             begin = [f"--from={folder}"]
+        self.registry.expect_run()
         self._spawn(["train", preset, "--minutes", f"{minutes:g}", "--resume", "never", *begin, *data])
 
     def started(self) -> JSON | None:

@@ -1,7 +1,7 @@
 // @ts-check
 // Breeding: nine children of the face on show; choose one, and it is the parent of the next nine.
 import { moved } from "./address.js";
-import { busy, byId, el, fault } from "./dom.js";
+import { busy, byId, el, fault, refill } from "./dom.js";
 import { address, drawn } from "./state.js";
 import { thumb } from "./thumb.js";
 
@@ -22,7 +22,7 @@ export function breeding(store, engine) {
       const share = Number(strength.value), image = await busy(litter, async () => createImageBitmap(await engine.children(drawn(state), first, share)), 9);
       if (call !== calls) return;  // a later litter is on its way
       const side = image.width / 3;
-      litter.replaceChildren(...Array.from({ length: 9 }, (_, n) => {
+      refill(litter, ...Array.from({ length: 9 }, (_, n) => {
         const at = moved(parent, String(first + n), share);
         return thumb({ at, name: `Child ${n + 1}`, side: 112, image, part: [(n % 3) * side, Math.floor(n / 3) * side, side, side], onpick: () => choose(at, state) });
       }));
@@ -41,7 +41,7 @@ export function breeding(store, engine) {
   }
 
   function trace() {
-    line.replaceChildren(...lineage.map((state, n) => el("li", {}, thumb({
+    refill(line, ...lineage.map((state, n) => el("li", {}, thumb({
       at: address(state), name: `Ancestor ${n + 1}`, side: 44, engine, state: { ...state, at: address(state) },
       onpick: () => { lineage = lineage.slice(0, n); store.rest(state); trace(); fill(true); },
     }))));

@@ -78,12 +78,15 @@ export function comparing(store, engine, overview, pick) {
       while (one.next) {
         const { state: wanted, how: moves } = one.next, resting = moves === "rest";
         one.next = null;
-        const able = await ableOf(one.model), { state: own, missing } = fitted(drawn(wanted), able);
-        const blob = await (resting ? busy(one.canvas, () => engine.image(own)) : engine.image(own, one.drag));
-        if (!blob) continue;
-        paint(one.canvas, await createImageBitmap(blob), undefined, !resting);
-        one.note.textContent = [`${able.side} px`, ...(able.scores ?? []).map(({ name, value }) => `${name} ${value}`), ...(missing.length ? [`no ${missing.join(", no ")}`] : [])].join(" · ");
-        if (resting) one.drawnKey = `${one.model} ${JSON.stringify(drawn(wanted))}`;
+        const work = async () => {
+          const able = await ableOf(one.model), { state: own, missing } = fitted(drawn(wanted), able);
+          const blob = await engine.image(own, resting ? undefined : one.drag);
+          if (!blob) return;
+          paint(one.canvas, await createImageBitmap(blob), undefined, !resting);
+          one.note.textContent = [`${able.side} px`, ...(able.scores ?? []).map(({ name, value }) => `${name} ${value}`), ...(missing.length ? [`no ${missing.join(", no ")}`] : [])].join(" · ");
+          if (resting) one.drawnKey = `${one.model} ${JSON.stringify(drawn(wanted))}`;
+        };
+        await (resting ? busy(one.canvas, work) : work());
       }
     } catch (error) { fault(error); }
     one.busy = false;

@@ -93,6 +93,14 @@ export function fault(error) {
   toast(sentence(error), "fault");
 }
 
+/** Put other children into a list; one at the same place gets the keyboard's focus where one had it. @param {HTMLElement} list @param {...Node} children */
+export function refill(list, ...children) {
+  const at = [...list.children].findIndex((child) => child.contains(document.activeElement));
+  list.replaceChildren(...children);
+  const next = at < 0 ? null : list.children[Math.min(at, list.children.length - 1)];
+  /** @type {HTMLElement | null | undefined} */ (next?.matches("button") ? next : next?.querySelector("button"))?.focus({ preventScroll: true });
+}
+
 const LARGEST = 2048;  // pixels a side that are enlarged in the page
 const WAIT = 200;  // milliseconds until a wait is shown
 

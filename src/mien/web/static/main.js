@@ -134,10 +134,10 @@ export async function start(source) {
   }
 
   let watched = "";
-  /** Follow a run: that of the model on show, the one that was begun here, or the newest. @param {string | null} id */
-  function watch(id) {
+  /** Follow a run: that of the model on show, the one that was begun here, or the newest. @param {string | null} id @param {boolean} [anew] whether it was begun here just now */
+  function watch(id, anew = false) {
     const known = [id, watched].map((one) => all.runs.find((other) => other.id === one)).find(Boolean) ?? all.runs.find(({ state }) => state === "running") ?? all.runs[0];
-    run.follow(known?.id ?? null, all.trusted, known?.name);
+    run.follow(known?.id ?? null, all.trusted, known?.name, anew);
     teach.allow(all.trusted, all.parents);
     directions.allow(all.trusted);
   }
@@ -151,9 +151,9 @@ export async function start(source) {
       await lookAround();
       const fresh = all.runs.find(({ id }) => !before.has(id));
       byId("run-waiting").textContent = fresh ? "" : `${own ? "Preparing your photographs" : "Preparing"}… ${Math.round((performance.now() - started) / 1000)} s`;
-      if (fresh) { watched = fresh.id; watch(null); tools.fill(); return; }
+      if (fresh) { watched = fresh.id; watch(null, true); tools.fill(); return; }
       if (all.started && !all.started.alive) { toast(all.started.error || "The run has ended before its first step.", "fault"); return; }
-      await new Promise((go) => setTimeout(go, 1000));
+      await new Promise((go) => setTimeout(go, 300));
     }
   }
 

@@ -2,7 +2,7 @@
 // Undo, redo and the browser's own Back and Forward: one history for all of them, across models.
 import { toHash } from "./state.js";
 
-const PATIENCE = 500;  // milliseconds until the browser is taken to have dropped an entry: it keeps about fifty
+const PATIENCE = 3000;  // milliseconds, more than a busy machine takes, until the browser is taken to have dropped an entry: it keeps about fifty
 
 /**
  * Every step of the store has an entry in the browser's history. An entry knows its number and its step.

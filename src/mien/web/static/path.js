@@ -1,6 +1,6 @@
 // @ts-check
 // How a flow comes to the face on show: from noise, step by step, on a scrubber.
-import { busy, byId, reducedMotion, el, fault, icon, paint } from "./dom.js";
+import { busy, byId, reducedMotion, el, fault, icon, paint, refill } from "./dom.js";
 import { drawn } from "./state.js";
 
 const FRAME = 110;  // milliseconds of a step while it plays
@@ -27,7 +27,7 @@ export function fromNoise(store, engine) {
       stages = pieces;
       scrubber.max = String(count - 1);
       scrubber.value = String(Math.round(share * (count - 1)));
-      strip.replaceChildren(...stages.map((stage, n) => {
+      refill(strip, ...stages.map((stage, n) => {
         const small = el("canvas", { width: 104, height: 104, "aria-hidden": "true" });
         paint(small, stage);
         return el("li", {}, el("button", { type: "button", class: "thumb", "aria-label": name(n), title: name(n), onclick: () => { stop(); scrubber.value = String(n); show(); } }, small));

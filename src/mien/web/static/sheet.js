@@ -1,6 +1,6 @@
 // @ts-check
 // The contact sheet: a hundred seeds at once, in the order of their numbers, the best first where seeds are ranked, or as a map.
-import { busy, byId, fault } from "./dom.js";
+import { busy, byId, fault, refill } from "./dom.js";
 import { drawn } from "./state.js";
 import { gridded, placeOf, principal, vectorsOf } from "./map.js";
 import { thumb } from "./thumb.js";
@@ -35,7 +35,7 @@ export function contactSheet(store, engine) {
         map = { by, places, cells: gridded(places, 10) };
       }
       const cells = map?.cells ?? seeds.map((_, n) => n);
-      grid.replaceChildren(...cells.map((n) => thumb({
+      refill(grid, ...cells.map((n) => thumb({
         at: String(seeds[n]), side: 64, image, part: [(n % 10) * side, Math.floor(n / 10) * side, side, side],
         onpick: () => store.rest({ at: String(seeds[n]), mix: null }),
       })));

@@ -1,6 +1,6 @@
 // @ts-check
 // A run: its checkpoints side by side, its samples over time, and what happens while it trains.
-import { busy, byId, reducedMotion, download, el, fault, paint, toast } from "./dom.js";
+import { busy, byId, reducedMotion, download, el, fault, paint, refill, toast } from "./dom.js";
 import { curve } from "./curve.js";
 import { drawn } from "./state.js";
 import { thumb } from "./thumb.js";
@@ -18,6 +18,12 @@ const STATES = {
 /** @type {Record<string, string>} Verdicts of the health check in plain words. */
 const VERDICTS = { healthy: "good", warning: "watch", alarm: "bad", pending: "too early to say" };
 
+/** @type {Record<string, string>} What a run can be asked, in plain words. */
+const REQUESTS = {
+  pause: "to pause", resume: "to resume", save: "to save", stop: "to stop",
+  step: "for one step", "step-critic": "for a step of the critic", "step-generator": "for a step of the generator",
+};
+
 /** @param {number} seconds */
 const countdown = (seconds) => (seconds < 3600 ? `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")} left` : `${duration(seconds)} left`);
 
@@ -29,11 +35,13 @@ export function training(store, engine, pick) {
   /** @type {"samples" | "reconstructions"} */
   let kind = "samples";
   let sampleKey = "", checkpointsKey = "", curvesAt = 0;
+  let begun = false;  // a run that this page has begun shows its first checkpoint too
   let newest = true;  // samples that arrive are shown, until somebody chooses an earlier one
   const time = /** @type {HTMLInputElement} */ (byId("time")), sample = /** @type {HTMLCanvasElement} */ (byId("sample"));
 
-  /** Follow a run. @param {string | null} id @param {boolean} mayControl @param {string} [name] */
-  function follow(id, mayControl, name = "") {
+  /** Follow a run. @param {string | null} id @param {boolean} mayControl @param {string} [name] @param {boolean} [anew] whether this page has just begun it */
+  function follow(id, mayControl, name = "", anew = false) {
+    begun ||= anew;
     trusted = mayControl;
     byId("tab-training").hidden = byId("way-watch").hidden = !engine.live;
     byId("run-name").textContent = name;
@@ -60,7 +68,10 @@ export function training(store, engine, pick) {
     pill.className = `pill ${live.state === "paused" ? "watch" : "good"}`;
     pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : ` · ${duration(live.left)} left`}`;
     show();
-    if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(model, "replace");
+    if (begun && model) {
+      begun = false;
+      if (/** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(model);
+    } else if (grew && followed && byId("follow-newest") instanceof HTMLInputElement && /** @type {HTMLInputElement} */ (byId("follow-newest")).checked) pick(model, "replace");
   }
 
   function show() {
@@ -71,8 +82,11 @@ export function training(store, engine, pick) {
     /** @type {HTMLProgressElement} */ (byId("run-share")).value = live.share;
     byId("run-facts").textContent = [`${live.seen.toLocaleString("en")} images seen`, `${duration(live.seconds)} of training`,
       ...(live.images_per_second ? [`${live.images_per_second.toFixed(0)} images a second`] : []), ...(live.left === null || !live.alive ? [] : [`${duration(live.left)} left`]),
-      ...(live.resumes ? [`resumed ${live.resumes === 1 ? "once" : `${live.resumes} times`}`] : [])].join(" · ");
+      ...(live.resumes ? [`resumed ${live.resumes === 1 ? "once" : `${live.resumes} times`}`] : []),
+      ...(live.steered ? [`${live.steered} step${live.steered === 1 ? "" : "s"} of one player by hand`] : [])].join(" · ");
     byId("run-buttons").hidden = !trusted;
+    byId("run-steps").hidden = !trusted || !live.alive;
+    for (const player of ["critic", "generator"]) byId(`run-step-${player}`).hidden = !live.players.includes(player);
     for (const [request, able] of /** @type {[string, boolean][]} */ ([["pause", live.alive && live.state !== "paused"], ["resume", !live.alive ? live.state !== "done" : live.state === "paused"], ["save", live.alive && live.state !== "paused"], ["stop", live.alive]])) {
       /** @type {HTMLButtonElement} */ (byId(`run-${request}`)).disabled = !able;
     }
@@ -110,7 +124,7 @@ export function training(store, engine, pick) {
     byId("compared").hidden = found.length < 2;
     if (key === checkpointsKey || found.length < 2) return;
     checkpointsKey = key;
-    byId("checkpoints").replaceChildren(...found.map(({ model, seen, scores }) => {
+    refill(byId("checkpoints"), ...found.map(({ model, seen, scores }) => {
       const button = thumb({ at: drawn(store.state).at, name: `The same face after ${seen} images`, side: 120, engine, state: { ...drawn(store.state), model }, onpick: () => pick(model) });
       if (model === store.state.model) button.setAttribute("aria-current", "true");
       return el("li", {}, button, el("span", {}, `${seen.toLocaleString("en")} images`), ...scores.map(({ name, value, meaning }) => el("span", { class: "score", title: meaning }, `${name} ${value}`)));
@@ -118,7 +132,7 @@ export function training(store, engine, pick) {
   }
 
   async function showCurves() {
-    if (!engine.curves || performance.now() - curvesAt < 5000 && curvesAt) return;
+    if (!engine.curves || performance.now() - curvesAt < (last?.state === "paused" ? 500 : 5000) && curvesAt) return;
     curvesAt = performance.now();
     try {
       const { seen, curves, ranges, meanings, scores } = await busy(byId("curves"), () => /** @type {NonNullable<typeof engine.curves>} */ (engine.curves)(run), 6);
@@ -160,9 +174,9 @@ export function training(store, engine, pick) {
     } catch (error) { fault(error); }
     button.disabled = false;
   });
-  for (const request of ["pause", "resume", "save", "stop"]) {
+  for (const [request, words] of Object.entries(REQUESTS)) {
     byId(`run-${request}`).addEventListener("click", async () => {
-      try { await engine.control?.(run, request); toast(`Asked to ${request}.`); } catch (error) { fault(error); }
+      try { await engine.control?.(run, request); toast(`Asked ${words}.`); } catch (error) { fault(error); }
     });
   }
   return { follow, open: () => show(), update: () => { if (!byId("panel-training").hidden) showCheckpoints(); } };

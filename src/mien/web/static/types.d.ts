@@ -43,7 +43,7 @@ export interface RunEntry {
 export interface Overview { runs: RunEntry[]; models: { id: string; name: string }[]; trusted: boolean; /** Models that training can go on from. */ parents?: string[]; started?: { alive: boolean; error: string } | null }
 export interface Live {
   state: string; alive: boolean; seen: number; seconds: number; images_per_second: number; share: number; left: number | null;
-  resumes: number; reason: string; health: { name: string; state: string; evidence: string; suggestion: string }[];
+  resumes: number; reason: string; /** Who can move alone in a step by hand, and how often one has. */ players: string[]; steered: number; health: { name: string; state: string; evidence: string; suggestion: string }[];
   samples: number[]; reconstructions: number[]; checkpoints: { model: string; seen: number; scores: Score[] }[];
 }
 /** Lowest and highest values, or the ends of an interval. */

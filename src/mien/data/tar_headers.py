@@ -1,0 +1,21 @@
+"""The headers of a tar, of which none may take more memory than a name needs."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+MOST_HEADER = 64 << 20  # bytes of one name or extended header
+
+
+class HeaderFile(io.BufferedReader):
+    """A tar of which only headers are read: one that promises a name of a terabyte is no reason to reserve it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MOST_HEADER:
+            raise tarfile.ReadError(f"A name or header of {size:,} bytes is in it")
+        return super().read(size)

@@ -1,0 +1,450 @@
+"""Packs on a server: the same rows as on a disk, whatever the server does, within a cache of bounded size."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from mien.__main__ import main
+from mien.data import remote_pack
+from mien.data.loader import Loader
+from mien.data.open_pack import open_pack
+from mien.data.pack import BLOCKS, Pack
+from mien.data.remote_rows import RemoteRows
+from mien.downloads import remote
+from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from tests.conftest import blobs, write_pack
+from tests.test_parallel import environment
+
+pytest.importorskip("aiohttp")
+pytest.importorskip("s3fs")
+
+Fault = Callable[["Handler", bytes, int], bool]  # whether it has answered; content that was requested, and its start
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A static server that knows ranges, as S3 and the Hub do, with faults."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+    def answer(self, status: int, content: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        """What the Hub says of files by name."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.list_files()
+
+    def list_files(self) -> None:
+        """What the Hub says of the files of a folder."""
+        files = sorted((self.server.folder / "faces.pack").iterdir())
+        rows = [
+            {"type": "file", "path": f"faces.pack/{path.name}", "size": path.stat().st_size, "oid": "0" * 40}
+            for path in files
+        ]
+        self.answer(200, json.dumps(rows).encode(), Content_Type="application/json")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/api/datasets/somebody/something/tree/"):
+            self.list_files()
+            return
+        if self.path.startswith("/api/"):
+            word = {
+                "id": "somebody/something",
+                "sha": "0" * 40,
+                "private": False,
+                "downloads": 0,
+                "likes": 0,
+                "tags": [],
+            }
+            self.answer(200, json.dumps(word).encode(), Content_Type="application/json")
+            return
+        name = self.path.partition("faces.pack/")[2]
+        path = self.server.folder / "faces.pack" / name
+        if not name or not path.is_file():
+            self.answer(404, b"")
+            return
+        whole = path.read_bytes()
+        wanted = self.headers.get("Range", "")
+        start, stop = 0, len(whole)
+        if wanted:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, stop = int(first), min(len(whole), int(last) + 1) if last else len(whole)
+        content = whole[start:stop]
+        self.server.sent[name] += len(content)
+        with self.server.lock:
+            fault = self.server.faults.pop(0) if self.server.faults and name == self.server.of else None
+        if fault is not None and fault(self, content, start):
+            return
+        place = {"Content_Range": f"bytes {start}-{start + len(content) - 1}/{len(whole)}"} if wanted else {}
+        self.answer(206 if wanted else 200, content, ETag=f'"{len(whole)}"', **place)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `folder`/faces.pack. Each fault is used once, for the file `of`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.faults, self.of, self.lock = folder, list[Fault](), "images.npy", threading.Lock()
+        self.sent: Counter[str] = Counter()
+        self.address = f"http://127.0.0.1:{self.server_port}/data/faces.pack"
+
+    def handle_error(self, *words: Any) -> None:
+        pass  # a client that has hung up
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A pack of 400 labelled faces of 16 px, in 3 blocks of 170 rows at most."""
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
+    write_pack(tmp_path / "faces.pack", 400, 16, ("Smiling", "Male"))
+    server = Server(tmp_path)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that a reader would have waited."""
+    found: list[float] = []
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=found.append))
+    return found
+
+
+def test_rows_of_any_kind_are_those_of_the_disk(server: Server, tmp_path: Path) -> None:
+    here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
+    assert isinstance(there.images, RemoteRows) and there.images.blocks == 3 and there.name == "faces.pack"
+    assert (there.fingerprint, there.side, there.label_names) == (here.fingerprint, here.side, here.label_names)
+    assert len(there) == len(here) and there.images.nbytes == here.images.nbytes and there.entries == here.entries
+    assert here.labels is not None and there.labels is not None and np.array_equal(here.labels, there.labels)
+    mask = np.arange(400) % 3 == 0
+    for key in (0, -1, 399, np.int64(7), slice(None), slice(160, 350), slice(399, 0, -7), slice(5, 5), mask):
+        assert np.array_equal(here.images[key], there.images[key])
+    for rows in ([3, 399, 3, -400, 170], np.array([[1, 2], [300, 4]]), np.zeros(0, np.int64)):
+        assert np.array_equal(here.images[np.asarray(rows)], there.images[rows])
+    for outside in (400, -401, [0, 400]):
+        with pytest.raises(IndexError):
+            there.images[outside]
+    there.images[0:2][:] = 0  # a copy, as the loader needs it
+    assert np.array_equal(here.images[0:2], there.images[0:2])
+    there.verify()
+
+
+def test_every_block_is_fetched_once_while_the_cache_holds_all(server: Server, tmp_path: Path) -> None:
+    pack = open_pack(server.address)
+    server.sent.clear()
+    for _ in range(3):
+        assert len(pack.images[:]) == 400
+    assert server.sent == {"images.npy": pack.images.nbytes}
+    again = open_pack(server.address)  # another process
+    server.sent.clear()
+    assert len(again.images[:]) == 400 and not server.sent
+
+
+def test_the_cache_is_bounded(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block of three fits: the rows are right all the same, and older packs make room."""
+    old = tmp_path / "cache" / "remote" / "old.pack"
+    old.mkdir(parents=True)
+    (old / "images.cache").write_bytes(b"x" * 100_000)
+    monkeypatch.setenv("MIEN_CACHE_GB", "0.0002")
+    here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
+    assert not old.exists() and isinstance(there.images, RemoteRows) and there.images.slots == 1
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        rows = rng.integers(0, 400, 64)
+        assert np.array_equal(here.images[rows], there.images[rows])
+    files = (tmp_path / "cache" / "remote").rglob("*")
+    assert sum(remote_pack.on_disk(path) for path in files if path.is_file()) < 200_000 + 3 * 4096
+    monkeypatch.setenv("MIEN_CACHE_GB", "0.000001")
+    with pytest.raises(DataError, match="does not fit the cache"):
+        open_pack(server.address)
+    monkeypatch.setenv("MIEN_CACHE_GB", "many")
+    with pytest.raises(UsageError, match="must be a number"):
+        open_pack(server.address)
+
+
+def test_a_damaged_cache_is_fetched_again(server: Server, tmp_path: Path) -> None:
+    here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
+    assert np.array_equal(here.images[:], there.images[:])
+    with (there.path / "images.cache").open("r+b") as file:
+        file.seek(5)
+        file.write(b"torn")
+    (there.path / "labels.npy").write_bytes(b"torn")
+    assert np.array_equal(here.images[:], there.images[:])
+    again = open_pack(server.address)
+    assert np.array_equal(again.labels, here.labels)  # type: ignore[arg-type]
+
+
+def busy(handler: Handler, content: bytes, start: int) -> bool:
+    handler.answer(503, b"busy")
+    return True
+
+
+def cut(handler: Handler, content: bytes, start: int) -> bool:
+    """Half of what is announced, and then the connection ends."""
+    handler.send_response(206)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/999999")
+    handler.end_headers()
+    handler.wfile.write(content[: len(content) // 2])
+    handler.wfile.flush()
+    handler.close_connection = True
+    handler.connection.close()
+    return True
+
+
+def short(handler: Handler, content: bytes, start: int) -> bool:
+    handler.answer(206, content[:-7], Content_Range=f"bytes {start}-{start + len(content) - 8}/999999")
+    return True
+
+
+def other_range(handler: Handler, content: bytes, start: int) -> bool:
+    handler.answer(206, content, Content_Range=f"bytes {start + 1}-{start + len(content)}/999999")
+    return True
+
+
+def other_bytes(handler: Handler, content: bytes, start: int) -> bool:
+    """The right range by its header, and not by its content."""
+    handler.answer(206, content[1:] + b"x", Content_Range=f"bytes {start}-{start + len(content) - 1}/999999")
+    return True
+
+
+def slow(handler: Handler, content: bytes, start: int) -> bool:
+    """No answer within the reader's patience."""
+    time.sleep(1.0)
+    return False
+
+
+FAULTS = {"503": busy, "cut": cut, "short": short, "wrong range": other_range, "wrong bytes": other_bytes, "slow": slow}
+
+
+def test_labels_that_arrive_damaged_are_fetched_again(server: Server, tmp_path: Path, pauses: list[float]) -> None:
+    server.faults, server.of = [other_bytes, busy, other_bytes], "labels.npy"
+    found, expected = open_pack(server.address).labels, Pack.open(tmp_path / "faces.pack").labels
+    assert found is not None and expected is not None and np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_that_passes_changes_nothing(
+    name: str, server: Server, tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "slow":
+        quick = remote.RetryPolicy(attempts=8, timeout=0.3)
+        monkeypatch.setattr(remote.RemoteFolder, "of", lambda address: remote.RemoteFolder(address, quick))
+    here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
+    server.faults = [FAULTS[name]] * 3
+    assert np.array_equal(here.images[:], there.images[:])
+    assert pauses and not server.faults
+
+
+def test_a_fault_that_stays_is_named(server: Server, pauses: list[float]) -> None:
+    pack = open_pack(server.address)
+    server.faults = [busy] * 99
+    with pytest.raises(DataError, match=r"images\.npy cannot be read") as caught:
+        pack.images[0]
+    assert "8 of 8 attempts" in caught.value.why and "503" in caught.value.why
+    assert pauses == [1, 2, 4, 8, 16, 32, 60]  # two minutes: a run outlives a server that starts anew
+    server.faults = [other_bytes] * 99
+    with pytest.raises(DataError) as caught:
+        pack.images[0]
+    assert "others than the manifest says" in caught.value.why
+
+
+def test_a_server_without_ranges_is_named_at_once(server: Server, pauses: list[float]) -> None:
+    def whole(handler: Handler, content: bytes, start: int) -> bool:
+        handler.answer(200, b"x" * 500_000)
+        return True
+
+    server.faults, server.of = [whole] * 9, "labels.npy"
+    with pytest.raises(DataError) as caught:
+        open_pack(server.address)
+    assert "ignores ranges" in caught.value.why and not pauses
+
+
+def test_no_more_is_read_than_was_requested(server: Server, pauses: list[float]) -> None:
+    """A server that sends without end: only the length of a block is taken, and the file of the manifest has a limit."""
+
+    def flood(handler: Handler, content: bytes, start: int) -> bool:
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/999999")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        for _ in range(4000):
+            handler.wfile.write(b"x" * 65536)
+            sent.append(65536)
+        return True
+
+    sent: list[int] = []
+    pack = open_pack(server.address)
+    server.faults = [flood]
+    assert pack.images[0].shape == (16, 16, 3)
+    assert sum(sent) < 100_000_000  # 262 MB were on offer; buffers of sockets take some
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        remote.RemoteFolder.of(server.address).read_all("index.csv", 100)
+    assert "more than 100 bytes" in caught.value.why
+
+
+def test_what_does_not_exist_is_named_at_once(server: Server, pauses: list[float]) -> None:
+    with pytest.raises(DataError, match=r"pack\.json cannot be read"):
+        open_pack(server.address.replace("faces.pack", "none.pack"))
+    assert not pauses
+    for wrong in ("https://me:secret@host/a.pack", "https://host/a.pack?X-Amz-Signature=1", "s3:///a"):
+        with pytest.raises(UsageError, match="The address of a pack"):
+            open_pack(wrong)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"side": 10**6},
+        {"side": 17},
+        {"count": 10**15},
+        {"count": 401},
+        {"blocks": {"rows": 0, "sha256": "0"}},
+        {"blocks": {"rows": 10**9, "sha256": "0"}},
+        {"blocks": {"rows": 170, "sha256": "0" * 64}},
+        {"blocks": [1]},
+        {"bytes": {"images.npy": -1}},
+        {"bytes": {"../../x": 10}},
+        {"label_names": ["Smiling"]},
+        {"sha256": {"images.npy": "0", "labels.npy": "0", "index.csv": "0"}},
+    ],
+)
+def test_a_manifest_that_lies_is_refused(change: dict[str, Any], server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "faces.pack" / "pack.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises((Untrusted, Mismatch, DataError)):
+        open_pack(server.address).verify()
+    assert not list((tmp_path / "cache").rglob("x"))
+
+
+def test_a_pack_without_sums_says_what_to_do(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "faces.pack" / "pack.json"
+    meta = json.loads(path.read_text())
+    del meta["blocks"]
+    path.write_text(json.dumps(meta))
+    with pytest.raises(Mismatch, match="cannot be read in place") as caught:
+        open_pack(server.address)
+    assert "mien data prepare" in caught.value.remedy
+    assert Pack.open(tmp_path / "faces.pack").images.shape == (400, 16, 16, 3)  # from a disk it is read as before
+
+
+def test_sums_of_blocks_do_not_depend_on_how_rows_came(tmp_path: Path) -> None:
+    from mien.data.growing_array import GrowingArray
+
+    rows, found = blobs(400, 16), []
+    for name, size in (("a", 400), ("b", 7), ("c", 170), ("d", 1)):
+        array = GrowingArray(tmp_path / f"{name}.npy", np.dtype(np.uint8), (16, 16, 3))
+        for start in range(0, 400, size):
+            array.append(rows[start : start + size])
+        found.append((array.close(), bytes(array.sums)))
+    assert len(set(found)) == 1 and len(found[0][1]) == 3 * 32 == 32 * -(-400 // 170)
+
+
+def test_the_order_of_a_resumed_loader_is_that_of_the_disk(server: Server, tmp_path: Path) -> None:
+    """Loaders of both packs, one of them begun in the middle of the second epoch."""
+    here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
+    first = Loader(here, batch=32, seed=3, threads=0)
+    batches = [next(first) for _ in range(20)]
+    second = Loader(there, batch=32, seed=3, threads=2, position=32 * 15)
+    for expected in batches[15:]:
+        batch = next(second)
+        assert (batch.images == expected.images).all() and (batch.labels == expected.labels).all()  # type: ignore[union-attr]
+    second.close()
+
+
+SMALL = (
+    *("dcgan-2015", "--model.width", "4", "--recipe.critic.width", "4", "--model.latent", "8", "--batch", "8"),
+    *("--precision", "fp64", "--threads", "1"),
+)
+
+
+def test_a_run_goes_from_disk_to_server_to_the_bit(
+    server: Server, tmp_path: Path, pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Begun on the disk and gone on over a server with faults, a run is what it would have been on the disk."""
+    disk = str(tmp_path / "faces.pack")
+    server.faults = [busy, cut, other_bytes, busy]
+    for out, data, images in (("a", disk, 160), ("b", disk, 80), ("b", server.address, 160)):
+        line = ["train", *SMALL, "--data", data, "--out", str(tmp_path / out), "--images", str(images)]
+        assert main(line) == 0, capsys.readouterr().err
+    one, two = (load_file(tmp_path / out / "checkpoints/0000000160/state.safetensors") for out in "ab")
+    assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
+    assert pauses
+
+
+def test_the_verbs_of_data_take_an_address(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "check", server.address, "--size", "16", "--workers", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["counts"]["usable"] == 400 and report["source"]["name"] == "faces.pack"
+    assert Path("faces-check.png").is_file()
+    line = ["data", "prepare", server.address, "men.pack", "--where", "Male=1", "--workers", "1"]
+    assert main(line) == 0, capsys.readouterr().err
+    made, labels = Pack.open(Path("men.pack")), Pack.open(tmp_path / "faces.pack").labels
+    assert labels is not None and len(made) == int(labels[:, 1].sum())
+    capsys.readouterr()
+    path = tmp_path / "faces.pack" / "images.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    (tmp_path / "cache" / "remote").rename(tmp_path / "elsewhere")
+    monkeypatch.setattr(remote, "PATIENT", remote.RetryPolicy(attempts=2, pause=0.0))
+    monkeypatch.setattr(remote.RemoteFolder, "of", lambda address: remote.RemoteFolder(address, remote.PATIENT))
+    assert main(["data", "info", server.address]) == DataError.exit_code
+    assert "others than the manifest says" in capsys.readouterr().err
+
+
+CODE = """
+import sys
+from mien.data.open_pack import open_pack
+pack = open_pack(sys.argv[1])
+pack.verify()
+print(len(pack), pack.images[399].sum())
+"""
+
+
+@pytest.mark.parametrize("address", ["s3://data/faces.pack", "hf://datasets/somebody/something/faces.pack"])
+def test_object_stores(address: str, server: Server, tmp_path: Path) -> None:
+    """Through fsspec, with the endpoint that the environment names, as for a bucket of one's own."""
+    host = server.address.removesuffix("/data/faces.pack")
+    own = {"AWS_ENDPOINT_URL": host, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "HF_ENDPOINT": host}
+    own |= {"AWS_DEFAULT_REGION": "us-east-1", "MIEN_CACHE": str(tmp_path / "other"), "HF_HOME": str(tmp_path / "hf")}
+    server.faults = [busy, cut]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, address], env={**environment(), **own}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    here = Pack.open(tmp_path / "faces.pack")
+    assert done.stdout.split() == ["400", str(here.images[399].sum())] and server.sent[BLOCKS] == 96
