@@ -236,20 +236,6 @@ ROWS: tuple[Row, ...] = (
         minutes=6.0,
         today=True,
     ),
-    Row(
-        name="flow",
-        preset="flow",
-        title="mien's `flow`",
-        minutes=5.0,
-        today=True,
-    ),
-    Row(
-        name="vae",
-        preset="vae",
-        title="mien's `vae`",
-        minutes=3.0,
-        today=True,
-    ),
 )
 
 
@@ -374,7 +360,9 @@ class Bench:
         spared = milestones(int(path.name) for path in kept)
         shown = [path for path in kept if int(path.name) in spared and int(path.name) >= FIRST]
         each = self.minutes(row) / images_of(run)
-        judged = [path for path in shown if self.along or (self.work / f"{run.name}-{int(path.name)}.fid.json").exists()]
+        judged = [
+            path for path in shown if self.along or (self.work / f"{run.name}-{int(path.name)}.fid.json").exists()
+        ]
         points = {int(path.name): self.fid(run, row, path) for path in judged}
         points[images_of(run)] = self.fid(run, row)
         return [(round(images * each, 2), round(value, 1)) for images, value in sorted(points.items())]
