@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from mien.__main__ import main
 from mien.data import remote_pack
 from mien.data.loader import Loader
 from mien.data.open_pack import open_pack
-from mien.data.pack import BLOCKS, Pack
+from mien.data.pack import Pack
+from mien.data.pack_shape import BLOCKS
 from mien.data.remote_rows import RemoteRows
 from mien.downloads import remote
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
@@ -84,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
             }
             self.answer(200, json.dumps(word).encode(), Content_Type="application/json")
             return
-        name = self.path.partition("faces.pack/")[2]
+        name = self.path.partition("faces.pack/")[2] or self.path.removeprefix("/data/")  # as a hostile server would
         path = self.server.folder / "faces.pack" / name
         if not name or not path.is_file():
             self.answer(404, b"")
@@ -345,6 +347,22 @@ def test_a_manifest_that_lies_is_refused(change: dict[str, Any], server: Server,
     with pytest.raises((Untrusted, Mismatch, DataError)):
         open_pack(server.address).verify()
     assert not list((tmp_path / "cache").rglob("x"))
+
+
+def test_a_manifest_cannot_name_files_outside_of_its_pack(server: Server, tmp_path: Path) -> None:
+    """A server would write, with right sums and sizes, wherever it wants."""
+    (tmp_path / "faces.pack" / "owned.txt").write_text("owned")
+    path = tmp_path / "faces.pack" / "pack.json"
+    meta = json.loads(path.read_text())
+    meta["sha256"]["../owned.txt"] = hashlib.sha256(b"owned").hexdigest()
+    meta["bytes"]["../owned.txt"] = 5
+    path.write_text(json.dumps(meta))
+    with pytest.raises(Untrusted, match="damaged") as caught:
+        open_pack(server.address)
+    assert "owned.txt" in caught.value.why
+    assert not list((tmp_path / "cache").rglob("owned.txt"))
+    with pytest.raises(Untrusted, match="damaged"):  # nor one to read, on a disk
+        Pack.open(tmp_path / "faces.pack")
 
 
 def test_a_pack_without_sums_says_what_to_do(server: Server, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.growing_array import GrowingArray, hash_file
-from mien.data.pack_shape import check_shape, missing_for_a_report
+from mien.data.pack_shape import BLOCKS, check_shape, missing_for_a_report
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
 from mien.storage import bounded_json
 from mien.storage.atomic import fsync, fsync_directory
@@ -36,7 +36,6 @@ if TYPE_CHECKING:  # only for packs on a server
     from mien.data.remote_rows import RemoteRows
 
 FORMAT = 1
-BLOCKS = "blocks.sha256"
 SPLITS = ("train", "holdout")
 INDEX_COLUMNS = ("row", "source", "group", "split", "geometry")
 

@@ -38,6 +38,8 @@ SHAPE: dict[Any, Any] = {
     "refused?": NAMED,
     "duplicates?": NAMED,
 }
+FILES = ("images.npy", "labels.npy", "index.csv")  # of a pack, beside pack.json: a manifest cannot name others
+BLOCKS = "blocks.sha256"
 MADE_BY_MIEN = frozenset({"counts", "recipe", "source", "remarks", "notes", "refused", "splits"})  # what a report needs
 
 
@@ -80,6 +82,9 @@ def check_shape(meta: dict[str, Any]) -> str:
     """What is wrong with the content of a pack.json; empty if nothing is."""
     if words := misfit(meta, SHAPE):
         return words
+    for field, known in (("sha256", FILES), ("bytes", (*FILES, BLOCKS))):
+        if others := sorted(set(meta.get(field, ())).difference(known)):
+            return f"{field} names {others[0]!r:.40}, which is no file of a pack"
     for name, scale in meta.get("label_scales", {}).items():
         if len(scale) != 2:
             return f"label_scales.{name} has {len(scale)} numbers, not 2"

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mien.data.growing_array import hash_file
-from mien.data.pack import BLOCKS, Pack, damaged, map_array, parse_meta
+from mien.data.pack import Pack, damaged, map_array, parse_meta
+from mien.data.pack_shape import BLOCKS
 from mien.data.remote_rows import SUM_BYTES, RemoteRows
 from mien.downloads.remote import RemoteFolder
 from mien.downloads.weights import cache_folder
