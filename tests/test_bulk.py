@@ -29,6 +29,21 @@ from tests.conftest import blobs, write_model, write_pack
 from tests.test_parallel import environment, torchrun
 
 
+def after_a_kill(line: list[str], expected: dict[str, bytes], cut: str, tmp_path: Path) -> Path:
+    """A folder of shards that two processes finish, as `expected`, after a kill that left one shard cut off."""
+    out = tmp_path / "two"
+    (out / FINISHED).mkdir(parents=True)
+    (out / "request.json").write_bytes(expected["request.json"])
+    (out / cut).write_bytes(b"cut")
+    done = subprocess.run(
+        torchrun("--module", "mien", *line, "-o", out), cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert content(out) == expected
+    return out
+
+
 def content(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, hidden ones included."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -259,16 +274,7 @@ def test_the_frames_of_a_walk_as_shards(labelled: Path, tmp_path: Path, capsys: 
     assert main(["verify", str(file), "--model", str(labelled)]) == 0
     assert "drawn again: equal" in capsys.readouterr().out
 
-    out = tmp_path / "two"
-    (out / FINISHED).mkdir(parents=True)
-    (out / "request.json").write_bytes(expected["request.json"])
-    (out / "shard-000002.tar").write_bytes(b"cut")
-    done = subprocess.run(
-        torchrun("--module", "mien", *line, "-o", out), cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        env=environment(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert content(out) == expected
+    out = after_a_kill(line, expected, "shard-000002.tar", tmp_path)
     assert main([*line[:-1], "7", "-o", str(out)]) == Mismatch.exit_code
     assert main([*line, "-o", "walk.mp4"]) == 2
 
@@ -332,16 +338,7 @@ def test_a_folder_is_projected_by_any_number_of_processes(
     assert main(["verify", str(picture), "--model", str(model)]) == 0
     assert "photographs went into it" in capsys.readouterr().out
 
-    out = tmp_path / "two"
-    (out / FINISHED).mkdir(parents=True)
-    (out / "request.json").write_bytes(expected["request.json"])
-    (out / "shard-000001.tar").write_bytes(b"cut")
-    done = subprocess.run(
-        torchrun("--module", "mien", *line, "-o", out), cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        env=environment(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert content(out) == expected
+    out = after_a_kill(line, expected, "shard-000001.tar", tmp_path)
     (photos / "new.png").write_bytes((photos / "00.png").read_bytes())
     try:
         assert main([*line, "-o", str(out)]) == Mismatch.exit_code  # another folder than the one that was begun

@@ -8,7 +8,7 @@ import { thumb } from "./thumb.js";
 /** @typedef {import("./types.js").Live} Live */
 
 /** @param {number} seconds */
-export const duration = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`);
+export const duration = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : seconds < 172_800 ? `${(seconds / 3600).toFixed(1)} h` : `${(seconds / 86_400).toFixed(1)} days`);
 
 /** @type {Record<string, string>} States of a run in plain words. */
 const STATES = {
