@@ -264,9 +264,9 @@ TABLE = (
         "images from -1 to 1, the generator's own range; the beard label means beard; batch normalisation in the generator; "
         "batches of 16 and G:D 1:1; R3GAN's loss with its gradient penalties in place of cross-entropy; no dropout in the critic; "
         "labels enter as -1 and 1, as large as a pixel",
-        ("Batch normalisation is not in the original, but no face appeared without it: at the start, pixels differ between "
-         "seeds by .007 (one grey level; standard deviation, values from -1 to 1), with it by .42. --model.no-batch-norm is the "
-         "original's network.",
+        ("Batch normalisation is not in the original. With cross-entropy no face appeared without it: at the start, pixels differ "
+         "between seeds by .007 (one grey level; standard deviation, values from -1 to 1), with it by .42. With R3GAN's loss faces "
+         "appear without it too, softer (docs/gallery.md); --model.no-batch-norm is the original's network.",
          "With cross-entropy the generator answers each label with one face, whatever the latent, and so do DCGAN's networks in "
          "their place, which have many faces without labels. A relativistic loss with gradient penalties "
          "(arXiv:2501.05441) draws many. docs/gallery.md has the ablation; homogan-15 has the original's loss.",
