@@ -17,7 +17,7 @@ from PIL import Image
 from mien.cli.fitted_prior import PriorOptions
 from mien.cli.model_options import LoadOptions
 from mien.cli.result import Result
-from mien.errors import DataError, MienError, Mismatch, UsageError
+from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
 from mien.export import signature
 from mien.report.film import film
 from mien.report.grid import picture, read_marks, save_png
@@ -31,6 +31,8 @@ from mien.web.registry import Registry
 
 LOSSY = 2.0  # of 255 levels, in the mean over a frame: an encoder of MP4 may give other pixels for the same frames
 MAX_FRAMES = 10_000
+SAID = ("model", "preset", "synthetic")  # of a recipe, elsewhere or in other words
+HEADS = {b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp"}
 Recipe = Mapping[str, Any]
 
 
@@ -76,6 +78,7 @@ def verify(
             "It has no XMP, no recipe and no signature: another program made it, or has dropped them.",
             "Name the picture that mien wrote, not a copy that was edited or re-encoded.",
         )
+    _check_whole(file)
     recipe = marks.recipe or {}
     again = _again(file, recipe, model, code)
     source = (marks.source or "").removeprefix(IPTC) or "not said"
@@ -86,7 +89,7 @@ def verify(
     lines = [
         f"{file}: {source}{f', written by {marks.software}' if marks.software else ''}",
         f"model: {f'{name}, ' if (name := recipe.get('preset')) else ''}{recipe.get('model') or 'not said'}",
-        *(f"{name}: {_short(value)}" for name, value in recipe.items() if name not in ("model", "preset", "synthetic")),
+        *(f"{name}: {_short(value)}" for name, value in recipe.items() if name not in SAID and value not in ([], None)),
         f"signature: {signed}",
         f"drawn again: {again}",
     ]
@@ -123,8 +126,8 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
             )
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
             source = Source(sampler, path, loading)
-            drawn = redraw(source, recipe, Path(folder) / file.name)
-            verdict = _difference(_frames(file), _frames(drawn), lossy=file.suffix.lower() == ".mp4")
+            drawn = redraw(source, recipe, Path(folder) / f"again{_kind(file)}")
+            verdict = _difference(_frames(file), _frames(drawn), lossy=_kind(file) == ".mp4")
             if verdict == "equal" or redraw is not _explorer or "walk" not in recipe:
                 return verdict
             return _difference(
@@ -271,9 +274,27 @@ def _film(model: Source, recipe: Recipe) -> Iterator[Image.Image]:
 VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "walk-frames": _walk_frame, "edit": _edit}
 
 
+def _kind(path: Path) -> str:
+    """The suffix that a file's first bytes ask for, whatever its name."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return ".mp4" if head[4:] == b"ftyp" else HEADS.get(head[:4], path.suffix.lower())
+
+
+def _check_whole(file: Path) -> None:
+    """Raises Untrusted for a picture that ends too early."""
+    try:
+        for _ in _frames(file) if _kind(file) in HEADS.values() else ():
+            pass
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Untrusted(
+            f"{file} cannot be read.", f"It is not a whole picture: {error}.", "Name a picture that mien wrote."
+        ) from error
+
+
 def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     """The frames of a picture or a film, `[H, W, 3]` each."""
-    if path.suffix.lower() == ".mp4":
+    if _kind(path) == ".mp4":
         try:
             import av
         except ImportError:

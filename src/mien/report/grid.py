@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 
 from mien.errors import DataError, Untrusted
@@ -134,6 +134,10 @@ def read_marks(path: Path) -> Marks:
         return provenance.read(path)
     except FileNotFoundError:
         raise DataError(f"{path} is not there.", "No file has this name.", "Name a picture that mien wrote.") from None
+    except UnidentifiedImageError as error:  # its own text names an object of Python's
+        raise Untrusted(
+            f"{path} cannot be read.", "Its content is no picture that mien writes.", "Name a picture that mien wrote."
+        ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Untrusted(
             f"{path} cannot be read.", f"It is not a whole picture: {error}.", "Name a picture that mien wrote."
