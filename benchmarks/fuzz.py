@@ -201,7 +201,7 @@ class Sandbox:
                         findings = findings or ["hang"]
                         os.kill(pid, signal.SIGTERM)
                         asked = now
-            if asked and now - asked > limit:
+            if asked and now - asked > max(limit, LIMIT):
                 os.killpg(pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
