@@ -130,7 +130,8 @@ def symptoms_of_model(
         health.memorisation(reals.copies(faces), seen),
     ]
     if isinstance(model, VariationalModel):
-        found.append(health.posterior_collapse(quick_checks.latent_use(model, reals.some, reals.labels), seen))
+        images = reals.some.mean(1, keepdim=True) if faces.shape[1] == 1 else reals.some
+        found.append(health.posterior_collapse(quick_checks.latent_use(model, images, reals.labels), seen))
     return found
 
 
