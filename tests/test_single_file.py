@@ -193,6 +193,11 @@ def test_it_breeds_films_and_says_by_what_it_draws(page: Any, tmp_path: Path) ->
     assert page.is_hidden("#tab-training") and page.is_hidden("#tab-photo")
     page.go_back()
     page.wait_for_selector('#face[data-at="42"]')
+    page.click("#tab-about")
+    text = page.inner_text("#card")
+    assert "synthetic" in text and not {"---", "# ", "`"} & set(re.findall("---|# |`", text)), (
+        "Markdown is set, not shown"
+    )
 
 
 def test_it_is_small_whole_and_closed(folder: Path) -> None:

@@ -10,7 +10,8 @@ class Period:
         self.every = every  # images; 0 = by time
         self.least = least  # seconds between two actions, at least
         self.growth = growth  # ... and at least this share of the training time so far: actions become rarer
-        self.share = share  # of the training time that the action may cost
+        self.share = share  # of the training time that the action may cost; while it becomes rarer, once more whenever that time
+        # has doubled and is ten times its cost
         self.warmup = warmup  # first actions whose cost does not count, because they load libraries
         self.last_time, self.cost = 0.0, 0.0  # seconds
 
@@ -18,7 +19,10 @@ class Period:
         """Whether to act after a step from `before` to `after` images, with `seconds` of training in all."""
         if self.every:
             return after // self.every > before // self.every
-        return seconds - self.last_time >= max(self.least, self.growth * seconds, self.cost / self.share)
+        if seconds - self.last_time < max(self.least, self.growth * seconds):
+            return False
+        doubled = bool(self.growth) and seconds >= max(2 * self.last_time, 10 * self.cost)  # learning is fastest at the start
+        return doubled or seconds - self.last_time >= self.cost / self.share
 
     def record(self, seconds: float, cost: float) -> None:
         """Remember the time of an action and its cost in seconds."""
