@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mien.cli.fitted_prior import PriorOptions
 from mien.cli.model_options import LoadOptions
@@ -26,6 +26,7 @@ from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.storage.bounded_json import InvalidJSON, require
 from mien.storage.provenance import IPTC, Provenance
+from mien.storage.regular_file import open_regular
 from mien.web.pictures import along, tiled
 from mien.web.registry import Registry
 
@@ -110,7 +111,7 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
         redraw = _redraw(recipe)
         if isinstance(redraw, str):
             return f"not possible: {redraw}"
-        path = model if model is not None else _find(str(recipe.get("model")))
+        path = model if model is not None else _find(str(recipe.get("model")))  # a recipe may be anybody's
         if (precision := recipe.get("precision", "fp32")) not in ("fp32", "bf16", "fp64"):
             raise InvalidJSON(f"{_short(precision)} is no precision")
         loading = LoadOptions(precision=precision, code=code)
@@ -122,15 +123,31 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
                 "Name the model that drew it.",
             )
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-            drawn = redraw(Source(sampler, path, loading), recipe, Path(folder) / file.name)
-            return _difference(_frames(file), _frames(drawn), lossy=file.suffix.lower() == ".mp4")
-    except (MienError, ValueError, TypeError, KeyError, AttributeError) as error:  # a recipe may be anybody's
+            drawn = redraw(Source(sampler, path, loading), recipe, Path(folder) / f"again{_ending(file)}")
+            return _difference(_frames(file), _frames(drawn), lossy=_ending(file) == ".mp4")
+    except (
+        MienError,
+        UnidentifiedImageError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:  # a recipe may be anybody's
         if model is not None and isinstance(error, MienError):
             raise
         what, why = (
             (error.what, error.why) if isinstance(error, MienError) else ("Its recipe is not whole.", str(error))
         )
         return f"not possible: {what} {why}"
+
+
+def _ending(file: Path) -> str:
+    """The ending that belongs to a file's content: its name may have another one, or none."""
+    with open_regular(file) as opened:
+        if opened.read(12)[4:8] == b"ftyp":
+            return ".mp4"
+    with Image.open(file) as image:
+        return f".{(image.format or 'png').lower()}"
 
 
 def _find(model_hash: str) -> Path:
@@ -263,7 +280,7 @@ VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "walk-frames": 
 
 def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     """The frames of a picture or a film, `[H, W, 3]` each."""
-    if path.suffix.lower() == ".mp4":
+    if _ending(path) == ".mp4":
         try:
             import av
         except ImportError:
