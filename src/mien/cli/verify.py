@@ -123,6 +123,7 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
                 "Name the model that drew it.",
             )
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+<<<<<<< HEAD
             drawn = redraw(Source(sampler, path, loading), recipe, Path(folder) / f"again{_ending(file)}")
             return _difference(_frames(file), _frames(drawn), lossy=_ending(file) == ".mp4")
     except (
@@ -133,6 +134,17 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
         KeyError,
         AttributeError,
     ) as error:  # a recipe may be anybody's
+=======
+            source = Source(sampler, path, loading)
+            drawn = redraw(source, recipe, Path(folder) / file.name)
+            verdict = _difference(_frames(file), _frames(drawn), lossy=file.suffix.lower() == ".mp4")
+            if verdict == "equal" or redraw is not _explorer or "walk" not in recipe:
+                return verdict
+            return _difference(
+                _frames(file), map(np.asarray, _film(source, recipe)), lossy=True
+            )  # a browser encoded it
+    except (MienError, ValueError, TypeError, KeyError, AttributeError) as error:  # a recipe may be anybody's
+>>>>>>> s29-ex
         if model is not None and isinstance(error, MienError):
             raise
         what, why = (
@@ -245,34 +257,38 @@ def _edit(model: Source, recipe: Recipe, out: Path) -> Path:
 
 def _explorer(model: Source, recipe: Recipe, out: Path) -> Path:
     """What the explorer drew: one face, a sheet of several, a flow's path, or a film."""
-    sampler, labels, directions = model.sampler, recipe.get("labels"), recipe.get("directions")
-
-    def faces(addresses: Sequence[Address]) -> torch.Tensor:
-        rows = [sampler.latent_at(address, labels, directions) for address in addresses]
-        conditions = [row for _, row in rows if row is not None]
-        return sampler.decode(torch.cat([z for z, _ in rows]), torch.cat(conditions) if conditions else None)
-
     if "walk" in recipe:
-        require(recipe, walk=list, frames=int, fps=float, loop=bool, zoom=int)
-        if not 2 <= recipe["frames"] <= MAX_FRAMES or not 1 <= recipe["zoom"] <= 8:
-            raise InvalidJSON("its frames or zoom are out of range")
-        side = sampler.image_spec.side * recipe["zoom"]
-        frames = faces(along([parse(stop) for stop in recipe["walk"]], recipe["frames"], recipe["loop"]))
-        pictures = (picture(face).resize((side, side), 2 if recipe["zoom"] > 1 else None) for face in frames)
-        return film(pictures, out, Provenance(recipe), recipe["fps"])
+        return film(_film(model, recipe), out, Provenance(recipe), require(recipe, fps=float)["fps"])
     at = recipe.get("at")
     if "stages" in recipe:
-        z, row = sampler.latent_at(parse(str(at)), labels, directions)
-        image = tiled(sampler.trajectory(z, row)[0], require(recipe, columns=int)["columns"])
+        z, row = model.sampler.latent_at(parse(str(at)), recipe.get("labels"), recipe.get("directions"))
+        image = tiled(model.sampler.trajectory(z, row)[0], require(recipe, columns=int)["columns"])
     elif isinstance(at, str):
-        image = faces([parse(at)])[0]
+        image = _faces(model, recipe, [parse(at)])[0]
     else:
         first, last = (0, -1) if at is not None else require(recipe, seeds=list)["seeds"]
         if last - first >= MAX_FRAMES:
             raise InvalidJSON("it has too many seeds")
         addresses = [parse(text) for text in at or ()] or [Address(SeedPoint(seed)) for seed in range(first, last + 1)]
-        image = tiled(faces(addresses), require(recipe, columns=int)["columns"])
+        image = tiled(_faces(model, recipe, addresses), require(recipe, columns=int)["columns"])
     return save_png(picture(image), out, recipe)
+
+
+def _faces(model: Source, recipe: Recipe, addresses: Sequence[Address]) -> torch.Tensor:
+    """The faces at some addresses, as the explorer draws them, `[n, C, H, W]`."""
+    rows = [model.sampler.latent_at(address, recipe.get("labels"), recipe.get("directions")) for address in addresses]
+    conditions = [row for _, row in rows if row is not None]
+    return model.sampler.decode(torch.cat([z for z, _ in rows]), torch.cat(conditions) if conditions else None)
+
+
+def _film(model: Source, recipe: Recipe) -> Iterator[Image.Image]:
+    """The frames of a film of the explorer's, before an encoder had them."""
+    require(recipe, walk=list, frames=int, loop=bool, zoom=int)
+    if not 2 <= recipe["frames"] <= MAX_FRAMES or not 1 <= recipe["zoom"] <= 8:
+        raise InvalidJSON("its frames or zoom are out of range")
+    side = model.sampler.image_spec.side * recipe["zoom"]
+    faces = _faces(model, recipe, along([parse(stop) for stop in recipe["walk"]], recipe["frames"], recipe["loop"]))
+    return (picture(face).resize((side, side), 2 if recipe["zoom"] > 1 else None) for face in faces)
 
 
 VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "walk-frames": _walk_frame, "edit": _edit}

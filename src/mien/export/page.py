@@ -141,7 +141,7 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool, licences:
         "inverts": False,
         "scalable": False,
         "neighbours": False,
-        "formats": ["apng"],
+        "formats": ["webp", "apng"],
         "flow": None,
         "label_rows": sampler.header.get("label_rows", []) if sampler.model.label_dim else [],
         "card": card,

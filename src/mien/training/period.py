@@ -10,8 +10,7 @@ class Period:
         self.every = every  # images; 0 = by time
         self.least = least  # seconds between two actions, at least
         self.growth = growth  # ... and at least this share of the training time so far: actions become rarer
-        self.share = share  # of the training time that the action may cost; while it becomes rarer, once more whenever that time
-        # has doubled and is ten times its cost
+        self.share = share  # of the training time that the action may cost
         self.warmup = warmup  # first actions whose cost does not count, because they load libraries
         self.last_time, self.cost = 0.0, 0.0  # seconds
 
@@ -21,7 +20,8 @@ class Period:
             return after // self.every > before // self.every
         if seconds - self.last_time < max(self.least, self.growth * seconds):
             return False
-        doubled = bool(self.growth) and seconds >= max(2 * self.last_time, 10 * self.cost)  # learning is fastest at the start
+        # Learning is fastest at the start: what becomes rarer also comes whenever the time has doubled, for a tenth of it at most.
+        doubled = bool(self.growth) and seconds >= max(2 * self.last_time, 10 * self.cost)
         return doubled or seconds - self.last_time >= self.cost / self.share
 
     def record(self, seconds: float, cost: float) -> None:
