@@ -123,9 +123,13 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
                 "Name the model that drew it.",
             )
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-<<<<<<< HEAD
-            drawn = redraw(Source(sampler, path, loading), recipe, Path(folder) / f"again{_ending(file)}")
-            return _difference(_frames(file), _frames(drawn), lossy=_ending(file) == ".mp4")
+            source = Source(sampler, path, loading)
+            drawn = redraw(source, recipe, Path(folder) / f"again{_ending(file)}")
+            verdict = _difference(_frames(file), _frames(drawn), lossy=_ending(file) == ".mp4")
+            if verdict == "equal" or redraw is not _explorer or "walk" not in recipe:
+                return verdict
+            frames = map(np.asarray, _film(source, recipe))
+            return _difference(_frames(file), frames, lossy=True)  # a browser encoded it
     except (
         MienError,
         UnidentifiedImageError,
@@ -134,17 +138,6 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
         KeyError,
         AttributeError,
     ) as error:  # a recipe may be anybody's
-=======
-            source = Source(sampler, path, loading)
-            drawn = redraw(source, recipe, Path(folder) / file.name)
-            verdict = _difference(_frames(file), _frames(drawn), lossy=file.suffix.lower() == ".mp4")
-            if verdict == "equal" or redraw is not _explorer or "walk" not in recipe:
-                return verdict
-            return _difference(
-                _frames(file), map(np.asarray, _film(source, recipe)), lossy=True
-            )  # a browser encoded it
-    except (MienError, ValueError, TypeError, KeyError, AttributeError) as error:  # a recipe may be anybody's
->>>>>>> s29-ex
         if model is not None and isinstance(error, MienError):
             raise
         what, why = (
