@@ -29,9 +29,16 @@ RECONSTRUCTED = 16  # photographs, as the first of the archive
 SMALL_BEGAN = ("--model.width", "32", "--recipe.lr", "2e-4", "--recipe.carry-images", "40000")
 SMALL_ZHAO = ("--model.width", "32", "--model.encoder-width", "32", "--batch", "16")
 SMALL_HOMOGAN = ("--model.width", "64", "--recipe.critic.width", "64")
-SPLIT = ("--recipe.updates", "split", "--recipe.critic-pause-above", "None")  # as in the original
-THREE_MOVES = ("--recipe.critic-steps", "3")  # of the critic for one of the generator, as homogan-15 has
-NO_NORM = ("--model.no-batch-norm",)
+SYMMETRIC = ("--model.output", "symmetric", "--recipe.critic-input", "symmetric", "--batch", "16")
+TAMED = (
+    *("--model.batch-norm", "--recipe.generator-steps", "1"),
+    *("--recipe.updates", "simultaneous", "--recipe.critic-pause-above", "1"),
+)
+ASKED = (
+    "asked",
+    "The same eight latents, asked for a woman (left) and a man (right)",
+    ("--seeds", "0-7", "--combine", "Male"),
+)
 GAMMAS = ("began-2017-gamma-3", "began-2017", "began-2017-gamma-7")
 LARGE = (
     ("64", "Seed 3 at 64 px", ("--seeds", "3", "--size", "64")),
@@ -113,51 +120,55 @@ ROWS: tuple[Row, ...] = (
         name="homogan-15-fixed",
         preset="homogan-15-fixed",
         title="homogan's fifteenth experiment (2020), corrected",
-        minutes=16.0,
+        minutes=10.0,
         flags=SMALL_HOMOGAN,
         labels=GENDER,
-        beside=(
-            (
-                "asked",
-                "The same eight latents, asked for a woman (left) and a man (right)",
-                ("--seeds", "0-7", "--combine", "Male"),
-            ),
-        ),
+        beside=(ASKED,),
+    ),
+    Row(
+        name="homogan-15-fixed-64",
+        preset="homogan-15-fixed",
+        title="homogan's fifteenth experiment, corrected, at 64 px",
+        side=64,
+        minutes=25.0,
+        flags=SMALL_HOMOGAN,
+        labels=GENDER,
+        beside=(ASKED,),
     ),
     Row(
         name="homogan-15-fixed-as-original",
-        preset="homogan-15-fixed",
-        title="three moves of the critic for one, no normalisation, as in the original",
+        preset="homogan-15",
+        title="homogan-15 itself, but for the range of its images and the size of its batches",
         of="homogan-15-fixed",
         minutes=1.5,
-        flags=(*SMALL_HOMOGAN, *SPLIT, *THREE_MOVES, *NO_NORM),
+        flags=(*SMALL_HOMOGAN, *SYMMETRIC),
         labels=GENDER,
     ),
     Row(
-        name="homogan-15-fixed-one-move",
-        preset="homogan-15-fixed",
-        title="one move of the critic for one, no normalisation",
+        name="homogan-15-fixed-cross-entropy",
+        preset="homogan-15",
+        title="cross-entropy, with batch normalisation, G:D 1:1, both at once, and a critic that pauses",
         of="homogan-15-fixed",
-        minutes=1.5,
-        flags=(*SMALL_HOMOGAN, *SPLIT, *NO_NORM),
+        minutes=16.0,
+        flags=(*SMALL_HOMOGAN, *SYMMETRIC, *TAMED),
         labels=GENDER,
     ),
     Row(
-        name="homogan-15-fixed-norm",
+        name="homogan-15-fixed-no-norm",
         preset="homogan-15-fixed",
-        title="three moves of the critic for one, batch normalisation in the generator",
-        of="homogan-15-fixed",
-        minutes=1.5,
-        flags=(*SMALL_HOMOGAN, *SPLIT, *THREE_MOVES),
-        labels=GENDER,
-    ),
-    Row(
-        name="homogan-15-fixed-no-pause",
-        preset="homogan-15-fixed",
-        title="as it is now, but the critic never pauses",
+        title="as it is now, without batch normalisation",
         of="homogan-15-fixed",
         minutes=4.0,
-        flags=(*SMALL_HOMOGAN, "--recipe.critic-pause-above", "None"),
+        flags=(*SMALL_HOMOGAN, "--model.no-batch-norm"),
+        labels=GENDER,
+    ),
+    Row(
+        name="homogan-15-fixed-small-labels",
+        preset="homogan-15-fixed",
+        title="as it is now, with Glorot's weights for the labels",
+        of="homogan-15-fixed",
+        minutes=4.0,
+        flags=(*SMALL_HOMOGAN, "--model.label-std", "None", "--recipe.critic.label-std", "None"),
         labels=GENDER,
     ),
     Row(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mien.cli.fitted_prior import PriorOptions
 from mien.cli.model_options import LoadOptions
@@ -26,13 +26,13 @@ from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.storage.bounded_json import InvalidJSON, require
 from mien.storage.provenance import IPTC, Provenance
+from mien.storage.regular_file import open_regular
 from mien.web.pictures import along, tiled
 from mien.web.registry import Registry
 
 LOSSY = 2.0  # of 255 levels, in the mean over a frame: an encoder of MP4 may give other pixels for the same frames
 MAX_FRAMES = 10_000
 SAID = ("model", "preset", "synthetic")  # of a recipe, elsewhere or in other words
-HEADS = {b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp"}
 Recipe = Mapping[str, Any]
 
 
@@ -113,7 +113,7 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
         redraw = _redraw(recipe)
         if isinstance(redraw, str):
             return f"not possible: {redraw}"
-        path = model if model is not None else _find(str(recipe.get("model")))
+        path = model if model is not None else _find(str(recipe.get("model")))  # a recipe may be anybody's
         if (precision := recipe.get("precision", "fp32")) not in ("fp32", "bf16", "fp64"):
             raise InvalidJSON(f"{_short(precision)} is no precision")
         loading = LoadOptions(precision=precision, code=code)
@@ -126,20 +126,48 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
             )
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
             source = Source(sampler, path, loading)
-            drawn = redraw(source, recipe, Path(folder) / f"again{_kind(file)}")
-            verdict = _difference(_frames(file), _frames(drawn), lossy=_kind(file) == ".mp4")
+            drawn = redraw(source, recipe, Path(folder) / f"again{_ending(file)}")
+            verdict = _difference(_frames(file), _frames(drawn), lossy=_ending(file) == ".mp4")
             if verdict == "equal" or redraw is not _explorer or "walk" not in recipe:
                 return verdict
-            return _difference(
-                _frames(file), map(np.asarray, _film(source, recipe)), lossy=True
-            )  # a browser encoded it
-    except (MienError, ValueError, TypeError, KeyError, AttributeError) as error:  # a recipe may be anybody's
+            frames = map(np.asarray, _film(source, recipe))
+            return _difference(_frames(file), frames, lossy=True)  # a browser encoded it
+    except (
+        MienError,
+        UnidentifiedImageError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:  # a recipe may be anybody's
         if model is not None and isinstance(error, MienError):
             raise
         what, why = (
             (error.what, error.why) if isinstance(error, MienError) else ("Its recipe is not whole.", str(error))
         )
         return f"not possible: {what} {why}"
+
+
+def _ending(file: Path) -> str:
+    """The ending that belongs to a file's content: its name may have another one, or none."""
+    with open_regular(file) as opened:
+        if opened.read(12)[4:8] == b"ftyp":
+            return ".mp4"
+    with Image.open(file) as image:
+        return f".{(image.format or 'png').lower()}"
+
+
+def _check_whole(file: Path) -> None:
+    """Raises Untrusted for a picture that ends too early. An MP4 is checked where its claims are read, and a page has no frames."""
+    try:
+        for _ in _frames(file) if _ending(file) != ".mp4" else ():
+            pass
+    except UnidentifiedImageError:
+        return
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Untrusted(
+            f"{file} cannot be read.", f"It is not a whole picture: {error}.", "Name a picture that mien wrote."
+        ) from error
 
 
 def _find(model_hash: str) -> Path:
@@ -274,27 +302,9 @@ def _film(model: Source, recipe: Recipe) -> Iterator[Image.Image]:
 VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "walk-frames": _walk_frame, "edit": _edit}
 
 
-def _kind(path: Path) -> str:
-    """The suffix that a file's first bytes ask for, whatever its name."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    return ".mp4" if head[4:] == b"ftyp" else HEADS.get(head[:4], path.suffix.lower())
-
-
-def _check_whole(file: Path) -> None:
-    """Raises Untrusted for a picture that ends too early."""
-    try:
-        for _ in _frames(file) if _kind(file) in HEADS.values() else ():
-            pass
-    except (OSError, SyntaxError, ValueError) as error:
-        raise Untrusted(
-            f"{file} cannot be read.", f"It is not a whole picture: {error}.", "Name a picture that mien wrote."
-        ) from error
-
-
 def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     """The frames of a picture or a film, `[H, W, 3]` each."""
-    if _kind(path) == ".mp4":
+    if _ending(path) == ".mp4":
         try:
             import av
         except ImportError:

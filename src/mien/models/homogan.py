@@ -5,6 +5,7 @@ authors proposed and never ran. The sides below are those at 128 px; at another,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar, Literal
 
 import torch
@@ -67,6 +68,21 @@ def initialise(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def check_label_std(std: float | None) -> None:
+    """Refuse a standard deviation that is not one."""
+    if std is not None and not 0.0 < std < inf:
+        raise UsageError(
+            f"A label_std of {std} is not possible.", "It is a standard deviation.", "Give a positive number, or None."
+        )
+
+
+def label_channel(
+    config: HomoganGeneratorConfig | HomoganCriticConfig, faces: ImageSpec, side: int
+) -> LabelChannel | None:
+    """The labels as a feature map of `side` pixels, if there are any."""
+    return LabelChannel(faces.label_dim, side, config.embedding, config.label_std) if faces.label_dim else None
+
+
 class HomoganGenerator(Model):
     """Latent -> a small tensor, optionally with the labels as one more channel, then four upsamplings by 2, then tanh."""
 
@@ -77,7 +93,7 @@ class HomoganGenerator(Model):
         self.latent_shape = (config.latent,)
         self.prior = Normal()
         self.entrance = nn.Sequential(*self.entry(base))
-        self.label_channel = LabelChannel(faces.label_dim, base, config.embedding) if faces.label_dim else None
+        self.label_channel = label_channel(config, faces, base)
         stages, inputs = [], config.width + (self.label_channel is not None)
         for index, (kernel, maps, mixed) in enumerate(self.plan()):
             layers: list[nn.Module] = [SameConvTranspose2d(inputs, maps, kernel, 2, bias=not config.batch_norm)]
@@ -151,10 +167,14 @@ class HomoganGeneratorConfig(ModelConfig):
     embedding: int = (
         0  # numbers that a label becomes before it is a feature map (E, F: 50); 0 = it goes there directly (G)
     )
+    label_std: float | None = None  # of the label channel's first weights, N(0, std); None: Glorot's
     attention: bool = False  # between the places of the features at a quarter of the side
     output: Literal["symmetric", "unit"] = (
         "symmetric"  # tanh's values are pixels from -1 to 1, or (fault) from 0 to 1: half of them are darker than black
     )
+
+    def __post_init__(self) -> None:
+        check_label_std(self.label_std)
 
     def build(self, faces: ImageSpec) -> HomoganGenerator:
         return HomoganGenerator(self, faces)
@@ -167,7 +187,7 @@ class HomoganCritic(nn.Module):
         super().__init__()
         base_of(faces.side)
         width = config.width
-        self.label_channel = LabelChannel(faces.label_dim, faces.side, config.embedding) if faces.label_dim else None
+        self.label_channel = label_channel(config, faces, faces.side)
         plan = {  # kernel, stride, feature maps
             "mixed": [(5, 1, width), (5, 2, 2 * width), (3, 2, 4 * width), (3, 2, 8 * width)],
             "slim": [(5, 1, width), (3, 2, 4 * width), (3, 2, 8 * width)],
@@ -208,7 +228,11 @@ class HomoganCriticConfig(NetworkConfig):
     block_dropout: float = 0.0  # of values after each LeakyReLU (A .3; B and C .5)
     dropout: float = 0.0  # of features before the logit (D to G: .4)
     embedding: int = 0  # numbers that a label becomes before it is a channel (E, F: 50); 0 = it goes there directly (G)
+    label_std: float | None = None  # of the label channel's first weights, N(0, std); None: Glorot's
     attention: bool = False  # between the places of the features at a quarter of the side
+
+    def __post_init__(self) -> None:
+        check_label_std(self.label_std)
 
     def build(self, faces: ImageSpec) -> HomoganCritic:
         return HomoganCritic(self, faces)
