@@ -95,7 +95,9 @@ def build(folder: Path) -> None:
         line = ["train", preset, *kills.cut_down(presets.find(preset)[0]), *TINY.split(), *more]
         line += ["--data", pack, "--out", out, "--images", "48", "--evaluate-every", "24", "--evaluate-samples", "8"]
         assert main([*line, "--evaluate-extractor", "own.py:features", "--evaluate-metrics", "kid"]) == 0
-    assert main(["directions", "runs/00000-quick", "--unsupervised", "2"]) == 0
+    for run in ("runs/00000-quick", "runs/00001-cgan"):
+        assert main(["directions", run, "--unsupervised", "2"]) == 0
+    assert main(["data", "prepare", "photos.zip", "prepared.pack", "--size", "16"]) == 0
     assert main(["sample", "runs/00000-quick", "--seeds", "0-3", "-o", "drawn.png"]) == 0
     assert (
         main(["sample", "runs/00000-quick", "--seeds", "0-9", "--format", "tar", "--shard-size", "5", "-o", "shards"])
@@ -114,6 +116,8 @@ def build(folder: Path) -> None:
 # Command lines
 
 MODELS = [*(f"runs/{number:05d}-{preset}" for number, preset in enumerate(RUNS)), "model.safetensors", "faces"]
+LABELLED = [model for model in MODELS if "cgan" in model or "flow" in model]
+STYLED = ["runs/00000-quick", "runs/00001-cgan", "model.safetensors", "faces"]
 SOURCES = ["photos", "photos.zip", "table.csv", "list.txt", "lines", "faces.npz", "faces.pack", "shards"]
 PHOTOS = ["photos/001.png", "photos/000.jpg", "photos", "drawn.png"]
 #: Values of the right kind by the name of a flag; `|` separates them.
@@ -128,9 +132,10 @@ POOL = {
     "--where": ["Smiling=1", "age=20..25"], "--balance": ["Smiling"], "--holdout": ["0.2", "official", "0"],
     "--metrics": ["kid", "prdc", "memorisation", "diversity"], "--evaluate-metrics": ["kid", "prdc"],
     "--extractor": ["own.py:features"], "--evaluate-extractor": ["own.py:features"], "--code": ["own.py"],
-    "--keep-best": ["kid"], "--presets": ["quick", "quick,vae"], "--direction": ["pc1=2", "pc2=-1"],
+    "--keep-best": ["kid"], "--presets": ["quick", "quick,vae"], "--direction": ["component-1=2", "component-2=-1"],
     "--latent": ["z.safetensors"],
-    "--preset": ["quick", "began-zhao-2020"], "PRESET": [*presets.PRESETS, "own.py:tiny"], "PACK": ["faces.pack", "plain.pack"],
+    "--preset": ["quick", "began-zhao-2020"], "PRESET": [*presets.PRESETS, "own.py:tiny"],
+    "PACK": ["faces.pack", "plain.pack", "prepared.pack"],
     "FILE": ["drawn.png", "config.json", "model.safetensors"], "NAME": [*presets.PRESETS], "--diff": ["quick gan"],
     "--from": ["runs/00000-quick", "model.safetensors"], "--resume": ["auto", "never", "must", "runs/00000-quick"],
     "--host": ["127.0.0.1"], "--critic": ["junk.bin"], "--url": ["http://127.0.0.1:9/x.zip"], "--file": ["photos.zip"],
@@ -253,11 +258,157 @@ def command(rng: random.Random) -> list[str]:
         parts.append(["--no-browser"])
     if verb == "evaluate" and "--extractor" not in present:
         parts.append(["--extractor", "own.py:features"])
+    parts = fit(rng, verb, parts)
     if rng.random() < 0.5:
         for _ in range(rng.choice([1, 1, 2, 3])):
             spoil(rng, verb, table, parts)
     words = [word for part in parts for word in part]
     return [*verb.split(" "), *words, *(["--json"] if rng.random() < 0.2 else [])]
+
+
+#: Flags of a verb that say nothing without others, or that the sandbox cannot serve: they come in as faults.
+UNFIT: dict[str, str] = {
+    "sample": "--density --sign", "walk": "--density --sign --mirror", "project": "--lpips --sign --shard-size --format",
+    "edit": "--sign --latent", "export": "--sign --push", "evaluate": "--density", "benchmark": "--baseline",
+    "data fetch": "--url --sha256 --file", "import": "--critic --preset --out",
+    "train": "--resume --patience --keep-best --track --from --balance-labels", "compare": "--code",
+}  # fmt: skip
+
+
+def fit(rng: random.Random, verb: str, parts: list[list[str]]) -> list[list[str]]:
+    """A command line whose words fit each other: what the model, the data and the other flags allow."""
+    places, chosen = [part for part in parts if part[0][:2] != "--"], {p[0]: p for p in parts if p[0][:2] == "--"}
+
+    def drop(*names: str) -> None:
+        for name in names:
+            chosen.pop(name, None)
+
+    def put(name: str, *words: str) -> None:
+        chosen[name] = [name, *words]
+
+    drop(*UNFIT.get(verb, "").split())
+    match verb:
+        case "sample" | "walk" | "project" | "edit" | "export" | "directions" | "evaluate":
+            if "--strip" in chosen:
+                put("--strip", "3")
+            if verb == "evaluate" and {"--fake", "--real"} & chosen.keys():
+                fake = rng.choice([["photos"], ["lines"]])
+                put("--real", "photos"), put("--fake", *fake)
+                drop("--data", "--split", "--prior", "--density", "--code")
+                places = []
+            elif not places:
+                places = [["runs/00001-cgan"]]
+            model = places[0][0] if places else ""
+            if model in ("faces", "model.safetensors") and verb in ("evaluate", "directions"):
+                model = places[0][0] = "runs/00001-cgan"
+            if verb == "edit":
+                model = places[0][0] = rng.choice(MODELS[:2])
+                put("--direction", rng.choice(POOL["--direction"]))
+                if rng.random() < 0.5:
+                    drop("--photo", "--steps", "--crop")
+                    put("--seed", "5")
+                else:
+                    drop("--seed")
+                    put("--photo", rng.choice(PHOTOS[:2]))
+            drop("--prior") if model not in ("runs/00002-vae", "runs/00003-flow") else None
+            if model not in LABELLED:
+                drop("--label", "--label-from", "--label-to", "--combine")
+            if model not in STYLED:
+                drop("--style")
+            if "flow" not in model:
+                drop("--solver", "--guidance")
+            if "cppn" not in model or verb == "export":
+                drop("--size")
+            if "--data" in chosen and verb in ("sample", "walk"):
+                drop("--data")
+            if verb == "directions":
+                model = places[0][0] = rng.choice(MODELS[:2]) if len(chosen) < 2 else model
+                if "--data" in chosen:
+                    drop("--unsupervised", "--measured")
+                    put("--data", "faces.pack")
+                    put("--labels", "Smiling,Male") if "--labels" in chosen else None
+                else:
+                    drop("--labels", "--disentangle", "--images", "--split")
+        case "compare":
+            places = [[run] for run in rng.sample(MODELS[: len(RUNS)], 2)]
+            put("--force")
+            put("--out", "c.html") if "--out" in chosen else None
+            put("--extractor", "own.py:features") if "--evaluate" in chosen else drop("--extractor", "--samples")
+        case "benchmark":
+            put("--extractor", "own.py:features")
+            put("--metrics", rng.choice(["kid", "memorisation", "prdc"]))
+            put("--samples", "12")
+        case "data info":
+            places = [["prepared.pack"]]
+        case "data prepare":
+            drop("--eye-distance", "--eye-height", "--max-outside")  # noise has no faces
+            put("--crop", rng.choice(["squash", "center", "resize-center"])) if "--crop" in chosen else None
+            drop("--variants") if "--dedupe" in chosen else None
+            labelled = places and places[0][0] == "faces.pack"
+            drop(
+                "--box",
+                "--background",
+                "--matte",
+                *([] if labelled else ["--labels", "--where", "--balance", "--holdout"]),
+            )
+            if labelled:
+                drop("--where", "--size")
+                put("--labels", "Smiling") if "--labels" in chosen else None
+                put("--holdout", "0.2") if "--holdout" in chosen else None
+        case "data fetch":
+            places = []
+            drop("--out", "--accept-licence")
+        case "import":
+            places = [["config.json"]]
+        case "cite":
+            places = [[rng.choice([*MODELS[: len(RUNS)], *presets.PRESETS])]]
+        case "verify":
+            places = [["drawn.png"]]
+        case "doctor":
+            places = [[rng.choice(MODELS[: len(RUNS)])]] if chosen.keys() - {"--device"} else places[:0]
+        case "explore":
+            drop("--browser")
+            put("--base-path", "/mine") if "--base-path" in chosen else None
+            put("--allow-host", "faces.example") if "--allow-host" in chosen else None
+        case "train":
+            drop("--data.split") if "--data" in chosen else None
+            if chosen.keys() & {"--evaluate-every", "--evaluate-metrics", "--evaluate-extractor", "--evaluate-samples"}:
+                put("--evaluate-every", "8")
+                put("--evaluate-extractor", "own.py:features")
+                put("--evaluate-metrics", rng.choice(["kid", "prdc", "memorisation"]))
+                put("--evaluate-samples", "8")
+    match verb:
+        case "sample":
+            if chosen.get("--format", [""])[-1] in ("tar", "parquet") or "--shard-size" in chosen:
+                put("--format", "tar"), put("--out", "folder")
+                drop("--combine", "--columns", "--enlarge")
+            if "--combine" in chosen:
+                drop("--columns")
+            if chosen.get("--out", [""])[-1] == "folder":
+                drop("--combine", "--columns", "--enlarge")
+        case "walk":
+            drop("--shard-size") if "--format" not in chosen else put("--out", "folder")
+            if "--photos" in chosen:
+                put("--photos", "photos/001.png"), chosen["--photos"].append("photos/000.jpg")
+                drop("--seeds", "--prior", "--pairs", "--format", "--shard-size", "--label-from", "--label-to")
+            else:
+                drop("--crop", "--steps")
+            if len(chosen.get("--seeds", ["", "0-3"])[-1]) < 3:
+                put("--seeds", "0-3")
+            if {"--pairs", "--columns"} & chosen.keys():
+                put("--out", "w.png")
+                drop("--fps", "--loop", "--format", "--shard-size")
+            if {"--label-from", "--label-to"} & chosen.keys():
+                put("--label-from", "Smiling=0"), put("--label-to", "Smiling=1")
+                drop("--label")
+            if chosen.get("--out", [""])[-1].endswith(".png"):
+                drop("--fps", "--loop")
+        case "project":
+            places = [*places[:1], [rng.choice(["photos/001.png", "photos/000.jpg"])]]
+            put("--out", "out.png")
+        case "edit":
+            put("--out", "out.png")
+    return [*places, *chosen.values()]
 
 
 def spoil(rng: random.Random, verb: str, table: Sequence[Flag], parts: list[list[str]]) -> None:
@@ -269,7 +420,8 @@ def spoil(rng: random.Random, verb: str, table: Sequence[Flag], parts: list[list
             part[-1] = rng.choice(HOSTILE)
         case "flag":
             flag = rng.choice(table)
-            parts.append([flag.name, rng.choice(HOSTILE)] if not flag.positional else [rng.choice(HOSTILE)])
+            words = [rng.choice(HOSTILE)] if rng.random() < 0.5 else value(rng, verb, flag)
+            parts.append([flag.name, *words] if not flag.positional else words)
         case "cut" if parts:
             rng.choice(parts).pop()
         case "twice" if parts:
@@ -428,7 +580,7 @@ ON_RUN = [
     "doctor RUN", "doctor RUN --strict", "sample RUN --seeds 0-3", "compare RUN runs/00000-quick -o c", "cite RUN",
     "train --resume RUN", "evaluate RUN --samples 8 --metrics kid,memorisation --extractor own.py:features",
     "export RUN --to hub -o hub",
-    "export RUN --to onnx -o o.onnx", "project RUN photos/001.png --steps 1", "edit RUN --direction pc1=1",
+    "export RUN --to onnx -o o.onnx", "project RUN photos/001.png --steps 1", "edit RUN --direction component-1=1",
     "directions RUN --unsupervised 2",
     "train quick --from RUN --data plain.pack --images 16 --out new-run", "sample RUN --prior fitted --seeds 0-3",
     "walk RUN --seeds 0,1 --frames 3",
@@ -451,12 +603,12 @@ TARGETS: list[tuple[str, list[str]]] = [
         "checkpoints/*/MANIFEST.json", "checkpoints/*/state.json", "checkpoints/*/model.safetensors",
         "checkpoints/*/state.safetensors",
         "checkpoints/BEST", "encodings.json", "scores/*.json", "eval/*.json")),
-    ("runs/*/extras/*.safetensors", ["edit runs/00000-quick --direction pc1=1", "doctor runs/00000-quick",
+    ("runs/*/extras/*.safetensors", ["edit runs/00000-quick --direction component-1=1", "doctor runs/00000-quick",
     "directions runs/00000-quick --unsupervised 2",
                                      "sample runs/00000-quick --seeds 0-3", "explore runs --no-browser --port 0",
                                      "export runs/00000-quick --to web -o page"]),
     ("faces.pack/pack.json", ON_PACK), ("faces.pack/index.csv", ON_PACK), ("model.safetensors", ON_MODEL),
-    ("z.safetensors", ["edit runs/00000-quick --latent z.safetensors --direction pc1=1"]),
+    ("z.safetensors", ["edit runs/00000-quick --latent z.safetensors --direction component-1=1"]),
     ("config.json", ["import config.json -o imported"]), ("drawn.png", ["verify drawn.png --model runs/00000-quick",
     "verify drawn.png"]),
     ("photos.zip", [line.replace("SOURCE", "photos.zip") for line in ON_SOURCE]),
@@ -521,7 +673,7 @@ class Query(NamedTuple):
 
 
 WORDS = {
-    "at": ["42", "42,0.25,0.5", "42~7:0.3", "1"], "drag": ["a"], "label": ["Smiling:1"], "direction": ["pc1:2"],
+    "at": ["42", "42,0.25,0.5", "42~7:0.3", "1"], "drag": ["a"], "label": ["Smiling:1"], "direction": ["component-1:2"],
     "truncation": ["0.7"],
     "style": ["3:fine"], "size": ["16"], "first": ["0"], "count": ["4"], "columns": ["2"], "strength": ["0.5"],
     "frames": ["4"], "fps": ["12"],

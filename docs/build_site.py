@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def notebook_page(notebook: Path, pictures: Path) -> str:
         if cell["cell_type"] == "markdown":
             parts.append(text)
             continue
-        parts.append(f"```python\n{text}\n```")
+        parts.append(f"```python\n{at_full_size(text)}\n```")
         for output in cell["outputs"]:
             data = output.get("data", {})
             if "image/png" in data:
@@ -53,7 +54,17 @@ def notebook_page(notebook: Path, pictures: Path) -> str:
                 parts.append(f"![The picture that this cell shows]({pictures.name}/{name})")
             elif "text" in output or "text/plain" in data:
                 parts.append(f"```text\n{''.join(output.get('text') or data['text/plain']).rstrip()}\n```")
+    if (ROOT / "docs" / "pictures" / "tutorials" / f"{notebook.stem}.webp").exists():
+        parts.append(f"![What the last cell shows](../pictures/tutorials/{notebook.stem}.webp)")
     return "\n\n".join(parts) + "\n"
+
+
+def at_full_size(code: str) -> str:
+    """A cell without what a test changes: the choice between a toy's sizes and those that are taught."""
+    code = re.sub(r"^toy = .*\n", "", code, flags=re.M)
+    code = re.sub(r"^(.+? = ).+? if toy else (.+)$", r"\1\2", code, flags=re.M)
+    code = re.sub(r"^if not toy:\n((?: {4}.*\n?)+)", lambda block: textwrap.dedent(block[1]), code, flags=re.M)
+    return code if "os." in code else re.sub(r"^import os\n\n?", "", code, flags=re.M)
 
 
 def repository() -> str:

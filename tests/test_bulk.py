@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
+import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -21,12 +25,13 @@ from mien.cli.arguments import interpolate_labels
 from mien.cli.edit import read_latents
 from mien.data.pack import Pack
 from mien.data.source_kinds import find_source
-from mien.errors import DataError, Mismatch, UsageError
+from mien.errors import DataError, Locked, Mismatch, StorageError, UsageError
 from mien.report.grid import read_recipe, to_bytes
 from mien.report.shards import FINISHED, Face, Seeds, Shards
 from mien.sampling.sampler import Sampler
 from tests.conftest import blobs, write_model, write_pack
 from tests.test_parallel import environment, torchrun
+from tests.test_resume import has_namespaces, tmpfs
 
 
 def after_a_kill(line: list[str], expected: dict[str, bytes], cut: str, tmp_path: Path) -> Path:
@@ -181,6 +186,114 @@ def test_a_damaged_shard_is_drawn_again(alone: Path, labelled: Path) -> None:
     (alone / "shard-000002.tar").unlink()
     assert main([*command(labelled), "-o", str(alone)]) == 0
     assert content(alone) == before
+
+
+def cheap(folder: Path, drawn: list[int], count: int = 7) -> tuple[Shards, Callable[[Sequence[int]], Iterator[Face]]]:
+    """Shards of three faces that are quick to draw; `drawn` gets the seeds."""
+
+    def faces(seeds: Sequence[int]) -> Iterator[Face]:
+        for seed in seeds:
+            drawn.append(seed)
+            yield Face(seed, b"png of %d" % seed, {})
+
+    return Shards(folder, "tar", {"model": "m"}, Seeds([range(count)]), 3), faces
+
+
+def finish(folder: Path, drawn: list[int]) -> dict[str, bytes]:
+    """What a command does with a folder, and the folder then."""
+    drawn.clear()
+    shards, faces = cheap(folder, drawn)
+    if shards.manifest is None:
+        with shards.locked():
+            shards.open(write=True)
+            shards.reopen()
+            for shard in shards.missing():
+                shards.write(shard, faces)
+            shards.close()
+    return content(folder)
+
+
+def change(path: Path, seconds: float = 5.0) -> None:
+    """Change a file as one does by hand: later, and perhaps with as many bytes."""
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, (time.time() + seconds,) * 2)
+
+
+def test_only_what_was_changed_or_lost_is_drawn_again(tmp_path: Path) -> None:
+    """A shard changed by hand kept its size and stayed, and one lost shard of a finished folder cost all."""
+    drawn: list[int] = []
+    whole = finish(tmp_path, drawn)
+    assert drawn == list(range(7)) and not (tmp_path / FINISHED).exists()
+    assert finish(tmp_path, drawn) == whole and not drawn
+    change(tmp_path / "shard-000001.tar")
+    assert finish(tmp_path, drawn) == whole and drawn == [3, 4, 5]
+    (tmp_path / "shard-000000.tar").unlink()
+    assert finish(tmp_path, drawn) == whole and drawn == [0, 1, 2]
+    os.utime(tmp_path / "shard-000002.tar")  # copied, but the same
+    assert finish(tmp_path, drawn) == whole and not drawn
+
+    shards, faces = cheap(tmp_path / "begun", drawn)
+    shards.open(write=True)
+    for shard in (0, 1):
+        shards.write(shard, faces)
+    change(shards.folder / shards.name(0))
+    assert finish(shards.folder, drawn) == whole and drawn == [0, 1, 2, 6]
+
+
+def test_without_manifest_or_request_all_is_drawn_again(tmp_path: Path) -> None:
+    """Without its request.json a folder passed for that of any request with as many shards."""
+    drawn: list[int] = []
+    whole = finish(tmp_path, drawn)
+    for name in ("manifest.json", "request.json"):
+        (tmp_path / name).unlink()
+        assert finish(tmp_path, drawn) == whole and drawn == list(range(7))
+    (tmp_path / "request.json").unlink()
+    shards, _ = cheap(tmp_path, drawn, count=8)
+    assert shards.manifest is None
+    shards.open(write=True)
+    assert shards.missing() == [0, 1, 2]
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    """Such a file in `.finished` made the command fail after its last shard."""
+    drawn: list[int] = []
+    others = {tmp_path / "notes.txt", tmp_path / FINISHED / ".DS_Store", tmp_path / ".shard-000001.tar.swp"}
+    (tmp_path / FINISHED).mkdir()
+    for other in others:
+        other.write_bytes(b"own")
+    finish(tmp_path, drawn)
+    assert cheap(tmp_path, drawn)[0].manifest and all(other.read_bytes() == b"own" for other in others)
+
+
+def test_two_commands_at_once_in_one_folder(
+    alone: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first to end removed the records of the other, which then failed."""
+    out = tmp_path / "shards"
+    (out / FINISHED).mkdir(parents=True)
+    with filelock.FileLock(out / FINISHED / "lock"):
+        assert main([*command(labelled), "-o", str(out)]) == Locked.exit_code
+    assert "Another command is writing shards" in capsys.readouterr().err and not (out / "request.json").exists()
+    assert main([*command(labelled), "-o", str(out)]) == 0
+    assert content(out) == content(alone)
+
+
+def test_a_full_disk_stops_and_space_heals_it(alone: Path, labelled: Path, tmp_path: Path) -> None:
+    """On a disk of its own that has room for the first shards, and after it was enlarged."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not has_namespaces(disk):
+        pytest.skip("this machine lets no user mount a tmpfs of its own (unshare -rm)")
+    steps = '"$@"; echo "code $?"; mount -o remount,size=8m "$DISK" && "$@" && cp -r "$DISK/out" "$COPY"'
+    line = [*tmpfs("100k", disk), "sh", "-c", steps, "sh", sys.executable, "-m", "mien", *command(labelled)]
+    own = {"DISK": str(disk), "COPY": str(tmp_path / "copy")}
+    done = subprocess.run(
+        [*line, "-o", str(disk / "out")], capture_output=True, text=True, timeout=300, env={**environment(), **own}
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"code {StorageError.exit_code}\n" in done.stdout and "Traceback" not in done.stderr
+    assert done.stderr.count("  do:  ") == 1, done.stderr
+    assert content(tmp_path / "copy") == content(alone)
 
 
 def test_parquet(labelled: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,35 @@ def test_splits(tmp_path: Path) -> None:
     assert len(pack.rows("all")) == 10
     with pytest.raises(UsageError):
         pack.rows("test")
+
+
+def test_splits_are_read_without_holding_the_index(tmp_path: Path) -> None:
+    """A training of ten million images would hold gigabytes of names in each process."""
+    count = 20_000
+    with PackWriter(tmp_path / "a.pack", 4) as writer:
+        entries = [
+            Entry(f"folder{i:08d}/{i:08d}.png", split="holdout" if i % 10 == 3 else "train", geometry=f"{i % 7},0,9,9")
+            for i in range(count)
+        ]
+        writer.append(np.zeros((count, 4, 4, 3), np.uint8), None, entries)
+        pack = writer.commit({"source": {"kind": "noise"}})
+    del entries
+    tracemalloc.start()
+    rows = pack.rows("holdout")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows.tolist() == list(range(3, count, 10)) and len(pack.rows("train")) == count - len(rows)
+    assert peak < 20 * count, f"{peak / count:.0f} bytes for each row"
+    assert pack.source_of(12_345) == "folder00012345/00012345.png" == pack.entries[12_345].source
+
+
+def test_an_index_with_too_few_or_too_many_rows_is_refused(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "a.pack", holdout=4)
+    index = (pack.path / "index.csv").read_text()
+    for changed in (index + "10,10.png,,train,\n", index.rsplit("9,9.png", 1)[0]):
+        (pack.path / "index.csv").write_text(changed)
+        with pytest.raises(Untrusted, match="rows for 10 images"):
+            Pack.open(pack.path).rows("train")
 
 
 def test_the_fingerprint_names_the_content(tmp_path: Path) -> None:

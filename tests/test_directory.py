@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from mien.errors import Locked, StorageError
-from mien.storage import run_directory
+from mien.report.run_reader import sample_grids
+from mien.storage import checkpoint, run_directory
+from mien.storage.regular_file import append_text, read_own
 from mien.storage.run_directory import RunDirectory
 
 
@@ -177,3 +179,65 @@ def test_the_lock_names_its_owner_and_dies_with_it(home: RunDirectory, owner: su
         assert time.monotonic() - started < 2
     with home.locked():  # and it is given back
         pass
+
+
+# A run from elsewhere
+
+needs_fifos = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="SKIPPED FIFOS: this system has none")
+
+
+@needs_fifos
+@pytest.mark.parametrize("odd", ["fifo", "link", "folder"])
+def test_nothing_is_appended_to_what_is_no_file(odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A resumed run had its log and metrics appended to any file that a link of it names, and waited for a FIFO."""
+    home = run_directory.create(tmp_path / "run")
+    secret = tmp_path / "secret"
+    secret.write_text("mine\n")
+    for name in ("log.txt", "metrics.jsonl"):
+        path = home.path / name
+        os.mkfifo(path) if odd == "fifo" else path.symlink_to(secret) if odd == "link" else path.mkdir()
+    home.log("a line")
+    with pytest.raises(OSError):
+        append_text(home.metrics, "{}\n")
+    assert secret.read_text() == "mine\n" and "log.txt could not be written" in capsys.readouterr().err
+
+
+def test_appending_makes_the_file(tmp_path: Path) -> None:
+    for line in ("ä\n", "b\n"):
+        append_text(tmp_path / "new.txt", line)
+    assert (tmp_path / "new.txt").read_bytes() == "ä\nb\n".encode()
+
+
+def test_what_is_handed_out_is_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to("secret")
+    assert read_own(tmp_path / "secret", 6) == b"secret"
+    for path, most in ((tmp_path / "link", 6), (tmp_path / "secret", 5), (tmp_path, 6)):
+        with pytest.raises(OSError):
+            read_own(path, most)
+
+
+@needs_fifos
+@pytest.mark.parametrize("content", [b"0000000016", b"\xff\xfe", b"", "fifo", "link"])
+def test_latest_is_mended_whatever_is_there(content: bytes | str, tmp_path: Path) -> None:
+    """Bytes that are no text ended a resume with exit code 1."""
+    latest, newest = tmp_path / "LATEST", tmp_path / "0000000032"
+    newest.mkdir()
+    if isinstance(content, bytes):
+        latest.write_bytes(content)
+    else:
+        os.mkfifo(latest) if content == "fifo" else latest.symlink_to(tmp_path / "nowhere")
+    checkpoint.point_latest(newest)
+    assert latest.read_bytes() == b"0000000032\n" and not latest.is_symlink()
+
+
+def test_names_that_only_look_like_numbers(tmp_path: Path) -> None:
+    """`²` is a digit and no number: one such entry ended every verb with exit code 1."""
+    for name in ("²", "00²", "0000000016"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "samples").mkdir(exist_ok=True)
+        (tmp_path / "samples" / f"{name}.png").write_bytes(b"")
+    (tmp_path / "secret").write_bytes(b"")
+    (tmp_path / "samples" / "0000000032.png").symlink_to(tmp_path / "secret")
+    assert [path.name for path in checkpoint.all_of(tmp_path / "checkpoints")] == ["0000000016"]
+    assert sample_grids(tmp_path) == [(16, tmp_path / "samples" / "0000000016.png")]

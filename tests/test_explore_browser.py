@@ -187,9 +187,15 @@ def test_the_address_bar_is_the_state(open_page: Callable[..., Any]) -> None:
 
 def test_a_wrong_seed_is_refused_in_place(open_page: Callable[..., Any]) -> None:
     page = open_page()
-    page.fill("#seed", "no seed")
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.getElementById('seed').validationMessage").startswith("This is no seed")
+    for text, sentence in (
+        ("hello", "“hello” is not a seed: a seed is a whole number from 0 on, such as 42."),
+        ("-5", "“-5” is not a seed: a seed is a whole number from 0 on, such as 42."),
+        ("9007199254740993", "“9007199254740993” is too large for a seed: the largest is 9007199254740991."),
+        ("1~2", "“1~2” is not an address: a share is missing."),
+    ):
+        page.fill("#seed", text)
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.getElementById('seed').validationMessage") == sentence
     assert at(page) == "42"
 
 
@@ -831,13 +837,13 @@ def test_a_photograph_keeps_the_pad_and_has_a_name(open_page: Callable[..., Any]
 @pytest.mark.parametrize(
     ("hash", "sentence"),
     [
-        ("at=hello", "“hello” is not a seed: a seed is a whole number, such as 42."),
-        ("at=42&with=you", "“you” is not a seed to mix with: a seed is a whole number, such as 42."),
+        ("at=hello", "“hello” is not a seed: a seed is a whole number from 0 on, such as 42."),
+        ("at=42&with=you", "“you” is not a seed to mix with: a seed is a whole number from 0 on, such as 42."),
         ("at=42&t=much", "The link's truncation, “much”, is not a number from -4 to 4."),
         ("at=42&label=__proto__:1", " has no label “__proto__”: the face is shown without."),
         ("at=42&direction=Smile", "The link's direction “Smile” has no amount from -20 to 20."),
         ("at=42&solver=fast", "The link's solver, “fast”, has no meaning here."),
-        ("at=42&m=../../x", "The link's m, “../../x”, has no meaning here."),
+        ("at=42&m=../../x", "The link's model, “../../x”, has no meaning here."),
         ("at=42&size=1e9", "The link's size, “1e9”, is not a number from 2 to 1024."),
     ],
 )

@@ -372,3 +372,17 @@ def test_unknown_names_are_asked_of_the_disk_once(served: Served, monkeypatch: p
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda n: served.ask(f"/api/model/{quote(f'x{n}')}")[0], range(16)))
     assert found == [404] * 16 and count <= 16
+
+
+def test_a_grid_that_is_a_link_is_not_shown(served: Served, place: Path, ids: tuple[str, str]) -> None:
+    """A downloaded run could show any file of the machine to whoever looks at the explorer."""
+    (place / "secret").write_text("secret")
+    for name in ("0000000999", "0000000998"):
+        (place / "runs/00000-quick/samples" / f"{name}.png").symlink_to(place / "secret")
+    try:
+        for seen in (999, 998):
+            assert served.ask(f"/api/run/{ids[0]}/samples/{seen}")[0] == 404
+        assert not {998, 999} & set(served.json(f"/api/run/{ids[0]}")["samples"])
+    finally:
+        for name in ("0000000999", "0000000998"):
+            (place / "runs/00000-quick/samples" / f"{name}.png").unlink()

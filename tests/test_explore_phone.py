@@ -216,3 +216,17 @@ def test_a_photograph_and_directions(open_page: Callable[..., Any], tmp_path: Pa
     until(page, "document.getElementById('sample').getAttribute('aria-label').startsWith('Grid of reconstructions')")
     assert page.evaluate("document.getElementById('sample').toDataURL()") != made
     until(page, "document.querySelectorAll('#curves .meaning').length > 0")
+
+
+@pytest.mark.parametrize("width", [320, 345, 390])
+def test_every_button_below_the_face_is_on_the_screen(open_page: Callable[..., Any], width: int) -> None:  # noqa: F811
+    """At 345 px, as on the front page of the site, *Save* was cut off."""
+    page = open_page(size={**PHONE, "width": width})
+    rests(page, "42")
+    for button in page.locator("#stage button").all():
+        box = button.bounding_box()
+        assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= width)
+    face, caption, tools = (page.locator(part).bounding_box() for part in ("#face", ".caption", "#tools"))
+    assert face["y"] + face["height"] <= caption["y"] and 0 <= tools["y"] - caption["y"] - caption["height"] < 16, (
+        "no empty band"
+    )

@@ -114,6 +114,28 @@ def taught(found: Served) -> None:
     child.wait(60)
 
 
+def test_without_a_run_every_empty_tool_shows_what_it_does(browser: Any) -> None:  # noqa: F811
+    """They were sentences over a void."""
+    with serving([bundled.FOLDER / "faces"]) as found:
+        page = browser.new_context(viewport=DESKTOP).new_page()
+        page.goto(f"{found.own}/#token={TOKEN}")
+        page.wait_for_selector("#face[data-at]")
+        page.click("#way-watch")
+        until(page, "document.querySelector('#learning img').naturalWidth > 0")
+        assert page.is_visible("#train-drawn") and page.is_visible("#learning")
+        page.click("#tab-walk")
+        assert page.locator("#stops .place").count() == 4
+        page.click("#tab-favourites")
+        page.click("#favourites-add")
+        page.wait_for_selector("#favourites .thumb")
+        assert page.is_hidden("#favourites-add") and page.locator("#favourites .place").count() == 0
+        page.click("#tab-directions")
+        until(page, "document.querySelectorAll('#direction-range .thumb[aria-busy=false]').length === 7")
+        page.click("#tab-about")
+        assert page.locator("#card table").count() >= 2 and "|" not in page.inner_text("#card")
+        page.context.close()
+
+
 @pytest.mark.parametrize(
     ("parent", "size"), [("faces", DESKTOP), ("", PHONE)], ids=["from faces on a desktop", "from noise on a phone"]
 )

@@ -429,6 +429,13 @@ def test_faults_of_what_is_drawn(name: str, fault: str, early: None, pack: Pack,
     assert looks[0][fault] == "warning" and looks[1][fault] == "alarm"
 
 
+@pytest.mark.parametrize("preset", ["vae", "vaegan-2016", "cppn-2016"])
+def test_a_grey_run_with_an_encoder(preset: str, early: None, pack: Pack, tmp_path: Path) -> None:
+    run = override(small(tiny(presets.PRESETS[preset])), {"channels": 1, "images": 48})
+    mien.train(dataclasses.replace(run, sample_every=16), data=pack.path, out=tmp_path / "run")
+    assert health.POSTERIOR in states_of(tmp_path / "run")[-1]
+
+
 def test_a_beta_of_a_thousand(early: None, pack: Pack, tmp_path: Path) -> None:
     run = override(small(tiny(presets.PRESETS["vae"])), {"recipe.kl_weight": 1e3, "recipe.lr": 1e-2, "images": 640})
     mien.train(dataclasses.replace(run, sample_every=160), data=pack.path, out=tmp_path / "run")

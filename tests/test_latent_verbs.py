@@ -20,7 +20,7 @@ from mien.data.align import Aligner
 from mien.data.pack import Pack
 from mien.data.photo import read_photo
 from mien.errors import DataError
-from mien.report.grid import GAP, read_recipe
+from mien.report.grid import GAP, picture, read_recipe
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from tests.conftest import SHARED, blobs, write_pack
@@ -177,6 +177,29 @@ def test_a_real_face_is_found(tmp_path: Path) -> None:
         name = next(name for name in archive.namelist() if name.endswith(".jpg"))
         (tmp_path / "face.jpg").write_bytes(archive.read(name))
     assert "cropped by face" in read_photo(tmp_path / "face.jpg", 64).notes
+
+
+@pytest.mark.skipif(
+    not photo_room.can_align(), reason="the extra faces or its weights are missing: no face can be aligned"
+)
+def test_a_photograph_is_framed_as_the_faces_of_a_model_of_aligned_squares(tmp_path: Path) -> None:
+    """The data of `faces` were squares of aligned pictures: its header says `center`, and photographs showed half the size."""
+    from mien import load
+    from mien.metrics.framing import framing_of
+
+    sampler = load("faces")
+    framing = framing_of(sampler)
+    assert framing["crop"] == "face" and framing_of(sampler) is framing, "measured once"
+    face = picture(sampler.sample([44])[0])
+    canvas = Image.new("RGB", (400, 400), (120, 110, 100))
+    canvas.paste(face.resize((160, 160)), (150, 60))
+    canvas.save(tmp_path / "far.png")
+    eyes = [
+        found.landmarks[:2] / 64
+        for pixels in (read_photo(tmp_path / "far.png", 64, framing=framing).pixels, np.asarray(face))
+        if (found := Aligner(64).find(pixels))
+    ]
+    assert len(eyes) == 2 and np.abs(eyes[0] - eyes[1]).max() < 0.05
 
 
 # Verbs

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -28,6 +30,7 @@ from mien.data.pack_shape import BLOCKS
 from mien.data.remote_rows import RemoteRows
 from mien.downloads import remote
 from mien.errors import DataError, Mismatch, Untrusted, UsageError
+from mien.storage.run_directory import RunDirectory
 from tests.conftest import blobs, write_pack
 from tests.test_parallel import environment
 
@@ -322,6 +325,80 @@ def test_what_does_not_exist_is_named_at_once(server: Server, pauses: list[float
     for wrong in ("https://me:secret@host/a.pack", "https://host/a.pack?X-Amz-Signature=1", "s3:///a"):
         with pytest.raises(UsageError, match="The address of a pack"):
             open_pack(wrong)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_named_at_once(
+    server: Server, tmp_path: Path, pauses: list[float]
+) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    line = ["openssl", "req", *words, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(line, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with pytest.raises(DataError, match=r"pack\.json cannot be read") as caught:
+        open_pack(server.address.replace("http://", "https://"))
+    assert "certificate" in caught.value.why.lower() and "1 of 3 attempts" in caught.value.why and not pauses
+
+
+def redirected(to: str) -> Fault:
+    """A redirect to a folder at the same server, or elsewhere."""
+
+    def fault(handler: Handler, content: bytes, start: int) -> bool:
+        handler.answer(302, b"", Location=f"{to}/{handler.path.rpartition('/')[2]}")
+        return True
+
+    return fault
+
+
+def test_redirects_are_followed_and_loops_are_named(server: Server, tmp_path: Path, pauses: list[float]) -> None:
+    """A hub redirects to where its files lie. One that redirects in a circle is mended within minutes or not at all."""
+    here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
+    server.faults = [redirected(server.address)] * 3
+    assert np.array_equal(here.images[:], there.images[:]) and not pauses
+    shutil.rmtree(tmp_path / "cache")
+    server.faults = [redirected(server.address)] * 999
+    with pytest.raises(DataError, match=r"images\.npy cannot be read"):
+        open_pack(server.address).images[0]
+    server.faults, server.of = [redirected("file:///etc")] * 999, "pack.json"
+    with pytest.raises(DataError, match=r"pack\.json cannot be read"):
+        open_pack(server.address)
+
+
+def test_https_is_never_left(server: Server, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client asked for HTTPS, and the answer came from a plain address."""
+    folder = remote.RemoteFolder.of(server.address)
+    there = remote.RemoteFolder("https" + folder.address.removeprefix("http"))
+    plain = SimpleNamespace(open=lambda path, *rest, **named: folder._files.open(f"http{path[5:]}", *rest, **named))
+    monkeypatch.setitem(vars(there), "_files", plain)
+    with pytest.raises(DataError) as caught:
+        there.read_all("pack.json", 10**6)
+    assert "away from HTTPS" in caught.value.why and not pauses
+
+
+def test_another_pack_under_the_same_name(
+    server: Server, tmp_path: Path, pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While it is open its blocks are refused; opened anew it is another pack, and no run goes on with it unnoticed."""
+    line = [*SMALL, "--data", server.address, "--out", str(tmp_path / "run"), "--side", "16"]
+    assert main(["train", *line, "--images", "40"]) == 0
+    there = open_pack(server.address)
+    shutil.rmtree(tmp_path / "cache")
+    first = open_pack(server.address)
+    shutil.rmtree(tmp_path / "faces.pack")
+    other = write_pack(tmp_path / "faces.pack", 400, 16, ("Smiling", "Male"), seed=7)
+    assert other.fingerprint != there.fingerprint
+    with pytest.raises(DataError) as caught:
+        first.images[0]
+    assert "others than the manifest says" in caught.value.why
+    assert np.array_equal(open_pack(server.address).images[:], other.images[:])
+    capsys.readouterr()
+    assert main(["train", *line, "--images", "80"]) not in (0, 1)
+    assert "mien: " in capsys.readouterr().err
+    assert RunDirectory(tmp_path / "run").status["seen"] == 40
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,19 @@ def test_a_card_that_someone_else_wrote_is_not_lost(run_dir: Path) -> None:
     assert text.startswith("# My faces\n") and BEGIN in text
 
 
+def test_a_card_in_another_encoding_is_not_lost(run_dir: Path) -> None:
+    (run_dir / "MODEL_CARD.md").write_bytes("# Mes visages r\xeav\xe9s\r\n".encode("latin1"))
+    assert write_card(run_dir).read_bytes().startswith(b"# Mes visages r\xeav\xe9s\n")
+    assert write_card(run_dir).read_bytes().count(b"r\xeav\xe9s") == 1
+
+
+def test_a_card_that_is_a_link_is_not_published(run_dir: Path, tmp_path: Path) -> None:
+    """`mien export --push` would have uploaded whatever file the card of a run names."""
+    (tmp_path / "secret").write_text("secret\n")
+    (run_dir / "MODEL_CARD.md").symlink_to(tmp_path / "secret")
+    assert "secret" not in write_card(run_dir).read_text() and (tmp_path / "secret").read_text() == "secret\n"
+
+
 def test_a_card_says_whose_images_they_are(run_dir: Path) -> None:
     data = {"name": "/home/ada/photos", "count": 12, "fingerprint": "ab`c", "labels": ["<b>", "a|b"]}
     (run_dir / "data.json").write_text(json.dumps(data))

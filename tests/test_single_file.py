@@ -186,13 +186,26 @@ def test_it_breeds_films_and_says_by_what_it_draws(page: Any, tmp_path: Path) ->
     page.locator("#litter .thumb").nth(8).wait_for()
     page.locator("#litter .thumb").nth(4).click()
     page.wait_for_selector('#face[data-at^="42~"]')
+    save_walk(page, tmp_path / "walk.webp", 8)
+    with Image.open(tmp_path / "walk.webp") as image:
+        assert image.format == "WEBP" and image.n_frames == 8 and image.info["loop"] == 0  # type: ignore[attr-defined]
+        assert {(image.seek(frame), image.load(), image.info["duration"])[2] for frame in range(8)} == {41, 42}
+    marks = read_marks(tmp_path / "walk.webp")
+    assert marks.source == Claim.SYNTHETIC.uri and marks.recipe is not None and marks.recipe["frames"] == 8
     save_walk(page, tmp_path / "walk.png", 8)
-    with Image.open(tmp_path / "walk.png") as image:
-        assert image.n_frames == 8  # type: ignore[attr-defined]
+    for name in ("walk.webp", "walk.png"):
+        said = call("verify", tmp_path / name)
+        assert "drawn again: equal" in said.out, (name, said.out, said.err)
+    page.click("#tab-breed")
     assert page.inner_text("#where") == "They are drawn inside your browser, by WebAssembly; nothing leaves it."
     assert page.is_hidden("#tab-training") and page.is_hidden("#tab-photo")
     page.go_back()
     page.wait_for_selector('#face[data-at="42"]')
+    page.click("#tab-about")
+    text = page.inner_text("#card")
+    assert "synthetic" in text and not {"---", "# ", "`"} & set(re.findall("---|# |`", text)), (
+        "Markdown is set, not shown"
+    )
 
 
 def test_it_is_small_whole_and_closed(folder: Path) -> None:

@@ -69,6 +69,10 @@ def test_each_tutorial_offers_its_notebook_and_colab_once_there_is_a_repository(
         title, _, links, *_ = page.read_text(encoding="utf-8").splitlines()
         assert title.startswith("# ") and links == f"[Download this notebook]({page.stem}.ipynb)"
         assert (page.parent / f"{page.stem}.ipynb").exists()
+        code = "".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S))
+        assert "toy" not in code and "MIEN_TUTORIAL" not in code, "what a test makes small stands there at full size"
+        compile(re.sub(r"^ *!.*$", "pass", code, flags=re.M), page.name, "exec")
+    assert "(../pictures/tutorials/1-first-faces.webp)" in pages[0].read_text(encoding="utf-8").splitlines()[-1]
     monkeypatch.setenv("MIEN_REPO_URL", "https://github.com/ada/mien.git")
     site.stage(tmp_path / "source", face=False)
     text = (tmp_path / "source" / "tutorials" / "1-first-faces.md").read_text(encoding="utf-8")

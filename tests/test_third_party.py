@@ -20,7 +20,7 @@ LICENCES = {
     "torch": "BSD-3-Clause", "numpy": "BSD-3-Clause", "pillow": "MIT-CMU", "safetensors": "Apache-2.0",
     "cyclopts": "Apache-2.0", "platformdirs": "MIT", "tqdm": "MPL-2.0 AND MIT", "python-avatars": "MIT",
     "resvg-py": "MIT", "filelock": "MIT", "matplotlib": "PSF-2.0", "av": "BSD-3-Clause", "tensorboard": "Apache-2.0",
-    "opencv-python-headless": "Apache-2.0", "ai-edge-litert": "Apache-2.0", "pyarrow": "Apache-2.0",
+    "opencv-python-headless": "Apache-2.0", "ai-edge-litert": "Apache-2.0", "pyarrow": "Apache-2.0", "h5py": "BSD-3-Clause",
     "scikit-learn": "BSD-3-Clause", "zuko": "MIT", "starlette": "BSD-3-Clause", "uvicorn": "BSD-3-Clause",
     "onnx": "Apache-2.0", "onnxscript": "MIT", "onnxruntime": "MIT", "huggingface-hub": "Apache-2.0",
     "c2pa-python": "MIT OR Apache-2.0", "zensical": "MIT", "trackio": "MIT", "mlflow-skinny": "Apache-2.0",

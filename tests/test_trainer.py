@@ -130,6 +130,12 @@ def test_periods_in_images_and_in_time() -> None:
     warming = Period(0, least=2.0, warmup=1)
     warming.record(2.0, cost=9.0)
     assert warming.due(0, 1, 4.0)  # what the first time costs says nothing
+    slow, times = Period(0, least=2.0, growth=0.02), []  # samples that take 5 s: a busy machine
+    for second in range(1, 1200):
+        if slow.due(0, 1, second):
+            times.append(second)
+            slow.record(second, cost=5.0)
+    assert times == [2, 50, 100, 200, 400, 650, 900, 1150], "none for four minutes, before"
 
 
 class Line(Model):

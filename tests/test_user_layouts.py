@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mien.data import Preparation, find_source, prepare
 from mien.data.source import Listing
@@ -819,26 +821,103 @@ def test_the_documentation_has_them_all() -> None:
     assert [row for row in map(row_of, CASES) if row not in page] == []
 
 
-def test_hdf5_needs_a_package_or_is_read(tmp_path: Path) -> None:
+def test_hdf5_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "faces.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    if find_spec("h5py") is None:
-        with pytest.raises(UsageError, match=r"pip install h5py; or save the arrays as \.npz"):
-            find_source(tmp_path / "faces.h5").listing()
-        return
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UsageError, match=r"pip install 'mien\[hdf5\]'; or save the arrays as \.npz"):
+        find_source(tmp_path / "faces.h5").listing()
+
+
+@pytest.fixture
+def h5(tmp_path: Path) -> Any:
+    """An open HDF5 file, `faces.h5` of `tmp_path`."""
+    with pytest.importorskip("h5py").File(tmp_path / "faces.h5", "w") as file:
+        yield file
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "gzip", "chunks": (2, 20, 24, 3)}], ids=["whole", "compressed"])
+def test_hdf5_is_read(how: dict[str, Any], h5: Any, tmp_path: Path) -> None:
+    values = pixels()
+    h5.create_dataset("images", data=values, **how)
+    h5["age"], h5["mood"] = np.array(AGES), [b"calm", b"glad"] * 5
+    h5.close()
+    source = find_source(tmp_path / "faces.h5")
+    found = source.listing()
+    assert len(found.names) == 10 and column(found, "age") == pytest.approx(AGE["age"])
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(source.read(source.address(found.names[3]))))), values[3])
+    pack = prepare(source, tmp_path / "a.pack", Preparation(side=16, crop="center"), workers=2)
+    assert pack is not None and len(pack) == 10 and pack.label_names == ("age", "mood_glad")
+
+
+def test_hdf5_in_groups_is_split(h5: Any, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        h5[f"{split}/images"], h5[f"{split}/age"] = pixels(), np.array(AGES)
+    h5.close()
+    found = find_source(tmp_path / "faces.h5").listing()
+    assert found.splits == ["test"] * 10 + ["train"] * 10 and column(found, "age") == pytest.approx(AGE["age"] * 2)
+
+
+def test_hdf5_reads_no_other_file_and_no_bomb(h5: Any, tmp_path: Path) -> None:
+    """Values elsewhere, links, promises without values, groups in groups and no values at all."""
     import h5py
 
-    with h5py.File(tmp_path / "faces.h5", "w") as file:
-        file["images"], file["age"] = pixels(), np.array(AGES)
+    (tmp_path / "secret").write_bytes(bytes(14400))
+    h5["images"], h5["nothing"], h5["one"] = pixels(), h5py.Empty("f"), 3
+    outside = [(str(tmp_path / "secret"), 0, 14400)]
+    h5.create_dataset("elsewhere", (10, 20, 24, 3), "u1", external=outside)
+    layout = h5py.VirtualLayout((10, 20, 24, 3), "u1")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (10, 20, 24, 3))
+    h5.create_virtual_dataset("virtual", layout)
+    h5["linked"] = h5py.ExternalLink("other.h5", "x")
+    h5.create_dataset("promise", (10**9, 16, 16, 3), "u1", chunks=(1000, 16, 16, 3))
+    h5.create_dataset("lists", (10,), dtype=h5py.vlen_dtype(np.uint8))
+    h5.create_dataset("wide", (10, 10**7), "u1", chunks=(10, 1000))
+    h5.close()
     found = find_source(tmp_path / "faces.h5").listing()
-    assert len(found.names) == 10 and column(found, "age") == pytest.approx(AGE["age"])
+    assert len(found.names) == 10 and found.label_names == ()
+    assert [remark for remark in found.remarks if "elsewhere" in remark or "virtual" in remark] == [
+        f"{name} is left aside. Its values are in another file. Copy them into this one."
+        for name in ("elsewhere", "virtual")
+    ]
+    assert "linked is left aside. It is a link. Copy the data set into the file." in found.remarks
+    assert "promise is left aside. Its values take over 100 times their place on disk." in found.remarks
+    assert any("lists [10]" in remark and "is left aside" in remark for remark in found.remarks)
+
+
+def test_hdf5_of_groups_without_end(h5: Any, tmp_path: Path) -> None:
+    h5["a/images"] = pixels()
+    h5["a/again"] = h5["a"]
+    h5.close()
+    with pytest.raises(Untrusted, match="groups over 16 deep"):
+        find_source(tmp_path / "faces.h5").listing()
+
+
+def test_a_damaged_part_of_hdf5_refuses_its_images_alone(h5: Any, tmp_path: Path) -> None:
+    h5.create_dataset("images", data=pixels(), chunks=(1, 20, 24, 3), compression="gzip")
+    place = h5["images"].id.get_chunk_info(3)
+    h5.close()
+    with (tmp_path / "faces.h5").open("r+b") as file:
+        file.seek(place.byte_offset)
+        file.write(b"\xff" * 200)
+    source = find_source(tmp_path / "faces.h5")
+    pack = prepare(source, tmp_path / "a.pack", Preparation(side=16, crop="center"), workers=1, force=True)
+    assert pack is not None and len(pack) == 9
+
+
+def test_an_array_of_images_too_large(tmp_path: Path) -> None:
+    """4 GB of nothing in a file with a hole: an image of more pixels than a picture may have is none."""
+    with (tmp_path / "huge.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (2, 40_000, 40_000, 1)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 2 * 40_000**2)
+    with pytest.raises(DataError, match=r"of 50 million pixels at most"):
+        find_source(tmp_path / "huge.npy").listing()
 
 
 def test_pixels_of_arrays_are_unchanged(tmp_path: Path) -> None:
     values = pixels()
     source = find_source(npz(tmp_path, images=values))
     pack = prepare(source, tmp_path / "a.pack", Preparation(side=16, crop="center"), workers=1)
-    from PIL import Image
-
     read = np.asarray(Image.open(io.BytesIO(source.read(source.address(source.listing().names[3])))))
     assert np.array_equal(read, values[3]) and pack is not None and len(pack) == 10
 

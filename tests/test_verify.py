@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import zlib
 from pathlib import Path
@@ -189,8 +190,48 @@ def test_files_that_say_nothing(here: Path) -> None:
     done = call("verify", "plain.png")
     assert done.code == 3 and "says nothing of its origin" in done.err
     assert call("verify", "none.png").code == 3
-    Path("torn.png").write_bytes(b"\x89PNG")
-    assert call("verify", "torn.png").code == 8
+    for content, code in ((b"\x89PNG", 8), (b"hello", 3), (b"", 3)):
+        Path("torn.png").write_bytes(content)
+        done = call("verify", "torn.png")
+        assert done.code == code and "torn.png" in done.err and "<_io" not in done.err
+
+
+def test_a_file_is_read_by_its_content_and_must_be_whole(here: Path, labelled: Path) -> None:
+    """A picture under another name was not drawn again, with the path of a temporary file; half of one was a full disk."""
+    call("sample", labelled, "--seeds", "0-3", "-o", "a.png")
+    call("walk", labelled, "--seeds", "3", "42", "--frames", "5", "-o", "a.webp")
+    call("walk", labelled, "--seeds", "3", "42", "--frames", "5", "-o", "a.gif")
+    for name, other in (("a.png", "a.dat"), ("a.webp", "b.png"), ("a.gif", "a.jpeg")):
+        shutil.copy(name, other)
+        assert verified(other, "--model", labelled)[1]["drawn_again"] == "equal", name
+        Path(other).write_bytes(Path(name).read_bytes()[: -Path(name).stat().st_size // 3])
+        done = call("verify", other, "--model", labelled)
+        assert done.code == 8 and f"{other} cannot be read" in done.err, (name, done.err)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("config.json", b'{"model": "x"}', "It is no PNG, WebP, GIF or MP4"),
+        ("model.safetensors", b"\x08\0\0\0\0\0\0\0{}      ", "It is no PNG, WebP, GIF or MP4"),
+        ("empty.png", b"", "It is empty."),
+        ("folder", None, "It is a folder."),
+    ],
+)
+def test_what_is_no_picture_is_said_plainly(name: str, content: bytes | None, why: str, here: Path) -> None:
+    """It said `cannot identify image file <_io.BufferedReader name=5>`, with the exit code of a broken signature."""
+    Path(name).mkdir() if content is None else Path(name).write_bytes(content)
+    done = call("verify", name)
+    assert done.code == 3 and f"{name} is no picture." in done.err and why in done.err and "_io" not in done.err
+
+
+@pytest.mark.parametrize("name", ["faces", "faces.jpg", "faces.mp4", "faces.PNG"])
+def test_a_picture_of_another_name_is_drawn_again(name: str, here: Path, labelled: Path) -> None:
+    """Without an ending it ended with exit code 6."""
+    assert call("sample", labelled, "--seeds", "0-3", "-o", "faces.png").code == 0
+    Path("faces.png").rename(name)
+    done = call("verify", name, "--model", labelled)
+    assert done.code == 0 and "drawn again: equal" in done.out, done.err
 
 
 def test_signed_pictures_are_valid_and_altered_ones_refused(here: Path, labelled: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ranks wait for rank 0 longer than a gradient average may take: while it prepares data, downloads, evaluates, saves, or is paused.
+"""Ranks wait for rank 0 longer than an average of gradients may take: while it prepares data, evaluates, draws, saves or pauses.
 
 Run as a module under torchrun this file is one rank, with a limit of seconds where mien has ten minutes.
 """
@@ -32,6 +32,7 @@ SLOW = {
     "downloads weights": "mien.training.experiment:prepare",
     "opens its trackers": "mien.training.experiment:compose",
     "evaluates": "mien.metrics.online:OnlineEvaluator.write",
+    "draws its grids": "mien.report.observers:SampleGrids.after_step",
     "saves": "mien.training.loop:_Loop.commit",
     "trains": "mien.training.train_state:TrainState.step",
 }

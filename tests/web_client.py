@@ -111,10 +111,11 @@ def serving(paths: Sequence[Path], host: str = "127.0.0.1", port: int = 0, proxy
 
 
 def save_walk(page: Any, path: Path, frames: int) -> None:
-    """Film a walk in the page's own browser, and save it."""
+    """Film a walk in the page's own browser, and save it in the format of the path."""
     page.click("#tab-walk")
     page.click("#walk-fill")
     page.fill("#frames", str(frames))
+    page.select_option("#format", "apng" if path.suffix == ".png" else path.suffix[1:])
     with page.expect_download() as waited:
         page.click("#export")
     waited.value.save_as(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -76,13 +77,14 @@ def write_shards(
                 )
             yield from draw(chosen[start : start + block])
 
-    with handled(flag.receive), distributed.world("cpu") as world:
-        if world.first:
-            shards.open(write=True)
-        distributed.barrier()
+    with handled(flag.receive), distributed.world("cpu") as world, ExitStack() as stack:
         shards.open(write=False)
         content = distributed.broadcast(shards.manifest if world.first else None)
         if content is None:
+            if world.first:
+                stack.enter_context(shards.locked())
+                shards.open(write=True)
+                shards.reopen()
             missing = distributed.broadcast(shards.missing() if world.first else None)
             progress = Progress(shards, len(missing)) if world.first else None
             for shard in missing[world.rank :: world.size]:

@@ -27,6 +27,7 @@ from mien.report.grid import grid, save_png
 from mien.sampling.bundled import model_file
 from mien.sampling.sampler import Sampler
 from mien.storage.provenance import Claim
+from mien.storage.regular_file import append_text
 
 
 def evaluate(
@@ -178,8 +179,8 @@ def save(inputs: MetricInputs, scores: Sequence[Score], out: Path, model: Path |
     try:
         out.mkdir(parents=True, exist_ok=True)
         for score in scores:
-            with (out / f"{score.metric}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**({} if seen is None else {"seen": seen}), **score.json()}) + "\n")
+            line = {**({} if seen is None else {"seen": seen}), **score.json()}
+            append_text(out / f"{score.metric}.jsonl", json.dumps(line) + "\n")
         files = []
         for name, pixels in inputs.pictures.items():
             cells = [Image.fromarray(image) for image in pixels]
@@ -201,4 +202,4 @@ def seen_of(model: Path | None) -> int | None:
     if model is None:
         return None
     name = model_file(model).resolve().parent.name
-    return int(name) if name.isdigit() else None
+    return int(name) if name.isdecimal() else None

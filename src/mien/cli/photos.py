@@ -17,6 +17,7 @@ from mien.data.photo import Photo, read_photo
 from mien.downloads import weights
 from mien.errors import UsageError
 from mien.metrics.features import PerceptualFeatures
+from mien.metrics.framing import framing_of
 from mien.sampling.directions import Space
 from mien.sampling.inversion import Distance, Step, absolute
 from mien.sampling.sampler import Sampler
@@ -41,13 +42,6 @@ def read_photos(sampler: Sampler, paths: Sequence[Path], crop: str | None = None
         raise UsageError("No photograph is named.", "At least one is needed.", "Name one or more files.")
     photos = [read_photo(path, sampler.image_spec.side, crop, framing_of(sampler)) for path in paths]
     return photos, to_images(sampler, photos)
-
-
-def framing_of(sampler: Sampler) -> Mapping[str, Any] | None:
-    """How the model's training data was cropped, if its header says so."""
-    data = sampler.header.get("data")
-    framing = data.get("framing") if isinstance(data, dict) else None
-    return framing if isinstance(framing, dict) else None
 
 
 def to_images(sampler: Sampler, photos: Sequence[Photo]) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mien.cli.bulk import write_shards
-from mien.cli.photos import BATCH, STEPS, find_latents, framing_of, pixel_errors, to_images
+from mien.cli.photos import BATCH, STEPS, find_latents, pixel_errors, to_images
 from mien.cli.result import Result
 from mien.core.contracts import JSON
 from mien.core.families import Invertible
@@ -20,6 +20,7 @@ from mien.data.photo import Photo, can_align, decode_photo
 from mien.data.readers import UnreadableFile
 from mien.data.source import Listing, Source
 from mien.errors import DataError
+from mien.metrics.framing import framing_of
 from mien.report.grid import picture, png_bytes
 from mien.report.shards import Face, Seeds, ShardFormat
 from mien.sampling.sampler import Sampler

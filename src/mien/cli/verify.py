@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mien.cli.fitted_prior import PriorOptions
 from mien.cli.model_options import LoadOptions
 from mien.cli.result import Result
-from mien.errors import DataError, MienError, Mismatch, UsageError
+from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
 from mien.export import signature
 from mien.report.film import film
 from mien.report.grid import picture, read_marks, save_png
@@ -26,11 +26,13 @@ from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.storage.bounded_json import InvalidJSON, require
 from mien.storage.provenance import IPTC, Provenance
+from mien.storage.regular_file import open_regular
 from mien.web.pictures import along, tiled
 from mien.web.registry import Registry
 
 LOSSY = 2.0  # of 255 levels, in the mean over a frame: an encoder of MP4 may give other pixels for the same frames
 MAX_FRAMES = 10_000
+SAID = ("model", "preset", "synthetic")  # of a recipe, elsewhere or in other words
 Recipe = Mapping[str, Any]
 
 
@@ -76,6 +78,7 @@ def verify(
             "It has no XMP, no recipe and no signature: another program made it, or has dropped them.",
             "Name the picture that mien wrote, not a copy that was edited or re-encoded.",
         )
+    _check_whole(file)
     recipe = marks.recipe or {}
     again = _again(file, recipe, model, code)
     source = (marks.source or "").removeprefix(IPTC) or "not said"
@@ -86,7 +89,7 @@ def verify(
     lines = [
         f"{file}: {source}{f', written by {marks.software}' if marks.software else ''}",
         f"model: {f'{name}, ' if (name := recipe.get('preset')) else ''}{recipe.get('model') or 'not said'}",
-        *(f"{name}: {_short(value)}" for name, value in recipe.items() if name not in ("model", "preset", "synthetic")),
+        *(f"{name}: {_short(value)}" for name, value in recipe.items() if name not in SAID and value not in ([], None)),
         f"signature: {signed}",
         f"drawn again: {again}",
     ]
@@ -110,7 +113,7 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
         redraw = _redraw(recipe)
         if isinstance(redraw, str):
             return f"not possible: {redraw}"
-        path = model if model is not None else _find(str(recipe.get("model")))
+        path = model if model is not None else _find(str(recipe.get("model")))  # a recipe may be anybody's
         if (precision := recipe.get("precision", "fp32")) not in ("fp32", "bf16", "fp64"):
             raise InvalidJSON(f"{_short(precision)} is no precision")
         loading = LoadOptions(precision=precision, code=code)
@@ -122,15 +125,49 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
                 "Name the model that drew it.",
             )
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-            drawn = redraw(Source(sampler, path, loading), recipe, Path(folder) / file.name)
-            return _difference(_frames(file), _frames(drawn), lossy=file.suffix.lower() == ".mp4")
-    except (MienError, ValueError, TypeError, KeyError, AttributeError) as error:  # a recipe may be anybody's
+            source = Source(sampler, path, loading)
+            drawn = redraw(source, recipe, Path(folder) / f"again{_ending(file)}")
+            verdict = _difference(_frames(file), _frames(drawn), lossy=_ending(file) == ".mp4")
+            if verdict == "equal" or redraw is not _explorer or "walk" not in recipe:
+                return verdict
+            frames = map(np.asarray, _film(source, recipe))
+            return _difference(_frames(file), frames, lossy=True)  # a browser encoded it
+    except (
+        MienError,
+        UnidentifiedImageError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:  # a recipe may be anybody's
         if model is not None and isinstance(error, MienError):
             raise
         what, why = (
             (error.what, error.why) if isinstance(error, MienError) else ("Its recipe is not whole.", str(error))
         )
         return f"not possible: {what} {why}"
+
+
+def _ending(file: Path) -> str:
+    """The ending that belongs to a file's content: its name may have another one, or none."""
+    with open_regular(file) as opened:
+        if opened.read(12)[4:8] == b"ftyp":
+            return ".mp4"
+    with Image.open(file) as image:
+        return f".{(image.format or 'png').lower()}"
+
+
+def _check_whole(file: Path) -> None:
+    """Raises Untrusted for a picture that ends too early. An MP4 is checked where its claims are read, and a page has no frames."""
+    try:
+        for _ in _frames(file) if _ending(file) != ".mp4" else ():
+            pass
+    except UnidentifiedImageError:
+        return
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Untrusted(
+            f"{file} cannot be read.", f"It is not a whole picture: {error}.", "Name a picture that mien wrote."
+        ) from error
 
 
 def _find(model_hash: str) -> Path:
@@ -228,34 +265,38 @@ def _edit(model: Source, recipe: Recipe, out: Path) -> Path:
 
 def _explorer(model: Source, recipe: Recipe, out: Path) -> Path:
     """What the explorer drew: one face, a sheet of several, a flow's path, or a film."""
-    sampler, labels, directions = model.sampler, recipe.get("labels"), recipe.get("directions")
-
-    def faces(addresses: Sequence[Address]) -> torch.Tensor:
-        rows = [sampler.latent_at(address, labels, directions) for address in addresses]
-        conditions = [row for _, row in rows if row is not None]
-        return sampler.decode(torch.cat([z for z, _ in rows]), torch.cat(conditions) if conditions else None)
-
     if "walk" in recipe:
-        require(recipe, walk=list, frames=int, fps=float, loop=bool, zoom=int)
-        if not 2 <= recipe["frames"] <= MAX_FRAMES or not 1 <= recipe["zoom"] <= 8:
-            raise InvalidJSON("its frames or zoom are out of range")
-        side = sampler.image_spec.side * recipe["zoom"]
-        frames = faces(along([parse(stop) for stop in recipe["walk"]], recipe["frames"], recipe["loop"]))
-        pictures = (picture(face).resize((side, side), 2 if recipe["zoom"] > 1 else None) for face in frames)
-        return film(pictures, out, Provenance(recipe), recipe["fps"])
+        return film(_film(model, recipe), out, Provenance(recipe), require(recipe, fps=float)["fps"])
     at = recipe.get("at")
     if "stages" in recipe:
-        z, row = sampler.latent_at(parse(str(at)), labels, directions)
-        image = tiled(sampler.trajectory(z, row)[0], require(recipe, columns=int)["columns"])
+        z, row = model.sampler.latent_at(parse(str(at)), recipe.get("labels"), recipe.get("directions"))
+        image = tiled(model.sampler.trajectory(z, row)[0], require(recipe, columns=int)["columns"])
     elif isinstance(at, str):
-        image = faces([parse(at)])[0]
+        image = _faces(model, recipe, [parse(at)])[0]
     else:
         first, last = (0, -1) if at is not None else require(recipe, seeds=list)["seeds"]
         if last - first >= MAX_FRAMES:
             raise InvalidJSON("it has too many seeds")
         addresses = [parse(text) for text in at or ()] or [Address(SeedPoint(seed)) for seed in range(first, last + 1)]
-        image = tiled(faces(addresses), require(recipe, columns=int)["columns"])
+        image = tiled(_faces(model, recipe, addresses), require(recipe, columns=int)["columns"])
     return save_png(picture(image), out, recipe)
+
+
+def _faces(model: Source, recipe: Recipe, addresses: Sequence[Address]) -> torch.Tensor:
+    """The faces at some addresses, as the explorer draws them, `[n, C, H, W]`."""
+    rows = [model.sampler.latent_at(address, recipe.get("labels"), recipe.get("directions")) for address in addresses]
+    conditions = [row for _, row in rows if row is not None]
+    return model.sampler.decode(torch.cat([z for z, _ in rows]), torch.cat(conditions) if conditions else None)
+
+
+def _film(model: Source, recipe: Recipe) -> Iterator[Image.Image]:
+    """The frames of a film of the explorer's, before an encoder had them."""
+    require(recipe, walk=list, frames=int, loop=bool, zoom=int)
+    if not 2 <= recipe["frames"] <= MAX_FRAMES or not 1 <= recipe["zoom"] <= 8:
+        raise InvalidJSON("its frames or zoom are out of range")
+    side = model.sampler.image_spec.side * recipe["zoom"]
+    faces = _faces(model, recipe, along([parse(stop) for stop in recipe["walk"]], recipe["frames"], recipe["loop"]))
+    return (picture(face).resize((side, side), 2 if recipe["zoom"] > 1 else None) for face in faces)
 
 
 VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "walk-frames": _walk_frame, "edit": _edit}
@@ -263,7 +304,7 @@ VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "walk-frames": 
 
 def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     """The frames of a picture or a film, `[H, W, 3]` each."""
-    if path.suffix.lower() == ".mp4":
+    if _ending(path) == ".mp4":
         try:
             import av
         except ImportError:

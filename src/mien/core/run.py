@@ -73,7 +73,7 @@ class Run:
     minutes: float | None = None  # train for so many minutes instead, over every resume
     save_every: int = 0  # images between checkpoints; 0 = automatic, at most 2% of the time
     keep: int = 3  # number of newest checkpoints to keep, beside the best and the first after 1, 4, 16, 64, ... images
-    sample_every: int = 0  # images between sample grids; 0 = automatic, at most 2% of the time
+    sample_every: int = 0  # images between sample grids; 0 = automatic, about 2% of the time, more at the start
     log_every: int = 0  # images between lines of metrics.jsonl; 0 = automatic, every second or two
     evaluate_every: int = 0  # images between evaluations against the data, and one at the end; 0 = no evaluation
     evaluate_metrics: str = "fid,kid"  # metrics of an evaluation, as for `mien evaluate --metrics`

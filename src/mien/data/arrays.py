@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import zipfile
 from collections.abc import Iterable
@@ -15,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from mien.data.archives import MOST_INFLATION, NOT_A_ZIP, printable
-from mien.data.label_tables import merge, shorten
+from mien.data.decode import MAX_PIXELS
+from mien.data.label_tables import MOST_CELLS, merge, shorten
 from mien.data.layouts import complete
 from mien.data.readers import UnreadableFile
 from mien.data.source import Listing, Source, stamp_of
@@ -29,7 +31,12 @@ IMAGE_BASES = ("images", "image", "x", "data", "faces", "arr_0", "")  # likely n
 MOST_IMAGES = 2_000_000
 LEAST_SIDE = 8  # pixels of what is taken for images, so that [n, 3, 5] is not
 EXAMINED = 256  # images that tell the range of the values
-EXPECTED = "Images are an array [n, height, width], [n, height, width, 1, 3 or 4] or [n, 1 or 3, height, width]."
+MOST_CHUNK = 1 << 28  # bytes of an HDF5 file that are decompressed together
+MOST_DEEP, MOST_OBJECTS = 16, 10_000  # groups inside each other, and objects, of an HDF5 file
+EXPECTED = (
+    "Images are an array [n, height, width], [n, height, width, 1, 3 or 4] or [n, 1 or 3, height, width], "
+    f"of {MAX_PIXELS // 1_000_000} million pixels at most."
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,11 @@ class Pixels:
     high: float  # what is white
 
     def image(self, row: int) -> Image.Image:
-        """One image. Raises UnreadableFile where it has values that are no numbers."""
-        values = np.asarray(self.array[row])
+        """One image. Raises UnreadableFile where it has values that are no numbers, or its part of the file is damaged."""
+        try:
+            values = np.asarray(self.array[row])
+        except OSError as error:
+            raise UnreadableFile(str(error)) from error
         if not np.isfinite(values).all():
             raise UnreadableFile("values that are not finite")
         if values.dtype != np.uint8 or (self.low, self.high) != (0, 255):
@@ -81,7 +91,8 @@ class ArraySource(Source):
                 found.setdefault(base_and_split(name)[0], {})[name] = pixels
         if not found:
             shapes = shorten([f"{name} {list(array.shape)}" for name, array in self._arrays[0].items()]) or "nothing"
-            raise DataError(f"{self.path} holds no images.", f"It holds {shapes}.", EXPECTED)
+            why = " ".join([f"It holds {shapes}.", *self._arrays[1]])
+            raise DataError(f"{self.path} holds no images.", why, EXPECTED)
         return found[min(found, key=lambda base: IMAGE_BASES.index(base) if base in IMAGE_BASES else len(IMAGE_BASES))]
 
     @cached_property
@@ -140,6 +151,8 @@ def to_pixels(array: Any) -> Pixels | None:
     grey = len(shape) == 3 and min(shape[1:]) >= LEAST_SIDE
     if kind not in "buif" or not shape or not shape[0] or not (last or first or grey):
         return None
+    if math.prod(shape[2:] if first else shape[1:3]) > MAX_PIXELS:
+        return None
     if array.dtype == np.uint8:
         return Pixels(array, first, 0, 255)
     if kind == "b":
@@ -160,10 +173,12 @@ def to_columns(title: str, array: Any) -> Iterable[tuple[str, list[str]]]:
     """Labels `[n]` or `[n, d]` as columns of cells."""
     if np.dtype(array.dtype).kind not in "buifSUO":
         return
+    if math.prod(array.shape[1:]) > MOST_COLUMNS or math.prod(array.shape) > MOST_CELLS:
+        return
     values = np.asarray(array)
     table = values.reshape(len(values), -1)
-    if table.shape[1] > MOST_COLUMNS:
-        return
+    if values.dtype.kind == "O" and not all(isinstance(cell, str | bytes | float | int) for cell in table.flat):
+        return  # lists, references
     for place in range(table.shape[1]):
         cells = [
             value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -242,21 +257,46 @@ def unpacked(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> P
 
 
 def open_hdf5(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The data sets of an HDF5 file, by their paths in it."""
+    """The data sets of an HDF5 file by their paths in it, and remarks on those that it does not hold itself."""
     try:
         import h5py
     except ImportError as error:
         raise UsageError(
-            f"{path} needs h5py.", f"{error}.", "Install it: pip install h5py; or save the arrays as .npz with numpy."
+            f"{path} needs h5py.",
+            f"{error}.",
+            "Install it: pip install 'mien[hdf5]'; or save the arrays as .npz with numpy.",
         ) from error
     arrays: dict[str, Any] = {}
+    remarks, seen = [], 0
 
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item
+    def visit(group: Any, prefix: str) -> None:
+        nonlocal seen
+        for name in group:
+            seen += 1
+            if seen > MOST_OBJECTS or prefix.count("/") >= MOST_DEEP:
+                raise ValueError(f"over {MOST_OBJECTS:,} objects, or groups over {MOST_DEEP} deep")
+            link, full = group.get(name, getlink=True), f"{prefix}{printable(name)}"
+            if not isinstance(link, h5py.HardLink):
+                remarks.append(f"{full} is left aside. It is a link. Copy the data set into the file.")
+                continue
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                visit(item, f"{full}/")
+            elif not isinstance(item, h5py.Dataset) or item.shape is None:
+                continue
+            elif item.external or item.is_virtual:
+                remarks.append(f"{full} is left aside. Its values are in another file. Copy them into this one.")
+            elif item.nbytes > MOST_INFLATION * max(item.id.get_storage_size(), 1 << 20):
+                remarks.append(
+                    f"{full} is left aside. Its values take over {MOST_INFLATION} times their place on disk."
+                )
+            elif math.prod(item.chunks or ()) * item.dtype.itemsize > MOST_CHUNK:
+                remarks.append(f"{full} is left aside. It has chunks over {MOST_CHUNK >> 20} MiB. Save it with less.")
+            else:
+                arrays[full] = item
 
     try:
-        h5py.File(path, "r").visititems(visit)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        visit(h5py.File(path, "r"), "")
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise Untrusted(f"{path} does not parse.", f"{error}.", "Download or save it again.") from error
-    return arrays, []
+    return arrays, remarks

@@ -13,11 +13,13 @@ import csv
 import hashlib
 import json
 import shutil
+import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,18 +104,36 @@ class Pack:
             )
         return self.meta
 
-    @cached_property
-    def entries(self) -> list[Entry]:
-        """Every row of `index.csv`. Read on first use."""
+    def read_index(self) -> Iterator[Entry]:
+        """Every row of `index.csv`, with one in memory at a time. Raises Untrusted, for a wrong number of rows at the end."""
+        count = 0
         try:
             check_regular(self.path / "index.csv")
             with (self.path / "index.csv").open(newline="", encoding="utf-8") as file:
-                entries = [Entry(*line[1:]) for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS)][1:]
+                lines = (line for line in csv.reader(file) if len(line) == len(INDEX_COLUMNS))
+                next(lines, None)
+                for _, source, *rest in lines:
+                    count += 1
+                    yield Entry(source, *map(sys.intern, rest))  # most are equal, so interning saves memory
         except (OSError, ValueError, csv.Error) as error:
             raise damaged(self.path, f"index.csv cannot be read: {error}.") from error
-        if len(entries) != len(self):
-            raise damaged(self.path, f"index.csv has {len(entries)} rows for {len(self)} images.")
-        return entries
+        if count != len(self):
+            raise damaged(self.path, f"index.csv has {count} rows for {len(self)} images.")
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """Every row of `index.csv`, some hundred bytes each. Read on first use."""
+        return list(self.read_index())
+
+    @cached_property
+    def _splits(self) -> NDArray[np.int8]:
+        """Each row's split, as its number in SPLITS; -1 = none of them. A byte a row, where `entries` take hundreds."""
+        numbers = {split: number for number, split in enumerate(SPLITS)}
+        return np.fromiter((numbers.get(entry.split, -1) for entry in self.read_index()), np.int8)
+
+    def source_of(self, row: int) -> str:
+        """The name of one image inside its source."""
+        return next(islice(self.read_index(), row, None)).source
 
     def rows(self, split: str = "train") -> Rows:
         """The rows of a split, in order: `train`, `holdout`, or `all`."""
@@ -126,7 +146,7 @@ class Pack:
         counts = self.meta.get("splits", {"train": len(self)})
         if counts.get(split, 0) in (0, len(self)):
             return np.arange(counts.get(split, 0))
-        return np.flatnonzero(np.array([entry.split == split for entry in self.entries]))
+        return np.flatnonzero(self._splits == SPLITS.index(split))
 
     def verify(self) -> None:
         """Read every byte and compare it with the checksums. Raises Untrusted when one differs."""

@@ -202,7 +202,7 @@ def fit(row: Row, width: int) -> Row | None:
 def decimal(cell: str) -> str:
     """`1,5` -> `1.5`: where cells are separated by semicolons, a comma is a decimal point."""
     whole, comma, rest = cell.partition(",")
-    return f"{whole}.{rest}" if comma and rest.isdigit() and whole.lstrip("+-").isdigit() else cell
+    return f"{whole}.{rest}" if comma and rest.isdecimal() and whole.lstrip("+-").isdecimal() else cell
 
 
 def unique_titles(cells: Row) -> tuple[str, ...]:

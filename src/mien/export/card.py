@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from mien import __version__
-from mien.report.card import OWNER, code, plain
+from mien.report.card import MOST_CARD, OWNER, code, plain
 from mien.sampling import bundled
 from mien.sampling.sampler import Sampler
+from mien.storage.regular_file import read_own
 
 
 def card_of(sampler: Sampler, source: Path, name: str) -> str:
     """The card as Markdown. `source` is the run, checkpoint or file of the model."""
     path = bundled.locate(source)
     for place in (path, *path.resolve().parents[:3]):
-        if (place / bundled.CARD).is_file() and any((place / part).is_file() for part in ("run.json", bundled.MODEL)):
-            return (place / bundled.CARD).read_text(encoding="utf-8", errors="replace")
+        if any((place / part).is_file() for part in ("run.json", bundled.MODEL)):
+            with contextlib.suppress(OSError):  # a link would publish what it names
+                return read_own(place / bundled.CARD, MOST_CARD).decode("utf-8", "replace")
     header, faces = sampler.header, sampler.image_spec
     data = header.get("data", {})
     return (

@@ -34,7 +34,7 @@ RUNTIME = {  # onnxruntime-web: file name -> name of the weights file
     "ort-wasm-simd-threaded.asyncify.mjs": "page-gpu-loader",
     "ort-wasm-simd-threaded.asyncify.wasm": "page-gpu-engine",
 }
-UNUSED = ("boot.js", "server.js", "residual.js", "gemm.js")  # by a page with onnxruntime
+UNUSED = ("boot.js", "server.js", "residual.js", "gemm.js", "learning.webp")  # by a page with onnxruntime
 EARLY = (
     "browser.js",
     "blake2b.js",
@@ -141,7 +141,7 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool, licences:
         "inverts": False,
         "scalable": False,
         "neighbours": False,
-        "formats": ["apng"],
+        "formats": ["webp", "apng"],
         "flow": None,
         "label_rows": sampler.header.get("label_rows", []) if sampler.model.label_dim else [],
         "card": card,

@@ -65,7 +65,7 @@ class PackImages(Images):
         return np.asarray(self.pack.images[self.rows[rows]])
 
     def name_of(self, row: int) -> str:
-        return self.pack.entries[int(self.rows[row])].source
+        return self.pack.source_of(int(self.rows[row]))
 
 
 class FolderImages(Images):

@@ -28,6 +28,7 @@ from mien.metrics.scores import Score
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.bounded_json import read_lines
+from mien.storage.regular_file import append_text
 from mien.storage.run_directory import RunDirectory
 
 #: Scores that can rank checkpoints: the metric that computes the score, and whether higher is better.
@@ -175,8 +176,7 @@ class BestByConvergence:
                 return
             self.home.evaluations.parent.mkdir(exist_ok=True)
             line = {"seen": progress.seen, "metric": CONVERGENCE, "name": CONVERGENCE, "value": value}
-            with self.home.evaluations.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            append_text(self.home.evaluations, json.dumps(line) + "\n")
             update_best(self.run, self.home)
         except OSError as error:
             self.home.log(f"BEST cannot be written: {error}")
@@ -242,8 +242,8 @@ class OnlineEvaluator:
             return
         try:
             self.home.evaluations.parent.mkdir(exist_ok=True)
-            with self.home.evaluations.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"seen": seen, **score.json()}) + "\n" for score in scores)
+            lines = [json.dumps({"seen": seen, **score.json()}) for score in scores]
+            append_text(self.home.evaluations, "".join(f"{line}\n" for line in lines))
         except OSError as error:
             self.say(f"{self.home.evaluations} cannot be written: {error}")
 

@@ -16,9 +16,11 @@ from mien.report.html import UNSEEN
 from mien.report.metric_descriptions import metric_meaning
 from mien.report.run_reader import RunRecord, is_number, read_record
 from mien.storage import atomic
+from mien.storage.regular_file import read_own
 
 BEGIN = "<!-- Written by mien; the next report writes this part anew. -->"
 END = "<!-- End of the part that mien writes. What stands below is yours and is kept. -->"
+MOST_CARD = 16 << 20  # bytes
 OWNER = """
 ## From the owner
 
@@ -35,14 +37,15 @@ def write_card(run_dir: Path, state: str | None = None) -> Path:
     path = run_dir / "MODEL_CARD.md"
     generated = f"{BEGIN}\n{card(read_record(run_dir, state))}\n{END}"
     try:
-        before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+        text = read_own(path, MOST_CARD).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+        before, begin, rest = text.partition(BEGIN)
         _, end, after = rest.partition(END)
-    except (OSError, ValueError):
+    except OSError:
         before = begin = end = after = ""
     if not (begin and end):
         front = "---\nlibrary_name: mien\ntags: [faces, image-generation, unconditional-image-generation]\n---\n"
         before, after = (before, OWNER) if before.strip() else (front, OWNER)
-    atomic.replace_text(path, f"{before}{generated}{after}")
+    atomic.write_bytes(path, f"{before}{generated}{after}".encode("utf-8", "surrogateescape"))
     return path
 
 

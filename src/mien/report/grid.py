@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 
 from mien.errors import DataError, Untrusted
 from mien.storage import provenance
 from mien.storage.atomic import replacing
 from mien.storage.provenance import Claim, Marks, Provenance
+from mien.storage.regular_file import NotRegular, open_regular
 
 GAP = 2  # pixels between cells
 LINES = 4  # of a title at most
+SIGNATURES = (b"\x89PNG", b"RIFF", b"GIF8", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1")  # of files that are pictures
 PAPER, INK = (255, 255, 255), (38, 38, 42)
 
 
@@ -129,11 +131,29 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def read_marks(path: Path) -> Marks:
-    """What a file says of itself. Raises DataError for a missing file, Untrusted where it cannot be read."""
+    """What a file says of itself. Raises DataError for what is no picture, Untrusted for one that is damaged."""
     try:
         return provenance.read(path)
     except FileNotFoundError:
         raise DataError(f"{path} is not there.", "No file has this name.", "Name a picture that mien wrote.") from None
+    except NotRegular:
+        kind = "a folder" if path.is_dir() else "a device, a pipe or a socket"
+        hint = "Name one picture, film or page; `mien doctor RUN` looks at a run."
+        raise DataError(f"{path} is no picture.", f"It is {kind}.", hint) from None
+    except UnidentifiedImageError as error:
+        with open_regular(path) as file:
+            head = file.read(4)
+        if not head:
+            raise DataError(f"{path} is no picture.", "It is empty.", "Name a picture that mien wrote.") from None
+        if head in SIGNATURES:
+            raise Untrusted(
+                f"{path} is damaged.", "It begins as a picture and goes on otherwise.", "Copy it again."
+            ) from error
+        raise DataError(
+            f"{path} is no picture.",
+            "It is no PNG, WebP, GIF or MP4, and no page that mien wrote.",
+            "Name a picture that mien wrote; `mien doctor RUN` looks at a run.",
+        ) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Untrusted(
             f"{path} cannot be read.", f"It is not a whole picture: {error}.", "Name a picture that mien wrote."

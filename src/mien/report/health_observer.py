@@ -16,6 +16,7 @@ from mien.report.best_effort import BestEffort
 from mien.report.run_reader import read_health
 from mien.storage import atomic
 from mien.storage import checkpoint as checkpoints
+from mien.storage.regular_file import append_text
 
 FIRST_GUESS = 8  # times the served model's bytes: a checkpoint of two players, an average and Adam's moments
 
@@ -95,8 +96,7 @@ class HealthCheck:
         self.checks.append(check)
         with self.best_effort("health"):
             atomic.replace_text(self.run_dir / "health.json", page(seen, self.verdicts))
-            with (self.run_dir / "health.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(check) + "\n")
+            append_text(self.run_dir / "health.jsonl", json.dumps(check) + "\n")
         for verdict in self.verdicts:
             if verdict.state in health.ILL and (verdict.name, verdict.state) not in self.said:
                 self.said.add((verdict.name, verdict.state))
@@ -130,7 +130,8 @@ def symptoms_of_model(
         health.memorisation(reals.copies(faces), seen),
     ]
     if isinstance(model, VariationalModel):
-        found.append(health.posterior_collapse(quick_checks.latent_use(model, reals.some, reals.labels), seen))
+        images = reals.some.mean(1, keepdim=True) if faces.shape[1] == 1 else reals.some
+        found.append(health.posterior_collapse(quick_checks.latent_use(model, images, reals.labels), seen))
     return found
 
 

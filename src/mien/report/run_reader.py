@@ -120,9 +120,11 @@ def score_name(score: JSON) -> str:
 
 
 def sample_grids(run_dir: Path, folder: str = "samples") -> list[tuple[int, Path]]:
-    """Images seen and path of each sample grid, in order."""
+    """Images seen and path of each sample grid, in order; links are left out, as they could name any file."""
     return sorted(
-        (int(path.stem), path) for path in run_dir.glob(f"{folder}/*.png") if path.stem.isdigit() and path.is_file()
+        (int(path.stem), path)
+        for path in run_dir.glob(f"{folder}/*.png")
+        if path.stem.isdecimal() and path.is_file() and not path.is_symlink()
     )
 
 

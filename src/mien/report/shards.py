@@ -13,18 +13,20 @@ import math
 import tarfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import filelock
 import torch
 from torch import Tensor
 
 from mien.core.contracts import JSON
 from mien.data.arrow import import_pyarrow
-from mien.errors import Mismatch, UsageError
+from mien.errors import Locked, Mismatch, UsageError
 from mien.storage import atomic, bounded_json
 from mien.storage.checkpoint import pack_tensors
 
@@ -132,30 +134,69 @@ class Shards:
                 )
         elif write:
             (self.folder / FINISHED).mkdir(parents=True, exist_ok=True)
+            for unknown in (self.folder / MANIFEST, *(self.folder / FINISHED).glob("[0-9]*.json")):
+                unknown.unlink(missing_ok=True)  # whose request is lost
             atomic.replace_text(path, json.dumps(self.request, indent=1, sort_keys=True) + "\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder: of two commands at once, the first to end would remove the records of the other. Raises Locked."""
+        (self.folder / FINISHED).mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / FINISHED / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise Locked(
+                f"Another command is writing shards to {self.folder}.",
+                f"It holds {lock.lock_file}.",
+                "Wait until it ends.",
+            ) from None
+        try:
+            yield
+        finally:
+            if (self.folder / MANIFEST).is_file():
+                with suppress(OSError):  # Windows removes no open file, and a file browser may have left one of its own
+                    Path(lock.lock_file).unlink()
+                    (self.folder / FINISHED).rmdir()
+            lock.release()
+
+    def _listed(self) -> JSON | None:
+        """The manifest, whatever has become of its shards; None for one that is damaged, or whose request is lost."""
+        found = entry_of(self.folder / MANIFEST, shardlist=list, sha256=str, nsamples=int)
+        if found is None or not (self.folder / REQUEST).is_file() or len(found["shardlist"]) != len(self):
+            return None
+        try:
+            for entry in found["shardlist"]:
+                bounded_json.require(entry, **ENTRY)
+        except bounded_json.InvalidJSON:
+            return None
+        return found
 
     @property
     def manifest(self) -> JSON | None:
-        """The manifest, if every shard is finished and has the size that it says."""
-        path = self.folder / MANIFEST
-        found = entry_of(path, shardlist=list, sha256=str, nsamples=int)
-        if found is None or len(found["shardlist"]) != len(self):
+        """The manifest, if every shard is finished and is what was written."""
+        found, path = self._listed(), self.folder / MANIFEST
+        if found is None:
             return None
-        try:
-            entries = [bounded_json.require(entry, **ENTRY) for entry in found["shardlist"]]
-        except bounded_json.InvalidJSON:
-            return None
-        whole = all(has_size(self.folder / self.name(n), entry["filesize"]) for n, entry in enumerate(entries))
+        whole = all(is_unchanged(self.folder / self.name(n), entry, path) for n, entry in enumerate(found["shardlist"]))
         return found if whole else None
+
+    def reopen(self) -> None:
+        """Make a manifest, of which a shard is missing or was changed, into the records of the others."""
+        found, path = self._listed(), self.folder / MANIFEST
+        for shard, entry in enumerate(found["shardlist"] if found else []):
+            if is_unchanged(self.folder / self.name(shard), entry, path):
+                self.record(shard).write_text(json.dumps(entry), encoding="utf-8")
+        path.unlink(missing_ok=True)
 
     def missing(self) -> list[int]:
         """The shards that are not finished."""
         return [shard for shard in range(len(self)) if not self.finished(shard)]
 
     def finished(self, shard: int) -> bool:
-        """Whether a shard has a record, and the number of bytes that the record says."""
+        """Whether a shard has a record, and is what the record says."""
         entry = entry_of(self.record(shard), **ENTRY)
-        return entry is not None and has_size(self.folder / self.name(shard), entry["filesize"])
+        return entry is not None and is_unchanged(self.folder / self.name(shard), entry, self.record(shard))
 
     def write(self, shard: int, draw: Callable[[Sequence[int]], Iterator[Face]]) -> int:
         """Draw and write one shard, and its record after it. Returns its number of faces."""
@@ -172,9 +213,7 @@ class Shards:
 
         with atomic.replacing(path) as beside:
             (write_tar if self.kind == "tar" else write_parquet)(beside, counted(), self.recipe)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        entry = {"url": path.name, "nsamples": len(seeds), "filesize": path.stat().st_size, "sha256": sha256}
+        entry = {"url": path.name, "nsamples": len(seeds), "filesize": path.stat().st_size, "sha256": sha256_of(path)}
         entry |= {"refused": empty} if empty else {}
         atomic.replace_text(self.record(shard), json.dumps(entry))
         return len(seeds)
@@ -196,7 +235,6 @@ class Shards:
         atomic.replace_text(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n")
         for path in (*atomic.abandoned(self.folder), *(self.record(shard) for shard in range(len(self)))):
             path.unlink(missing_ok=True)
-        (self.folder / FINISHED).rmdir()
         return content
 
 
@@ -208,9 +246,16 @@ def entry_of(path: Path, **shape: type) -> JSON | None:
         return None
 
 
-def has_size(path: Path, size: int) -> bool:
-    """Whether a file is there and has this number of bytes."""
-    return path.is_file() and path.stat().st_size == size
+def is_unchanged(path: Path, entry: JSON, record: Path) -> bool:
+    """Whether a shard is what its entry says. Its bytes are read only where it was changed after the file with the entry."""
+    if not path.is_file() or path.stat().st_size != entry["filesize"]:
+        return False
+    return path.stat().st_mtime_ns <= record.stat().st_mtime_ns or sha256_of(path) == entry["sha256"]
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_tar(path: Path, faces: Iterator[Face], recipe: JSON) -> None:

@@ -9,6 +9,7 @@ which is never pruned.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from torch import Tensor
 from mien.core.contracts import JSON
 from mien.errors import DataError, Mismatch, Untrusted
 from mien.storage import atomic, bounded_json
-from mien.storage.regular_file import NotRegular, check_regular, open_regular
+from mien.storage.regular_file import NotRegular, check_regular, open_regular, read_own
 
 FORMAT = 1
 KEEP = 3  # checkpoints that are not pruned
@@ -87,8 +88,10 @@ def commit(directory: Path, snapshot: Snapshot, fingerprints: JSON, keep: int = 
 def point_latest(checkpoint: Path) -> None:
     """Let LATEST name this checkpoint, on resume: a kill between two renames leaves an old name there."""
     latest = checkpoint.parent / "LATEST"
-    if not latest.is_file() or latest.read_text(encoding="utf-8").strip() != checkpoint.name:
-        atomic.replace_text(latest, f"{checkpoint.name}\n")
+    with contextlib.suppress(OSError):
+        if read_own(latest, 1 << 16).strip() == checkpoint.name.encode():
+            return
+    atomic.replace_text(latest, f"{checkpoint.name}\n")
 
 
 def seal(manifest: JSON) -> str:
@@ -103,7 +106,7 @@ def verify(checkpoint: Path) -> str | None:
         manifest = bounded_json.read_object(checkpoint / "MANIFEST.json", seal=str, seen=int, format=int, files=dict)
         if manifest["seal"] != seal(manifest):
             return "its manifest fails its checksum"
-        if checkpoint.name.isdigit() and int(checkpoint.name) != manifest["seen"]:
+        if checkpoint.name.isdecimal() and int(checkpoint.name) != manifest["seen"]:
             return f"its manifest says {manifest['seen']} images"
         files = manifest["files"].items()
         if manifest["format"] > FORMAT:
@@ -128,7 +131,7 @@ def all_of(directory: Path) -> list[Path]:
     """The checkpoints of a run, newest first, ordered by images seen and never by the clock."""
     if not directory.is_dir():
         return []
-    return sorted((p for p in directory.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: -int(p.name))
+    return sorted((p for p in directory.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda p: -int(p.name))
 
 
 def newest(directory: Path) -> tuple[Path | None, list[str]]:

@@ -1,4 +1,8 @@
-"""Opens regular files only: a FIFO, a device or a socket where a file is expected is an error instead of an endless wait."""
+"""Opens regular files only: a FIFO, a device or a socket where a file is expected is an error instead of an endless wait.
+
+A run directory may come from anybody. A link in it could name any file of the machine, to be published or appended to, so
+what is handed out or appended to is no link either.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,36 @@ class NotRegular(OSError):
     """A FIFO, a device, a socket or a directory."""
 
 
+NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
 def open_regular(path: Path) -> io.BufferedReader:
     """A regular file, open for reading. Raises OSError, NotRegular for what is no such file."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    return os.fdopen(_descriptor(path, os.O_RDONLY), "rb")
+
+
+def read_own(path: Path, most: int) -> bytes:
+    """A file of at most `most` bytes that is no link. Raises OSError, NotRegular for a link, a larger file or no file."""
+    with os.fdopen(_descriptor(path, os.O_RDONLY | NO_LINK), "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise NotRegular(errno.EFBIG, f"Over {most:,} bytes", str(path))
+    return content
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a regular file that is no link, made where it is missing. Raises OSError, NotRegular for another."""
+    with os.fdopen(_descriptor(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_LINK), "ab") as file:
+        file.write(text.encode())
+
+
+def _descriptor(path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags | NO_WAIT, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegular(errno.EINVAL, "Not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return descriptor
 
 
 def check_regular(path: Path) -> None:

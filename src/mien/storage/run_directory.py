@@ -22,6 +22,7 @@ from mien.core.contracts import JSON
 from mien.errors import Locked, StorageError
 from mien.storage import atomic
 from mien.storage.bounded_json import InvalidJSON, read_lines, read_object
+from mien.storage.regular_file import append_text
 
 #: What status.json says before the first step, and where it says nothing that can be used.
 NEW: JSON = {"state": "new", "seen": 0, "seconds": 0.0, "resumes": 0}
@@ -63,8 +64,7 @@ class RunDirectory:
     def log(self, line: str) -> None:
         """Append a line to log.txt; a full disk never stops training."""
         try:
-            with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            append_text(self.path / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
         except OSError as error:
             print(f"mien: log.txt could not be written: {error}", file=sys.stderr)
 

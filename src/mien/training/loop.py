@@ -247,6 +247,7 @@ class _Loop:
         with evaluating(self.state.inference_model) as model:
             for observer in self.observers:
                 observer.after_step(progress, model)
+        distributed.barrier()  # rank 0 may draw, or wait for a tracker's server, longer than a gradient average may take
         cost = time.perf_counter() - started
         if log:
             self.logging.record(self.seconds, 0.0)  # a line costs nothing; the report limits its own cost

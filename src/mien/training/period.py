@@ -18,7 +18,11 @@ class Period:
         """Whether to act after a step from `before` to `after` images, with `seconds` of training in all."""
         if self.every:
             return after // self.every > before // self.every
-        return seconds - self.last_time >= max(self.least, self.growth * seconds, self.cost / self.share)
+        if seconds - self.last_time < max(self.least, self.growth * seconds):
+            return False
+        # Learning is fastest at the start: what becomes rarer also comes whenever the time has doubled, for a tenth of it at most.
+        doubled = bool(self.growth) and seconds >= max(2 * self.last_time, 10 * self.cost)
+        return doubled or seconds - self.last_time >= self.cost / self.share
 
     def record(self, seconds: float, cost: float) -> None:
         """Remember the time of an action and its cost in seconds."""

@@ -43,7 +43,7 @@ class RunOptions(TypedDict, total=False):
     keep: int
     """number of newest checkpoints to keep, beside the best and the first after 1, 4, 16, 64, ... images"""
     sample_every: int
-    """images between sample grids; 0 = automatic, at most 2% of the time"""
+    """images between sample grids; 0 = automatic, about 2% of the time, more at the start"""
     log_every: int
     """images between lines of metrics.jsonl; 0 = automatic, every second or two"""
     evaluate_every: int

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from mien.data.photo import can_align
 from mien.errors import UsageError
-from mien.sampling.sampler import Sampler
 from mien.web.security import Refused
 
 SECONDS = 12.0
@@ -77,13 +76,6 @@ async def decode(content: bytes, side: int, framing: Mapping[str, Any] | None = 
         )
     pixels = np.frombuffer(out, np.uint8, offset=1).reshape(1, side, side, 3)
     return DecodedPhoto(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float().div(127.5).sub(1.0), CUTS[out[:1]])
-
-
-def framing_of(sampler: Sampler) -> Mapping[str, Any]:
-    """How the data of a model was cut, as far as its file says."""
-    data = sampler.header.get("data")
-    framing = data.get("framing") if isinstance(data, dict) else None
-    return framing if isinstance(framing, dict) else {}
 
 
 @cache

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from torch import Tensor
 
 from mien.errors import DataError
+from mien.metrics.framing import framing_of
 from mien.sampling.sampler import Sampler
 from mien.web import params as request_params
 from mien.web import photo, project
@@ -54,7 +55,7 @@ class PhotoRoutes:
         try:
             with self.photographs.held():
                 sampler = await self.service.sampler(request)
-                framing = photo.framing_of(sampler) if align else None
+                framing = await self.service.queue.alone(lambda: framing_of(sampler)) if align else None
                 decoded = await photo.decode(await body(request), sampler.image_spec.side, framing)
             if steps:
                 stream = self.descend(request, sampler, decoded.image, steps, decoded.cut)

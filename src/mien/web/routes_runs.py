@@ -15,6 +15,7 @@ from mien.report.film import training_film
 from mien.report.run_reader import sample_grids
 from mien.sampling import bundled
 from mien.storage import control
+from mien.storage.regular_file import read_own
 from mien.web import run_events
 from mien.web.limits import Limit, LimitedStream
 from mien.web.neighbours import pack_of
@@ -27,6 +28,7 @@ from mien.web.service import Service
 from mien.web.training import Training
 
 STREAMS = 40  # live pages at a time
+MOST_GRID = 64 << 20  # bytes of one picture
 
 
 class RunRoutes:
@@ -135,7 +137,10 @@ class RunRoutes:
             raise DataError(
                 "There is no such grid.", f"None was drawn at {seen} images.", "Choose from the run's samples."
             )
-        content = await asyncio.to_thread(found.read_bytes)
+        try:
+            content = await asyncio.to_thread(read_own, found, MOST_GRID)
+        except OSError as error:
+            raise DataError("This grid cannot be read.", f"{error.strerror}.", "Choose another one.") from error
         return Response(content, media_type="image/png", headers={"cache-control": "private, max-age=60"})
 
     async def film(self, request: Request) -> Response:

@@ -18,6 +18,7 @@ KINDS = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
     ".json": "application/json",
+    ".webp": "image/webp",
 }
 
 

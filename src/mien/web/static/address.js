@@ -38,6 +38,16 @@ export function parse(text) {
   return address;
 }
 
+/** Why a text is no address, in one sentence; "" where it is one. @param {string} text @param {string} [name] what it stands for */
+export function whyNot(text, name = "seed") {
+  try { parse(text); return ""; } catch (error) {
+    const quoted = `“${text.length > 40 ? `${text.slice(0, 40)}…` : text}”`;
+    if (/^\d+$/.test(text)) return `${quoted} is too large for a ${name}: the largest is ${Number.MAX_SAFE_INTEGER}.`;
+    if (/[~@(:]|\d,/.test(text)) return `${quoted} is not an address: ${/** @type {Error} */ (error).message}.`;
+    return `${quoted} is not a ${name}: a seed is a whole number from 0 on, such as 42.`;
+  }
+}
+
 /** @param {string} text @param {number} at @param {number} depth @returns {[Address, number]} */
 function read(text, at, depth) {
   if (depth > 8) throw new SyntaxError("its brackets are too deep");

@@ -4,6 +4,7 @@ import { along, latentAddress, latent, parse, resolve } from "./address.js";
 import { mix } from "./blake2b.js";
 import { levelsApart } from "./gpu.js";
 import { animated, withRecipe } from "./png.js";
+import { animatedWebp, encodesWebp } from "./webp.js";
 import { PRIORS } from "./prior.js";
 import { START } from "./state.js";
 
@@ -122,7 +123,7 @@ export function browser(model, { drawer, encode, faster }) {
     overview: async () => ({ runs: [], models: [{ id: model.id, name: model.name }], trusted: false }),
     async capabilities(id) {
       if (id !== model.id) throw new Error("This page holds another model.");
-      return model;
+      return (await encodesWebp()) ? model : { ...model, formats: model.formats.filter((format) => format !== "webp") };
     },
     async image(state, drag) {
       if (drag) {
@@ -138,14 +139,14 @@ export function browser(model, { drawer, encode, faster }) {
     sheet: (state, first) => sheet(state, Array.from({ length: 100 }, (_, n) => String(first + n)), 10),
     faces: sheet,
     children: (state, first, strength) => sheet(state, Array.from({ length: 9 }, (_, n) => `${state.at}~${first + n}:${strength}`), 3),
-    async walk(state, { stops, frames, fps, loop, zoom }) {
+    async walk(state, { stops, frames, fps, loop, zoom, format }) {
       const pictures = await draw(state, along(stops, frames, loop)), canvas = new OffscreenCanvas(side * zoom, side * zoom), pen = canvas.getContext("2d");
-      const files = [];
+      const type = `image/${format === "webp" ? "webp" : "png"}`, metadata = recipe(state, { walk: stops, frames, fps, loop, zoom }), files = [];
       for (const image of pictures) {
         pen?.drawImage(await createImageBitmap(image), 0, 0, side * zoom, side * zoom);
-        files.push(new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer()));
+        files.push(new Uint8Array(await (await canvas.convertToBlob({ type, quality: 0.9 })).arrayBuffer()));
       }
-      return new Blob([animated(files, fps, recipe(state, { walk: stops, frames, fps, loop, zoom }))], { type: "image/apng" });
+      return format === "webp" ? new Blob([animatedWebp(files, canvas.width, canvas.height, fps, metadata)], { type }) : new Blob([animated(files, fps, metadata)], { type: "image/apng" });
     },
     project: encode ? async (_, photo) => {
       const canvas = new OffscreenCanvas(side, side), pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));

@@ -1,6 +1,6 @@
 // @ts-check
 // The sliders beside the face: those that the model can serve, and no others.
-import { parse } from "./address.js";
+import { whyNot } from "./address.js";
 import { byId, el, icon, slider } from "./dom.js";
 import { nameOf } from "./names.js";
 import { locate } from "./plane.js";
@@ -183,15 +183,11 @@ export function seedBox(store, snap) {
     event.preventDefault();
     const text = box.value.trim();
     if (text === nameOf(address(store.state))) return;
-    try {
-      parse(text);
-      box.setCustomValidity("");
-      box.blur();  // the keys are the page's again
-      store.rest({ at: text, mix: null });
-    } catch (error) {
-      box.setCustomValidity(`This is no seed or address: ${/** @type {Error} */ (error).message}.`);
-      box.reportValidity();
-    }
+    const why = whyNot(text);
+    box.setCustomValidity(why);
+    if (why) { box.reportValidity(); return; }
+    box.blur();  // the keys are the page's again
+    store.rest({ at: text, mix: null });
   });
   box.addEventListener("input", () => box.setCustomValidity(""));
   button.addEventListener("click", snap);

@@ -22,7 +22,7 @@ export function directionTools(store, engine, again) {
   const find = /** @type {HTMLButtonElement} */ (byId("direction-find")), progress = /** @type {HTMLProgressElement} */ (byId("direction-progress"));
   /** @type {import("./types.js").Capabilities | null} */
   let model = null;
-  let filled = "", trusted = false;
+  let filled = "", trusted = false, chosen = false;
 
   /** What the sliders do, less what locked ones take back. */
   const together = () => { const { directions, locks } = store.state; return model ? compensated(directions, locks, model.directions.map(({ name: one }) => one), model.gram) : {}; };
@@ -37,6 +37,7 @@ export function directionTools(store, engine, again) {
 
   function show() {
     if (!model) return;
+    if (!chosen) choice.value = lengthOf(together(), model) > 1e-3 ? "" : model.directions[0]?.name ?? "";  // something to see at once
     const step = unit(), { state } = store, base = choice.value ? state.directions : {};
     byId("direction-none").hidden = Boolean(step);
     /** @type {HTMLButtonElement} */ (byId("direction-save")).disabled = !step || Boolean(choice.value);
@@ -50,7 +51,7 @@ export function directionTools(store, engine, again) {
     }) : []));
   }
 
-  choice.addEventListener("change", show);
+  choice.addEventListener("change", () => { chosen = true; show(); });
   byId("direction-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const amounts = together(), text = name.value.trim();
@@ -83,6 +84,7 @@ export function directionTools(store, engine, again) {
     offer(able) {
       model = able;
       filled = "";
+      chosen = false;
       choice.replaceChildren(el("option", { value: "" }, "what the sliders do now"), ...able.directions.map(({ name: one }) => el("option", { value: one }, one.replace(/_/g, " "))));
       byId("tab-directions").hidden = !able.directions.length && !(trusted && engine.findDirections);
       byId("direction-test").hidden = byId("direction-form").hidden = !able.directions.length;

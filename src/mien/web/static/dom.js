@@ -93,6 +93,9 @@ export function fault(error) {
   toast(sentence(error), "fault");
 }
 
+/** Empty places of a list, where faces will be. @param {number} count */
+export const placeholders = (count) => Array.from({ length: count }, () => el("li", { class: "place", "aria-hidden": "true" }));
+
 /** Put other children into a list; one at the same place gets the keyboard's focus where one had it. @param {HTMLElement} list @param {...Node} children */
 export function refill(list, ...children) {
   const at = [...list.children].findIndex((child) => child.contains(document.activeElement));
@@ -175,7 +178,7 @@ export function slider({ name, value, min, max, step, rest, title, format = (v) 
   input.addEventListener("input", () => { set(Number(input.value)); oninput(Number(input.value)); });
   input.addEventListener("change", () => onchange(Number(input.value)));
   input.addEventListener("dblclick", () => { set(rest); onchange(rest); });
-  const row = el("div", { class: "slider" }, el("label", { for: id, title }, name), output, back, input);
+  const row = el("div", { class: "slider" }, el("label", { for: id, title }, name), back, output, input);
   set(value);
   return { row, set, input };
 }

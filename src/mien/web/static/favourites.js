@@ -1,6 +1,6 @@
 // @ts-check
 // Favourites: kept in this browser, given away as a ZIP of PNG files with their recipes.
-import { byId, download, el, fault, icon, toast } from "./dom.js";
+import { byId, download, el, fault, icon, placeholders, toast } from "./dom.js";
 import { fileName } from "./names.js";
 import { address, drawn, toHash, fromHash } from "./state.js";
 import { thumb } from "./thumb.js";
@@ -33,16 +33,16 @@ export function favourites(store, engine, open) {
   }
 
   function show() {
-    byId("favourites-empty").hidden = saved.length > 0;
+    byId("favourites-empty").hidden = byId("favourites-add").hidden = saved.length > 0;
     byId("favourites-zip").hidden = byId("favourites-clear").hidden = !saved.length;
     byId("favourites").replaceChildren(...saved.map((hash) => {
       const state = /** @type {import("./types.js").State} */ (fromHash(hash)), at = address(state);
       return el("li", {}, thumb({ at, side: 88, engine, state: { ...state, at }, onpick: () => { open(state); } }),
         el("button", { type: "button", class: "quiet", "aria-label": "Remove this favourite", onclick: () => { saved = saved.filter((other) => other !== hash); persist(); show(); } }, icon("close")));
-    }));
+    }), ...(saved.length ? [] : placeholders(3)));
   }
 
-  byId("favourite").addEventListener("click", toggle);
+  for (const id of ["favourite", "favourites-add"]) byId(id).addEventListener("click", toggle);
   byId("favourites-clear").addEventListener("click", () => { saved = []; persist(); show(); });
   byId("favourites-zip").addEventListener("click", async () => {
     try {

@@ -1,6 +1,7 @@
 // @ts-check
 // The page: one state, one engine, and everything that looks at them.
 import { breeding } from "./breed.js";
+import { cardOf } from "./card.js";
 import { comparing } from "./compare.js";
 import { Controls, seedBox } from "./controls.js";
 import { busy, byId, download, el, fault, icon, toast } from "./dom.js";
@@ -165,7 +166,7 @@ export async function start(source) {
       ["Images seen", able.seen === null ? null : able.seen.toLocaleString("en")], ["Drawn by", engine.by?.name ?? null], ["Licence", able.licence ?? null], ["SHA-256", able.sha256]];
     byId("about").replaceChildren(...facts.filter(([, fact]) => fact).flatMap(([name, fact]) => [el("dt", {}, name), el("dd", {}, fact)]));
     byId("card").hidden = !able.card;
-    byId("card").textContent = able.card ?? "";
+    byId("card").replaceChildren(...cardOf(able.card ?? ""));
   }
 
   function list() {

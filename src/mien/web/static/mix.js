@@ -1,6 +1,6 @@
 // @ts-check
 // Mixing: the face on show with others, by one slider for two faces, by a weight for each where there are more.
-import { parse } from "./address.js";
+import { whyNot } from "./address.js";
 import { byId, el, fault, icon, paint, slider, toast } from "./dom.js";
 import { spoken } from "./face.js";
 import { MOST_PARTS, address, drawn } from "./state.js";
@@ -63,7 +63,9 @@ export function mixing(store, engine) {
   byId("mix-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const box = /** @type {HTMLInputElement} */ (byId("mix-with"));
-    try { parse(box.value.trim()); add(box.value.trim()); } catch { box.setCustomValidity("This is no seed or address."); box.reportValidity(); }
+    const text = box.value.trim(), why = whyNot(text);
+    box.setCustomValidity(why);
+    if (why) box.reportValidity(); else add(text);
   });
   byId("mix-with").addEventListener("input", (event) => /** @type {HTMLInputElement} */ (event.target).setCustomValidity(""));
   acceptFaces(byId("panel-mix"), add);

@@ -85,7 +85,7 @@ export function photographs(store, engine, open) {
     refine.hidden = true;
     try {
       const blob = await content(align);
-      if (!align) paint(before, cut);
+      paint(before, cut);  // until the levelled face is here
       const found = await engine.project(model.id, blob, { steps, align, signal, onStep: ({ step, error, image }) => {
         status.textContent = `Step ${step} of ${steps}: a pixel is off by ${(error * 100).toFixed(1)} %.`;
         show(after, image);

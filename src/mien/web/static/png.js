@@ -60,25 +60,33 @@ export function readRecipe(bytes) {
   return null;
 }
 
-/** What a picture claims of its origin, as XMP in an iTXt chunk: `storage/provenance.py` writes the same. @param {string} recipe @param {string} claim */
-function xmpChunk(recipe, claim) {
+/** What a picture claims of its origin, as XMP: `storage/provenance.py` writes the same. @param {object} recipe @returns {Uint8Array} */
+export function xmpOf(recipe) {
+  const { ascii, claim } = claimOf(recipe);
   /** @param {string} text */
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const packet = `<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">` +
+  return new TextEncoder().encode(`<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">` +
     `<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" ` +
     `xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:mien="urn:x-mien:recipe/">` +
     `<Iptc4xmpExt:DigitalSourceType>http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia</Iptc4xmpExt:DigitalSourceType>` +
     `<xmp:CreatorTool>mien</xmp:CreatorTool><dc:description><rdf:Alt><rdf:li xml:lang="x-default">${claim}</rdf:li></rdf:Alt></dc:description>` +
-    `<mien:recipe>${escaped(recipe)}</mien:recipe></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>`;
-  return { type: "iTXt", data: new TextEncoder().encode(`XML:com.adobe.xmp\0\0\0\0\0${packet}`) };
+    `<mien:recipe>${escaped(ascii)}</mien:recipe></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>`);
+}
+
+/** A recipe as ASCII, and what a picture made by it claims to be. @param {object} recipe */
+function claimOf(recipe) {
+  const ascii = JSON.stringify(recipe).replace(/[^\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const { at = "", walk = "" } = /** @type {{at?: string | string[], walk?: string[]}} */ (recipe);  // a latent (@) may be a photograph's
+  const claim = `${at}${walk}`.includes("@") ? "Made by a model after photographs; may show real people." : "Synthetic: made by a model; shows no real person.";
+  return { ascii, claim };
 }
 
 /** The chunks that every picture carries: its recipe, what it claims to be, and both as XMP. @param {object} recipe */
 function marks(recipe) {
-  const ascii = JSON.stringify(recipe).replace(/[^\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
-  const { at = "", walk = "" } = /** @type {{at?: string | string[], walk?: string[]}} */ (recipe);  // a latent (@) may be a photograph's
-  const claim = `${at}${walk}`.includes("@") ? "Made by a model after photographs; may show real people." : "Synthetic: made by a model; shows no real person.";
-  return [textChunk("mien", ascii), textChunk("Disclaimer", claim), xmpChunk(ascii, claim)];
+  const { ascii, claim } = claimOf(recipe), key = new TextEncoder().encode("XML:com.adobe.xmp\0\0\0\0\0"), packet = xmpOf(recipe), xmp = new Uint8Array(key.length + packet.length);
+  xmp.set(key);
+  xmp.set(packet, key.length);
+  return [textChunk("mien", ascii), textChunk("Disclaimer", claim), { type: "iTXt", data: xmp }];
 }
 
 /** A PNG with a recipe, marked as synthetic. @param {Uint8Array} bytes @param {object} recipe */

@@ -87,8 +87,8 @@ export function sharing(store, engine, face, model, walk) {
   return {
     open() {
       formats.replaceChildren(...(model()?.formats ?? []).map((format) => el("option", {}, format)));
-      byId("share-note").textContent = engine.kind === "browser" ? "The link holds the whole state: whoever opens it sees this face."
-        : "The link works where this explorer is reachable. To publish, `mien export --to web` makes a page for any static host.";
+      byId("share-note").replaceChildren(...(engine.kind === "browser" ? ["The link holds the whole state: whoever opens it sees this face."]
+        : ["The link works where this explorer is reachable. To publish, ", el("code", {}, "mien export --to web"), " makes a page for any static host."]));
       dialog.showModal();
     },
   };

@@ -1,6 +1,6 @@
 // @ts-check
 // The state of the page: everything on show, in the URL, with every step for undo.
-import { moved, parse } from "./address.js";
+import { moved, whyNot } from "./address.js";
 
 /** @typedef {import("./types.js").State} State */
 
@@ -51,7 +51,9 @@ export function readHash(hash) {
   const short = (/** @type {string} */ text) => (text.length > 40 ? `${text.slice(0, 40)}…` : text);
   /** @param {string} text @param {string} name */
   const isAddress = (text, name) => {
-    try { parse(text); return true; } catch { faults.push(`“${short(text)}” is not a ${name}: a seed is a whole number, such as 42.`); return false; }
+    const why = whyNot(text, name);
+    if (why) faults.push(why);
+    return !why;
   };
   /** @template T @param {string} key @param {string} name @param {T} otherwise @param {number} low @param {number} high @param {string | null} [text] @returns {number | T} */
   const number = (key, name, otherwise, low, high, text = query.get(key)) => {
@@ -68,11 +70,11 @@ export function readHash(hash) {
     faults.push(`The link's ${name} “${short(text)}” has no amount from ${-most} to ${most}.`);
     return [];
   }));
-  /** @param {string} key @param {RegExp} pattern */
-  const text = (key, pattern) => {
+  /** @param {string} key @param {RegExp} pattern @param {string} [name] */
+  const text = (key, pattern, name = key) => {
     const value = query.get(key) ?? "";
     if (!value || pattern.test(value)) return value;
-    faults.push(`The link's ${key}, “${short(value)}”, has no meaning here.`);
+    faults.push(`The link's ${name}, “${short(value)}”, has no meaning here.`);
     return "";
   };
   if (!isAddress(at, "seed")) return { state: null, faults };
@@ -84,7 +86,7 @@ export function readHash(hash) {
     for (const part of parts) part.share = Math.floor(1e4 / (parts.length + 1)) / 1e4;
   }
   return { faults, state: {
-    model: text("m", /^[0-9a-f]{1,64}$/), at, mix: parts.length ? parts : null,
+    model: text("m", /^[0-9a-f]{1,64}$/, "model"), at, mix: parts.length ? parts : null,
     truncation: number("t", "truncation", 1, -4, 4), labels: amounts("label", "label", 1), directions: amounts("direction", "direction", 20),
     locks: query.getAll("lock"), size: number("size", "size", 0, 2, 1024), solver: text("solver", SOLVER),
     guidance: number("guidance", "guidance", /** @type {null} */ (null), 0, 20), style: text("style", STYLE),

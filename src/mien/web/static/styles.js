@@ -1,5 +1,6 @@
 // @ts-check
 // Styles of another face: for a model whose stages, coarse to fine, are steered one by one.
+import { whyNot } from "./address.js";
 import { byId, el } from "./dom.js";
 
 /** @param {import("./state.js").Store} store */
@@ -10,8 +11,9 @@ export function stylesOfAnother(store) {
   byId("style-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const number = seed.value.trim();
-    if (/^\d{1,16}$/.test(number) && Number.isSafeInteger(Number(number))) store.rest({ style: `${number}:${stages.value}` });
-    else { seed.setCustomValidity("This is no seed."); seed.reportValidity(); }
+    const why = whyNot(number) || (/^\d+$/.test(number) ? "" : "Styles are taken from a seed, such as 42.");
+    seed.setCustomValidity(why);
+    if (why) seed.reportValidity(); else store.rest({ style: `${number}:${stages.value}` });
   });
   seed.addEventListener("input", () => seed.setCustomValidity(""));
   stages.addEventListener("change", () => { if (store.state.style) store.rest({ style: `${store.state.style.split(":")[0]}:${stages.value}` }); });

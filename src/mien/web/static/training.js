@@ -46,6 +46,11 @@ export function training(store, engine, pick) {
     byId("tab-training").hidden = byId("way-watch").hidden = !engine.live;
     byId("run-name").textContent = name;
     byId("run-none").hidden = Boolean(id);
+    byId("main").classList.toggle("unlearned", !id);
+    if (!id && engine.live && !reducedMotion() && byId("learning").hidden) {
+      /** @type {HTMLImageElement} */ (byId("learning").firstChild).src = "learning.webp";
+      byId("learning").hidden = false;
+    }
     for (const part of ["run-some", "compared", "samples", "run-curves", "run-health"]) byId(part).hidden = !id;
     if ((id ?? "") === run) return;
     stop();
@@ -77,9 +82,11 @@ export function training(store, engine, pick) {
   function show() {
     if (!last || byId("panel-training").hidden) return;
     const live = last;
-    byId("run-state").textContent = (STATES[live.state] ?? live.state) + (live.reason ? `: ${live.reason}` : "");
+    const words = STATES[live.state] ?? live.state;  // a run that was stopped has no other reason
+    byId("run-state").textContent = words + (live.reason && !words.includes("saved") ? `: ${live.reason}` : "");
     byId("run-countdown").textContent = live.left === null || !live.alive ? "" : countdown(live.left);
     /** @type {HTMLProgressElement} */ (byId("run-share")).value = live.share;
+    byId("run-share").hidden = !live.share && !live.alive;
     byId("run-facts").textContent = [`${live.seen.toLocaleString("en")} images seen`, `${duration(live.seconds)} of training`,
       ...(live.images_per_second ? [`${live.images_per_second.toFixed(0)} images a second`] : []), ...(live.left === null || !live.alive ? [] : [`${duration(live.left)} left`]),
       ...(live.resumes ? [`resumed ${live.resumes === 1 ? "once" : `${live.resumes} times`}`] : []),

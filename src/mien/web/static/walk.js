@@ -1,7 +1,7 @@
 // @ts-check
 // A walk: faces on a strip, played on the page, given away as a film.
 import { along } from "./address.js";
-import { byId, download, el, fault, icon, paint, toast } from "./dom.js";
+import { byId, download, el, fault, icon, paint, placeholders, toast } from "./dom.js";
 import { address, drawn } from "./state.js";
 import { acceptFaces, thumb } from "./thumb.js";
 
@@ -48,6 +48,7 @@ export function walking(store, engine) {
       });
       return item;
     }));
+    if (!stops.length) strip.replaceChildren(...placeholders(4));
     const ready = stops.length >= 2;
     byId("walk-empty").hidden = ready;
     /** @type {HTMLButtonElement} */ (play).disabled = save.disabled = !ready;
