@@ -318,6 +318,13 @@ def test_edit(here: Path, model: Path) -> None:
     assert read_recipe(here / "photo.png")["synthetic"] is False
 
 
+@pytest.mark.parametrize("words", [("--labels", "Smiling"), ("--unsupervised", "2", "--disentangle", "joint")])
+def test_labels_without_their_pack(words: tuple[str, ...], here: Path, model: Path) -> None:
+    """They were passed over in silence, with exit code 0."""
+    done = call("directions", model, *words)
+    assert done.code == 2 and "--labels and --disentangle need --data." in done.err
+
+
 def test_directions_of_encodings_edit_encodings(here: Path, labelled: Pack, blob_pack: Pack) -> None:
     file = write_model("began-zhao", here, blob_pack)
     call("directions", file, "--data", labelled.path), call("directions", file, "--unsupervised", "1")

@@ -88,7 +88,7 @@ def test_a_damaged_file_is_an_error_in_three_parts(tmp_path: Path) -> None:
     for name in ("still.webp", "film.mp4", "still.png"):
         path = write(tmp_path / name)
         path.write_bytes(path.read_bytes()[: 300 if name == "still.png" else -20])
-        with pytest.raises(Untrusted, match="cannot be read"):
+        with pytest.raises(Untrusted, match=r"cannot be read|is damaged"):
             read_marks(path)
     bomb = MADE.xmp().replace(b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY a "b">]><x:xmpmeta')
     frames()[0].save(tmp_path / "bomb.webp", xmp=bomb)

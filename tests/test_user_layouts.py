@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from mien.data import Preparation, find_source, prepare
+from mien.data.name_index import NONE, NameIndex
 from mien.data.source import Listing
 from mien.errors import DataError, MienError, Untrusted, UsageError
 from tests.data_torture import face, saved
@@ -819,6 +820,17 @@ def test_there_are_sixty() -> None:
 def test_the_documentation_has_them_all() -> None:
     page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
     assert [row for row in map(row_of, CASES) if row not in page] == []
+
+
+def test_names_as_addresses_on_the_web() -> None:
+    names = NameIndex(["a b.png", "100%.png", "c%20d.png"])
+    assert [names.find(name) for name in ("a%20b.png", "https://x.org/y/a%20b.png", "100%.png", "100%25.png")] == [
+        0,
+        0,
+        1,
+        1,
+    ]
+    assert names.find("c%20d.png") == 2 and names.find("%00.png") == NONE and names.find("%" + "25" * 5000) == NONE
 
 
 def test_hdf5_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

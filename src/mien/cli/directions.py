@@ -72,6 +72,12 @@ def directions(
     code
         Python file that defines a model of your own.
     """
+    if data is None and (labels or disentangle != "none"):
+        raise UsageError(
+            "--labels and --disentangle need --data.",
+            "They speak of the labels of a pack.",
+            "Add --data PACK, or leave them out.",
+        )
     found: list[Direction]
     precision: Precision = "auto" if measured or unsupervised is not None else "fp32"  # estimates: bf16 suffices
     sampler = Sampler.load(model, device=device, precision=precision, code=code)

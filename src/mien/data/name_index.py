@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
+from urllib.parse import unquote
 
 from mien.data.archives import IMAGE_SUFFIXES, base_name, suffix_of
 from mien.data.table_labels import split_of
@@ -70,6 +71,11 @@ class NameIndex:
 
         `folder` is where the table lies; `split` is what the table's own name says, such as train.
         """
+        row = self._find(value, folder, split)
+        decoded = unquote(value) if row == NONE else value  # a%20b.png, as an address on the web
+        return row if decoded == value else self._find(decoded, folder, split)
+
+    def _find(self, value: str, folder: str, split: str) -> int:
         row = self._exact.get(f"{folder}/{value}" if folder else value, NONE)
         if row >= 0 or not value:
             return row
