@@ -99,7 +99,7 @@ def prepare(counts: list[int]) -> None:
         with tempfile.TemporaryDirectory() as name:
             source = pictures(Path(name) / "faces", count)
             peak, seconds = peak_of(mien("data", "prepare", source, Path(name) / "faces.pack", "--size", 16))
-        row(f"{count:,}", megabytes(peak), f"{seconds:.0f}")
+            row(f"{count:,}", megabytes(peak), f"{seconds:.0f}")
 
 
 def evaluate(counts: list[int]) -> None:

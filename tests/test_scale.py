@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from mien.__main__ import main
 from mien.report.shards import FINISHED
 from mien.storage.run_directory import RunDirectory
-from tests.conftest import ROOT, write_model, write_pack
+from tests.conftest import ROOT, blobs, write_model, write_pack
 from tests.test_bulk import content
 from tests.test_parallel import alive, children, environment, torchrun
 
@@ -54,6 +56,36 @@ def test_twenty_thousand_seeds_by_one_two_and_three_processes_and_two_kills(tmp_
         subprocess.run(line, cwd=tmp_path, env=environment(), check=True, timeout=1800)
         folders.append(content(out))
     assert len(folders[0]) == SEEDS // SIZE + 2 and folders[0] == folders[1] == folders[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("verb", ["walk", "project"])
+def test_frames_and_projections_outlive_kills_at_random(verb: str, tmp_path: Path) -> None:
+    """Three kills, each at a random moment after another shard, and a shard changed by hand before the last start."""
+    model = write_model("dcgan-2015", tmp_path, write_pack(tmp_path / "blobs.pack"))
+    for number, pixels in enumerate(blobs(60, 16)):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number:02d}.png")
+    more = {"walk": ["--seeds", "0-9", "--frames", "2000", "--shard-size", "50", "--format", "tar"]}
+    more["project"] = [str(tmp_path / "photos"), "--steps", "20", "--shard-size", "2"]
+    line = [sys.executable, "-m", "mien", verb, str(model), *more[verb], "-o"]
+    moments, out = random.Random(0), tmp_path / "killed"
+    for kill in (1, 2, 3):
+        job = subprocess.Popen([*line, str(out)], cwd=tmp_path, env=environment())
+        end = time.monotonic() + 900
+        while len(list((out / FINISHED).glob("[0-9]*"))) < 3 * kill:
+            assert time.monotonic() < end and job.poll() is None
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0.0, 0.2))
+        job.kill()
+        job.wait()
+        assert not (out / "manifest.json").exists()
+    changed = sorted(out.glob("shard-*"))[1]
+    changed.write_bytes(bytes(changed.stat().st_size))
+    for folder in (out, tmp_path / "whole"):
+        subprocess.run([*line, str(folder)], cwd=tmp_path, env=environment(), check=True, timeout=1800)
+    assert content(out) == content(tmp_path / "whole")
 
 
 def allowed_namespaces() -> bool:
