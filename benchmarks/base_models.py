@@ -279,6 +279,7 @@ def directions(base: Base) -> None:
     """Find the directions of what can be measured in a face."""
     if not base.sampler.directions:
         command("directions", base.candidate, "--measured")
+        vars(base).pop("sampler")  # it is loaded again, with them
 
 
 def sheet(base: Base) -> None:
@@ -287,7 +288,7 @@ def sheet(base: Base) -> None:
     target = base.candidate / bundled.SHEET
     command("sample", base.candidate, "--seeds", "0-63", *flags, target)
     with Image.open(target) as picture:  # 256 colours are a third of the bytes
-        few = picture.convert("RGB").quantize(256)
+        few = picture.convert("RGB").quantize(256, kmeans=3)
     save_png(few, target, read_recipe(target))
     best = ",".join(map(str, quality_order(base.sampler)[:64]))
     command("sample", base.candidate, "--seeds", best or "0-63", *flags, base.work / f"{base.name}-best.png")
