@@ -99,6 +99,7 @@ class Sandbox:
             "HOME": "home",
             "MIEN_CACHE": "cache",
             "TMPDIR": "tmp",
+            "TORCHINDUCTOR_CACHE_DIR": "tmp",
             "XDG_CACHE_HOME": "cache",
             "XDG_CONFIG_HOME": "home",
         }

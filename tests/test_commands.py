@@ -32,6 +32,7 @@ NOT_RUN = {
     "docker ": "needs a daemon: test_deploy.py",
     "python benchmarks/gpu": "needs a GPU: test_scale.py runs its toy",
     "python benchmarks/processes": "minutes of several processes: a measurement",
+    "python benchmarks/memory": "an hour and gigabytes of files: a measurement",
     "python -m http.server": "serves until it is stopped",
     "curl ": "needs the server: test_web_security.py",
     "location ": "a line of nginx",

@@ -21,7 +21,7 @@ from benchmarks import kills
 
 from mien.__main__ import main
 from mien.data.pack import Pack
-from mien.storage import atomic, checkpoint
+from mien.storage import atomic, checkpoint, regular_file
 from mien.storage.run_directory import RunDirectory
 from mien.training import experiment
 from tests.conftest import ROOT, write_pack
@@ -449,14 +449,14 @@ def test_samples_and_metrics_that_cannot_be_written_stop_nothing(
     train(images=96)
     (here / "other").mkdir()
     (here / "other" / "samples").write_text("a file where the folder should be")
-    opened = Path.open
+    opened = regular_file._descriptor
 
-    def no_metrics(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        if self.name in ("metrics.jsonl", "log.txt") and mode == "a":
+    def no_metrics(path: Path, flags: int) -> int:
+        if path.name in ("metrics.jsonl", "log.txt") and flags & os.O_APPEND:
             full()
-        return opened(self, mode, *arguments, **options)
+        return opened(path, flags)
 
-    monkeypatch.setattr(Path, "open", no_metrics)
+    monkeypatch.setattr(regular_file, "_descriptor", no_metrics)
     starved = train(images=96, out="other")
     assert starved.code == 0 and kills.digest(here / "other") == kills.digest(here / "run")
     assert starved.err.count("metrics.jsonl cannot be written") == 1  # one warning a kind
