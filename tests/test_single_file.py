@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mien.data.pack import Pack
 from mien.export import single_file
@@ -196,6 +196,15 @@ def test_it_breeds_films_and_says_by_what_it_draws(page: Any, tmp_path: Path) ->
     for name in ("walk.webp", "walk.png"):
         said = call("verify", tmp_path / name)
         assert "drawn again: equal" in said.out, (name, said.out, said.err)
+    with Image.open(tmp_path / "walk.png") as film:
+        frames = [(film.seek(frame), film.convert("RGB"))[1] for frame in range(8)]
+        frames[3].paste((255, 0, 0), (100, 100, 110, 110))  # a film without loss that was changed in one place
+        claims = PngImagePlugin.PngInfo()
+        for key, text in film.text.items():  # type: ignore[attr-defined]
+            claims.add_itxt(key, text)
+        frames[0].save(tmp_path / "changed.png", save_all=True, append_images=frames[1:], pnginfo=claims)
+    changed = call("verify", tmp_path / "changed.png")
+    assert changed.code == 9 and "drawn again: differs: by up to" in changed.out
     page.click("#tab-breed")
     assert page.inner_text("#where") == "They are drawn inside your browser, by WebAssembly; nothing leaves it."
     assert page.is_hidden("#tab-training") and page.is_hidden("#tab-photo")

@@ -30,7 +30,10 @@ from mien.storage.regular_file import open_regular
 from mien.web.pictures import along, tiled
 from mien.web.registry import Registry
 
-LOSSY = 2.0  # of 255 levels, in the mean over a frame: an encoder of MP4 may give other pixels for the same frames
+LOSSY = (
+    2.0  # of 255 levels, in the mean over a frame: an encoder of MP4 or WebP may give other pixels for the same frames
+)
+BROWSER = 2  # of 255 levels, in any pixel: a browser's arithmetic is not PyTorch's
 MAX_FRAMES = 10_000
 SAID = ("model", "preset", "synthetic")  # of a recipe, elsewhere or in other words
 Recipe = Mapping[str, Any]
@@ -127,11 +130,18 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
             source = Source(sampler, path, loading)
             drawn = redraw(source, recipe, Path(folder) / f"again{_ending(file)}")
-            verdict = _difference(_frames(file), _frames(drawn), lossy=_ending(file) == ".mp4")
-            if verdict == "equal" or redraw is not _explorer or "walk" not in recipe:
+            verdict = _difference(_frames(file), _frames(drawn), mean_within=LOSSY if _ending(file) == ".mp4" else 0.0)
+            if (
+                verdict == "equal"
+                or redraw is not _explorer
+                or "walk" not in recipe
+                or _ending(file) in (".gif", ".mp4")
+            ):
                 return verdict
             frames = map(np.asarray, _film(source, recipe))
-            return _difference(_frames(file), frames, lossy=True)  # a browser encoded it
+            if _ending(file) == ".png":  # nothing was lost, so that a film which was changed in one place is noticed
+                return _difference(_frames(file), frames, most_within=BROWSER)
+            return _difference(_frames(file), frames, mean_within=LOSSY)
     except (
         MienError,
         UnidentifiedImageError,
@@ -318,8 +328,16 @@ def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
             yield np.asarray(image.convert("RGB"))
 
 
-def _difference(shown: Iterator[NDArray[np.uint8]], drawn: Iterator[NDArray[np.uint8]], lossy: bool) -> str:
-    """`equal`, or how far two pictures or films differ. Films whose encoder loses detail are equal within that loss."""
+def _difference(
+    shown: Iterator[NDArray[np.uint8]],
+    drawn: Iterator[NDArray[np.uint8]],
+    mean_within: float = 0.0,
+    most_within: int = 0,
+) -> str:
+    """`equal`, or how far two pictures or films differ.
+
+    They are equal where no pixel differs by over `most_within` levels, or each frame by no more than `mean_within` in the mean.
+    """
     most, mean = 0, 0.0
     for ours, theirs in zip_longest(drawn, shown):
         if ours is None or theirs is None:
@@ -328,4 +346,4 @@ def _difference(shown: Iterator[NDArray[np.uint8]], drawn: Iterator[NDArray[np.u
             return f"differs: {theirs.shape[1]}x{theirs.shape[0]} pixels, drawn again {ours.shape[1]}x{ours.shape[0]}"
         levels = np.abs(ours.astype(np.int16) - theirs)
         most, mean = max(most, int(levels.max(initial=0))), max(mean, float(levels.mean()))
-    return "equal" if not most or (lossy and mean <= LOSSY) else f"differs: by up to {most} of 255 levels"
+    return "equal" if most <= most_within or mean <= mean_within else f"differs: by up to {most} of 255 levels"

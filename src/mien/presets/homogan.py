@@ -270,7 +270,7 @@ TABLE = (
          "With cross-entropy the generator answers each label with one face, whatever the latent, and so do DCGAN's networks in "
          "their place, which have many faces without labels. A relativistic loss with gradient penalties "
          "(arXiv:2501.05441) draws many. docs/gallery.md has the ablation; homogan-15 has the original's loss.",
-         "Glorot's weights make the critic's label channel .04 at most where pixels are up to 1, so it hardly sees the label.",
+         "Glorot's weights make the critic's label channel .04 at most at 64 px, where pixels reach 1: it hardly sees labels.",
          "Batches of 16 and G:D 1:1: 9 generator steps for one of homogan-15 from the same images."),
     ),
     Experiment(
