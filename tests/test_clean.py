@@ -27,6 +27,7 @@ FAMILIES = (
     ),
     *("vae", "vae-torch-2015", "vae-simpsons-2023", "vaegan-2016", "vaegan-torch-2015", "flow", "cppn-2016"),
     "cppn-residual-2016",
+    "cppn-residual-2016-fixed",
 )
 
 

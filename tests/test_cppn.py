@@ -275,3 +275,38 @@ def test_only_scalable_models_take_a_size() -> None:
     assert torch.allclose(
         large.sample([1])[:, :, ::2, ::2], large.with_options(DrawOptions(size=16)).sample([1]), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("body", ["wide", "residual"])
+def test_level_weights_let_a_painter_see_its_places(body: str) -> None:
+    """Original weights: the latent's share of what enters the residual painter is over five times that of the place."""
+    loud = {}
+    for weights in ("original", "level"):
+        torch.manual_seed(0)
+        config = CPPNConfig(
+            body=body, width=32, layers=12 if body == "residual" else 3, deviation=0.05, weights=weights, encoder=False
+        )
+        model = config.build(ImageSpec(side=32))
+        assert not hasattr(model, "encoder") and not isinstance(model, VariationalModel)
+        painter = model.decoder
+        latent = painter.from_latent(torch.randn(2000, 32) * 8.0).std(0).mean()
+        place = painter.from_place(painter.places(32)).std(0).mean()
+        loud[weights] = (latent / place).item()
+    assert loud["original"] > 5.0 and 0.5 < loud["level"] < 2.0
+
+
+def test_level_weights_start_near_the_identity() -> None:
+    torch.manual_seed(0)
+    painter = CPPNConfig(body="residual", width=32, layers=12, weights="level").build(ImageSpec(side=16)).decoder
+    x = torch.randn(500, 32)
+    with torch.no_grad():
+        moved = painter.body(x) - x
+    assert 0.01 < moved.std() / x.std() < 0.6
+
+
+def test_the_fixed_painter_is_the_same_face_at_any_size() -> None:
+    model = (
+        override(presets.PRESETS["cppn-residual-2016-fixed"], {"model.width": 4}).model.build(ImageSpec(side=17)).eval()
+    )
+    z = torch.randn(2, 32)
+    assert torch.allclose(model.decode(z), model.decode_at(z, 33)[:, :, ::2, ::2], atol=1e-5)

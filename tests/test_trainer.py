@@ -17,7 +17,7 @@ from mien.core.contracts import Batch, Model, Progress, Recipe, Update
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.core.run import EMAConfig
-from mien.errors import Interrupted, Preempted
+from mien.errors import Interrupted, Preempted, UsageError
 from mien.nn.priors import Normal
 from mien.training.ema import EMA
 from mien.training.period import Period
@@ -65,7 +65,7 @@ def test_a_stale_graph_raises() -> None:
 def test_a_parameter_without_gradient_is_an_error_unless_named() -> None:
     used, unused = nn.Linear(1, 1), nn.Linear(1, 1)
     optimizer = optim.SGD([*used.parameters(), *unused.parameters()], lr=1.0)
-    with pytest.raises(RuntimeError, match="got no gradient"):
+    with pytest.raises(UsageError, match="got no gradient"):
         apply_updates((Update(optimizer, used(torch.ones(1, 1)).sum()),))
     weight = unused.weight.clone()
     apply_updates((Update(optimizer, used(torch.ones(1, 1)).sum(), unused=tuple(unused.parameters())),))

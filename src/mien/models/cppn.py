@@ -27,6 +27,7 @@ CLASSES = 1024  # that a critic tells apart at most
 PIECE = 2**14  # places painted at a time, so that memory does not grow with the size
 
 Body = Literal["wide", "residual"]
+Weights = Literal["original", "level"]
 
 
 def normal(layer: nn.Linear, deviation: float) -> nn.Linear:
@@ -80,6 +81,27 @@ class Painter(nn.Module):
             layers = [part for _ in range(config.layers) for part in (normal(nn.Linear(n, n), deviation), nn.Tanh())]
         self.body = nn.Sequential(*layers)
         self.last = normal(nn.Linear(n, channels), deviation)
+        if config.weights == "level":
+            self.level()
+
+    def level(self) -> None:
+        """Set first weights with which latents and places are about as loud, and layers keep the size of what they read.
+
+        The original's drown the place: its residual painter adds latents of deviation 2.3 to an x of at most 0.4.
+        """
+        n, latent = self.from_latent.weight.shape
+        nn.init.normal_(self.from_latent.weight, 0.0, 1.0 / (self.scale * latent**0.5))
+        nn.init.normal_(self.from_latent.bias, 0.0, 0.5)
+        nn.init.normal_(self.from_place.weight, 0.0, 2.0 / self.scale)  # x and y reach 2
+        for module in self.body.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(
+                    module.weight, 0.0, ((2.0 if self.residual else 1.0) / n) ** 0.5
+                )  # He, arXiv:1502.01852
+                nn.init.zeros_(module.bias)
+        for block in self.body:
+            if isinstance(block, Block):
+                nn.init.normal_(block.last.weight, 0.0, 0.1 / n**0.5)  # near the identity, as there
 
     def places(self, side: int) -> Tensor:
         """`[side * side, 3]`: x and y in [-scale, scale], both ends included, and the radius."""
@@ -118,8 +140,8 @@ class Encoder(nn.Module):
         return self.mean(x), self.log_variance(x)
 
 
-class CPPN(VariationalModel, ResolutionFreeModel):
-    """A painter and the encoder that finds its latents."""
+class CPPNGenerator(ResolutionFreeModel):
+    """A painter alone, for a game without an encoder."""
 
     def __init__(self, config: CPPNConfig, faces: ImageSpec) -> None:
         super().__init__()
@@ -132,13 +154,19 @@ class CPPN(VariationalModel, ResolutionFreeModel):
         self.latent_shape = (config.latent,)
         self.prior = Normal()
         self.side = faces.side
-        self.encoder, self.decoder = Encoder(config, faces), Painter(config, faces.channels)
+        if config.encoder:
+            self.encoder = Encoder(config, faces)
+        self.decoder = Painter(config, faces.channels)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.decode_at(z, self.side)
 
     def decode_at(self, z: Tensor, side: int, labels: Tensor | None = None) -> Tensor:
         return self.decoder(z, side)  # type: ignore[no-any-return]
+
+
+class CPPN(CPPNGenerator, VariationalModel):
+    """A painter and the encoder that finds its latents."""
 
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
         return Gaussian(*self.encoder(images))
@@ -158,9 +186,13 @@ class CPPNConfig(ModelConfig):
     hidden: int = 512  # features of the encoder's two layers
     dropout: float = 0.0  # share of the encoder's features that are dropped
     deviation: float = 0.1  # of the painter's first weights, outside its residual blocks
+    weights: Weights = (
+        "original"  # first weights; level: latents and places are equally loud, and layers keep their size
+    )
+    encoder: bool = True  # finds latents of images; without it only a recipe for generators alone fits
 
-    def build(self, faces: ImageSpec) -> CPPN:
-        return CPPN(self, faces)
+    def build(self, faces: ImageSpec) -> CPPNGenerator:
+        return CPPN(self, faces) if self.encoder else CPPNGenerator(self, faces)
 
 
 class CPPNCritic(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mien.core.run import Run
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
+from mien.presets.gan import AVERAGE, RECIPE
 from mien.recipes.cppn import CPPNClassGANConfig, CPPNVAEGANConfig
 
 PRESETS = (
@@ -78,6 +79,29 @@ PRESETS = (
             "With --conditional the classes are the combinations of the pack's labels, ten labels at most, and an unknown label "
             "leaves its combinations open; without, there is one class, so that the critic tells real from fake.",
             "Copies are not compared with their originals in pixels: only their class and the price of information hold them.",
+        ),
+    ),
+    Run(
+        preset="cppn-residual-2016-fixed",
+        story="part two with first weights that see the place, and R3GAN's loss: many faces, each at any size",
+        after="cppn-residual-2016",
+        change="first weights with which places are as loud as latents; 12 residual blocks of width 32; the critic and the loss "
+        "of mien's `gan`; no encoder",
+        model=CPPNConfig(
+            latent=32, body="residual", width=32, layers=12, scale=8.0, deviation=0.05, weights="level", encoder=False
+        ),
+        recipe=RECIPE,
+        side=32,
+        batch=16,
+        ema=AVERAGE,
+        seed=0,
+        images=300_000,
+        prepare=("mien data prepare faces.zip cppn.pack --size 32",),
+        notes=(
+            "Why cppn-residual-2016 draws no face: at its first layer latents have a deviation of 2.3 and x reaches 0.4, so tanh "
+            "is flat where the places are. With level weights its own game draws a face, the same for every latent; with R3GAN's "
+            "loss (arXiv:2501.05441) it draws many (docs/gallery.md has the ablation).",
+            "--model.weights original, and --model.width 6 --model.layers 24, are the original's painter.",
         ),
     ),
 )

@@ -15,7 +15,7 @@ from mien.core import distributed
 from mien.core.contracts import JSON, Batch, Model, Recipe, Update
 from mien.core.device import DeviceContext, mix, preserve_rng
 from mien.core.distributed import World
-from mien.errors import Mismatch
+from mien.errors import Mismatch, UsageError
 from mien.storage import checkpoint
 from mien.training.ema import EMA
 from mien.training.replicas import Replicas
@@ -211,7 +211,11 @@ def apply_updates(group: Sequence[Update], rate: float = 1.0) -> None:
             if gradient is not None:
                 pairs.append((parameter, match_layout(parameter, gradient)))
             elif id(parameter) not in unused:
-                raise RuntimeError(f"a parameter of shape {tuple(parameter.shape)} got no gradient from its loss")
+                raise UsageError(
+                    f"A parameter of shape {tuple(parameter.shape)} got no gradient from its loss.",
+                    "The recipe's optimizer holds it, but the loss does not depend on it: an encoder, say, in a GAN.",
+                    "Use a model without that part, or name the parameter in Update(unused=...).",
+                )
         trained = [parameter for parameter, _ in pairs]
         loss, gradients = distributed.average_gradients(update.loss, [gradient for _, gradient in pairs])
         norm = torch.nn.utils.get_total_norm(gradients)
