@@ -61,6 +61,14 @@ class Block(nn.Module):
             hidden += [normal(nn.Linear(width, width), 1.0), nn.ReLU()]
         self.body = nn.Sequential(*hidden, normal(nn.Linear(width, width), 0.001))
 
+    def level(self) -> None:
+        """Set weights that keep the size of what they read (He, arXiv:1502.01852), and end near nothing, as there."""
+        layers = [layer for layer in self.body if isinstance(layer, nn.Linear)]
+        for layer in layers:
+            nn.init.normal_(layer.weight, 0.0, (2.0 / layer.in_features) ** 0.5)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(layers[-1].weight, 0.0, 0.1 / layers[-1].in_features ** 0.5)
+
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.tanh(self.body(x))
 
@@ -93,15 +101,12 @@ class Painter(nn.Module):
         nn.init.normal_(self.from_latent.weight, 0.0, 1.0 / (self.scale * latent**0.5))
         nn.init.normal_(self.from_latent.bias, 0.0, 0.5)
         nn.init.normal_(self.from_place.weight, 0.0, 2.0 / self.scale)  # x and y reach 2
-        for module in self.body.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(
-                    module.weight, 0.0, ((2.0 if self.residual else 1.0) / n) ** 0.5
-                )  # He, arXiv:1502.01852
-                nn.init.zeros_(module.bias)
-        for block in self.body:
-            if isinstance(block, Block):
-                nn.init.normal_(block.last.weight, 0.0, 0.1 / n**0.5)  # near the identity, as there
+        for layer in self.body:
+            if isinstance(layer, Block):
+                layer.level()
+            elif isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, 0.0, n**-0.5)
+                nn.init.zeros_(layer.bias)
 
     def places(self, side: int) -> Tensor:
         """`[side * side, 3]`: x and y in [-scale, scale], both ends included, and the radius."""
@@ -155,8 +160,8 @@ class CPPNGenerator(ResolutionFreeModel):
         self.prior = Normal()
         self.side = faces.side
         if config.encoder:
-            self.encoder = Encoder(config, faces)
-        self.decoder = Painter(config, faces.channels)
+            self.encoder: nn.Module = Encoder(config, faces)
+        self.decoder: nn.Module = Painter(config, faces.channels)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.decode_at(z, self.side)
