@@ -1,4 +1,4 @@
-"""The gallery: every system of the seeds, trained for some minutes of one core, and `docs/gallery.md` with what came of it.
+"""The gallery: every system that mien reproduces, trained for some minutes of one core, and `docs/gallery.md` with what came of it.
 
     python benchmarks/gallery.py ARCHIVE WORK_DIR                          every row to its minutes; the page anew after each
     python benchmarks/gallery.py ARCHIVE WORK_DIR --only began-2017 --minutes 20

@@ -21,9 +21,9 @@ ENCODINGS = (
     ("older", "The same seeds along the vector of the ages 50 to 59"),
 )
 
-HEAD = """# Gallery: every system of the seeds, trained here
+HEAD = """# Gallery: every reproduced system, trained here
 
-What each system of the seeds draws after some minutes of one core. Every sheet shows seeds 0 to 63, none left out; a strip shows
+What each reproduced system draws after some minutes of one core. Every sheet shows seeds 0 to 63, none left out; a strip shows
 seeds 0 to 7 at up to eight moments of the training, each with about twice the images of the row above. The originals had hours or
 days of a GPU: a sheet here tells whether a system works and what it is like when it is young, not how good it becomes. What a
 command turns besides the side (`--batch`, `--model.width` and so on) makes up for the small machine: fewer feature maps, and

@@ -1,4 +1,4 @@
-"""The rows of the gallery: each system of the seeds, its ablations, and `gan` beside them, and how each is trained here."""
+"""The rows of the gallery: each system that mien reproduces, its ablations, and `gan` beside them, and how each is trained here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One system of the seeds, and how it is trained here."""
+    """One system that mien reproduces, and how it is trained here."""
 
     name: str  # of its run and pictures
     preset: str

@@ -104,10 +104,9 @@ def page() -> str:
     package = griffe.load("mien", search_paths=[str(ROOT / "src")])
     parts = [
         "# The Python API",
-        "Written from docstrings by `MIEN_WRITE_DOCS=1 pytest tests/test_api_page.py`; do not edit. Every example runs as a test "
-        "([api_examples.py](api_examples.py)). Images are float32 `[n, C, H, W]` in [-1, 1]. Errors are "
-        "subclasses of `mien.errors.MienError` "
-        "with what happened, why, and what to do.",
+        "Images are float32 `[n, C, H, W]` in [-1, 1]. Errors are subclasses of `mien.errors.MienError` with what happened, why, "
+        "and what to do. Every example runs as a test ([api_examples.py](api_examples.py)).",
+        "<!-- Written from docstrings by `MIEN_WRITE_DOCS=1 pytest tests/test_api_page.py`; do not edit. -->",
     ]
     for name in examples():
         found = package[location(name).removeprefix("mien.")]

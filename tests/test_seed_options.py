@@ -1,4 +1,4 @@
-"""Every option of the seeds' programs, each turned here, and a difference seen: sicongzhao's, and homogan's configuration."""
+"""Every option of the reproduced programs, each turned here, and a difference seen: sicongzhao's, and homogan's configuration."""
 
 from __future__ import annotations
 
