@@ -314,13 +314,21 @@ def test_large_packs_are_read_evenly(blob_pack: Pack) -> None:
     assert images.fingerprint != PackImages(blob_pack).fingerprint
 
 
-def test_held_and_first_images_are_the_images(blob_pack: Pack) -> None:
-    images = PackImages(blob_pack)
-    held = CachedImages(FirstImages(images, 20))
-    assert held.count == 20
+def test_cached_and_first_images_are_the_images(blob_pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block is read once, also where a few of its rows are wanted later, and again where the cache is full."""
+    images, read = PackImages(blob_pack), []
+    first = FirstImages(images, 20)
+    monkeypatch.setattr(first, "read", lambda rows: read.append(rows) or images.read(rows))
+    cached = CachedImages(first)
+    assert cached.count == 20
     for rows in (slice(0, 16), slice(16, 20), slice(0, 16), slice(3, 4)):
-        assert np.array_equal(held.read(rows), images.read(rows))
-    assert held.read(slice(0, 16)) is held.read(slice(0, 16))
+        assert np.array_equal(cached.read(rows), images.read(rows))
+    assert read == [slice(0, 16), slice(16, 20)]
+    monkeypatch.setattr("mien.metrics.images.CACHE_BYTES", 16 * 16 * 16 * 3)
+    full = CachedImages(first)
+    for rows in (slice(0, 16), slice(16, 20)) * 2:
+        assert np.array_equal(full.read(rows), images.read(rows))
+    assert read[2:] == [slice(0, 16), slice(16, 20), slice(16, 20)]
 
 
 def test_work_ahead_keeps_order_and_passes_errors_on() -> None:

@@ -131,9 +131,9 @@ def test_kernel_distance_of_one_subset_of_everything_is_the_distance():
     assert deviation == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("block", [7, 1024])
+@pytest.mark.parametrize("block", [3, 7, 1024])
 def test_manifold_scores_agree_with_plain_loops(monkeypatch, block):
-    monkeypatch.setattr("mien.metrics.prdc.BLOCK", block)
+    monkeypatch.setattr("mien.metrics.distances.BLOCK", block)
     real, fake = draw(120), draw(90, seed=1, shift=0.05, spread=0.9)
     scores, expected = manifolds(real, fake, k=5), plain_manifolds(real, fake, k=5)
     for name, value in expected.items():

@@ -130,19 +130,22 @@ def extract(images: Images, extractor: Extractor, on_progress: Callable[[int], N
     world = distributed.processes()
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if world else (0, 1)
     own = blocks(images.count)[rank::ranks]
-    found, failure = [], None
+    features: Features | None = None  # allocated once, when the first block shows its width
+    failure = None
     try:
-        for block in prefetch(partial(images.read, rows) for rows in own):
-            found.append(extractor(block))
+        for rows, block in zip(own, prefetch(partial(images.read, rows) for rows in own), strict=True):
+            part = extractor(block)
+            if features is None:
+                features = np.zeros((images.count, part.shape[1]), np.float32)
+            features[rows] = part
             on_progress(len(block) * ranks)
     except MienError as error:
         failure = error
     if distributed.maximum(float(failure is not None)):  # all ranks stop together: the others would wait for ever
         raise failure or DataError("Another process refused its images.", "Its message says which.", "See its message.")
-    width = int(distributed.maximum(float(found[0].shape[1] if found else 0)))
-    features = np.zeros((images.count, width), np.float32)
-    for rows, part in zip(own, found, strict=True):
-        features[rows] = part
+    width = int(distributed.maximum(float(0 if features is None else features.shape[1])))
+    if features is None:
+        features = np.zeros((images.count, width), np.float32)
     return summed(features) if world else features
 
 
@@ -186,8 +189,13 @@ def read_features(file: Path, count: int) -> Features | None:
         file.touch()
     except (OSError, ValueError, EOFError):
         return None
-    usable = features.ndim == 2 and len(features) == count and np.isfinite(features).all()
+    usable = features.ndim == 2 and len(features) == count and all_finite(features)
     return np.asarray(features, np.float32) if usable else None
+
+
+def all_finite(features: Features) -> bool:
+    """Whether all features are numbers; their extremes tell, without a copy."""
+    return not features.size or bool(np.isfinite((features.min(), features.max())).all())
 
 
 def store(file: Path, features: Features) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
+import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +26,7 @@ from mien.data.readers import UnreadableFile
 from mien.errors import DataError, Mismatch
 
 Pixels = npt.NDArray[np.uint8]  # [n, H, W, 3]
-CACHE_BYTES = 1 << 30  # of samples in memory between two metrics
+CACHE_BYTES = 1 << 30  # of samples in a temporary file between two metrics
 T = TypeVar("T")
 
 
@@ -188,13 +192,16 @@ class FirstImages(Images):
 
 
 class CachedImages(Images):
-    """Images whose blocks stay in memory after the first read, if they fit, because sampling is expensive."""
+    """Images that stay in a temporary file after the first read, if they fit, because sampling is expensive."""
 
     def __init__(self, images: Images) -> None:
         self.images, self.count = images, images.count
         self.name, self.split, self.size = images.name, images.split, images.size
-        self.blocks: dict[tuple[int, int], Pixels] = {}
-        self.free = CACHE_BYTES
+        self.stored = np.zeros(images.count, np.bool_)
+        self.shape = (*self.size, 3)
+        self.bytes = math.prod(self.shape)  # of an image
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
+        weakref.finalize(self, self.file.close)
 
     @property
     def fingerprint(self) -> str:
@@ -202,13 +209,18 @@ class CachedImages(Images):
 
     def read(self, rows: slice) -> Pixels:
         start, stop, _ = rows.indices(self.count)
-        if (start, stop) not in self.blocks:
-            block = self.images.read(rows)
-            if block.nbytes > self.free:
-                return block
-            self.blocks[start, stop] = block
-            self.free -= block.nbytes
-        return self.blocks[start, stop]
+        self.file.seek(start * self.bytes)
+        if self.stored[start:stop].all():
+            known = np.empty((stop - start, *self.shape), np.uint8)
+            self.file.readinto(known.data)
+            return known
+        block = self.images.read(rows)
+        if stop * self.bytes <= CACHE_BYTES:
+            with contextlib.suppress(OSError):  # a full disk: they are read again
+                self.file.write(block.tobytes())
+                self.file.flush()
+                self.stored[start:stop] = True
+        return block
 
 
 def open_images(path: Path, split: str = "all") -> Images:

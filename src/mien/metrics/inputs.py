@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from mien.errors import DataError, Mismatch
 from mien.metrics import features
 from mien.metrics.features import Extractor, Features, InceptionFeatures
@@ -107,7 +105,7 @@ class MetricInputs:
 
 def finite(values: Features, images: Images) -> Features:
     """Return finite features. Raises DataError otherwise."""
-    if not np.isfinite(values).all():
+    if not features.all_finite(values):
         raise DataError(
             f"The features of {images.name} are not numbers.",
             "The extractor overflowed on them.",

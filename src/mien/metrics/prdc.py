@@ -1,6 +1,6 @@
 """Nearest-neighbour metrics of two feature sets: precision, recall, density, coverage, memorisation.
 
-They are computed in float64 and in blocks, so memory grows linearly with the number of images.
+They are computed in float64 and in blocks of both sets: beside the features, memory grows by a few numbers an image.
 """
 
 from __future__ import annotations
@@ -9,32 +9,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mien.metrics.confidence import Array, Estimate, bootstrap
-from mien.metrics.distances import Features
+from mien.metrics.distances import Features, Indices, blocks_of, mean_of
 
-BLOCK = 1024  # rows at a time
 EQUAL_BELOW = 1e-11  # squared distances below this share of the squared lengths are rounding: the two are one image
 
-Indices = npt.NDArray[np.int64]
 
-
-def squared_distances(queries: Features, points: Features) -> Iterator[tuple[slice, Array]]:
-    """Blocks of rows of the squared distances `[n, m]`."""
-    y = np.asarray(points, np.float64)
-    origin = y.mean(0)  # nearer the origin, less is lost to rounding
-    y = y - origin
-    lengths = (y**2).sum(1)
-    for start in range(0, len(queries), BLOCK):
-        rows = slice(start, min(start + BLOCK, len(queries)))
-        x = np.asarray(queries[rows], np.float64) - origin
-        scale = (x**2).sum(1)[:, None] + lengths
-        squared = x @ y.T
-        squared *= -2.0
-        squared += scale
-        squared[squared < EQUAL_BELOW * scale] = 0.0
-        yield rows, squared
+def squared_distances(queries: Features, points: Features) -> Iterator[tuple[slice, slice, Array]]:
+    """Blocks of the squared distances `[n, m]`, with their rows and columns; the rows' first block begins at column 0."""
+    origin = mean_of(points)  # nearer the origin, less is lost to rounding
+    for rows, some in blocks_of(queries):
+        x = some - origin
+        lengths = (x**2).sum(1)[:, None]
+        for columns, others in blocks_of(points):
+            y = others - origin
+            scale = lengths + (y**2).sum(1)
+            squared = x @ y.T
+            squared *= -2.0
+            squared += scale
+            scale *= EQUAL_BELOW
+            squared[squared < scale] = 0.0
+            yield rows, columns, squared
 
 
 def nearest(queries: Features, points: Features, k: int, within: bool = False) -> tuple[Array, Indices]:
@@ -42,20 +38,17 @@ def nearest(queries: Features, points: Features, k: int, within: bool = False) -
 
     `within`: the two sets are the same, and a row is not its own neighbour.
     """
-    distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
-    for rows, squared in squared_distances(queries, points):
-        if within:
-            squared[np.arange(len(squared)), np.arange(rows.start, rows.stop)] = np.inf
-        closest = (
-            np.argpartition(squared, k - 1, axis=1)[:, :k]
-            if k < squared.shape[1]
-            else np.arange(k)[None].repeat(len(squared), 0)
-        )
-        values = np.take_along_axis(squared, closest, 1)
-        order = np.argsort(values, axis=1, kind="stable")
-        distances[rows] = np.sqrt(np.take_along_axis(values, order, 1))
-        indices[rows] = np.take_along_axis(closest, order, 1)
-    return distances, indices
+    distances, indices = np.full((len(queries), k), np.inf), np.zeros((len(queries), k), np.int64)
+    for rows, columns, squared in squared_distances(queries, points):
+        if within and rows == columns:
+            np.fill_diagonal(squared, np.inf)
+        width = min(k, squared.shape[1])
+        closest = np.argpartition(squared, width - 1, axis=1)[:, :width]
+        values = np.concatenate((distances[rows], np.take_along_axis(squared, closest, 1)), 1)
+        places = np.concatenate((indices[rows], closest + columns.start), 1)
+        order = np.argsort(values, axis=1, kind="stable")[:, :k]
+        distances[rows], indices[rows] = np.take_along_axis(values, order, 1), np.take_along_axis(places, order, 1)
+    return np.sqrt(distances), indices
 
 
 @dataclass(frozen=True)
@@ -80,20 +73,21 @@ def manifolds(real: Features, fake: Features, k: int = 5) -> Manifolds:
     real_radii = nearest(real, real, k, within=True)[0][:, -1] ** 2
     fake_radii = nearest(fake, fake, k, within=True)[0][:, -1] ** 2
     holding = np.zeros(len(fake))  # how many reals' balls hold each fake
-    inside, covered = np.zeros(len(real)), np.zeros(len(real))
+    inside, covered = np.zeros(len(real), np.bool_), np.zeros(len(real), np.bool_)
     fakes_closed, reals_closed = np.zeros(len(fake), np.bool_), np.zeros(len(real), np.bool_)
-    for rows, squared in squared_distances(real, fake):
-        held = squared < real_radii[rows, None]
-        holding += held.sum(0)
-        covered[rows] = held.any(1)
-        inside[rows] = (squared < fake_radii).any(1)
-        fakes_closed |= (squared <= real_radii[rows, None]).any(0)
-        reals_closed[rows] = (squared <= fake_radii).any(1)
+    for rows, columns, squared in squared_distances(real, fake):
+        radii, others = real_radii[rows, None], fake_radii[columns]
+        held = squared < radii
+        holding[columns] += held.sum(0)
+        covered[rows] |= held.any(1)
+        inside[rows] |= (squared < others).any(1)
+        fakes_closed[columns] |= (squared <= radii).any(0)
+        reals_closed[rows] |= (squared <= others).any(1)
     return Manifolds(
         precision=bootstrap((holding > 0).astype(np.float64)),
-        recall=bootstrap(inside),
+        recall=bootstrap(inside.astype(np.float64)),
         density=bootstrap(holding / k),
-        coverage=bootstrap(covered),
+        coverage=bootstrap(covered.astype(np.float64)),
         points=(int((real_radii == 0).sum()), int((fake_radii == 0).sum())),
         closed=(float(fakes_closed.mean()), float(reals_closed.mean())),
     )
