@@ -80,3 +80,15 @@ def test_a_newer_question_of_a_drag_takes_the_olders_place() -> None:
     )  # fmt: skip
     assert isinstance(found[0], Stale) and found[1].shape[0] == 1 and float(found[2][0, 0, 0, 0]) == 5.0
     assert queue.dropped == 1
+
+
+def test_a_single_face_comes_before_thumbnails_that_have_not_waited_long() -> None:
+    def order(wait: float) -> list[float]:
+        drawer = Drawer()
+        queue = Queue(drawer)
+        kind = Kind("one")
+        together(queue, queue.faces(kind, rows(8, 1.0)), queue.faces(kind, rows(8, 2.0)), queue.faces(kind, rows(1, 3.0)), wait=wait)  # fmt: skip
+        return [values[0] for _, values in drawer.calls]
+
+    assert order(0.0) == [3.0, 1.0, 2.0]
+    assert order(0.7) == [1.0, 2.0, 3.0], "thumbnails are not put off for ever"

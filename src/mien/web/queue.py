@@ -19,6 +19,7 @@ from mien.web.limits import Full
 
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most
+FAIR = 0.5  # seconds after which many rows wait no longer for single ones
 
 Result = TypeVar("Result")
 
@@ -50,7 +51,7 @@ class Waiting:
 
 
 class Queue:
-    """Draws in one thread, oldest question first, together with all that fits its chunk."""
+    """Draws in one thread, single faces and then the oldest question first, together with all that fits its chunk."""
 
     def __init__(
         self, draw: Callable[[Kind, Tensor, Tensor | None], Tensor], room: int = ROOM, patience: float = PATIENCE
@@ -98,14 +99,20 @@ class Queue:
             question.answer.set_exception(why)
 
     def _take(self) -> list[Waiting]:
-        """The oldest question that is still wanted, and others of its kind that fit the same chunk."""
+        """A question that is still wanted, and others of its kind that fit the same chunk.
+
+        A single face, which somebody looks at, comes before thumbnails that have not waited long.
+        """
         now = time.monotonic()
         for question in [q for q in self.waiting if now - q.born > self.patience]:
             self._leave(question, Full())
         if not self.waiting:
             return []
-        taken, rows, kind = [], 0, self.waiting[0].kind
-        for question in list(self.waiting):
+        oldest = self.waiting[0]
+        single = next((q for q in self.waiting if len(q.z) == 1), oldest)
+        first = oldest if now - oldest.born > FAIR else single
+        taken, rows, kind = [], 0, first.kind
+        for question in [first, *(q for q in self.waiting if q is not first)]:
             if question.kind == kind and rows + len(question.z) <= CHUNK:
                 taken.append(question)
                 rows += len(question.z)

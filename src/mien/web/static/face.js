@@ -2,9 +2,11 @@
 // The large face: draws quick previews while something moves, and the exact face when it rests.
 import { announce, busy, byId, reducedMotion, fault, paint } from "./dom.js";
 import { nameOf } from "./names.js";
-import { drawn } from "./state.js";
+import { drawn, toHash } from "./state.js";
 
 const AT_ONCE = 2;
+
+/** @typedef {{blob: Blob | null, image: ImageBitmap | null}} Picture what an engine drew, decoded; nulls where it was no longer wanted */
 
 export class Face {
   /** @param {import("./types.js").Engine} engine */
@@ -19,9 +21,14 @@ export class Face {
     this.blob = null;
     /** @type {ImageBitmap | null} What stands on the canvas. */
     this.image = null;
+    this.key = "";  // of the state on show
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     /** @type {((image: ImageBitmap, state: import("./types.js").State) => void)[]} What wants every exact face, on show or overtaken. */
     this.listeners = [];
+    /** Whether an exact face takes so long that a quick one is shown before it. */
+    this.slow = false;
+    /** @type {{key: string, picture: Promise<Picture>} | null} A face that is drawn before it is wanted. */
+    this.likely = null;
   }
 
   /** Show a state soon; only the newest of those that wait is drawn. @param {import("./types.js").State} state */
@@ -41,25 +48,43 @@ export class Face {
   /** Show a state exactly. @param {import("./types.js").State} state @param {boolean} [fade] */
   async exact(state, fade = false) {
     this.next = null;
+    if (this.slow && this.key !== keyOf(state)) this.fetch(state, true).catch(() => { /* the exact face says what is wrong */ });
     try {
       await busy(this.canvas, () => this.fetch(state, false, fade));
     } catch (error) { fault(error); }
   }
 
+  /** @param {import("./types.js").State} state @param {string} [drag] @returns {Promise<Picture>} */
+  async picture(state, drag) {
+    const blob = await this.engine.image(drawn(state), drag);
+    return { blob, image: blob && await createImageBitmap(blob) };
+  }
+
+  /** Draw a face that is likely to be wanted next, so that it is there at once. @param {import("./types.js").State} state */
+  ahead(state) {
+    const key = keyOf(state);
+    if (this.slow || this.likely?.key === key) return;
+    const picture = this.picture(state);
+    this.likely = { key, picture };
+    picture.catch(() => { if (this.likely?.key === key) this.likely = null; });  // it is drawn again when it is wanted
+  }
+
   /** @param {import("./types.js").State} state @param {boolean} quick @param {boolean} [fade] */
   async fetch(state, quick, fade = false) {
     const turn = ++this.turn, started = performance.now();
-    const blob = await this.engine.image(drawn(state), quick ? this.drag : undefined);
-    if (!blob || (quick && turn < this.painted)) return;  // a newer face is on show already
-    const image = await createImageBitmap(blob);
+    const known = !quick && this.likely?.key === keyOf(state) ? this.likely.picture : null;
+    const { blob, image } = await (known ?? this.picture(state, quick ? this.drag : undefined));
+    if (!blob || !image || (quick && turn < this.painted)) return;  // a newer face is on show already
     if (!quick) for (const listener of this.listeners) listener(image, state);
     if (turn < this.painted) return;
     this.painted = turn;
+    this.key = keyOf(state);
     this.frames++;
     this.milliseconds = performance.now() - started;
     this.image = image;
     if (fade && !reducedMotion()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
     this.draw(quick);
+    this.canvas.dataset.shown = quick ? "preview" : "exact";
     if (!quick) {
       this.blob = blob;
       this.canvas.dataset.at = drawn(state).at;
@@ -76,6 +101,9 @@ export class Face {
     paint(this.canvas, this.image, undefined, quick);
   }
 }
+
+/** What two states have in common that look the same. @param {import("./types.js").State} state */
+const keyOf = (state) => toHash(drawn(state));
 
 /** An address in words that are worth hearing. @param {string} at */
 export function spoken(at) {

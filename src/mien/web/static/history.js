@@ -23,9 +23,16 @@ export function pastStrip(store, face, go) {
     return made;
   }
 
+  let frame = 0;
+  /** Bring the strip up to date, once before the next frame: its layout waits for the face. */
   function show() {
     undo.disabled = store.at === 0;
     redo.disabled = store.at === store.steps.length - 1;
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(fill);
+  }
+
+  function fill() {
     const start = Math.max(0, Math.min(store.at - LENGTH / 2, store.steps.length - LENGTH)), current = store.steps[store.at];
     const tiles = store.steps.slice(start, start + LENGTH).map((_, n) => item(start + n));
     const focused = strip.contains(document.activeElement);

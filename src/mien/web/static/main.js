@@ -47,13 +47,13 @@ export async function start(source) {
   /** @type {import("./types.js").Capabilities | null} */
   let model = null;
   const share = sharing(store, engine, face, () => model, () => (tools.panel() === "walk" ? walk.stops() : []));
-  let look = "", soon = 0, openings = 0;
+  let look = "", soon = 0, openings = 0, upcoming = "";  // the seed of the next new face
 
   store.listeners.push((state, how) => {
     if (how === "drag") face.preview(state);
     else {
       const restored = toHash(state) !== location.hash;
-      face.exact(state, restored && !pad.moving);
+      face.exact(state, restored && !pad.moving).then(lookAhead);
       journey.record();
       past.show();
       clearTimeout(soon);
@@ -70,6 +70,13 @@ export async function start(source) {
     /** @type {HTMLButtonElement} */ (byId("reset")).disabled = toHash(state) === toHash(plain());
     saved.mark();
   });
+
+  /** Draw the next new face while nothing else is to do: it is there at once when it is wanted. */
+  function lookAhead() {
+    if (engine.kind !== "server" || pad.moving) return;  // a page that draws by itself would stand still meanwhile
+    upcoming ||= anySeed();
+    face.ahead({ ...store.state, at: upcoming, mix: null });
+  }
 
   /** Bring the model of a state onto the page; null where it is there. @param {import("./types.js").State} state @returns {Promise<boolean> | null} */
   function prepare(state) {
@@ -116,6 +123,8 @@ export async function start(source) {
   /** @param {import("./types.js").Capabilities} able */
   function adopt(able) {
     model = able;
+    face.slow = Boolean(able.flow);
+    upcoming = "";
     document.title = `${able.name} · mien`;
     picker.value = able.id;
     if (picker.value !== able.id) list();
@@ -182,7 +191,8 @@ export async function start(source) {
   }
 
   // Actions
-  const fresh = () => store.rest({ at: String(sheet.typical(model) ?? Math.floor(Math.random() * 1e6)), mix: null });
+  const anySeed = () => String(sheet.typical(model) ?? Math.floor(Math.random() * 1e6));
+  const fresh = () => { const at = upcoming || anySeed(); upcoming = ""; store.rest({ at, mix: null }); };
   const copy = () => navigator.clipboard?.writeText(location.href).then(() => toast("The link is copied."), () => toast("The link stands in the address bar."));
   const save = () => face.blob && download(face.blob, `face-${fileName(address(store.state))}.png`);
   /** A face without any change of how it looks. */
@@ -194,6 +204,7 @@ export async function start(source) {
   byId("save").addEventListener("click", save);
   byId("share-open").addEventListener("click", share.open);
   byId("help").addEventListener("click", () => /** @type {HTMLDialogElement} */ (byId("keys")).showModal());
+  byId("order").addEventListener("change", () => { upcoming = ""; });
   picker.addEventListener("change", () => { open({ ...store.state, model: picker.value }); });
 
   /** @type {Record<string, () => void>} */
@@ -260,7 +271,7 @@ export async function start(source) {
         byId("welcome").hidden = true;
         byId("main").hidden = false;
         adopt(able);
-        store.begin(fit(linked ?? { ...START, at: String(sheet.typical(able) ?? Math.floor(Math.random() * 1000)) }, able));
+        store.begin(fit(linked ?? { ...START, at: String(sheet.typical(able, true) ?? Math.floor(Math.random() * 1000)) }, able));
         if (faults.length) toast(faults[0], "fault");
         break;
       }

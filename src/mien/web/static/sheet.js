@@ -9,6 +9,7 @@ import { thumb } from "./thumb.js";
 
 const PAGE = 100;
 const TYPICAL = 0.25;  // the share of ranked seeds that a new face is chosen from
+const FIRST = 64;  // the best seeds, of which one is the page's first face: a visitor judges by it
 
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine */
 export function contactSheet(store, engine) {
@@ -82,10 +83,10 @@ export function contactSheet(store, engine) {
   box.addEventListener("change", () => go(Number(box.value)));
   best.addEventListener("change", () => go(0));
 
-  /** A seed whose face holds, by chance; null where seeds are not ranked, or where that is switched off. @param {Capabilities | null} model */
-  function typical(model) {
-    const some = best.checked ? model?.order?.length ?? 0 : 0;
-    return some && model ? model.order[Math.floor(Math.random() * Math.ceil(some * TYPICAL))] : null;
+  /** A seed whose face holds, by chance; null where seeds are not ranked, or where that is switched off. @param {Capabilities | null} model @param {boolean} [first] for the page's first face */
+  function typical(model, first = false) {
+    const some = best.checked ? model?.order?.length ?? 0 : 0, quarter = Math.ceil(some * TYPICAL);
+    return some && model ? model.order[Math.floor(Math.random() * (first ? Math.min(FIRST, quarter) : quarter))] : null;
   }
 
   /** @param {Capabilities} model */
