@@ -254,6 +254,24 @@ def test_without_manifest_or_request_all_is_drawn_again(tmp_path: Path) -> None:
     assert shards.missing() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "place, value",
+    [("sha256", "0" * 64), ("url", "../other.tar"), ("nsamples", -3), ("nsamples", 4), ("filesize", 1)],
+)
+def test_a_manifest_that_was_changed_is_written_again(place: str, value: object, tmp_path: Path) -> None:
+    """Another sum, name or number in it stayed, since the shards themselves had not been changed after it."""
+    drawn: list[int] = []
+    whole = finish(tmp_path, drawn)
+    path = tmp_path / "manifest.json"
+    changed = json.loads(path.read_text())
+    changed["shardlist"][1][place] = value
+    path.write_text(json.dumps(changed))
+    assert finish(tmp_path, drawn) == whole and drawn
+    changed = {**json.loads(path.read_text()), "nsamples": 6}
+    path.write_text(json.dumps(changed))
+    assert finish(tmp_path, drawn) == whole and drawn
+
+
 def test_files_of_others_stay(tmp_path: Path) -> None:
     """Such a file in `.finished` made the command fail after its last shard."""
     drawn: list[int] = []

@@ -40,6 +40,7 @@ def test_training_sampling_and_export_need_no_posix_call(blob_pack: Pack, tmp_pa
     code = f"{HIDE}\nDATA = {str(blob_pack.path)!r}\n{RUN}"
     (tmp_path / "elsewhere.py").write_text(f"if __name__ == '__main__':\n    exec({code!r})\n", encoding="utf-8")
     line = [sys.executable, "-W", "ignore", "elsewhere.py"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Windows names the user so; without `pwd`, torch 2.11 finds the name nowhere else.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "USERNAME": "somebody"}
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -31,7 +31,7 @@ from mien.storage import atomic, bounded_json
 from mien.storage.checkpoint import pack_tensors
 
 ShardFormat = Literal["tar", "parquet"]
-ENTRY: dict[str, type] = {"filesize": int, "sha256": str, "nsamples": int}  # of a finished shard
+ENTRY: dict[str, type] = {"url": str, "filesize": int, "sha256": str, "nsamples": int}  # of a finished shard
 MANIFEST, REQUEST, FINISHED = "manifest.json", "request.json", ".finished"
 MOST_BYTES = 1 << 28  # of a manifest: half a million shards
 
@@ -115,6 +115,11 @@ class Shards:
         """The file name of a shard, as WebDataset numbers them."""
         return f"shard-{shard:06d}.{self.kind}"
 
+    def describes(self, shard: int, entry: JSON) -> bool:
+        """Whether an entry names this shard and its number of faces, which the request decides."""
+        count = min(self.size, len(self.seeds) - shard * self.size)
+        return (entry["url"], entry["nsamples"]) == (self.name(shard), count)
+
     def record(self, shard: int) -> Path:
         """The file that says that a shard is finished."""
         return self.folder / FINISHED / f"{shard:06d}.json"
@@ -170,7 +175,9 @@ class Shards:
                 bounded_json.require(entry, **ENTRY)
         except bounded_json.InvalidJSON:
             return None
-        return found
+        sound = all(self.describes(shard, entry) for shard, entry in enumerate(found["shardlist"]))
+        sound = sound and (found["nsamples"], found["sha256"]) == (len(self.seeds), total_of(found["shardlist"]))
+        return found if sound else None
 
     @property
     def manifest(self) -> JSON | None:
@@ -196,7 +203,9 @@ class Shards:
     def finished(self, shard: int) -> bool:
         """Whether a shard has a record, and is what the record says."""
         entry = entry_of(self.record(shard), **ENTRY)
-        return entry is not None and is_unchanged(self.folder / self.name(shard), entry, self.record(shard))
+        if entry is None or not self.describes(shard, entry):
+            return False
+        return is_unchanged(self.folder / self.name(shard), entry, self.record(shard))
 
     def write(self, shard: int, draw: Callable[[Sequence[int]], Iterator[Face]]) -> int:
         """Draw and write one shard, and its record after it. Returns its number of faces."""
@@ -224,12 +233,11 @@ class Shards:
         It is an index for WebDataset (wids-shard-index-v1). No other process may be writing.
         """
         entries = [bounded_json.read_object(self.record(shard)) for shard in range(len(self))]
-        total = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
         content = {
             "__kind__": "wids-shard-index-v1",
             "wids_version": 1,
             "nsamples": len(self.seeds),
-            "sha256": total,  # of all shards' hexadecimal sums in order
+            "sha256": total_of(entries),
             "shardlist": entries,
         }
         atomic.replace_text(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n")
@@ -244,6 +252,11 @@ def entry_of(path: Path, **shape: type) -> JSON | None:
         return bounded_json.read_object(path, MOST_BYTES, **shape)
     except (OSError, bounded_json.InvalidJSON):
         return None
+
+
+def total_of(entries: Sequence[JSON]) -> str:
+    """The SHA-256 of all shards' hexadecimal sums in order."""
+    return hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
 
 
 def is_unchanged(path: Path, entry: JSON, record: Path) -> bool:
