@@ -14,7 +14,7 @@ PICTURES = Path(__file__).resolve().parent
 SHEETS = {
     name: PICTURES / "gallery" / f"{name}.webp"
     for name in (
-        *("began-2017", "began-zhao", "torch-gan-2015", "vaegan-2016", "vae-simpsons-2023", "cppn-2016"),
+        *("began-2017", "began-zhao", "torch-gan-2015", "vaegan-2016", "vae-simpsons-2023", "cppn-residual-2016-fixed"),
         *("dcgan-2015", "homogan-15-fixed"),
     )
 } | {"gan": PICTURES / "gan.webp"}

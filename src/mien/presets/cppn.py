@@ -99,8 +99,8 @@ PRESETS = (
         prepare=("mien data prepare faces.zip cppn.pack --size 32",),
         notes=(
             "Why cppn-residual-2016 draws no face: at its first layer latents have a deviation of 2.3 and x reaches 0.4, so tanh "
-            "is flat where the places are. With level weights its own game draws a face, the same for every latent; with R3GAN's "
-            "loss (arXiv:2501.05441) it draws many (docs/gallery.md has the ablation).",
+            "is flat where the places are. With level weights and a width of 32 its own game draws a face, the same for every "
+            "latent; with R3GAN's loss (arXiv:2501.05441) it draws many. A width of 6 draws none (docs/gallery.md, ablation).",
             "--model.weights original, and --model.width 6 --model.layers 24, are the original's painter.",
         ),
     ),
