@@ -263,14 +263,13 @@ class Sandbox:
         rng = random.Random(f"{part} {seed} {number}")
         self.fresh()
         words = fuzz_cases.command(rng) if part == "commands" else fuzz_cases.change(rng, number)
+        words = [word.replace("\0", "") for word in words]  # which no command line can hold
         apart = rng.random() < 0.02 and not debug
         words += ["--debug"] if debug else []
 
         def work() -> int:
             if apart:
-                os.execv(
-                    sys.executable, [sys.executable, "-m", "mien", *(os.fsencode(w.replace("\0", "")) for w in words)]
-                )
+                os.execv(sys.executable, [sys.executable, "-m", "mien", *(os.fsencode(w) for w in words)])
             self.watch()
             return mien_main(words)
 

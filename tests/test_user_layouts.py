@@ -57,6 +57,12 @@ def ages(names: Sequence[str] = TEN, header: str = "file,age", separator: str = 
     return table(list(zip(names, AGES, strict=False)), header, separator)
 
 
+def column_of(title: str, cells: Sequence[object], separator: str = ",") -> dict[str, bytes | str | None]:
+    """Ten pictures, and a table with one column beside their names."""
+    rows = list(zip(TEN, cells, strict=True))
+    return {**pictures(*TEN), "labels.csv": table(rows, f"file,{title}", separator)}
+
+
 def in_zip(files: Files) -> Callable[[Path], Path]:
     def build(folder: Path) -> Path:
         with zipfile.ZipFile(folder / "faces.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -202,6 +208,52 @@ def sevenfold(folder: Path) -> Path:
     return folder / "faces.tar"
 
 
+COLUMNS_LEFT_ASIDE = [
+    (
+        "dates",
+        "taken",
+        [f"2019-05-{n:02d}" for n in range(1, 11)],
+        "holds dates or times (`2019-05-01`) and is no label.",
+    ),
+    ("dates, day first", "taken", [f"{n}.5.2019" for n in range(1, 6)] * 2, "holds dates or times (`1.5.2019`)"),
+    ("dates with a time", "taken", [f"2019-05-0{n}T10:00:00Z" for n in range(1, 6)] * 2, "holds dates or times"),
+    ("dates in words", "taken", [f"May {n} 2019" for n in range(1, 11)], "holds dates or times"),
+    ("dates without separators", "taken", [f"201905{n:02d}" for n in range(1, 11)], "holds dates or times"),
+    ("seconds since 1970", "timestamp", [str(1_557_000_000 + n * 977) for n in range(10)], "holds dates or times"),
+    (
+        "addresses on the web",
+        "source",
+        [f"https://example.org/{n}" for n in range(5)] * 2,
+        "holds addresses, files or other",
+    ),
+    (
+        "paths",
+        "mask",
+        [f"masks/{n}.png" for n in range(10)],
+        "holds addresses, files or other identifiers (`masks/0.png`)",
+    ),
+    ("hashes", "sum", [f"{n}d41402abc4b2a76b9719d911017c592" for n in range(10)], "holds addresses, files or other"),
+    ("long numbers", "post", [str(201701161745000 + n) for n in range(10)], "holds addresses, files or other"),
+    (
+        "numbers of accounts",
+        "user_id",
+        [str(1000 + 7 * n) for n in range(10)],
+        "holds a different number for each picture",
+    ),
+    ("one value", "species", ["human"] * 10, "has one value (`human`) and is no label. Write the others too"),
+    ("names", "who", [f"Ann {n}" for n in range(10)], "has 10 different words in 10 lines (`Ann 0`) and is no label."),
+    ("long texts", "story", [f"{n % 2} " + "once upon a time " * 9 for n in range(10)], "holds texts of more than 80"),
+]
+TENTHS = [n / 9 for n in range(10)]
+WRITTEN_NUMBERS: list[tuple[str, list[str], list[float], list[str]]] = [
+    ("1,5", [f"{n},5" for n in range(2, 11)], TENTHS, []),
+    ("10%", [f"{n}0 %" for n in range(2, 11)], TENTHS, ["The numbers of value in labels.csv are in %."]),
+    ("1,000", [f"{n},000" for n in range(2, 11)], TENTHS, ["Commas in value in labels.csv separate thousands"]),
+    ("1.000,5", [f"{n}.000,5" for n in range(2, 11)], TENTHS, []),
+    ("1 000", [f"{n} 000" for n in range(2, 11)], TENTHS, []),
+]
+
+
 CASES: dict[str, Case] = {
     # ---- tables beside pictures: which pictures they name
     "table that names every picture": Case(
@@ -279,7 +331,10 @@ CASES: dict[str, Case] = {
     "two lines for one picture": Case(
         files={**pictures(*TEN), "labels.csv": ages() + "000001.jpg,60\n"},
         values=AGE,
-        says=["1 lines of labels.csv name a picture again: its first line counts."],
+        says=[
+            "1 lines of labels.csv name a picture again: its first line counts.",
+            "1 of these lines say something else than the first (`000001.jpg`, age: `20` and `60`) and were left aside.",
+        ],
     ),
     "one table for each split": Case(
         files={
@@ -292,9 +347,13 @@ CASES: dict[str, Case] = {
         says=["test.csv and train.csv are used: the column file names 10 of 10 pictures"],
     ),
     "two tables with other columns": Case(
-        files={**pictures(*TEN), "ages.csv": ages(), "smiles.csv": table([(n, 1) for n in TEN], "file,smile")},
+        files={
+            **pictures(*TEN),
+            "ages.csv": ages(),
+            "smiles.csv": table([(n, i % 2) for i, n in enumerate(TEN)], "file,smile"),
+        },
         labels=["age", "smile"],
-        values=AGE | {"smile": [1] * 10},
+        values=AGE | {"smile": [0, 1] * 5},
     ),
     "table beside class folders": Case(
         files={**pictures(*(f"{'ab'[n % 2]}/{name}" for n, name in enumerate(TEN))), "labels.csv": ages()},
@@ -457,9 +516,105 @@ CASES: dict[str, Case] = {
     "two columns with one title": Case(
         files={
             **pictures(*TEN),
-            "labels.csv": table([(n, a, 1) for n, a in zip(TEN, AGES, strict=True)], "file,age,age"),
+            "labels.csv": table([(n, a, a % 3) for n, a in zip(TEN, AGES, strict=True)], "file,age,age"),
         },
         labels=["age", "age_2"],
+        says=["labels.csv has several columns titled age: each after the first has a number."],
+    ),
+    "two tables that contradict each other": Case(
+        files={
+            **pictures(*TEN),
+            "a.csv": ages(),
+            "b.csv": table([(n, 99 - a, a % 2) for n, a in zip(TEN, AGES, strict=True)], "file,age,odd"),
+        },
+        labels=["age", "odd"],
+        values=AGE,
+        says=[
+            "age of b.csv contradicts a.csv for 10 of 10 pictures (000001.jpg: `79` and `20`): the column is left aside. "
+            "Correct one of the tables, or rename the column if it says something else."
+        ],
+    ),
+    "two tables of which some cells contradict each other": Case(
+        files={**pictures(*TEN), "a.csv": ages(TEN[:6]), "b.csv": ages().replace(",20", ",21")},
+        labels=["age"],
+        values=AGE,
+        says=[
+            "age of b.csv contradicts a.csv for 1 of 6 pictures (000001.jpg: `21` and `20`): these cells are left aside."
+        ],
+    ),
+    "two tables that say the same": Case(
+        files={
+            **pictures(*TEN),
+            "a.csv": ages(),
+            "b.csv": table([(n, f"{a}.0", a % 2) for n, a in zip(TEN, AGES, strict=True)], "file,Age,odd"),
+        },
+        labels=["age", "odd"],
+        values=AGE,
+        says=["Age of b.csv says the same as a.csv."],
+    ),
+    "a picture in the tables of two splits": Case(
+        files={**pictures(*TEN), "train.csv": ages(TEN[:7]), "val.csv": table(list(zip(TEN, AGES, strict=True))[6:])},
+        splits=["train"] * 7 + ["val"] * 3,
+        says=["1 lines name a picture that the table of another split names too: the first table counts."],
+    ),
+    **{
+        f"a column of {what}": Case(
+            files={
+                **pictures(*TEN),
+                "labels.csv": table([(n, c) for n, c in zip(TEN, cells, strict=True)], f"file,{title}"),
+            },
+            labels=[],
+            says=[f"The column {title} of labels.csv {why}"],
+        )
+        for what, title, cells, why in COLUMNS_LEFT_ASIDE
+    },
+    **{
+        f"numbers written as {first}": Case(
+            files={
+                **pictures(*TEN),
+                "labels.csv": table(list(zip(TEN, [first, *rest], strict=True)), "file\tvalue", "\t"),
+            },
+            labels=["value"],
+            values={"value": values},
+            says=says,
+        )
+        for first, rest, values, says in WRITTEN_NUMBERS
+    },
+    "yes and no in several spellings": Case(
+        files=column_of("smile", ["True", "t", "YES", "y", "1", "no", "F", "off", "0", "?"]),
+        labels=["smile"],
+        values={"smile": [1] * 5 + [0] * 4 + [NAN]},
+    ),
+    "words in several spellings": Case(
+        files=column_of("sex", ["Male", "male", "MALE", "Male", "Female"] * 2),
+        labels=["sex_Male"],
+        values={"sex_Male": [1, 1, 1, 1, 0] * 2},
+        says=[
+            "Words of sex in labels.csv that differ in capitals or spaces count as one: `MALE` as `Male`, `male` as `Male`."
+        ],
+    ),
+    "ranges with underscores": Case(
+        files=column_of("range", ["20_29", "30_39", "40_49"] * 3 + ["20_29"]),
+        labels=["range_20_29", "range_30_39", "range_40_49"],
+    ),
+    "-999 among numbers": Case(
+        files={**pictures(*TEN), "labels.csv": ages().replace(",60", ",-999")},
+        labels=["age"],
+        says=["1 cells of age in labels.csv are `-999`, apart from all others, and count as numbers."],
+    ),
+    "spellings of not known": Case(
+        files=column_of("v", ["1.5", "NA", "n/a", "-", "?", "null", "None", "#N/A", "2.5", "3.5"]),
+        labels=["v"],
+        values={"v": [0, *[NAN] * 7, 0.5, 1]},
+    ),
+    "titles with odd signs": Case(
+        files={
+            **pictures(*TEN),
+            "labels.csv": table(
+                [(n, i % 2, i % 3, i) for i, n in enumerate(TEN)], "file,__proto__,Größe (cm),\u202ea\x1b[31m"
+            ),
+        },
+        labels=["__proto__", "Größe_(cm)", "a_[31m"],
     ),
     "a column of splits": Case(
         files={

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mien.data.archives import Member
 from mien.data.contents import Contents
-from mien.data.label_tables import NamedRows, match_column
+from mien.data.joined_tables import NamedRows
+from mien.data.label_tables import match_column
 from mien.data.readers import UnreadableFile
 from mien.data.source import Listing, stamp_of
 from mien.data.table_labels import SPLIT_NUMBERS, clean

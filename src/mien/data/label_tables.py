@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from mien.data.archives import IMAGE_SUFFIXES, Member, base_name, suffix_of
 from mien.data.arrow import parquet_table
 from mien.data.contents import Contents
+from mien.data.joined_tables import Group, NamedRows, compare, contradiction, join
 from mien.data.name_index import NONE, SEVERAL, NameIndex
 from mien.data.pack import Labels
 from mien.data.readers import UnreadableFile
@@ -48,23 +49,6 @@ CONVERT = {
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".z", ".7z")
 
 
-@dataclass(frozen=True)
-class NamedRows:
-    """A table's rows by the pictures that they are for."""
-
-    table: Table
-    column: int  # that names the pictures
-    rows: dict[int, Row]  # picture -> cells
-    without_picture: int
-    unclear: int  # rows that might mean several pictures
-    repeated: int  # rows for a picture that an earlier row is for
-    split: str  # what the table's own name says
-
-    @property
-    def label_titles(self) -> tuple[str, ...]:
-        return tuple(title for place, title in enumerate(self.table.titles) if place != self.column)
-
-
 def add_tables(contents: Contents, listing: Listing, done: Collection[str] = ()) -> Listing:
     """The listing with what the tables beside the pictures say; `done` are the names of files that were read before."""
     if not listing.names:
@@ -83,15 +67,20 @@ def add_tables(contents: Contents, listing: Listing, done: Collection[str] = ())
         else:
             found += [named] if named is not None else []
     listing = replace(listing, remarks=[*listing.remarks, *remarks])
-    groups: dict[tuple[str, ...], list[NamedRows]] = {}
-    for named in found:
-        groups.setdefault(tuple(title.lower() for title in named.table.titles), []).append(named)
-    for tables in groups.values():
-        listing = add_rows(listing, tables)
-    splits = {named.split for named in found} - {""}
-    if len(splits) > 1 and listing.splits is None:
-        by_row = {row: named.split for named in found if named.split for row in named.rows}
+    groups, contradictions = join(found, listing.names)
+    for group in groups:
+        listing = add_group(listing, group)
+    listing = replace(listing, remarks=[*listing.remarks, *contradictions])
+    if len({named.split for named in found} - {""}) > 1 and listing.splits is None:
+        by_row: dict[int, str] = {}
+        for named in found:
+            for row in named.rows if named.split else ():
+                by_row.setdefault(row, named.split)
+        both = sum(len(named.rows) for named in found if named.split) - len(by_row)
         listing = replace(listing, splits=[by_row.get(row, "") for row in range(len(listing.names))])
+        if both:
+            remark = f"{both:,} lines name a picture that the table of another split names too: the first table counts."
+            listing = replace(listing, remarks=[*listing.remarks, remark])
     return listing
 
 
@@ -173,6 +162,7 @@ def match_column(table: Table, column: int, index: NameIndex, folder: str, split
     """The rows by the pictures that one column names. Of two rows for a picture the first counts."""
     rows: dict[int, Row] = {}
     without = unclear = repeated = 0
+    contradictions: list[str] = []
     shared: dict[str, str] = {}  # equal cells share one string: most of a table repeats
     most = MOST_CELLS // len(table.titles)
     for cells in table.rows():
@@ -183,33 +173,26 @@ def match_column(table: Table, column: int, index: NameIndex, folder: str, split
             unclear += 1
         elif row in rows:
             repeated += 1
+            contradictions += contradiction(table, column, rows[row], cells)
         elif len(rows) < most:
             rows[row] = [shared.setdefault(cell, cell) for cell in cells]
         else:
             raise UnusableTable(
                 f"It has more than {MOST_CELLS:,} cells for pictures. Keep the columns that are labels."
             )
-    return NamedRows(table, column, rows, without, unclear, repeated, split)
+    return NamedRows(table, column, rows, without, unclear, repeated, split, tuple(contradictions))
 
 
-def add_rows(listing: Listing, tables: Sequence[NamedRows]) -> Listing:
+def add_group(listing: Listing, group: Group) -> Listing:
     """The listing with the labels, identities and splits of tables that have the same columns."""
-    merged: dict[int, Row] = {}
-    for named in tables:
-        for row, cells in named.rows.items():
-            merged.setdefault(row, cells)
-    order = sorted(merged)
-    first = tables[0]
-    names = " and ".join(named.table.name for named in tables)
-    columns = {
-        title: [merged[row][place] for row in order]
-        for place, title in enumerate(first.table.titles)
-        if place != first.column
-    }
-    described = describe(columns, names)
+    order = sorted(group.rows)
+    names = " and ".join(named.table.name for named in group.tables)
+    columns = {title: [group.rows[row][place] for row in order] for title, place in group.places.items()}
+    described = describe(columns, names, group.tables[0].table.decimal_comma)
+    before = listing
     listing = merge(listing, described, np.array(order, dtype=np.int64))
     return replace(
-        listing, remarks=[*listing.remarks, *usage(listing, tables, described, len(order)), *described.remarks]
+        listing, remarks=[*listing.remarks, *usage(before, group.tables, described, len(order)), *described.remarks]
     )
 
 
@@ -235,6 +218,15 @@ def usage(listing: Listing, tables: Sequence[NamedRows], described: TableLabels,
             )
         if named.repeated:
             remarks.append(f"{named.repeated:,} lines of {name} name a picture again: its first line counts.")
+        if named.contradictions:
+            remarks.append(
+                f"{len(named.contradictions):,} of these lines say something else than the first "
+                f"({named.contradictions[0]}) and were left aside. Write one line for each picture."
+            )
+        if named.table.twice:
+            remarks.append(
+                f"{name} has several columns titled {shorten(named.table.twice)}: each after the first has a number."
+            )
     return remarks
 
 
@@ -258,14 +250,22 @@ def merge(listing: Listing, described: TableLabels, rows: np.ndarray[tuple[int],
         if labels is not None:
             new[:, : len(names)] = labels
         new[rows, len(names) :] = described.matrix
-        for name in described.columns:
+        for place, name in enumerate(described.columns, len(names)):
             other, again = name, 2
             while other in names:
                 other, again = f"{name}_{again}", again + 1
+            if other != name:
+                remarks.append(
+                    compare(new, names.index(name), place, name, scales, described.scales) + f"It is called {other}."
+                )
             names.append(other)
             if name in described.scales:
                 scales[other] = described.scales[name]
         labels = new
+    if listing.splits is not None and described.splits is not None:
+        pairs = [(listing.splits[row], split) for row, split in zip(rows.tolist(), described.splits, strict=True)]
+        if differ := sum(bool(one and other and one != other) for one, other in pairs):
+            remarks.append(f"{differ:,} pictures have another split in the table than by their folders, which count.")
     return replace(
         listing,
         layout="table" if listing.layout in ("folder", "classes") and listing.labels is None else listing.layout,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data import cells as cell_kinds
+from mien.data.cells import ID_TITLE, MOST_CHARACTERS, YES_OR_NO, is_known, quote, quotes, spelling
 from mien.data.pack import Labels
-from mien.data.tables import is_number, to_float
 
 MOST_CLASSES = 64  # a column of words with more different ones is not a label
 GROUP_TITLES = ("identity", "identity_id", "person", "person_id", "subject", "subject_id", "celebrity", "group")
@@ -22,10 +24,7 @@ CLASS_TITLES = (
     *("emotion", "expression"),
 )
 COUNTER_TITLES = ("", "index", "idx", "id", "row", "no", "nr", "number")
-UNKNOWN = frozenset(
-    {"", "nan", "none", "null", "na", "n/a", "n.a.", "<na>", "#n/a", "?", "-", "--", "unknown", "missing", "undefined"}
-)
-YES_OR_NO = {"yes": 1.0, "y": 1.0, "true": 1.0, "t": 1.0, "no": 0.0, "n": 0.0, "false": 0.0, "f": 0.0}
+UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # kinds of characters
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainset"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "publictest", "valset"), "val"),
@@ -64,23 +63,25 @@ class TableLabels:
         return name
 
 
-def describe(columns: Columns, table: str) -> TableLabels:
+def describe(columns: Columns, table: str, decimal_comma: bool = False) -> TableLabels:
     """Labels, identities and splits from columns of cells; `table` is named in the remarks."""
     found = TableLabels()
     for title, cells in columns.items():
-        plain = title.lower()
+        plain, column = title.lower(), f"The column {title} of {table}"
         words = Counter(cells)
-        known = {word: count for word, count in words.items() if word.lower() not in UNKNOWN}
+        known = {word: count for word, count in words.items() if is_known(word)}
         if not known:
-            found.remarks.append(f"The column {title} of {table} is empty.")
+            found.remarks.append(f"{column} is empty.")
         elif plain in GROUP_TITLES and not (plain == "group" and is_crowded(known)):
-            found.groups = ["" if cell.lower() in UNKNOWN else cell for cell in cells]
+            found.groups = [cell.strip() if cell in known else "" for cell in cells]
         elif plain in SPLIT_TITLES and (splits := to_splits(known)):
             found.splits = [splits.get(cell, "") for cell in cells]
         elif counts_rows(title, cells):
-            found.remarks.append(f"The column {title} of {table} only counts the rows and is no label.")
+            found.remarks.append(f"{column} only counts the rows and is no label.")
+        elif why := why_no_label(title, known, decimal_comma):
+            found.remarks.append(f"{column} {why}")
         else:
-            add_label(found, title, cells, known, table)
+            add_label(found, title, cells, known, table, decimal_comma)
     return found
 
 
@@ -89,35 +90,91 @@ def is_crowded(words: Mapping[str, int]) -> bool:
     return len(words) <= MOST_CLASSES and sum(words.values()) > CROWD * len(words)
 
 
-def add_label(found: TableLabels, title: str, cells: Sequence[str], known: Mapping[str, int], table: str) -> None:
-    """One column as one label, as one for each of its words, or as none."""
-    numbers = {word: to_float(word) for word in known if is_number(word)}
-    numeric = sum(known[word] for word in numbers)
-    classes = (
-        title.lower() in CLASS_TITLES and len(numbers) > 2 and all(value.is_integer() for value in numbers.values())
-    )
-    if numeric > sum(known.values()) / 2 and not (classes and len(known) <= MOST_CLASSES):
-        if others := [word for word in known if word not in numbers]:
-            count, named = sum(known[word] for word in others), ", ".join(f"`{word}`" for word in others[:3])
-            found.remarks.append(
-                f"{count:,} cells of {title} in {table} are not numbers ({named}{', ...' if len(others) > 3 else ''}) "
-                "and count as not known."
-            )
-        values, scale = to_unit(look_up(cells, numbers).astype(np.float64))
-        found.add(title, values, scale)
-    elif all(word.lower() in YES_OR_NO for word in known):
-        found.add(title, look_up(cells, {word: YES_OR_NO[word.lower()] for word in known}))
-    elif len(known) == 2:
-        no, yes = sorted(known)
-        name = found.add(f"{title}_{yes}", look_up(cells, {no: 0.0, yes: 1.0}))
-        found.remarks.append(f"{title} is one label, {name}: 1 is {yes}, 0 is {no}.")
-    elif len(known) > MOST_CLASSES:
-        found.remarks.append(
-            f"The column {title} of {table} has {len(known):,} different words, more than {MOST_CLASSES}, and is no label."
+def why_no_label(title: str, known: Mapping[str, int], decimal_comma: bool) -> str:
+    """Why a column of `known` words, with their counts, is left aside, and what to do; empty for one that is a label."""
+    numbers = cell_kinds.numbers_of(known, decimal_comma).values
+    numeric = 2 * sum(known[word] for word in numbers) > sum(known.values())
+    spellings: Counter[str | float] = Counter()
+    for word, count in known.items():
+        spellings[numbers[word] if word in numbers else spelling(word)] += count
+    example = f"({quote(next(iter(known)))})"
+    if len(spellings) == 1:
+        return f"has one value {example} and is no label. Write the others too, if there are any."
+    if all(spelling(word) in YES_OR_NO for word in known):
+        return ""
+    if cell_kinds.are_dates(title, known, numbers):
+        return (
+            f"holds dates or times {example} and is no label. Write what matters of them as a number, such as the year."
         )
+    if cell_kinds.are_identifiers(known):
+        return f"holds addresses, files or other identifiers {example} and is no label."
+    all_differ = len(spellings) == sum(known.values()) > 2
+    padded = any(len(word) > 1 and word[0] == "0" and word.isdecimal() for word in known)
+    whole = all(value.is_integer() for value in numbers.values())
+    if numeric and all_differ and whole and is_plain_class(title) < (padded or ID_TITLE.search(title) is not None):
+        return f"holds a different number for each picture, as identifiers do {example}, and is no label."
+    if numeric and not (ID_TITLE.search(title) and whole):
+        return ""
+    count = f"{len(spellings):,} different words"
+    if len(spellings) > MOST_CLASSES and not (numeric and is_plain_class(title)):
+        return f"has {count}, more than {MOST_CLASSES}, and is no label."
+    if any(len(word) > MOST_CHARACTERS for word in known):
+        return f"holds texts of more than {MOST_CHARACTERS} characters {example} and is no label."
+    if not is_plain_class(title) and cell_kinds.nearly_all_differ(spellings):
+        return f"has {count} in {sum(known.values()):,} lines {example} and is no label. Write words that recur."
+    return ""
+
+
+def is_plain_class(title: str) -> bool:
+    return title.lower() in CLASS_TITLES
+
+
+def add_label(
+    found: TableLabels, title: str, cells: Sequence[str], known: Mapping[str, int], table: str, decimal_comma: bool
+) -> None:
+    """One column as one label, or as one for each of its words."""
+    read = cell_kinds.numbers_of(known, decimal_comma)
+    numbers, where = read.values, f"{title} in {table}"
+    numeric = 2 * sum(known[word] for word in numbers) > sum(known.values())
+    values = set(numbers.values())
+    whole = all(value.is_integer() for value in values)
+    classes = (
+        (is_plain_class(title) or ID_TITLE.search(title)) and len(values) > 2 and whole and len(values) <= MOST_CLASSES
+    )
+    if all(spelling(word) in YES_OR_NO for word in known):
+        found.add(title, look_up(cells, {word: YES_OR_NO[spelling(word)] for word in known}))
+    elif numeric and not classes:
+        if others := [word for word in known if word not in numbers]:
+            count = sum(known[word] for word in others)
+            found.remarks.append(
+                f"{count:,} cells of {where} are not numbers ({quotes(others)}) and count as not known."
+            )
+        if read.unit:
+            found.remarks.append(f"The numbers of {where} are in {read.unit}.")
+        if read.style:
+            found.remarks.append(f"Commas in {where} separate thousands: {read.style}.")
+        if apart := cell_kinds.sentinels(numbers):
+            count = sum(known[word] for word in apart)
+            found.remarks.append(
+                f"{count:,} cells of {where} are {quotes(apart)}, apart from all others, and count as numbers. Leave them "
+                "empty, if they mean that it is not known."
+            )
+        own = np.array([numbers.get(cell, np.nan) for cell in cells], dtype=np.float64)
+        found.add(title, *to_unit(own))
     else:
-        for word in sorted(known, key=lambda word: (numbers.get(word, 0.0), word)):
-            found.add(f"{title}_{word}", look_up(cells, {other: float(other == word) for other in known}))
+        best = cell_kinds.unite(known)
+        if other := {word.strip(): best[word] for word in known if " ".join(word.split()) != best[word]}:
+            pairs = ", ".join(f"{quote(word)} as {quote(name)}" for word, name in sorted(other.items())[:3])
+            found.remarks.append(f"Words of {where} that differ in capitals or spaces count as one: {pairs}.")
+        names = sorted(set(best.values()), key=lambda word: (numbers.get(word, 0.0), word))
+        if len(names) == 2:
+            name = found.add(
+                f"{title}_{names[1]}", look_up(cells, {word: float(best[word] == names[1]) for word in known})
+            )
+            found.remarks.append(f"{title} is one label, {name}: 1 is {names[1]}, 0 is {names[0]}.")
+            return
+        for one in names:
+            found.add(f"{title}_{one}", look_up(cells, {word: float(best[word] == one) for word in known}))
 
 
 def look_up(cells: Sequence[str], values: Mapping[str, float]) -> NDArray[np.float32]:
@@ -154,8 +211,9 @@ def counts_rows(title: str, cells: Sequence[str]) -> bool:
 
 
 def clean(name: str) -> str:
-    """A label's name without the signs that have a meaning on the command line."""
-    return re.sub(r"[\s,=!]+", "_", name.strip())
+    """A label's name without the signs that have a meaning on the command line, or that are not seen."""
+    seen = "".join(" " if unicodedata.category(sign) in UNSEEN else sign for sign in unicodedata.normalize("NFC", name))
+    return re.sub(r"[\s,=!]+", "_", seen.strip())[:MOST_CHARACTERS] or "unnamed"
 
 
 def to_unit(values: NDArray[np.float64]) -> tuple[NDArray[np.float32], tuple[float, float]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TextIO
 
@@ -45,6 +46,8 @@ class Table:
     titles: tuple[str, ...]
     rows: Callable[[], Iterator[Row]]
     has_titles: bool = True  # else they are column_1, column_2
+    twice: tuple[str, ...] = ()  # titles of several columns
+    decimal_comma: bool = False  # cells are separated by semicolons, so that a comma is a decimal point
     remarks: list[str] = field(default_factory=list)
 
 
@@ -131,7 +134,8 @@ def delimited(name: str, text: Text) -> Table:
         except csv.Error as error:
             raise UnusableTable(f"It does not parse: {error}. Save it again as CSV.") from error
     rows = reader(text, skip, delimiter, quoting)
-    titles = unique_titles(next(rows))
+    head = next(rows)
+    titles = unique_titles(head)
     if len(titles) > MOST_COLUMNS:
         raise UnusableTable(f"It has {len(titles):,} columns, more than {MOST_COLUMNS:,}. Keep those that are labels.")
 
@@ -141,14 +145,15 @@ def delimited(name: str, text: Text) -> Table:
         for row in rows:
             fitted = fit(row, len(titles))
             if fitted is not None:
-                yield [decimal(cell) for cell in fitted] if delimiter == ";" else fitted
+                yield fitted
 
     remarks = []
     if ragged:
         remarks.append(
             f"{ragged:,} lines of {name} do not have {len(titles)} cells and were left aside, line {line} first. Correct them."
         )
-    return Table(name=name, titles=titles, rows=read, remarks=remarks)
+    twice = tuple(title for title, count in Counter(filter(None, head)).items() if count > 1)
+    return Table(name=name, titles=titles, rows=read, remarks=remarks, twice=twice, decimal_comma=delimiter == ";")
 
 
 def find_delimiter(header: str, name: str) -> str | None:
@@ -199,12 +204,6 @@ def fit(row: Row, width: int) -> Row | None:
     return None
 
 
-def decimal(cell: str) -> str:
-    """`1,5` -> `1.5`: where cells are separated by semicolons, a comma is a decimal point."""
-    whole, comma, rest = cell.partition(",")
-    return f"{whole}.{rest}" if comma and rest.isdecimal() and whole.lstrip("+-").isdecimal() else cell
-
-
 def unique_titles(cells: Row) -> tuple[str, ...]:
     """Titles that differ: empty ones become column_3, a second `age` becomes age_2."""
     titles: dict[str, None] = {}
@@ -225,7 +224,7 @@ def without_titles(table: Table) -> Table:
         yield from table.rows()
 
     titles = tuple(f"column_{number}" for number in range(1, width + 1))
-    return Table(name=table.name, titles=titles, rows=rows, has_titles=False, remarks=table.remarks)
+    return replace(table, titles=titles, rows=rows, has_titles=False, twice=())
 
 
 def json_lines(name: str, text: Text) -> Table:
@@ -278,8 +277,9 @@ def scalar(value: object) -> str:
 
 
 def is_number(text: str) -> bool:
+    """Whether a text is a number; 20_29, which Python would read as 2029, is none."""
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(float(text)) and "_" not in text
     except ValueError:
         return False
 
