@@ -1,12 +1,14 @@
 """Peak memory by count, of evaluation and preparation: a table, each row measured in processes of its own.
 
     python benchmarks/memory.py evaluate [--counts 5000 50000]
-    python benchmarks/memory.py prepare [--counts 20000 200000]
+    python benchmarks/memory.py metrics [--counts 5000 50000]
+    python benchmarks/memory.py prepare [--counts 20000 60000 200000]
     python benchmarks/memory.py list [--counts 100000 1000000]
     python benchmarks/memory.py read [--counts 100000 10000000]
 
-`evaluate` judges that many samples of a small model, with an extractor of as many features as Inception has. `prepare` makes a
-folder of that many different PNG files of 16 pixels and prepares it. `list` takes a ZIP that is nothing but its directory,
+`evaluate` judges that many samples of a small model, with an extractor of as many features as Inception has. `metrics` compares
+two sets of that many random features, each metric in a process of its own. `prepare` makes a folder of that many different
+PNG files of 16 pixels and prepares it. `list` takes a ZIP that is nothing but its directory,
 plans, and assembles the pack from shards that are invented as they are read. `read` opens a pack of black pictures of 4 pixels
 that take no disk, with an index, and does what a training does before its first step: the splits, and a batch of the loader. Ten
 million need 0.6 GB in the folder for temporary files.
@@ -180,6 +182,34 @@ def assembled(archive: Path, pack: Path) -> None:
         report("pack written")
 
 
+METRICS = ("frechet", "kernel_distance", "monge", "manifolds", "memorisation")
+
+
+def compared(metric: str, count: int) -> None:
+    """Compare two sets of random features."""
+    from mien.metrics import distances, prdc
+
+    functions = {
+        "frechet": distances.frechet,
+        "kernel_distance": distances.kernel_distance,
+        "monge": distances.monge,
+        "manifolds": prdc.manifolds,
+        "memorisation": lambda real, fake: prdc.memorisation(real, None, fake),
+    }
+    random = np.random.default_rng(0)
+    real, fake = (random.standard_normal((count, 2048), np.float32) for _ in range(2))
+    report(f"features of two sets, {2 * fake.nbytes / 1e6:,.0f} MB")
+    functions[metric](real, fake)
+    report(metric)
+
+
+def metrics(counts: list[int]) -> None:
+    row("samples", "after", "peak of the process", "seconds")
+    for metric in METRICS:
+        for count in counts:
+            stages(count, "--compare", metric, count)
+
+
 def read(pack: Path) -> None:
     """What a training does with a pack before its first step."""
     from mien.data.loader import Loader
@@ -245,7 +275,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     work = {
         "evaluate": (evaluate, [5000, 50_000]),
-        "prepare": (prepare, [20_000, 200_000]),
+        "metrics": (metrics, [5000, 50_000]),
+        "prepare": (prepare, [20_000, 60_000, 200_000]),
         "list": (list_and_assemble, [100_000, 1_000_000]),
         "read": (read_packs, [100_000, 10_000_000]),
     }
@@ -260,6 +291,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["--assemble", archive, pack]:
             assembled(Path(archive), Path(pack))
+        case ["--compare", metric, count]:
+            compared(metric, int(count))
         case ["--read", pack]:
             read(Path(pack))
         case _:
