@@ -458,7 +458,7 @@ def test_every_answer_is_dressed(served: Served, model: str) -> None:
 
 
 def test_controls_need_the_token(served: Served, ids: dict[str, tuple[str, str]]) -> None:
-    for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train", "/api/photographs"):
+    for path in (f"/api/run/{ids['quick'][0]}/control", "/api/train", "/api/train/ready", "/api/photographs"):
         assert served.post(path, {"request": "stop"})[0] == 401
         for given in ("Bearer wrong", "Bearer ", "Bearer", "", f"Basic {TOKEN}", f"bearer {TOKEN}", f"Bearer {TOKEN}x"):
             assert served.post(path, {"request": "stop"}, Authorization=given)[0] == 401, given

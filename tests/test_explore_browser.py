@@ -896,7 +896,9 @@ def test_ones_photographs_are_taught_and_the_run_is_shown(
     """The photographs come to the server one by one, a run is started on their folder, and its view opens by itself."""
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
     spawned: list[list[str]] = []
-    monkeypatch.setattr("mien.web.training.Training._spawn", lambda self, words: spawned.append(words))
+    waiting: list[bool] = []
+    monkeypatch.setattr("mien.web.training.Training._begin", lambda self, words: spawned.append(words))
+    monkeypatch.setattr("mien.web.training.Training.get_ready", lambda self: waiting.append(True))
     files = []
     for number, image in enumerate(blobs(3, 60, seed=3)):
         files.append(tmp_path / f"me {number}.png")
@@ -917,6 +919,7 @@ def test_ones_photographs_are_taught_and_the_run_is_shown(
         page.wait_for_selector("#panel-training:not([hidden])")
         until(page, "document.getElementById('run-waiting').textContent.startsWith('Preparing your photographs')")
         words = spawned[0]
+        assert waiting, "the process has begun when the tool was opened"
         folder = Path(words[-1].removeprefix("--data="))
         begin = [f"--from={bundled.FOLDER / parent}"] if parent else []
         assert words[:-1] == ["train", "gan" if parent else "quick", "--minutes", "2", "--resume", "never", *begin]

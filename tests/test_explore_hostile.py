@@ -171,6 +171,30 @@ def test_a_module_in_the_working_directory_is_not_imported(tmp_path: Path, monke
     assert not (tmp_path / "executed").exists()
 
 
+def test_the_process_that_waits_runs_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for all who ask, without a module of the working directory; where it has died, another one begins."""
+    (tmp_path / "torch.py").write_text("open('executed', 'w')")
+    monkeypatch.chdir(tmp_path)
+    training = Training(Registry([]))
+    for dies in (False, True):
+        training.get_ready()
+        assert training._ready is not None
+        process = training._ready[0]
+        training.get_ready()
+        assert training._ready[0] is process
+        if dies:
+            process.kill()
+            process.communicate()
+        training._begin(["train", "no-such-preset"])
+        assert training.child is not None and (training.child is process) is not dies
+        assert training.child.wait(120) == 2
+        started = training.started()
+        assert started is not None and "no-such-preset" in started["error"]
+    training.get_ready()
+    training.close()
+    assert training._ready is None and not (tmp_path / "executed").exists()
+
+
 def test_the_built_command_resumes_the_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The words that are built are the run's own: `mien train` recognises it."""
     monkeypatch.chdir(place)

@@ -70,6 +70,7 @@ def application(registry: Registry, access: Access) -> tuple[Guard, Explorer]:
             yield
         finally:
             explorer.closing.set()
+            explorer.runs.training.close()
             for task in tasks:
                 task.cancel()
 

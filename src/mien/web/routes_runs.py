@@ -73,6 +73,13 @@ class RunRoutes:
                 needs_token=True,
             ),
             ApiRoute(
+                "/api/train/ready",
+                self.ready,
+                "begin the process of the next run before it is known what it trains",
+                method="POST",
+                needs_token=True,
+            ),
+            ApiRoute(
                 "/api/photographs",
                 self.photograph,
                 "add a photograph to train on; the body is the file",
@@ -187,6 +194,13 @@ class RunRoutes:
         params.end()
         self.training.start(minutes, own, parent)
         return JSONResponse({"minutes": minutes}, status_code=202, headers=NO_STORE)
+
+    async def ready(self, request: Request) -> Response:
+        """Begin the process of the next run: a page is about to ask for one."""
+        require_token(request)
+        (await parameters(request)).end()
+        self.training.get_ready()
+        return JSONResponse({}, status_code=202, headers=NO_STORE)
 
     async def photograph(self, request: Request) -> Response:
         """Add a photograph to those that the next run is trained on."""

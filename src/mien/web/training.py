@@ -6,12 +6,14 @@ is built anew from fields that are checked one by one. A preset of one's own nee
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from math import isfinite
 from pathlib import Path
@@ -33,6 +35,12 @@ from mien.web.registry import DEFAULTS, Registry, RunEntry
 MAX_PACKS = 1000  # that are looked at for the one of a run
 WORDS = re.compile(r"[a-z0-9_,-]{0,100}")  # names of metrics
 SOURCE = Path(__file__).parents[2]  # what mien is imported from
+#: A process that imports what takes longest before it is known what to train. The words of the command come by stdin.
+READY = """import json, sys
+import mien.training.experiment, mien.cli.flags, mien.cli.train
+from mien.__main__ import main
+line = sys.stdin.readline()
+sys.exit(main(json.loads(line)) if line else 0)"""
 #: Fields that name code or a place: a run that sets one is resumed where it was started.
 NEVER = frozenset({"evaluate_extractor"})
 
@@ -45,6 +53,22 @@ class Training:
         self.child: subprocess.Popen[bytes] | None = None
         self.photographs = PhotographSet()
         self._errors: IO[bytes] | None = None  # what the child writes to stderr
+        self._ready: tuple[subprocess.Popen[bytes], IO[bytes]] | None = None  # a process that waits for its command
+
+    def get_ready(self) -> None:
+        """Begin a process for the next run, which ends with this one; nothing where there is one, or a run."""
+        if self.child is not None and self.child.poll() is None:
+            return
+        if self._ready is None or self._ready[0].poll() is not None:
+            errors = tempfile.TemporaryFile()  # noqa: SIM115 - read when the child has ended
+            self._ready = process(["-c", READY], subprocess.PIPE, errors), errors
+
+    def close(self) -> None:
+        """End the process that waits; a run goes on."""
+        if self._ready is not None:
+            self._ready[0].kill()
+            self._ready[0].communicate()
+            self._ready = None
 
     def start(self, minutes: float, own: bool = False, parent: str = "") -> None:
         """Train the quick preset, or go on from a bundled model, on the synthetic faces or on the photographs that were brought."""
@@ -59,7 +83,7 @@ class Training:
             preset = str(checkpoint.read_header(folder / bundled.MODEL)["preset"])
             begin = [f"--from={folder}"]
         self.registry.expect_run()
-        self._spawn(["train", preset, "--minutes", f"{minutes:g}", "--resume", "never", *begin, *data])
+        self._begin(["train", preset, "--minutes", f"{minutes:g}", "--resume", "never", *begin, *data])
 
     def started(self) -> JSON | None:
         """What became of the run that was started from here: whether it goes on, and one line if it failed."""
@@ -76,19 +100,34 @@ class Training:
         """Go on with a run that was stopped. Raises DataError for one whose command cannot be built."""
         self._spawn(resume_command(run, self.registry))
 
+    def _begin(self, words: list[str]) -> None:
+        """Let the process that waits run a command, or one that is begun now."""
+        ready, self._ready = self._ready, None
+        if ready is not None and ready[0].poll() is None and ready[0].stdin is not None:
+            with suppress(OSError), ready[0].stdin as pipe:  # it has died just now
+                pipe.write(json.dumps(words).encode() + b"\n")
+                self.child, self._errors = ready
+                return
+        self._spawn(words)
+
     def _spawn(self, words: list[str]) -> None:
         if self.child is not None and self.child.poll() is None:
             raise busy()
-        # -P: a torch.py in the working directory, which may be a run's, is not imported in place of torch
-        safe = [] if Path.cwd() == SOURCE else ["-P"]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - read when the child has ended
-        self.child = subprocess.Popen(
-            [sys.executable, *safe, "-m", "mien", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            start_new_session=os.name != "nt",
-        )
+        self.child = process(["-m", "mien", *words], subprocess.DEVNULL, self._errors)
+
+
+def process(words: list[str], stdin: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Python with some arguments, in a session of its own: it outlives this process."""
+    # -P: a torch.py in the working directory, which may be a run's, is not imported in place of torch
+    safe = [] if Path.cwd() == SOURCE else ["-P"]
+    return subprocess.Popen(
+        [sys.executable, *safe, *words],
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        start_new_session=os.name != "nt",
+    )
 
 
 def busy() -> Locked:

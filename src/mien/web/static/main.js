@@ -40,7 +40,7 @@ export async function start(source) {
   const compare = comparing(store, engine, () => all, (id) => { open({ ...store.state, model: id }); });
   const directions = directionTools(store, engine, showAnew);
   const path = fromNoise(store, engine), styles = stylesOfAnother(store);
-  const tools = tabs({ path, breed, mix: { open: mix.update }, directions, compare, walk, sheet, favourites: saved, near: copies, training: run }, () => Boolean(model));
+  const tools = tabs({ teach, path, breed, mix: { open: mix.update }, directions, compare, walk, sheet, favourites: saved, near: copies, training: run }, () => Boolean(model));
   const picker = /** @type {HTMLSelectElement} */ (byId("model"));
   /** @type {import("./types.js").Overview} */
   let all = { runs: [], models: [], trusted: false };

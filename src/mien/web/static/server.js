@@ -122,6 +122,7 @@ export function server() {
     film: async (run) => (await ask(`api/run/${run}/film`)).blob(),
     control: async (run, request) => { await ask(`api/run/${run}/control`, { post: { request } }); },
     train: async (minutes, own, parent = "") => { await ask("api/train", { post: { minutes, photographs: own ? "1" : "0", from: parent } }); },
+    getReady: async () => { await ask("api/train/ready", { post: {} }); },
     addPhotograph: async (photo) => { await ask("api/photographs", { post: photo }); },
     nameDirection: async (id, name, directions) => {
       await ask(`api/model/${id}/directions`, { post: { name, direction: Object.entries(directions).filter(([, value]) => value).map(([key, value]) => `${key}:${value}`) } });

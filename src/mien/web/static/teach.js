@@ -54,6 +54,8 @@ export function teaching(engine, begin) {
   });
   byId("train-drawn").addEventListener("click", () => begin(5, false).catch(fault));
   return {
+    /** What takes longest begins as soon as somebody looks at this tool. */
+    open() { if (!byId("teach-form").hidden) engine.getReady?.().catch(() => { /* the run begins anew */ }); },
     /** @param {boolean} trusted whether this page may start runs @param {string[]} [parents] models that training can go on from */
     allow(trusted, parents = []) {
       if (!from.options.length) {

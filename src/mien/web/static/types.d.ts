@@ -85,6 +85,8 @@ export interface Engine {
   control?(run: string, request: string): Promise<void>;
   /** Start a run on drawn faces, or on the photographs that were added, from noise or on from another model. */
   train?(minutes: number, own: boolean, parent?: string): Promise<void>;
+  /** Begin the process of the next run before it is known what it trains. */
+  getReady?(): Promise<void>;
   addPhotograph?(photo: Blob): Promise<void>;
   /** Store the direction in which others lead together under a name of its own. */
   nameDirection?(id: string, name: string, directions: Record<string, number>): Promise<void>;
