@@ -87,13 +87,8 @@ def test_a_single_face_comes_before_thumbnails_that_have_not_waited_long() -> No
         drawer = Drawer()
         queue = Queue(drawer)
         kind = Kind("one")
-<<<<<<< HEAD
         waiting = [queue.faces(kind, rows(count, value)) for count, value in ((8, 1.0), (8, 2.0), (1, 3.0))]
         together(queue, *waiting, wait=wait)
-=======
-        sheets = [queue.faces(kind, rows(8, value)) for value in (1.0, 2.0)]
-        together(queue, *sheets, queue.faces(kind, rows(1, 3.0)), wait=wait)
->>>>>>> s30-ex
         return [values[0] for _, values in drawer.calls]
 
     assert order(0.0) == [3.0, 1.0, 2.0]
