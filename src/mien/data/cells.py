@@ -182,7 +182,7 @@ def are_identifiers(words: Mapping[str, int]) -> bool:
     return 2 * sum(count for word, count in words.items() if IDENTIFIER.fullmatch(word[:400])) > sum(words.values())
 
 
-def nearly_all_differ(words: Mapping[str, int]) -> bool:
+def nearly_all_differ(words: Mapping[str, int] | Mapping[str | float, int]) -> bool:
     """Whether words, with their counts, hardly recur, so that they name or describe single pictures."""
     return len(words) > 2 and 3 * len(words) > 2 * sum(words.values())
 

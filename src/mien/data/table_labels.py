@@ -115,13 +115,13 @@ def why_no_label(title: str, known: Mapping[str, int], decimal_comma: bool) -> s
         return f"holds a different number for each picture, as identifiers do {example}, and is no label."
     if numeric and not (ID_TITLE.search(title) and whole):
         return ""
-    count = f"{len(spellings):,} different words"
+    words = f"{len(spellings):,} different words"
     if len(spellings) > MOST_CLASSES and not (numeric and is_plain_class(title)):
-        return f"has {count}, more than {MOST_CLASSES}, and is no label."
+        return f"has {words}, more than {MOST_CLASSES}, and is no label."
     if any(len(word) > MOST_CHARACTERS for word in known):
         return f"holds texts of more than {MOST_CHARACTERS} characters {example} and is no label."
     if not is_plain_class(title) and cell_kinds.nearly_all_differ(spellings):
-        return f"has {count} in {sum(known.values()):,} lines {example} and is no label. Write words that recur."
+        return f"has {words} in {sum(known.values()):,} lines {example} and is no label. Write words that recur."
     return ""
 
 
