@@ -150,3 +150,10 @@ def test_patches_that_no_network_has_are_refused(flag: str, value: int) -> None:
 def test_impossible_numbers_are_refused_by_name(preset: str, flag: str, value: float) -> None:
     with pytest.raises(UsageError, match=r"must (be|not be) "):
         override(presets.PRESETS[preset], {flag: value})
+
+
+@pytest.mark.parametrize("batch", [2**20 + 1, 10**30])
+def test_a_batch_without_end_is_refused(batch: int) -> None:
+    """A batch of 10**30 was made for as long as one waited."""
+    with pytest.raises(UsageError, match="batch must be an integer from 1 to 1048576"):
+        dataclasses.replace(presets.PRESETS["quick"], batch=batch)

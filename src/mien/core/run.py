@@ -21,6 +21,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32", "fp64"]
 CONVERGENCE = "convergence"  # BEGAN's measure M: --keep-best can rank checkpoints by it without an evaluation
 MAX_SEED = 2**53 - 1  # the largest integer that a JavaScript number holds exactly
+MAX_BATCH = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +117,10 @@ class Run:
                 "It is the factor by which images are enlarged before they are cropped.",
                 "Give --random-crop 1 for no random crops.",
             )
-        if self.seed > MAX_SEED:
-            raise UsageError(
-                f"seed must be an integer from 0 to {MAX_SEED}.",
-                f"{self.seed} is larger.",
-                "Give --seed a smaller one.",
-            )
+        for name, least, most in (("seed", 0, MAX_SEED), ("batch", 1, MAX_BATCH)):
+            if (value := getattr(self, name)) > most:
+                limit = f"{name} must be an integer from {least} to {most}."
+                raise UsageError(limit, f"{value} is larger.", f"Give --{name} a smaller one.")
         if self.evaluate_samples < 2:
             raise UsageError(
                 f"evaluate_samples must be an integer of 2 or more, not {self.evaluate_samples}.",
