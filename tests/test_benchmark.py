@@ -124,6 +124,32 @@ def test_a_stopped_benchmark_saves_and_goes_on(here: Path) -> None:
     assert json.loads(done.out)["rows"][0]["scores"]
 
 
+def test_a_signal_between_two_trainings_ends_with_its_code(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended the process by the signal itself: a scheduler that starts again on exit code 75 did not."""
+    old = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    monkeypatch.setattr(verb, "train", lambda *_: None)
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)):
+        monkeypatch.setattr(verb, "evaluate", lambda *_, number=number: os.kill(os.getpid(), number))
+        stopped = call(*words("own.py:tiny", 0.0001))
+        assert stopped.code == code and "between two trainings" in stopped.err
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == old
+
+
+def test_a_signal_while_a_training_begins_reaches_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child was left to train on, alone."""
+    children, start = [], subprocess.Popen
+
+    def interrupted_start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        children.append(start(*arguments, **options))
+        return children[0]
+
+    monkeypatch.setattr(verb.subprocess, "Popen", interrupted_start)
+    stopped = call(*words("own.py:tiny", 20))
+    assert stopped.code == 75 and "Stopped in tiny-s0" in stopped.err
+    assert children[0].returncode is not None
+
+
 def test_seeds_come_in_turns(here: Path) -> None:
     planned = json.loads(call(*words("own.py:tiny,own.py:slow", 3, "--repeats", "2", "--dry-run", "--json")).out)
     assert [run["name"] for run in planned["runs"]] == ["tiny-s0", "slow-s0", "tiny-s1", "slow-s1"]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -37,12 +35,13 @@ from mien.report.sample_rows import draw_sample_row
 from mien.report.table_text import as_json, as_text
 from mien.storage import atomic
 from mien.storage.run_directory import RunDirectory
+from mien.training import signals
 from mien.training.baseline import NAME as BASELINE
 from mien.training.baseline import fit_baseline
 from mien.training.find_run import existing_run
 from mien.training.resolve import resolve_run
 
-STOPS: dict[str, type[Interrupted] | type[Preempted]] = {"SIGINT": Interrupted, "SIGTERM": Preempted}
+AGAIN = "Run the same command again to go on."
 TOLERANCE = 1.05  # times --minutes that a run found in its directory may have trained
 
 
@@ -137,10 +136,44 @@ def benchmark(
         return plan(contenders, protocol, data, minutes, home)
     if threads:
         torch.set_num_threads(threads)
-    fitted = fit_baseline(data, home / "runs" / BASELINE) if baseline else None
-    if fitted:
+    with signals.handled(stop_between):
+        board = train_and_evaluate(contenders, protocol, data, baseline, minutes, threads, device, home)
+    text = "\n\n".join(
+        [
+            *(["\n".join(f"! {line}" for line in board.alarms)] if board.alarms else []),
+            as_text(board),
+            str(home / "leaderboard.html"),
+        ]
+    )
+    return Result(text, {**as_json(board), "out": str(home)})
+
+
+def stop_between(code: int) -> None:
+    """End what happens between two trainings: what is done stays, and the same command goes on."""
+    raise stop_of([code])(
+        "Stopped between two trainings.", "The process received a signal; finished runs are kept.", AGAIN
+    )
+
+
+def stop_of(codes: Sequence[int]) -> type[Interrupted] | type[Preempted]:
+    """The error of the first exit code."""
+    return Interrupted if codes[:1] == [Interrupted.exit_code] else Preempted
+
+
+def train_and_evaluate(
+    contenders: Sequence[Contender],
+    protocol: Protocol,
+    data: Pack,
+    baseline: bool,
+    minutes: float,
+    threads: int,
+    device: Device,
+    home: Path,
+) -> Board:
+    """Train and evaluate each run that lacks it, and write the leaderboard after each."""
+    started = [fit_baseline(data, home / "runs" / BASELINE)] if baseline else []
+    for fitted in started:
         protocol.measure(fitted, str(data.path))
-    started = [] if fitted is None else [fitted]
     for contender in contenders:
         was_finished = contender.finished
         if not contender.failure and not was_finished:
@@ -152,14 +185,7 @@ def benchmark(
             write(board_of(started, contenders), contenders, home, minutes)
     board = board_of(started, contenders)
     write(board, contenders, home, minutes)
-    text = "\n\n".join(
-        [
-            *(["\n".join(f"! {line}" for line in board.alarms)] if board.alarms else []),
-            as_text(board),
-            str(home / "leaderboard.html"),
-        ]
-    )
-    return Result(text, {**as_json(board), "out": str(home)})
+    return board
 
 
 def named_presets(words: str) -> dict[str, Run]:
@@ -225,14 +251,15 @@ def train(contender: Contender, data: Pack, minutes: float, threads: int, device
     words += ["--out", contender.path, *(["--threads", threads] if threads else [])]
     words += ["--json", *(["--device", device] if device != "auto" else [])]
     command = [sys.executable, "-m", "mien", *map(str, words)]
-    # In its own session, so that Ctrl-C reaches it once, through this process: a second one would end it without saving.
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    with forwarded_signals(child) as received:
+    stops = signals.ForwardedStops()
+    with signals.handled(stops.receive):
+        # In its own session, so that Ctrl-C reaches it once, through this process: a second one would end it without saving.
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        stops.to(child)
         output, _ = child.communicate()
-    again = "Run the same command again to go on."
-    if received or child.returncode in (Interrupted.exit_code, Preempted.exit_code):
-        kind = STOPS[received[0]] if received else Preempted
-        raise kind(f"Stopped in {contender.path.name}.", "The process received a signal; the state is saved.", again)
+    if stops.codes or child.returncode in (Interrupted.exit_code, Preempted.exit_code):
+        kind = stop_of(stops.codes)
+        raise kind(f"Stopped in {contender.path.name}.", "The process received a signal; the state is saved.", AGAIN)
     if child.returncode == 0:
         return
     what, why, remedy = child_error(output, child.returncode)
@@ -241,24 +268,6 @@ def train(contender: Contender, data: Pack, minutes: float, threads: int, device
             raise fatal(what, why, remedy)
     contender.failure = f"diverged: {what}" if child.returncode == Diverged.exit_code else f"{what} {why}"
     print(f"mien: {contender.path.name}: {contender.failure}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def forwarded_signals(child: subprocess.Popen[str]) -> Iterator[list[str]]:
-    """Stop signals to this process are forwarded to the child, which saves its state; yields their names."""
-    received: list[str] = []
-
-    def forward(number: int, _: object) -> None:
-        received.append(signal.Signals(number).name)
-        child.send_signal(number)
-
-    numbers = [signal.Signals[name] for name in STOPS]
-    old = {number: signal.signal(number, forward) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def child_error(output: str, code: int) -> tuple[str, str, str]:

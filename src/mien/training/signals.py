@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -50,3 +51,26 @@ class StopFlag:
         if self.code:
             os._exit(code)
         self.code = code
+
+
+class ForwardedStops:
+    """Sends the stops of this process on to a child, which saves its state; one that came before the child too."""
+
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+        self.child: subprocess.Popen[str] | None = None
+
+    def receive(self, code: int) -> None:
+        self.codes.append(code)
+        if self.child:
+            self._send(self.child, code)
+
+    def to(self, child: subprocess.Popen[str]) -> None:
+        """Name the child, and send it what came before."""
+        self.child = child
+        for code in self.codes:
+            self._send(child, code)
+
+    @staticmethod
+    def _send(child: subprocess.Popen[str], code: int) -> None:
+        child.send_signal(signal.SIGINT if code == Interrupted.exit_code else signal.SIGTERM)
