@@ -11,28 +11,11 @@ from dataclasses import dataclass
 
 from mien.data.tables import is_number
 
-UNKNOWN = frozenset(
-    {
-        *(
-            "",
-            "nan",
-            "none",
-            "null",
-            "(null)",
-            "nil",
-            "na",
-            "n/a",
-            "n.a.",
-            "<na>",
-            "#n/a",
-            "#value!",
-            "#ref!",
-            "#div/0!",
-        ),
-        *("?", "??", "-", "--", "\u2013", "\u2014", ".", "\\n", "nat", "unknown", "unk", "not known", "missing"),
-        *("undefined", "not available", "n.d.", "0000-00-00", "0000-00-00 00:00:00"),
-    }
-)
+UNKNOWN = {
+    "", "nan", "none", "null", "(null)", "nil", "na", "n/a", "n.a.", "<na>", "#n/a", "#value!", "#ref!", "#div/0!", "nat",
+    "?", "??", "-", "--", "\u2013", "\u2014", ".", "\\n", "unknown", "unk", "not known", "missing", "undefined",
+    "not available", "n.d.", "0000-00-00", "0000-00-00 00:00:00",
+}  # fmt: skip
 YES_OR_NO = {
     **dict.fromkeys(("yes", "y", "true", "t", "on", "1", "1.0"), 1.0),
     **dict.fromkeys(("no", "n", "false", "f", "off", "0", "0.0"), 0.0),
