@@ -26,6 +26,7 @@ from mien.metrics.resize import Resizer, resize
 from mien.storage import atomic
 
 BLOCK = 16  # images at a time, always in the same blocks, so that a feature never depends on the other images
+SAMPLE, SAME = 8, 0.05  # images of which features are computed again, and their relative difference by precision alone
 CACHE_BYTES = 4 << 30  # of cached features; the least recently used are removed first
 
 Features = npt.NDArray[np.float32]  # [n, d]
@@ -172,6 +173,12 @@ def cached_features(
     key = hashlib.sha256(f"{images.fingerprint} {identity(extractor)}".encode()).hexdigest()[:32]
     file = weights.cache_folder() / "features" / f"{key}.npy"
     features = read_features(file, images.count)
+    if features is not None and not agree(features, images, extractor):
+        print(
+            f"mien: {extractor.name} has changed since the features of {images.name} were cached: again",
+            file=sys.stderr,
+        )
+        features = None
     if distributed.maximum(float(features is None)):  # also where one rank's disk has no copy
         features = extract(images, extractor, on_progress)
         if not distributed.processes() or dist.get_rank() == 0:
@@ -180,6 +187,15 @@ def cached_features(
         on_progress(images.count)
     assert features is not None
     return features
+
+
+def agree(features: Features, images: Images, extractor: Extractor) -> bool:
+    """Whether a user's own extractor still makes the first features that are cached: who edits one may forget its hash."""
+    if type(extractor).__module__.startswith("mien."):
+        return True  # its hash is that of its weights
+    known = features[:SAMPLE]
+    fresh = np.asarray(extractor(images.read(slice(0, len(known)))), np.float32)
+    return fresh.shape == known.shape and bool(np.linalg.norm(fresh - known) <= SAME * np.linalg.norm(known))
 
 
 def read_features(file: Path, count: int) -> Features | None:
