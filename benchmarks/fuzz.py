@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import http.client
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -343,24 +344,44 @@ def seal(file: os.stat_result) -> tuple[int, ...]:
     return (file.st_mode, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns)
 
 
+def check_command(arguments: list[str]) -> None:
+    """Refuse a command of the server that no page may start."""
+    known = {name.partition("=")[0] for name in arguments if name.startswith("--")}
+    unknown = known - {flag.name for flag in fuzz_cases.flags("train", arguments[1])}
+    paths = [word.partition("=")[2] for word in arguments if word.startswith(("--data=", "--from=", "--resume="))]
+    outside = [p for p in paths if not Path(p).resolve().is_relative_to(Path.cwd().parent)]
+    outside = [p for p in outside if Path(p).parent != bundled.FOLDER]
+    if arguments[:1] != ["train"] or arguments[1] not in presets.PRESETS or unknown or outside:
+        raise AssertionError(f"this was about to be started: {shlex.join(arguments)}")
+
+
+class CommandPipe(io.BytesIO):
+    """The stdin of a process that waits for its command."""
+
+    def write(self, line: Any) -> int:
+        check_command(json.loads(bytes(line)))
+        return len(line)
+
+
 class Child:
     """Stands for a training that the server starts: it checks the command and runs nothing."""
 
     def __init__(self, words: list[str], **_: Any) -> None:
-        arguments = words[words.index("mien") + 1 :]
-        known = {name.partition("=")[0] for name in arguments if name.startswith("--")}
-        unknown = known - {flag.name for flag in fuzz_cases.flags("train", arguments[1])}
-        paths = [word.partition("=")[2] for word in arguments if word.startswith(("--data=", "--from=", "--resume="))]
-        outside = [p for p in paths if not Path(p).resolve().is_relative_to(Path.cwd().parent)]
-        outside = [p for p in outside if Path(p).parent != bundled.FOLDER]
-        if arguments[:1] != ["train"] or arguments[1] not in presets.PRESETS or unknown or outside:
-            raise AssertionError(f"this was about to be started: {shlex.join(words)}")
+        if "mien" in words:
+            check_command(words[words.index("mien") + 1 :])
+        self.stdin = CommandPipe()
         self.code: int | None = None
 
     def poll(self) -> int | None:
         """It goes on when it is first looked at, and has ended the next time."""
         code, self.code = self.code, 0
         return code
+
+    def kill(self) -> None:
+        self.code = -9
+
+    def communicate(self) -> tuple[None, None]:
+        return None, None
 
 
 def ask(rng: random.Random, count: int) -> None:
@@ -371,7 +392,7 @@ def ask(rng: random.Random, count: int) -> None:
     from mien.web.registry import Registry
     from mien.web.serve import bind, build
 
-    training.subprocess = types.SimpleNamespace(DEVNULL=None, Popen=Child)  # type: ignore[assignment]
+    training.subprocess = types.SimpleNamespace(DEVNULL=None, PIPE=None, Popen=Child)  # type: ignore[assignment]
     token, registry = "token", Registry([Path("runs"), Path("model.safetensors")], device="cpu")
     registry.refresh()
     listener = bind("127.0.0.1", 0)

@@ -240,7 +240,6 @@ COLUMNS_LEFT_ASIDE = [
         [str(1000 + 7 * n) for n in range(10)],
         "holds a different number for each picture",
     ),
-    ("one value", "species", ["human"] * 10, "has one value (`human`) and is no label. Write the others too"),
     ("names", "who", [f"Ann {n}" for n in range(10)], "has 10 different words in 10 lines (`Ann 0`) and is no label."),
     ("long texts", "story", [f"{n % 2} " + "once upon a time " * 9 for n in range(10)], "holds texts of more than 80"),
 ]

@@ -81,6 +81,10 @@ def describe(columns: Columns, table: str, decimal_comma: bool = False) -> Table
         elif why := why_no_label(title, known, decimal_comma):
             found.remarks.append(f"{column} {why}")
         else:
+            if len(set(map(spelling, known))) == 1:
+                found.remarks.append(
+                    f"{column} has one value ({quote(next(iter(known)))}): no model can learn from it."
+                )
             add_label(found, title, cells, known, table, decimal_comma)
     return found
 
@@ -98,8 +102,6 @@ def why_no_label(title: str, known: Mapping[str, int], decimal_comma: bool) -> s
     for word, count in known.items():
         spellings[numbers[word] if word in numbers else spelling(word)] += count
     example = f"({quote(next(iter(known)))})"
-    if len(spellings) == 1:
-        return f"has one value {example} and is no label. Write the others too, if there are any."
     if all(spelling(word) in YES_OR_NO for word in known):
         return ""
     if cell_kinds.are_dates(title, known, numbers):
