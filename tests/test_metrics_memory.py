@@ -110,3 +110,14 @@ def test_pictures_are_not_held() -> None:
 
     few, many = (peak(lambda n=count: read_twice(n)) for count in ROWS)  # type: ignore[misc]
     assert many - few < (ROWS[1] - ROWS[0]) * 16 * 16 * 3 / 4, (few, many)
+
+
+def test_a_machine_without_a_place_for_temporary_files_still_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    images = CachedImages(ManyImages(40))
+    first = images.read(slice(0, 16)).copy()
+    assert np.array_equal(images.read(slice(0, 16)), first)
+    assert np.array_equal(images.read(slice(8, 24)), ManyImages(40).read(slice(8, 24)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import math
 import tempfile
 import weakref
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -200,7 +201,10 @@ class CachedImages(Images):
         self.stored = np.zeros(images.count, np.bool_)
         self.shape = (*self.size, 3)
         self.bytes = math.prod(self.shape)  # of an image
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
+        try:
+            self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
+        except OSError:  # no place for temporary files
+            self.file = io.BytesIO()
         weakref.finalize(self, self.file.close)
 
     @property
@@ -211,9 +215,8 @@ class CachedImages(Images):
         start, stop, _ = rows.indices(self.count)
         self.file.seek(start * self.bytes)
         if self.stored[start:stop].all():
-            known = np.empty((stop - start, *self.shape), np.uint8)
-            self.file.readinto(known.data)
-            return known
+            known = self.file.read((stop - start) * self.bytes)
+            return np.frombuffer(bytearray(known), np.uint8).reshape(stop - start, *self.shape)
         block = self.images.read(rows)
         if stop * self.bytes <= CACHE_BYTES:
             with contextlib.suppress(OSError):  # a full disk: they are read again
