@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mien.core.outline import shapes_only
 from mien.errors import UsageError
 
 
@@ -201,7 +202,7 @@ class ModelConfig(ConfigBase, ABC):
 
     def outline(self, faces: ImageSpec) -> Model:
         """The model on torch's meta device: shapes without memory. Raises what `build` raises."""
-        with torch.device("meta"):
+        with shapes_only():
             return self.build(faces)
 
 

@@ -11,6 +11,7 @@ import json
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from math import inf, isfinite, sqrt
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -233,6 +234,7 @@ class ConfigField:
     help: str
 
 
+@cache
 def field_comments(cls: type) -> dict[str, str]:
     """The comments beside a config's fields, which are the help of its flags."""
     try:
@@ -241,9 +243,8 @@ def field_comments(cls: type) -> dict[str, str]:
         return {}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
-    (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     help_texts = {}
-    for node in body:
+    for node in next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef)):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             help_texts[node.target.id] = " ".join(comments[line] for line in lines if line in comments)
@@ -252,10 +253,9 @@ def field_comments(cls: type) -> dict[str, str]:
 
 def config_fields(config: Any, prefix: str = "") -> Iterator[ConfigField]:
     """Every field of a config and of the configs inside it, by dotted name."""
-    hints, comments = get_type_hints(type(config)), field_comments(type(config))
+    hints, comments = get_type_hints(type(config)), field_comments(type(config))  # type: ignore[arg-type]
     for f in fields(config):
-        value = getattr(config, f.name)
-        name = f"{prefix}{f.name}"
+        value, name = getattr(config, f.name), f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
             yield from config_fields(value, f"{name}.")
         elif f.metadata.get("flag", True) and f.name != "preset":

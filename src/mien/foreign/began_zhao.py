@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mien.core.contracts import ImageSpec, ModelConfig
+from mien.core.outline import shapes_only
 from mien.models.zhao import BASE, Upsampling, ZhaoConfig, ZhaoGeneratorConfig
 
 
@@ -107,7 +108,7 @@ def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[int, .
 
 def validated(model: Converted) -> Converted | None:
     """The model, if its tensors have exactly the expected names and shapes; else None."""
-    with torch.device("meta"):
+    with shapes_only():
         expected = model.config.build(model.faces).state_dict()
     fits = expected.keys() == model.tensors.keys() and all(
         expected[name].shape == tensor.shape and tensor.is_floating_point() for name, tensor in model.tensors.items()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mien import presets
 from mien.core.contracts import JSON, Adoptive, ImageSpec, ModelConfig, NetworkConfig, Recipe
 from mien.core.module_limit import limit_modules
+from mien.core.outline import shapes_only
 from mien.core.run import Run, config_fields, from_json, override
 from mien.errors import MienError, Mismatch
 from mien.presets.defaults import FINE_TUNING
@@ -125,7 +126,7 @@ def _read(kind: type, parent: Parent, name: str, config: object) -> object:
         found = from_json(kind, config, presets.KINDS) if isinstance(config, dict) else None
         if not isinstance(found, ModelConfig | NetworkConfig):
             return None
-        with torch.device("meta"), limit_modules(presets.MODULES_EACH * (len(tensors) + presets.MODULES_EACH)):
+        with shapes_only(), limit_modules(presets.MODULES_EACH * (len(tensors) + presets.MODULES_EACH)):
             network = found.build(from_json(ImageSpec, parent.header.get("faces"), presets.KINDS))
     except (ArithmeticError, AttributeError, LookupError, MienError, RuntimeError, TypeError, ValueError):
         return None
