@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import copy
 import hashlib
 import importlib
 import json
@@ -481,13 +482,13 @@ def mutate(rng: random.Random, document: Any) -> Any:
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         places = spots(document)
         if not places or rng.random() < 0.04:
-            return rng.choice(VALUES)
+            return copy.deepcopy(rng.choice(VALUES))
         container, key = rng.choice(places)
         match rng.choice(["value", "value", "value", "delete", "add", "swap", "number"]):
             case "delete":
                 del container[key]
             case "add" if isinstance(container, dict):
-                container[rng.choice(["kind", "x", "", "seen", "a" * 300])] = rng.choice(VALUES)
+                container[rng.choice(["kind", "x", "", "seen", "a" * 300])] = copy.deepcopy(rng.choice(VALUES))
             case "swap":
                 other, place = rng.choice(places)
                 if isinstance(other, dict | list) and (
@@ -497,7 +498,7 @@ def mutate(rng: random.Random, document: Any) -> Any:
             case "number" if isinstance(container[key], int | float):
                 container[key] = rng.choice([-container[key], container[key] * 1000, container[key] + 1, 10**9, 0, 0.5])
             case _:
-                container[key] = rng.choice(VALUES)
+                container[key] = copy.deepcopy(rng.choice(VALUES))
     return document
 
 
