@@ -22,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32", "fp64"]
 CONVERGENCE = "convergence"  # BEGAN's measure M: --keep-best can rank checkpoints by it without an evaluation
 MAX_SEED = 2**53 - 1  # the largest integer that a JavaScript number holds exactly
-MAX_BATCH = 1 << 20
+MAX_BATCH = 1 << 20  # images: more than any memory holds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,9 +191,7 @@ class CPPNConfig(ModelConfig):
     hidden: int = 512  # features of the encoder's two layers
     dropout: float = 0.0  # share of the encoder's features that are dropped
     deviation: float = 0.1  # of the painter's first weights, outside its residual blocks
-    weights: Weights = (
-        "original"  # first weights; level: latents and places are equally loud, and layers keep their size
-    )
+    weights: Weights = "original"  # first weights; level: places are as loud as latents
     encoder: bool = True  # finds latents of images; without it only a recipe for generators alone fits
 
     def build(self, faces: ImageSpec) -> CPPNGenerator:
