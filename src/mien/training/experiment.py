@@ -17,6 +17,7 @@ from mien.core import distributed
 from mien.core.contracts import Model, Observer
 from mien.core.device import DeviceContext, mix
 from mien.core.distributed import World
+from mien.core.memory import freed_memory_kept
 from mien.core.run import (
     CONVERGENCE,
     NOT_IDENTITY,
@@ -108,6 +109,8 @@ def execute(
     with ExitStack() as stack:
         stack.enter_context(handled(stop_now))
         kind = DeviceContext.choose(run.device, run.precision).device.type
+        if kind == "cpu":
+            stack.enter_context(freed_memory_kept())
         world = stack.enter_context(distributed.world(kind))
         ancestor = read_parent(parent) if parent is not None else None
         if ancestor is None:
