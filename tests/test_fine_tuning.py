@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from mien import presets
 from mien.__main__ import main
@@ -17,6 +18,9 @@ from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.core.run import Run
 from mien.data.pack import Pack
+from mien.data.planning import Preparation
+from mien.data.preparation import prepare
+from mien.data.source_kinds import find_source
 from mien.errors import Mismatch, UsageError
 from mien.presets.defaults import RunContext, apply_defaults
 from mien.report.card import card
@@ -25,7 +29,9 @@ from mien.sampling import bundled
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory
-from mien.training import experiment
+from mien.training import experiment, framing
+from mien.training.find_run import cut_before
+from mien.training.framing import framed
 from mien.training.parent import adopt, inherit, read_parent
 from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny, write_pack
@@ -351,3 +357,69 @@ def test_a_header_cannot_ask_for_a_network_larger_than_its_file(blob_pack: Pack)
     for networks in (parent.networks, lone):
         found = inherit(run, dataclasses.replace(parent, header=header, networks=networks), 16, {})
         assert found.model == run.model and found.recipe.critic == run.recipe.critic  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve faces, each in the middle of a larger picture, and one picture without a face."""
+    folder = tmp_path_factory.mktemp("photographs")
+    faces = Sampler.load("faces").sample(range(40, 52)).add(1).mul(127.5).clamp(0, 255).byte().permute(0, 2, 3, 1)
+    for number, face in enumerate(faces.numpy()):
+        picture = Image.new("RGB", (400, 300), (90, 120, 150))
+        picture.paste(Image.fromarray(face).resize((128, 128)), (136, 86))
+        picture.save(folder / f"{number:02}.png")
+    Image.new("RGB", (400, 300)).save(folder / "none.png")
+    return folder
+
+
+def test_photographs_are_cut_as_the_parents_faces_are(
+    photographs: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = dataclasses.replace(tiny(presets.PRESETS["gan"]), images=8)
+    out = experiment.execute(run, None, photographs, "child", "auto", "faces", {"images": 8})
+    said = capsys.readouterr().err
+    assert "by --crop face with the eyes 0.44 of the side apart" in said
+    assert "1 of 13 pictures show no face" in said
+    data = json.loads((out / "data.json").read_text())
+    assert (data["count"], data["photographs"]) == (12, str(photographs))
+    assert Pack.open(Path(data["name"])).meta["recipe"]["crop"] == "face"
+    capsys.readouterr()
+    # What goes on needs no parent, and finds the pack again.
+    longer = dataclasses.replace(run, images=16)
+    assert experiment.execute(longer, None, photographs, "child", "auto", None, {"images": 16}) == out
+    assert RunDirectory(out).status["seen"] == 16
+    # A pack that one has prepared is taken as it is, and so is a folder of faces as large as the parent's.
+    pack = prepare(find_source(photographs), here / "own.pack", Preparation(side=64))
+    assert pack is not None
+    assert framed(pack.path, 64, read_parent("faces")) is None
+    close = here / "close"
+    close.mkdir()
+    for path in photographs.glob("[0-9]*.png"):
+        Image.open(path).crop((136, 86, 264, 214)).save(close / path.name)
+    assert framed(close, 64, read_parent("faces")) is None
+
+
+def test_photographs_without_faces_are_cut_as_they_are(here: Path) -> None:
+    folder = here / "trees"
+    folder.mkdir()
+    for number in range(4):
+        Image.effect_noise((80, 80), 60 + number).convert("RGB").save(folder / f"{number}.png")
+    assert framed(folder, 64, read_parent("faces")) is None
+    assert framed("drawn", 64, read_parent("faces")) is None
+    assert framed(None, 64, read_parent("faces")) is None
+
+
+def test_without_the_networks_that_find_faces_a_sentence_says_so(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(framing, "can_align", lambda: False)
+    assert framed(photographs, 64, read_parent("faces")) is None
+    assert "with the extra `faces`" in capsys.readouterr().err
+
+
+def test_a_run_names_no_pack_outside_the_cache(here: Path, photographs: Path, labelled: Pack) -> None:
+    home = RunDirectory(here / "run")
+    home.path.mkdir()
+    home.write_json("run.json", {"preset": "gan"})
+    home.write_json("data.json", {"name": str(labelled.path), "photographs": str(photographs)})
+    assert cut_before(photographs, home.path, "auto") == photographs

@@ -35,10 +35,24 @@ def open_data(
     path = Path(source)
     if path.is_dir() and is_pack(path):
         return _checked(Pack.open(path))
-    preparation = Preparation(side=side or DEFAULT_SIDE)
-    found = find_source(path)
+    return prepared(path, Preparation(side=side or DEFAULT_SIDE))
+
+
+def is_prepared(source: str | Path | None) -> bool:
+    """Whether `source` is opened as it is: the drawn faces, or a pack, here or on a server."""
+    return source is None or str(source) == "drawn" or is_remote(source) or is_pack(Path(source))
+
+
+def is_cached(pack: Path) -> bool:
+    """Whether a pack is there that was made of photographs on first use."""
+    return pack.parent == cache_folder() / "packs" and is_pack(pack)
+
+
+def prepared(path: Path, preparation: Preparation, source: Source | None = None, *, force: bool = False) -> Pack:
+    """The pack of a folder or an archive of images, made on first use and kept in the cache; `force` as in `prepare`."""
+    found = source or find_source(path)
     name = f"{path.resolve().stem}-{preparation.side}-{plan(found, preparation).key}.pack"
-    return _prepared(found, cache_folder() / "packs" / name, preparation)
+    return _prepared(found, cache_folder() / "packs" / name, preparation, force)
 
 
 def _drawn(side: int, count: int, seed: int) -> Pack:
@@ -54,7 +68,7 @@ def _checked(pack: Pack) -> Pack:
     return pack
 
 
-def _prepared(source: Source, path: Path, preparation: Preparation) -> Pack:
-    pack = prepare(source, path, preparation, wait=True)
+def _prepared(source: Source, path: Path, preparation: Preparation, force: bool = False) -> Pack:
+    pack = prepare(source, path, preparation, wait=True, force=force)
     assert pack is not None
     return pack

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,11 +19,9 @@ from mien.core.distributed import World
 from mien.core.memory import freed_memory_kept
 from mien.core.run import (
     CONVERGENCE,
-    NOT_IDENTITY,
     Run,
     differences,
     fingerprint,
-    from_json,
     override,
     scale_run,
     to_json,
@@ -46,7 +43,7 @@ from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
 from mien.training import growing, loop
-from mien.training.find_run import RunLocation, find_run
+from mien.training.find_run import RunLocation, cut_before, find_run, fine_tuned
 from mien.training.loop import BatchSource
 from mien.training.parent import Adopted, adopt, read_parent
 from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
@@ -115,6 +112,7 @@ def execute(
         ancestor = read_parent(parent) if parent is not None else None
         if ancestor is None:
             run = fine_tuned(run, out, resume, changes or {})
+        data = cut_before(data, out, resume)
         plan = resolve_run(run, code, data, world, ancestor, changes)
         run = plan.run  # as the rules have set it
         extractor = make_extractor(plan, world)
@@ -164,23 +162,6 @@ def execute(
                 home.update_status(reason=error.what, exit_code=error.exit_code)
             raise
     return home.path
-
-
-def fine_tuned(run: Run, out: str | Path | None, resume: str, changes: Mapping[str, Any]) -> Run:
-    """The run as run.json describes it, if that run started with a parent's weights and goes on without --from.
-
-    Its checkpoints have all that it took. A field that the user set and that differs is refused later, as in any run.
-    """
-    path = Path(resume) if resume not in ("auto", "must", "never") else Path(out) if out is not None else None
-    known = path and (RunDirectory(path).run_json or RunDirectory(path.parent.parent).run_json)
-    if not known or not known.get("parent") or known.get("preset") != run.preset:
-        return run
-    names = [part.name for part in fields(Run) if part.name not in NOT_IDENTITY]
-    try:
-        stored = from_json(Run, {name: known[name] for name in names}, presets.KINDS)
-    except (AttributeError, LookupError, MienError, TypeError):
-        return run
-    return override(replace(run, **{name: getattr(stored, name) for name in names}, by_rule=()), changes)
 
 
 def first_checkpoint(
@@ -266,6 +247,7 @@ def open_run(plan: ResolvedRun, home: RunDirectory, location: RunLocation, world
         "count": len(plan.pack),
         "side": plan.pack.side,
         "labels": labels,
+        **({"photographs": plan.photographs} if plan.photographs else {}),
     }
     home.write_json("env.json", environment)
     home.write_json("data.json", data)

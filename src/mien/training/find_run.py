@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from mien import presets
 from mien.core.contracts import JSON
-from mien.core.run import Run, differences, from_json, identity
-from mien.errors import DataError, Mismatch, UsageError
+from mien.core.run import NOT_IDENTITY, Run, differences, from_json, identity, override
+from mien.data.open import is_cached
+from mien.errors import DataError, MienError, Mismatch, UsageError
 from mien.metrics.online import out_of_patience
 from mien.storage import checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory
@@ -65,7 +68,7 @@ def find_run(plan: ResolvedRun, out: str | Path | None, resume: str) -> RunLocat
             "--resume must continues an existing run.",
             "Leave it out to start one, or give the run with --out.",
         )
-    slug = f"{plan.run.preset}-{Path(plan.source).stem}{plan.pack.side}-s{plan.run.seed}"
+    slug = f"{plan.run.preset}-{Path(plan.photographs or plan.source).stem}{plan.pack.side}-s{plan.run.seed}"
     return RunLocation(run_directory.create_numbered(RUNS, slug).path, new=True)
 
 
@@ -134,3 +137,37 @@ def is_finished(run: Run, home: RunDirectory) -> bool:
         found = checkpoint.all_of(home.checkpoints)
         return bool(found) and int(found[0].name) >= run.images
     return bool(status["seconds"] >= run.minutes * 60.0)
+
+
+def fine_tuned(run: Run, out: str | Path | None, resume: str, changes: Mapping[str, Any]) -> Run:
+    """The run as run.json describes it, if that run started with a parent's weights and goes on without --from.
+
+    Its checkpoints have all that it took. A field that the user set and that differs is refused later, as in any run.
+    """
+    home = directory_of(out, resume)
+    known = home and home.run_json
+    if not known or not known.get("parent") or known.get("preset") != run.preset:
+        return run
+    names = [part.name for part in fields(Run) if part.name not in NOT_IDENTITY]
+    try:
+        stored = from_json(Run, {name: known[name] for name in names}, presets.KINDS)
+    except (AttributeError, LookupError, MienError, TypeError):
+        return run
+    return override(replace(run, **{name: getattr(stored, name) for name in names}, by_rule=()), changes)
+
+
+def cut_before(data: str | Path | None, out: str | Path | None, resume: str) -> str | Path | None:
+    """`data`, or the pack in the cache that the run to go on with has made of these photographs."""
+    home = directory_of(out, resume)
+    known = (home and run_directory.read_json(home.path / "data.json")) or {}
+    if data is None or known.get("photographs") != str(data):
+        return data
+    made = Path(str(known.get("name")))
+    return made if is_cached(made) else data
+
+
+def directory_of(out: str | Path | None, resume: str) -> RunDirectory | None:
+    """The run that the user names to go on with, if it is there."""
+    path = Path(resume) if resume not in ("auto", "must", "never") else Path(out) if out is not None else None
+    homes = (RunDirectory(place) for place in (path, path.parent.parent)) if path else ()
+    return next((home for home in homes if home.run_json), None)

@@ -18,11 +18,13 @@ from mien.core.distributed import World
 from mien.core.run import Run, fingerprint, identity, override, to_json
 from mien.data import open_data
 from mien.data.loader import Loader, to_tensor
-from mien.data.pack import Pack, is_pack
+from mien.data.open import is_prepared
+from mien.data.pack import Pack
 from mien.errors import DataError, DeviceError, UsageError
 from mien.presets import Code
 from mien.presets.defaults import RunContext, apply_defaults, defaults_of
 from mien.training.ema import EMA
+from mien.training.framing import framed
 from mien.training.parent import Parent, adopt, inherit
 from mien.training.profile import measure
 from mien.training.replicas import threads_for
@@ -40,8 +42,9 @@ class ResolvedRun:
     pack: Pack
     context: DeviceContext
     code: Code | None
-    source: str  # the value of --data
+    source: str  # the value of --data, or the pack that was made of it
     parent: Parent | None = None  # whose weights a new run starts with
+    photographs: str = ""  # the value of --data, where they were cut as the parent's faces are
 
     @property
     def faces(self) -> ImageSpec:
@@ -138,6 +141,7 @@ def resolve_run(
     With a parent the run has its networks, and `changes`, the fields that the user set, are set again.
     """
     context = DeviceContext.choose(run.device, run.precision)
+    photographs, data = data, distributed.broadcast(reframed(data, run.side, parent) if world.first else None)
     if not world.first:
         distributed.barrier()
     pack = open_data(data, run.side)
@@ -150,7 +154,7 @@ def resolve_run(
                 file=sys.stderr,
             )
         run = override(run, {"side": pack.side})
-    if world.first and data is not None and not (pack.address or is_pack(Path(data))):
+    if world.first and not is_prepared(photographs):
         for remark in pack.meta.get("remarks", ()):
             print(f"mien: {remark}", file=sys.stderr)
     if run.conditional and not pack.label_names:
@@ -164,8 +168,15 @@ def resolve_run(
             print(f"mien: {line}", file=sys.stderr)
     if parent is not None:
         run = inherit(run, parent, pack.side, changes or {})
-    plan = ResolvedRun(run, pack, context, code, str(data) if data else "drawn", parent)
+    source, shown = str(data) if data else "drawn", str(photographs) if photographs != data else ""
+    plan = ResolvedRun(run, pack, context, code, source, parent, shown)
     return replace(plan, run=apply_defaults(run, plan.run_context))
+
+
+def reframed(data: str | Path | None, side: int, parent: Parent | None) -> str | Path | None:
+    """`data`, or the pack of its photographs that is cut as the parent's faces are."""
+    pack = framed(data, side, parent) if parent is not None else None
+    return data if pack is None else pack.path
 
 
 def scarce(pack: Pack) -> list[str]:
