@@ -172,6 +172,7 @@ export function slider({ name, value, min, max, step, rest, title, format = (v) 
   const output = el("output", { for: id }, format(value));
   const input = el("input", { type: "range", id, min, max, step, value, title });
   const zero = min < 0 && rest === 0 ? -min / (max - min) : 0;  // from where a value is counted
+  input.classList.add("tracked");
   input.classList.toggle("centred", zero > 0);
   const set = (/** @type {number} */ next) => {
     const at = (Math.min(max, Math.max(min, next)) - min) / (max - min);
