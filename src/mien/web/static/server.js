@@ -65,6 +65,7 @@ export function server() {
         response = await fetch(path, init);
       } catch (error) {
         if (signal?.aborted) throw error;
+        if (!post && !tries) { await new Promise((go) => setTimeout(go, 300)); continue; }  // a connection that was kept open may have been closed just now
         throw new Refusal({ code: 0, message: "The explorer does not answer.", why: "It may have been stopped.", hint: "Start `mien explore` again; this page goes on by itself." });
       }
       const pause = Number(response.headers.get("Retry-After"));
