@@ -28,7 +28,7 @@ const REQUESTS = {
 const rate = (number) => (number < 10 ? `${number.toFixed(1)} images` : `${number.toFixed(0)} images`);
 
 /** @param {number} seconds */
-const countdown = (seconds) => (seconds < 3600 ? `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")} left` : `${duration(seconds)} left`);
+const countdown = (seconds) => (seconds < 1 ? "Finishing…" : seconds < 3600 ? `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")} left` : `${duration(seconds)} left`);
 
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine @param {(model: string, how?: "rest" | "replace") => void} pick */
 export function training(store, engine, pick) {
@@ -74,7 +74,7 @@ export function training(store, engine, pick) {
     last = live;
     pill.hidden = !live.alive;
     pill.className = `pill ${live.state === "paused" ? "watch" : "good"}`;
-    pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : ` · ${duration(live.left)} left`}`;
+    pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : live.left < 1 ? " · finishing" : ` · ${duration(live.left)} left`}`;
     show();
     if (begun && model) {
       begun = false;
