@@ -84,7 +84,7 @@ STATS = {
     "logit_difference": "The critic's mean logit on real faces minus that on fakes.",
     "accuracy": "The share that the critic judges rightly; 0.5 is guessing.",
     "penalty": "How steep the critic is around its images; the penalty keeps it gentle.",
-    "augment_p": "How often images are varied before the critic sees them; it rises while the critic knows the photographs by heart.",
+    "augment_p": "How often images are varied before the critic sees them; it rises while the critic knows them by heart.",
     "velocity_error": "How far the field's direction is from the one to a real face; it falls slowly and never to 0.",
     "loss": "What the training lowers; its height says little, its direction much.",
     "l2_coefficient": "How strongly decay holds the critic back; it grows while the generator loses.",
