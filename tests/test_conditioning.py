@@ -21,7 +21,7 @@ from mien.data.pack import Entry, PackWriter
 from mien.errors import UsageError
 from mien.nn.labels import LabelledLatent, LabelProjection
 from mien.sampling.sampler import Sampler
-from mien.training.experiment import titles
+from mien.training.experiment import GRID_SEEDS
 from mien.training.resolve import ResolvedRun, scarce
 from mien.training.train_state import TrainState
 from tests.conftest import Outcome, blobs, tiny, write_pack
@@ -268,13 +268,13 @@ def test_tiles_are_called_by_what_they_are_asked_for(tmp_path: Path) -> None:
     pack = write_pack(tmp_path / "p.pack", labels=("Hat", "Smile"))
     engine = DeviceContext(torch.device("cpu"), "fp32")
     plan = ResolvedRun(told("cgan", {}), pack, engine, None, "p")
-    called = titles(plan)
+    called = plan.titles(GRID_SEEDS)
     assert called is not None and set(called) == {"-", "Hat", "Smile", "Hat, Smile"} and len(called) == 64
     model = plan.initial_state(World()).inference_model
     rows = Sampler(model, plan.header, engine, "").labels(range(64))
     assert rows is not None
     assert [("Hat" in words, "Smile" in words) for words in called] == [(bool(a), bool(b)) for a, b in rows.tolist()]
-    assert titles(ResolvedRun(tiny(presets.PRESETS["quick"]), pack, engine, None, "p")) is None
+    assert ResolvedRun(tiny(presets.PRESETS["quick"]), pack, engine, None, "p").titles(GRID_SEEDS) is None
 
 
 def test_an_autoencoder_in_a_game_is_told_too() -> None:

@@ -310,3 +310,14 @@ def test_the_fixed_painter_is_the_same_face_at_any_size() -> None:
     )
     z = torch.randn(2, 32)
     assert torch.allclose(model.decode(z), model.decode_at(z, 33)[:, :, ::2, ::2], atol=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["cppn-2016", "cppn-residual-2016"])
+def test_a_cppn_without_an_encoder_is_told_which_flag_took_it(preset: str) -> None:
+    """The error named the kind of model that it already was."""
+    run = tiny(presets.PRESETS[preset])
+    faces = ImageSpec(side=16, label_dim=3 if run.conditional else 0)
+    model = override(run, {"model.encoder": False}).model.build(faces)
+    with pytest.raises(UsageError) as caught:
+        run.recipe.build(model, faces)
+    assert "--model.no-encoder" in caught.value.remedy and type(model).__name__ in caught.value.why

@@ -481,7 +481,8 @@ def test_photographs_to_train_on_are_numbered_files_of_the_cache(
     large = {**trusted, "Content-Length": str(PHOTO_BYTES + 1)}
     assert served.ask("/api/photographs", "POST", None, large)[0] == 413
     (file,) = tmp_path.rglob("*.*")
-    assert file.name == "00000.png" and file.parent.parent == tmp_path / "photographs"
+    assert file.name == "00000.png" and file.parent.name == "photographs", "which names the run that learns from it"
+    assert file.parent.parent.parent == tmp_path / "photographs"
     assert file.read_bytes() == picture.getvalue() and file.parent.stat().st_mode & 0o077 == 0
 
 
@@ -881,6 +882,7 @@ def test_photographs_go_on_from_the_bundled_faces(tmp_path: Path, monkeypatch: p
         child = served.explorer.runs.training.child
         assert child is not None and child.wait(400) == 0, served.json("/api/models")["started"]
         (run,) = (tmp_path / "runs").iterdir()
+        assert run.name.startswith("00000-gan-photographs")
         described = json.loads((run / "run.json").read_text())
         parent = Sampler.load("faces", device="cpu").model_hash
         assert described["preset"] == "gan" and parent in json.dumps(described), described

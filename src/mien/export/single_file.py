@@ -25,7 +25,7 @@ COMPARED = range(8)  # seeds
 
 IMPORT = re.compile(r'^import \{ (.+?) \} from "\./([\w.]+)";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const) (\w+))", re.MULTILINE)
-LINKED = re.compile(r'^\s*(?:<link rel="(?:modulepreload|stylesheet|icon)".*|<script type="module".*)\n', re.MULTILINE)
+LINKED = re.compile(r'^\s*(?:<link rel="(?:modulepreload|stylesheet)".*|<script type="module".*)\n', re.MULTILINE)
 BOOT = """
 import { browser } from "./browser.js";
 import { byId, fault } from "./dom.js";
@@ -109,14 +109,14 @@ def bundle(modules: dict[str, str]) -> str:
 def single_file(files: dict[str, bytes], claims: str, model: JSON, network: JSON, weights: bytes) -> str:
     """The page: `files` are the explorer's, `claims` its provenance as meta elements, `model` what browser.js needs."""
     script = bundle({**{n: f.decode() for n, f in files.items() if n.endswith(".js")}, "boot": BOOT})
-    style, icon = files["style.css"].decode(), base64.b64encode(files["icon.svg"]).decode()
+    style = files["style.css"].decode()
     policy = (
         f"default-src 'none'; script-src '{digest(script)}' 'wasm-unsafe-eval'; style-src '{digest(style)}'; "
         "img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'"
     )
     head = (
         f'<meta charset="utf-8">\n  <meta http-equiv="Content-Security-Policy" content="{html.escape(policy, quote=False)}">'
-        f'{claims}\n  <link rel="icon" href="data:image/svg+xml;base64,{icon}">'
+        f"{claims}"
     )
     data = json.dumps({"model": model, "network": network}, separators=(",", ":")).replace("<", "\\u003c")
     tail = (

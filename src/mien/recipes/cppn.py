@@ -19,18 +19,7 @@ from mien.core.families import VariationalModel
 from mien.errors import UsageError
 from mien.recipes import balance, optimizers
 from mien.recipes.losses import bce_fake, bce_real, full, pixel_cross_entropy
-from mien.recipes.vae import draw
-
-
-def variational(model: Model) -> VariationalModel:
-    """The model, if it has an encoder that returns mean and log-variance. Raises UsageError."""
-    if not isinstance(model, VariationalModel):
-        raise UsageError(
-            "This recipe needs a model with an encoder that returns mean and log-variance.",
-            "Its fakes are decoded from what an encoder draws.",
-            "Use a CPPN or a VAE's model.",
-        )
-    return model
+from mien.recipes.vae import draw, variational
 
 
 class CPPNVAEGAN(Recipe):
@@ -109,7 +98,7 @@ class CPPNVAEGANConfig(RecipeConfig):
             raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
 
     def build(self, model: Model, faces: ImageSpec) -> CPPNVAEGAN:
-        return CPPNVAEGAN(self, variational(model), faces)
+        return CPPNVAEGAN(self, variational(model, "Its fakes are decoded from what an encoder draws."), faces)
 
 
 def compatible(labels: Tensor | None, count: int, classes: int) -> Tensor:
@@ -230,4 +219,4 @@ class CPPNClassGANConfig(RecipeConfig):
             raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
 
     def build(self, model: Model, faces: ImageSpec) -> CPPNClassGAN:
-        return CPPNClassGAN(self, variational(model), faces)
+        return CPPNClassGAN(self, variational(model, "Its fakes are decoded from what an encoder draws."), faces)

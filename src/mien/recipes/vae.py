@@ -109,10 +109,15 @@ class VAEConfig(RecipeConfig):
         return {} if self.decay_images else {"lr_end": "the rate stays; give --recipe.decay-images"}
 
     def build(self, model: Model, faces: ImageSpec) -> VAE:
-        if not isinstance(model, VariationalModel):
-            raise UsageError(
-                "This recipe needs a model with an encoder that returns mean and log-variance.",
-                f"{type(model).__name__} has none.",
-                "Use a VAE's model.",
-            )
-        return VAE(self, model)
+        return VAE(self, variational(model, "A VAE learns by encoding."))
+
+
+def variational(model: Model, why: str) -> VariationalModel:
+    """The model, if it has an encoder that returns mean and log-variance. Raises UsageError, with why it is needed."""
+    if not isinstance(model, VariationalModel):
+        raise UsageError(
+            "This recipe needs a model with an encoder that returns mean and log-variance.",
+            f"{why} This {type(model).__name__} has none.",
+            "Use a VAE's model, or a CPPN without --model.no-encoder.",
+        )
+    return model

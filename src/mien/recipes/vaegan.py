@@ -26,7 +26,7 @@ from mien.errors import UsageError
 from mien.nn.norm import frozen_statistics
 from mien.recipes import balance, optimizers
 from mien.recipes.losses import bce_real, full, offset_bce_fake, offset_bce_real
-from mien.recipes.vae import draw
+from mien.recipes.vae import draw, variational
 
 Similarity = Literal["features", "pixels"]
 
@@ -177,13 +177,8 @@ class VAEGANConfig(RecipeConfig):
         return found
 
     def build(self, model: Model, faces: ImageSpec) -> VAEGAN:
-        if not isinstance(model, VariationalModel):
-            raise UsageError(
-                "This recipe needs a model with an encoder that returns mean and log-variance.",
-                "VAE/GAN is a VAE whose decoder plays against a critic.",
-                "Use a VAE's model.",
-            )
-        recipe = VAEGAN(self, model, faces)
+        encoding = variational(model, "VAE/GAN is a VAE whose decoder plays against a critic.")
+        recipe = VAEGAN(self, encoding, faces)
         if self.similarity == "features" and not isinstance(recipe.critic, FeatureCritic):
             raise UsageError(
                 "This critic has no features to compare by.",

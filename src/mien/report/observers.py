@@ -44,16 +44,22 @@ class SampleGrids:
         self.faces = torch.empty(0)  # the last sample grid, for observers that follow
         self.best_effort = BestEffort(run_dir)
 
+    def begin(self, model: Model) -> None:
+        """Draw the grid of a run that has not learned anything."""
+        self._write(0, model)
+
     def after_step(self, progress: Progress, model: Model) -> None:
-        if not progress.show:
-            return
+        if progress.show:
+            self._write(progress.seen, model)
+
+    def _write(self, seen: int, model: Model) -> None:
         self.faces = self.draw(model)
         image = grid(self.faces, self.columns, self.titles)
         with self.best_effort("samples"):
-            for seen, path in sample_grids(self.samples.parent):
-                if seen > progress.seen:  # of a future that a rollback or a resume took back
+            for later, path in sample_grids(self.samples.parent):
+                if later > seen:  # of a future that a rollback or a resume took back
                     path.unlink()
-            save_png(image, self.samples / f"{progress.seen:010d}.png", {**self.recipe, "seen": progress.seen})
+            save_png(image, self.samples / f"{seen:010d}.png", {**self.recipe, "seen": seen})
 
     def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
 

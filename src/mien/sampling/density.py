@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mien.core.contracts import JSON
+from mien.core.eager_optimizer import eager_step
 from mien.errors import Mismatch, UsageError
 from mien.nn.priors import normals
 from mien.sampling.sidecar import Extra
@@ -233,7 +234,7 @@ def fit_flow(
             batch = rows[torch.randint(len(rows), (BATCH,), generator=generator)]
             optimizer.zero_grad()
             (-network().log_prob(batch).mean() / width).backward()
-            optimizer.step()
+            eager_step(optimizer)
     network.load_state_dict(weights)
     gaussian = float(-0.5 * (held_out.square() + log(2 * pi)).mean())
     facts |= {"steps": step, "held_out": round(best, 5), "gaussian": round(gaussian, 5)}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mien.core.contracts import Prior
+from mien.core.eager_optimizer import eager_step
 
 SEARCH = 0.3  # share of the steps that descend from all starts; the others continue from the best alone
 
@@ -82,7 +83,7 @@ def descend(
             best.update(z.detach(), images.detach(), values.detach(), len(values) // count)
             if step < length:
                 (z.grad,) = torch.autograd.grad(values.sum(), z)
-                optimizer.step()
+                eager_step(optimizer)
                 with torch.no_grad():
                     z.copy_(prior.project(z))
                 done += 1

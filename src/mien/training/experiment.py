@@ -14,7 +14,7 @@ import torch
 from mien import presets
 from mien.core import distributed
 from mien.core.contracts import Model, Observer
-from mien.core.device import DeviceContext, mix
+from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.core.memory import freed_memory_kept
 from mien.core.run import (
@@ -46,10 +46,10 @@ from mien.training import growing, loop
 from mien.training.find_run import RunLocation, cut_before, find_run, fine_tuned
 from mien.training.loop import BatchSource
 from mien.training.parent import Adopted, adopt, read_parent
-from mien.training.resolve import LABEL_ROWS, ResolvedRun, resolve_run
+from mien.training.resolve import ResolvedRun, resolve_run
 from mien.training.run_options import RunOptions
 from mien.training.signals import handled, stop_now
-from mien.training.train_state import TrainState
+from mien.training.train_state import TrainState, evaluating
 from mien.training.trained_run import TrainedRun
 
 GRID_SEEDS = range(64)
@@ -140,7 +140,7 @@ def execute(
                 f"mien: the generator of `{run.preset}` is not label-conditional: `mien sample --label` will not work",
                 file=sys.stderr,
             )
-        observers = compose(plan, home, start) if world.first else []
+        observers = compose(plan, home, start, state) if world.first else []
         evaluator = None
         if extractor is not None:
             evaluator = OnlineEvaluator(home, plan.run, plan.pack, plan.header, plan.context, extractor)
@@ -270,8 +270,11 @@ def open_run(plan: ResolvedRun, home: RunDirectory, location: RunLocation, world
     return start
 
 
-def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[Observer]:
-    """The observers of a run: metrics, progress line, sample grids, health checks, TensorBoard, report."""
+def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None, state: TrainState) -> list[Observer]:
+    """The observers of a run: metrics, progress line, sample grids, health checks, TensorBoard, report.
+
+    Of a run that begins, the first grid is drawn here, before it learns: somebody waits for a picture.
+    """
 
     def draw(model: Model) -> torch.Tensor:
         return Sampler(model, plan.header, plan.context, "").sample(GRID_SEEDS)
@@ -283,7 +286,10 @@ def compose(plan: ResolvedRun, home: RunDirectory, start: Path | None) -> list[O
 
     recipe = {"preset": plan.run.preset, "seeds": [GRID_SEEDS[0], GRID_SEEDS[-1]], "synthetic": True}
     seen = int(start.name) if start else 0
-    line, grids = ProgressLine(), SampleGrids(home.path, draw=draw, recipe=recipe, titles=titles(plan))
+    line, grids = ProgressLine(), SampleGrids(home.path, draw=draw, recipe=recipe, titles=plan.titles(GRID_SEEDS))
+    if not seen and (plan.parent is not None or not plan.run.parent):  # else it goes on from its parent's checkpoint
+        with evaluating(state.inference_model) as model:
+            grids.begin(model)
     return [
         MetricsLog(home),
         line,
@@ -303,18 +309,6 @@ def tracking(plan: ResolvedRun, home: RunDirectory) -> list[Tracking]:
         return []
     data = {"fingerprint": plan.pack.fingerprint, "count": len(plan.pack), "side": plan.pack.side}
     return [Tracking(home.path, plan.run.track, {**to_json(plan.run), "data": data})]
-
-
-def titles(plan: ResolvedRun) -> list[str] | None:
-    """The labels of each face of the sample grid; None if the run is not label-conditional."""
-    if not plan.faces.label_dim or plan.pack.labels is None:
-        return None
-    rows = plan.pack.labels[:LABEL_ROWS]
-    chosen = [rows[mix(seed) % len(rows)] for seed in GRID_SEEDS]
-    return [
-        ", ".join(n for n, value in zip(plan.pack.label_names, row, strict=True) if value > 0.5) or "-"
-        for row in chosen
-    ]
 
 
 class ExitStatus:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mien.core.contracts import Adoptive, Batch, ImageSpec, Model, ModelConfig, NetworkConfig
 from mien.core.device import DeviceContext, mix
+from mien.core.eager_optimizer import eager_step
 from mien.core.run import Run
 from mien.training.train_state import TrainState
 
@@ -72,7 +73,7 @@ def imitate(
         for parameter, gradient in zip([*fitted, *fitted_critic], gradients, strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(gradient)
         for optimizer in optimizers:
-            optimizer.step()
+            eager_step(optimizer)
             optimizer.zero_grad(set_to_none=True)
     for parameter in held:
         parameter.requires_grad_(False)

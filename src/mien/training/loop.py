@@ -111,8 +111,6 @@ class _Loop:
         self.logging = Period(run.log_every, least=1.0, growth=0.001)
         for period in (self.saving, self.sampling, self.logging):
             period.last_time = self.seconds
-        if resume_from is None:
-            self.sampling.last_time = float("-inf")  # the first grid is of the first step: somebody waits for a picture
         self.recent: deque[float] = deque(maxlen=RECENT)  # of BEGAN's M, where checkpoints are ranked by it
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
@@ -105,6 +105,14 @@ class ResolvedRun:
         images = to_tensor(self.pack.images[rows], channels=self.run.channels)
         labels = self.pack.labels if self.faces.label_dim else None
         return images, None if labels is None else torch.from_numpy(labels[rows])
+
+    def titles(self, seeds: Sequence[int]) -> list[str] | None:
+        """The labels that each seed draws from those of the pack; None if the run is not label-conditional."""
+        if not self.faces.label_dim or self.pack.labels is None:
+            return None
+        rows, names = self.pack.labels[:LABEL_ROWS], self.pack.label_names
+        chosen = [rows[mix(seed) % len(rows)] for seed in seeds]
+        return [", ".join(n for n, value in zip(names, row, strict=True) if value > 0.5) or "-" for row in chosen]
 
     def initial_state(self, world: World) -> TrainState:
         """The state before the first step, a pure function of the run's seed."""

@@ -15,6 +15,7 @@ from mien.core import distributed
 from mien.core.contracts import JSON, Batch, Model, Recipe, Update
 from mien.core.device import DeviceContext, mix, preserve_rng
 from mien.core.distributed import World
+from mien.core.eager_optimizer import eager_step
 from mien.errors import Mismatch, UsageError
 from mien.storage import checkpoint
 from mien.training.ema import EMA
@@ -231,7 +232,7 @@ def apply_updates(group: Sequence[Update], rate: float = 1.0) -> None:
             for parameter, gradient in zip(trained, gradients, strict=True):
                 parameter.grad = gradient
             with scaled_rates(optimizer, rate):
-                optimizer.step()
+                eager_step(optimizer)
             optimizer.zero_grad(set_to_none=True)
 
     distributed.once(move)  # nobody else reads the gradients any more

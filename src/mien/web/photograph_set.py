@@ -33,8 +33,10 @@ class PhotographSet:
             )  # fmt: skip
         try:
             if self.folder is None:
-                self.folder = cache_folder() / "photographs" / secrets.token_hex(8)
-                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                # the last name is a part of the run's, which people read
+                self.folder = cache_folder() / "photographs" / secrets.token_hex(8) / "photographs"
+                self.folder.parent.parent.mkdir(parents=True, exist_ok=True)
+                self.folder.parent.mkdir(mode=0o700)
                 self.folder.mkdir(mode=0o700)
             atomic.create_bytes(self.folder / f"{self.count:05d}{suffix}", content)
         except OSError as error:

@@ -37,7 +37,7 @@ WORDS = re.compile(r"[a-z0-9_,-]{0,100}")  # names of metrics
 SOURCE = Path(__file__).parents[2]  # what mien is imported from
 #: A process that imports what takes longest before it is known what to train. The words of the command come by stdin.
 READY = """import json, sys
-import mien.training.experiment, mien.cli.flags, mien.cli.train, torch._dynamo  # which every optimizer of torch imports
+import mien.training.experiment, mien.cli.flags, mien.cli.train
 from mien.__main__ import main
 line = sys.stdin.readline()
 sys.exit(main(json.loads(line)) if line else 0)"""

@@ -1,7 +1,7 @@
 // @ts-check
 // Breeding: nine children of the face on show; choose one, and it is the parent of the next nine.
 import { moved } from "./address.js";
-import { busy, byId, el, fault, refill } from "./dom.js";
+import { busy, byId, el, fault, refill, skeletons } from "./dom.js";
 import { address, drawn } from "./state.js";
 import { thumb } from "./thumb.js";
 
@@ -51,5 +51,5 @@ export function breeding(store, engine) {
   strength.addEventListener("change", () => fill());
   byId("litter-again").addEventListener("click", () => fill(true));
   byId("lineage-clear").addEventListener("click", () => { lineage = []; trace(); });
-  return { open: () => fill(), forget: () => { lineage = []; trace(); parentKey = ""; } };
+  return { open: () => fill(), forget: () => { lineage = []; trace(); parentKey = ""; calls++; litter.replaceChildren(...skeletons(9)); } };
 }

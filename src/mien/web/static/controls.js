@@ -17,6 +17,8 @@ export class Controls {
     this.store = store;
     /** @type {((state: import("./types.js").State) => void)[]} */
     this.follow = [];
+    /** Opens what finds directions. @type {(() => void) | null} */
+    this.find = null;
   }
 
   /** Offer what a model can do. @param {Capabilities} model */
@@ -35,6 +37,7 @@ export class Controls {
     if (model.directions.length) rows.push(this.group("Directions", "Steps in the latent space, in standard deviations. A locked one stays: the others move across it only, and are shuffled or reset without it.",
       [...namedFirst(model.directions).map((direction) => this.direction(direction)), this.directionButtons(model)]));
     if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.", model.labels.map((name) => this.label(name))));
+    if (!model.directions.length) rows.push(this.finder());
     byId("sliders").replaceChildren(...rows);
     this.update();
   }
@@ -72,7 +75,7 @@ export class Controls {
       store.rest({ size: side === model.side ? 0 : side });
     } });
     this.follow.push((state) => { box.value = String(state.size || model.side); });
-    return el("div", { class: "choice" }, el("label", { for: "size" }, "Painted at, in pixels"), box,
+    return el("div", { class: "choice" }, el("label", { for: "size" }, "Pixels a side"), box,
       el("datalist", { id: "sizes" }, ...sizes.map((side) => el("option", { value: side }))));
   }
 
@@ -160,6 +163,12 @@ export class Controls {
       lock.replaceChildren(icon(on ? "lock" : "open"));
     });
     return row.row;
+  }
+
+  /** For a model without directions: where they are found. */
+  finder() {
+    return el("p", { id: "find-offer", class: "offer" }, "Smile, age, pose: directions become sliders here.",
+      el("button", { type: "button", onclick: () => this.find?.() }, "Find directions"));
   }
 
   /** @param {Capabilities} model */

@@ -40,6 +40,7 @@ export function directionTools(store, engine, again) {
     if (!chosen) choice.value = lengthOf(together(), model) > 1e-3 ? "" : model.directions[0]?.name ?? "";  // something to see at once
     const step = unit(), { state } = store, base = choice.value ? state.directions : {};
     byId("direction-none").hidden = Boolean(step);
+    byId("direction-how").hidden = !choice.value || !trusted;
     /** @type {HTMLButtonElement} */ (byId("direction-save")).disabled = !step || Boolean(choice.value);
     const key = JSON.stringify([drawn({ ...state, directions: base }), step]);
     if (key === filled) return;
@@ -78,6 +79,12 @@ export function directionTools(store, engine, again) {
     progress.hidden = true;
   });
 
+  /** Whether there is anything to do here; the offer among the sliders leads to it. @param {import("./types.js").Capabilities} able */
+  function mark(able) {
+    byId("tab-directions").hidden = !able.directions.length && !(trusted && engine.findDirections);
+    document.getElementById("find-offer")?.toggleAttribute("hidden", byId("tab-directions").hidden);
+  }
+
   return {
     open: show,
     /** @param {import("./types.js").Capabilities} able */
@@ -86,7 +93,7 @@ export function directionTools(store, engine, again) {
       filled = "";
       chosen = false;
       choice.replaceChildren(el("option", { value: "" }, "what the sliders do now"), ...able.directions.map(({ name: one }) => el("option", { value: one }, one.replace(/_/g, " "))));
-      byId("tab-directions").hidden = !able.directions.length && !(trusted && engine.findDirections);
+      mark(able);
       byId("direction-test").hidden = byId("direction-form").hidden = !able.directions.length;
     },
     /** @param {boolean} may whether this page may write beside the model */
@@ -95,7 +102,7 @@ export function directionTools(store, engine, again) {
       byId("direction-finder").hidden = !trusted;
       byId("direction-name-row").hidden = !trusted;
       byId("direction-terminal").hidden = trusted;
-      if (model) byId("tab-directions").hidden = !model.directions.length && !trusted;
+      if (model) mark(model);
     },
   };
 }

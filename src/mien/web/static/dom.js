@@ -48,7 +48,7 @@ const ICONS = {
   heart: "M12 20s-7-4.4-7-9.6A4.2 4.2 0 0 1 12 7a4.2 4.2 0 0 1 7 3.4C19 15.600 12 20 12 20z",
   save: "M12 4v11m0 0l-4-4m4 4l4-4M5 19h14",
   link: "M10 14a4 4 0 0 0 6 .4l3-3a4.200 4.200 0 0 0-6-6l-1.500 1.500M14 10a4 4 0 0 0-6-.4l-3 3a4.200 4.200 0 0 0 6 6l1.500-1.500",
-  help: "M9.500 9.500a2.500 2.500 0 1 1 3.500 2.300c-.700.300-1 .800-1 1.700M12 17h.01",
+  help: "M12 3a9 9 0 1 1 0 18a9 9 0 1 1 0-18M9.600 9.600a2.400 2.400 0 1 1 3.400 2.200c-.700.300-1 .800-1 1.600M12 16.600h.01",
   lock: "M7 11V8.500a5 5 0 0 1 10 0V11M6 11h12v9H6z",
   open: "M7 11V8.500a5 5 0 0 1 9.500-2M6 11h12v9H6z",
   left: "M14 6l-6 6 6 6",
@@ -92,6 +92,9 @@ export const withoutPaths = (text) => text.replace(/(\w{2,}:\/\/\S+)|(?<![\w/:])
 export function fault(error) {
   toast(sentence(error), "fault");
 }
+
+/** Tiles that are drawn soon. @param {number} count */
+export const skeletons = (count) => Array.from({ length: count }, () => el("div", { class: "tile", "aria-hidden": "true" }));
 
 /** Empty places of a list, where faces will be. @param {number} count */
 export const placeholders = (count) => Array.from({ length: count }, () => el("li", { class: "place", "aria-hidden": "true" }));
@@ -168,8 +171,14 @@ export function slider({ name, value, min, max, step, rest, title, format = (v) 
   const id = `slider-${name.replace(/\W+/g, "-")}-${Math.random().toString(36).slice(2, 7)}`;
   const output = el("output", { for: id }, format(value));
   const input = el("input", { type: "range", id, min, max, step, value, title });
+  const zero = min < 0 && rest === 0 ? -min / (max - min) : 0;  // from where a value is counted
+  input.classList.add("tracked");
+  input.classList.toggle("centred", zero > 0);
   const set = (/** @type {number} */ next) => {
+    const at = (Math.min(max, Math.max(min, next)) - min) / (max - min);
     input.value = String(next);
+    input.style.setProperty("--from", String(Math.min(zero, at)));
+    input.style.setProperty("--to", String(Math.max(zero, at)));
     output.textContent = format(next);
     input.setAttribute("aria-valuetext", format(next));
     back.disabled = next === rest;

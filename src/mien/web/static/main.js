@@ -237,6 +237,7 @@ export async function start(source) {
   };
   where();
   engine.by?.changed(where);
+  controls.find = () => tools.choose("directions");
   byId("train").addEventListener("click", async () => {
     try {
       await engine.train?.(5, false);

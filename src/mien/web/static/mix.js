@@ -83,12 +83,22 @@ export function mixing(store, engine) {
     return canvases;
   }
 
+  /** Before anything is mixed: the face on show, beside an empty place. */
+  async function showOwn() {
+    if (byId("panel-mix").hidden) return;
+    const own = /** @type {HTMLCanvasElement} */ (byId("mix-own")), { state } = store;
+    try {
+      const blob = await engine.image(drawn(state));
+      if (blob && state === store.state) paint(own, await createImageBitmap(blob));
+    } catch { /* the face itself says what is wrong */ }
+  }
+
   async function update() {
     const { state } = store, { mix } = state;
     byId("mix-on").hidden = !mix;
     byId("mix-off").hidden = Boolean(mix);
     byId("mix-add").textContent = mix ? "Add" : "Mix";
-    if (!mix) { filled = listed = ""; return; }
+    if (!mix) { filled = listed = ""; showOwn(); return; }
     const many = mix.length > 1, faces = [state.at, ...mix.map((part) => part.with)];
     byId("mix-two").hidden = byId("mix-swap").hidden = many;
     list.hidden = !many;

@@ -20,7 +20,7 @@ export class Pad {
     /** @type {Spot | null} */
     this.place = null;
     this.offset = { x: 0, y: 0 };  // of the dot from the middle, in seeds
-    /** @type {Map<string, {image: ImageBitmap, look: string}>} Pictures by address; one of another look stays until the new one is drawn. */
+    /** @type {Map<string, {image: ImageBitmap, look: string, model: string}>} Pictures by address; one of another look stays until the new one is drawn, one of another model does not. */
     this.pictures = new Map();
     this.look = "";
     this.painting = 0; this.turn = 0; this.resting = 0; this.moving = false;
@@ -172,7 +172,7 @@ export class Pad {
         if (Math.max(Math.abs(left - side / 2), Math.abs(top - side / 2)) > side / 2 + cell / 2) continue;
         const name = addressOf(crossing(this.middle, across, down)), known = this.pictures.get(name), width = cell * 0.84;
         if (known?.look !== this.look) missing.push({ name, far: Math.hypot(across - x, down - y) });
-        if (known) {
+        if (known?.model === this.store.state.model) {
           pen.save();
           pen.beginPath();
           pen.roundRect(left - width / 2, top - width / 2, width, width, width * 0.16);
@@ -205,7 +205,7 @@ export class Pad {
         const image = await createImageBitmap(await this.engine.faces({ ...state, mix: null, size: 0 }, some, some.length)), side = image.height;
         const pictures = await Promise.all(some.map((_, n) => createImageBitmap(image, n * side, 0, side, side)));
         if (turn !== this.turn || this.moving) return;
-        some.forEach((name, n) => this.pictures.set(name, { image: pictures[n], look }));
+        some.forEach((name, n) => this.pictures.set(name, { image: pictures[n], look, model: state.model }));
       } catch { return; /* the face itself says what is wrong */ }
       while (this.pictures.size > 400) this.pictures.delete(/** @type {string} */ (this.pictures.keys().next().value));
       this.draw();

@@ -4,6 +4,8 @@ import { readRecipe } from "./png.js";
 
 /** @typedef {import("./types.js").State} State */
 
+const TRIES = 5;  // to ask a busy server again
+
 /** An answer that is an error, in its three parts. */
 export class Refusal extends Error {
   /** @param {{message: string, why: string, hint: string, code: number}} parts */
@@ -58,11 +60,17 @@ export function server() {
       init = { ...init, method: "POST", body: JSON.stringify(body) };
     } else if (text) path += `?${text}`;
     let response;
-    try {
-      response = await fetch(path, init);
-    } catch (error) {
-      if (signal?.aborted) throw error;
-      throw new Refusal({ code: 0, message: "The explorer does not answer.", why: "It may have been stopped.", hint: "Start `mien explore` again; this page goes on by itself." });
+    for (let tries = 0; ; tries++) {
+      try {
+        response = await fetch(path, init);
+      } catch (error) {
+        if (signal?.aborted) throw error;
+        if (!post && !tries) { await new Promise((go) => setTimeout(go, 300)); continue; }  // a connection that was kept open may have been closed just now
+        throw new Refusal({ code: 0, message: "The explorer does not answer.", why: "It may have been stopped.", hint: "Start `mien explore` again; this page goes on by itself." });
+      }
+      const pause = Number(response.headers.get("Retry-After"));
+      if (response.status !== 503 || !pause || post || query.some(([name]) => name === "drag") || tries === TRIES) break;  // a busy server is asked again: what waits shows that it waits
+      await new Promise((go) => setTimeout(go, 1000 * pause));
     }
     if (response.ok) return response;
     const answer = await response.json().catch(() => null);

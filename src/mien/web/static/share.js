@@ -1,7 +1,7 @@
 // @ts-check
 // Sharing what is on show: a link, a card, the raw face, or a clip that loops.
 import { moved } from "./address.js";
-import { byId, download, el, fault, toast } from "./dom.js";
+import { byId, download, el, fault, paint, toast } from "./dom.js";
 import { enlarged } from "./enlarge.js";
 import { fileName, nameOf } from "./names.js";
 import { readRecipe, withRecipe } from "./png.js";
@@ -89,6 +89,7 @@ export function sharing(store, engine, face, model, walk) {
       formats.replaceChildren(...(model()?.formats ?? []).map((format) => el("option", {}, format)));
       byId("share-note").replaceChildren(...(engine.kind === "browser" ? ["The link holds the whole state: whoever opens it sees this face."]
         : ["The link works where this explorer is reachable. To publish, ", el("code", {}, "mien export --to web"), " makes a page for any static host."]));
+      if (face.image) paint(/** @type {HTMLCanvasElement} */ (byId("share-picture")), face.image);
       dialog.showModal();
     },
   };

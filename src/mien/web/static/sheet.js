@@ -1,6 +1,6 @@
 // @ts-check
 // The contact sheet: a hundred seeds at once, in the order of their numbers, the best first where seeds are ranked, or as a map.
-import { busy, byId, fault, refill } from "./dom.js";
+import { busy, byId, fault, refill, skeletons } from "./dom.js";
 import { drawn } from "./state.js";
 import { gridded, placeOf, principal, vectorsOf } from "./map.js";
 import { thumb } from "./thumb.js";
@@ -95,6 +95,8 @@ export function contactSheet(store, engine) {
     byId("order-row").hidden = !order.length;
     first = 0;
     filled = "";
+    map = null;
+    grid.replaceChildren(...skeletons(PAGE));
   }
 
   return { open: fill, offer, typical };

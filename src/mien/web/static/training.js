@@ -24,8 +24,11 @@ const REQUESTS = {
   step: "for one step", "step-critic": "for a step of the critic", "step-generator": "for a step of the generator",
 };
 
+/** @param {number} number of images in a second */
+const rate = (number) => (number < 10 ? `${number.toFixed(1)} images` : `${number.toFixed(0)} images`);
+
 /** @param {number} seconds */
-const countdown = (seconds) => (seconds < 3600 ? `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")} left` : `${duration(seconds)} left`);
+const countdown = (seconds) => (seconds < 1 ? "Finishing…" : seconds < 3600 ? `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")} left` : `${duration(seconds)} left`);
 
 /** @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine @param {(model: string, how?: "rest" | "replace") => void} pick */
 export function training(store, engine, pick) {
@@ -71,7 +74,7 @@ export function training(store, engine, pick) {
     last = live;
     pill.hidden = !live.alive;
     pill.className = `pill ${live.state === "paused" ? "watch" : "good"}`;
-    pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : ` · ${duration(live.left)} left`}`;
+    pill.textContent = live.state === "paused" ? "Paused" : `Training · ${live.seen.toLocaleString("en")} images${live.left === null ? "" : live.left < 1 ? " · finishing" : ` · ${duration(live.left)} left`}`;
     show();
     if (begun && model) {
       begun = false;
@@ -88,7 +91,7 @@ export function training(store, engine, pick) {
     /** @type {HTMLProgressElement} */ (byId("run-share")).value = live.share;
     byId("run-share").hidden = !live.share && !live.alive;
     byId("run-facts").textContent = [`${live.seen.toLocaleString("en")} images seen`, `${duration(live.seconds)} of training`,
-      ...(live.images_per_second ? [`${live.images_per_second.toFixed(0)} images a second`] : []), ...(live.left === null || !live.alive ? [] : [`${duration(live.left)} left`]),
+      ...(live.images_per_second ? [`${rate(live.images_per_second)} a second`] : []),
       ...(live.resumes ? [`resumed ${live.resumes === 1 ? "once" : `${live.resumes} times`}`] : []),
       ...(live.steered ? [`${live.steered} step${live.steered === 1 ? "" : "s"} of one player by hand`] : [])].join(" · ");
     byId("run-buttons").hidden = !trusted;
