@@ -6,6 +6,7 @@ In a thread group a rank is a thread, and what ranks exchange stays in memory.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from mien.errors import Disconnected
 
 STEP_TIMEOUT = timedelta(minutes=10)  # of a gradient average: a rank that hangs that long is dead
 #: Of what ranks agree on. They may wait for rank 0 for hours while it prepares data, downloads, or is paused; if it dies, its
@@ -60,13 +63,32 @@ def world(device: str) -> Iterator[World]:
 
     global _control
     own_gpu = device == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
-    dist.init_process_group("nccl" if own_gpu else "gloo", timeout=STEP_TIMEOUT)  # NCCL refuses two ranks on one GPU
-    _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
+    with connected():
+        dist.init_process_group(
+            "nccl" if own_gpu else "gloo", timeout=STEP_TIMEOUT
+        )  # NCCL refuses two ranks on one GPU
+        _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
         _control = None
         dist.destroy_process_group()
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Raises Disconnected where torch reports that another process is gone: that is no fault of this one."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo has no exception of its own
+            raise
+        why = re.sub(r"^\[\S*\] ", "", str(error)).partition(". ")[0].splitlines()[0]
+        raise Disconnected(
+            "The connection to another process of this command is lost.",
+            f"{why.rstrip('.')}.",
+            "Its own message says why it ended, if it had time. The same command goes on with what is saved.",
+        ) from error
 
 
 class ThreadGroup:
@@ -174,7 +196,8 @@ def mean(value: Tensor) -> Tensor:
     if not processes():
         return value
     total = value.clone()
-    dist.all_reduce(total)
+    with connected():
+        dist.all_reduce(total)
     return total / dist.get_world_size()
 
 
@@ -183,7 +206,8 @@ def maximum(value: float) -> float:
     if not processes():
         return value
     largest = torch.tensor(value, dtype=torch.float64)
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control)
+    with connected():
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control)
     return float(largest)
 
 
@@ -194,7 +218,8 @@ def average_gradients(loss: Tensor, gradients: list[Tensor]) -> tuple[Tensor, li
     if not processes():
         return loss.detach(), gradients
     flat = torch.cat([loss.detach().reshape(1).to(gradients[0].dtype), *(g.reshape(-1) for g in gradients)])
-    dist.all_reduce(flat)
+    with connected():
+        dist.all_reduce(flat)
     flat /= dist.get_world_size()
     pieces = torch.split(flat[1:], [g.numel() for g in gradients])
     return flat[0], [torch.empty_like(g).copy_(piece.view(g.shape)) for piece, g in zip(pieces, gradients, strict=True)]
@@ -204,7 +229,8 @@ def broadcast_module(module: torch.nn.Module) -> None:
     """Copy the parameters and buffers of rank 0 to every rank."""
     if processes():
         for tensor in module.state_dict().values():
-            dist.broadcast(tensor, src=0)
+            with connected():
+                dist.broadcast(tensor, src=0)
 
 
 def broadcast(value: Any) -> Any:
@@ -212,14 +238,16 @@ def broadcast(value: Any) -> Any:
     if not processes():
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0, group=_control)
+    with connected():
+        dist.broadcast_object_list(box, src=0, group=_control)
     return box[0]
 
 
 def barrier() -> None:
     """Wait for all ranks."""
     if processes():
-        dist.barrier(group=_control)
+        with connected():
+            dist.barrier(group=_control)
 
 
 class _Sum(torch.autograd.Function):
@@ -230,7 +258,8 @@ class _Sum(torch.autograd.Function):
         if member := _member():
             return member[0].sum(member[1], value.detach())
         total = value.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+        with connected():
+            dist.all_reduce(total)
         return total
 
     @staticmethod
