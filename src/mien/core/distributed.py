@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,16 +65,48 @@ def world(device: str) -> Iterator[World]:
 
     global _control
     own_gpu = device == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    backend = "nccl" if own_gpu else "gloo"  # NCCL refuses two ranks on one GPU
     with connected():
-        dist.init_process_group(
-            "nccl" if own_gpu else "gloo", timeout=STEP_TIMEOUT
-        )  # NCCL refuses two ranks on one GPU
+        store, rank, size = next(dist.rendezvous("env://", timeout=STEP_TIMEOUT))
+        own = of_this_attempt(store, rank, size) if restarted() else dist.PrefixStore("default_pg", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=STEP_TIMEOUT)
         _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
         _control = None
         dist.destroy_process_group()
+
+
+def restarted() -> bool:
+    """Whether torchrun may have started these processes again, with the store of those before."""
+    own = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return own and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+
+
+def of_this_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
+    """A part of the store where no earlier processes have left anything.
+
+    torchrun 2.13 gives restarted processes the store in which the addresses of the dead ones stand: three of five restarts failed.
+    Its count of restarts is no name for the part, since each machine has its own. So rank 0 invents one, and answers whoever
+    greets it until all have said that they know it; the greetings of the dead do no harm.
+    """
+    name = uuid.uuid4().hex
+    if rank:
+        store.set(f"mien/greeting/{rank}", name)
+        name = store.get(f"mien/answer/{name}").decode()
+        store.set(f"mien/known/{name}/{rank}", "")
+        return dist.PrefixStore(f"mien/{name}", store)
+    missing, end = list(range(1, size)), time.monotonic() + STEP_TIMEOUT.total_seconds()
+    while missing:
+        for other in missing:
+            if store.check([f"mien/greeting/{other}"]):
+                store.set(f"mien/answer/{store.get(f'mien/greeting/{other}').decode()}", name)
+        missing = [other for other in missing if not store.check([f"mien/known/{name}/{other}"])]
+        if time.monotonic() > end:
+            raise dist.DistStoreError(f"Of {size} processes {len(missing)} did not come")
+        time.sleep(0.02)
+    return dist.PrefixStore(f"mien/{name}", store)
 
 
 @contextmanager
