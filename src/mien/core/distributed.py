@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from mien.errors import Disconnected
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 STEP_TIMEOUT = timedelta(minutes=10)  # of a gradient average: a rank that hangs that long is dead
 #: Of what ranks agree on. They may wait for rank 0 for hours while it prepares data, downloads, or is paused; if it dies, its
@@ -62,13 +65,15 @@ def world(device: str) -> Iterator[World]:
     # The functions of this module keep the present process group as their default argument. If a compiler or an optimizer
     # loaded it later, it would keep our group alive at exit, where a gloo thread that frees a tensor aborts the process.
     import torch.distributed.nn.functional
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     global _control
     own_gpu = device == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
     backend = "nccl" if own_gpu else "gloo"  # NCCL refuses two ranks on one GPU
     with connected():
-        store, rank, size = next(dist.rendezvous("env://", timeout=STEP_TIMEOUT))
-        own = of_this_attempt(store, rank, size) if restarted() else dist.PrefixStore("default_pg", store)
+        store, rank, size = next(rendezvous("env://", timeout=STEP_TIMEOUT))
+        own = of_this_attempt(store, rank, size) if restarted() else PrefixStore("default_pg", store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=STEP_TIMEOUT)
         _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     try:
@@ -84,19 +89,21 @@ def restarted() -> bool:
     return own and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
 
 
-def of_this_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
+def of_this_attempt(store: Store, rank: int, size: int) -> Store:
     """A part of the store where no earlier processes have left anything.
 
     torchrun 2.13 gives restarted processes the store in which the addresses of the dead ones stand: three of five restarts failed.
     Its count of restarts is no name for the part, since each machine has its own. So rank 0 invents one, and answers whoever
     greets it until all have said that they know it; the greetings of the dead do no harm.
     """
+    from torch.distributed.distributed_c10d import PrefixStore
+
     name = uuid.uuid4().hex
     if rank:
         store.set(f"mien/greeting/{rank}", name)
         name = store.get(f"mien/answer/{name}").decode()
         store.set(f"mien/known/{name}/{rank}", "")
-        return dist.PrefixStore(f"mien/{name}", store)
+        return PrefixStore(f"mien/{name}", store)
     missing, end = list(range(1, size)), time.monotonic() + STEP_TIMEOUT.total_seconds()
     while missing:
         for other in missing:
@@ -106,7 +113,7 @@ def of_this_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
         if time.monotonic() > end:
             raise dist.DistStoreError(f"Of {size} processes {len(missing)} did not come")
         time.sleep(0.02)
-    return dist.PrefixStore(f"mien/{name}", store)
+    return PrefixStore(f"mien/{name}", store)
 
 
 @contextmanager
