@@ -174,6 +174,24 @@ def test_a_kill_between_any_two_faces_changes_nothing(tmp_path: Path) -> None:
         assert whole(folder) == expected
 
 
+@pytest.mark.parametrize("by", ["records", "manifest"])
+def test_a_shard_changed_after_the_clock_was_put_back_is_drawn_again(by: str, tmp_path: Path) -> None:
+    """Files from the future seemed to be younger than every later change."""
+    drawn: list[int] = []
+    expected = finish(tmp_path, drawn)
+    if by == "records":
+        shards, _ = cheap(tmp_path, drawn)
+        with shards.locked():
+            shards.reopen()
+    future = time.time() + 10**6
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (future, future))
+    damaged = bytearray(expected["shard-000001.tar"])
+    damaged[600] ^= 1
+    (tmp_path / "shard-000001.tar").write_bytes(damaged)
+    assert finish(tmp_path, drawn) == expected and drawn == [3, 4, 5]
+
+
 def test_another_request_is_refused(alone: Path, labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = content(alone)
     assert main([*command(labelled)[:-1], "13", "-o", str(alone)]) == Mismatch.exit_code

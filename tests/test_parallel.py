@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from benchmarks import kills
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,6 +28,7 @@ from mien.core.distributed import World
 from mien.core.run import Run, override
 from mien.data.loader import Loader
 from mien.data.pack import Pack
+from mien.errors import Disconnected
 from mien.storage.run_directory import RunDirectory
 from mien.training.resolve import ResolvedRun
 from tests.conftest import ROOT, tiny
@@ -194,9 +197,38 @@ def test_when_one_rank_dies_all_end(tmp_path: Path, blob_pack: Pack) -> None:
         assert not any(map(alive, ranks))
         with RunDirectory(out).locked():
             pass
+        text = (tmp_path / "words.txt").read_text()
+        assert "mien: The connection to another process of this command is lost." in text and "bug" not in text
+        assert RunDirectory(out).status["exit_code"] == Disconnected.exit_code
     finally:
         launcher.kill()
         launcher.wait()
+
+
+def test_only_what_torch_says_of_other_processes_is_a_lost_connection() -> None:
+    text = (
+        "[/build/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:2476. This is typically a crash."
+    )
+    with pytest.raises(Disconnected) as caught, distributed.connected():
+        raise RuntimeError(text)
+    assert caught.value.why == "Connection closed by peer [127.0.0.1]:2476."
+    with pytest.raises(Disconnected), distributed.connected():
+        raise dist.DistStoreError("timed out after 600 seconds")
+    with pytest.raises(RuntimeError, match=r"^mat1"), distributed.connected():
+        raise RuntimeError("mat1 and mat2 cannot be multiplied")
+
+
+def test_processes_that_are_started_again_meet_only_each_other() -> None:
+    """torchrun 2.13 gives them the store of those before, where the addresses of the dead stand."""
+    store = dist.HashStore()
+    for attempt in range(3):
+        if attempt == 2:  # one that died in between, when the others had not come yet
+            store.set("mien/greeting/2", "dead")
+        with ThreadPoolExecutor(3) as pool:
+            parts = list(pool.map(lambda rank: distributed.of_this_attempt(store, rank, 3), range(3)))
+        assert not any(part.check(["address"]) for part in parts)
+        parts[0].set("address", str(attempt))
+        assert [part.get("address") for part in parts] == [str(attempt).encode()] * 3
 
 
 def test_one_process_needs_no_neighbours() -> None:

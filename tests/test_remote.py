@@ -33,6 +33,7 @@ from mien.errors import DataError, Mismatch, Untrusted, UsageError
 from mien.storage.run_directory import RunDirectory
 from tests.conftest import blobs, write_pack
 from tests.test_parallel import environment
+from tests.test_resume import has_namespaces
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("s3fs")
@@ -141,7 +142,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that a reader would have waited."""
     found: list[float] = []
-    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=found.append))
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=found.append, monotonic=time.monotonic))
     return found
 
 
@@ -197,6 +198,76 @@ def test_the_cache_is_bounded(server: Server, tmp_path: Path, monkeypatch: pytes
         open_pack(server.address)
 
 
+def test_a_cache_smaller_than_a_block_keeps_none(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_CACHE_GB", "0.00008")  # its index and labels need 0.00002, a block of 170 rows 0.00013
+    here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
+    assert isinstance(there.images, RemoteRows) and there.images.slots == 0
+    for _ in range(2):
+        assert np.array_equal(here.images[:], there.images[:])
+    there.verify()
+
+
+def test_a_pack_that_is_read_is_not_removed_to_make_room(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its index went, and its images took room that nobody counted any more."""
+    pytest.importorskip("fcntl")
+    first = open_pack(server.address)
+    assert len(first.images[:]) == 400
+    shutil.rmtree(tmp_path / "faces.pack")
+    other = write_pack(tmp_path / "faces.pack", 400, 16, ("Smiling", "Male"), seed=7)
+    monkeypatch.setenv("MIEN_CACHE_GB", "0.0005")
+    second = open_pack(server.address)
+    assert len(first.entries) == 400 and len(first.images[:]) == 400 and first.path != second.path
+    assert isinstance(second.images, RemoteRows) and second.images.slots == 0  # what is left
+    assert np.array_equal(second.images[:], other.images[:])
+    assert isinstance(first.images, RemoteRows)
+    first.images._file.close()  # as when its process ends
+    third = open_pack(server.address)
+    assert not first.path.exists() and isinstance(third.images, RemoteRows) and third.images.slots == 3
+
+
+CACHES = """
+import subprocess, sys
+from mien.cli.file_errors import remedy_of
+from mien.data.open_pack import open_pack
+address, cache = sys.argv[1:]
+
+def rows():
+    try:
+        pack = open_pack(address)
+    except OSError as error:
+        return f"{error.strerror}, {error.filename.startswith(cache)}, {remedy_of(error)}"
+    total = sum(int(pack.images[[row, 399 - row]].sum()) for row in range(0, 400, 25))
+    pack.images._file.close()
+    return total
+
+for size in ("140k", "4k"):  # enough for labels, index and a block of images of three; too little for labels and index
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", cache], check=True)
+    print(rows())
+    subprocess.run(["mount", "-o", "remount,ro", cache], check=True)
+    print(rows())
+"""
+
+
+def test_a_cache_on_a_disk_that_is_full_or_read_only(server: Server, tmp_path: Path) -> None:
+    """Images that do not fit are fetched again; what must be kept and cannot be is named, with the way out."""
+    if not has_namespaces(tmp_path):
+        pytest.skip("this machine lets no user mount a tmpfs of its own (unshare -rm)")
+    cache, here = tmp_path / "small", Pack.open(tmp_path / "faces.pack")
+    cache.mkdir()
+    line = ["unshare", "-rm", sys.executable, "-c", CACHES, server.address, str(cache)]
+    settings = {**environment(), "MIEN_CACHE": str(cache)}
+    done = subprocess.run(line, env=settings, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = sum(int(here.images[[row, 399 - row]].sum()) for row in range(0, 400, 25))
+    remedy = "True, It is in mien's cache: set MIEN_CACHE to a folder that can be written."
+    full, locked = (f"{text}, {remedy}" for text in ("No space left on device", "Read-only file system"))
+    assert done.stdout.splitlines() == [str(rows), locked, full, locked]
+
+
 def test_a_damaged_cache_is_fetched_again(server: Server, tmp_path: Path) -> None:
     here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
     assert np.array_equal(here.images[:], there.images[:])
@@ -249,7 +320,88 @@ def slow(handler: Handler, content: bytes, start: int) -> bool:
     return False
 
 
+def too_long(handler: Handler, content: bytes, start: int) -> bool:
+    """More bytes than the header of the range and the length say."""
+    handler.answer(206, content, Content_Range=f"bytes {start}-{start + len(content) - 1}/999999")
+    handler.wfile.write(b"more")
+    return True
+
+
+def larger(handler: Handler, content: bytes, start: int) -> bool:
+    """A longer range than was requested."""
+    handler.answer(206, content + b"more", Content_Range=f"bytes {start}-{start + len(content) + 3}/999999")
+    return True
+
+
 FAULTS = {"503": busy, "cut": cut, "short": short, "wrong range": other_range, "wrong bytes": other_bytes, "slow": slow}
+HARMLESS = {"more than its length": too_long, "more than the range": larger}
+
+
+def garbled(handler: Handler, content: bytes, start: int) -> bool:
+    """An answer that is no HTTP: its length stands there twice."""
+    handler.answer(206, content, content_length=str(len(content)))
+    return True
+
+
+FAULTS["garbled"] = garbled
+
+
+def in_drops(seconds: float, drops: int) -> Fault:
+    """The right bytes, in drops with pauses between them."""
+
+    def fault(handler: Handler, content: bytes, start: int) -> bool:
+        handler.send_response(206)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/999999")
+        handler.end_headers()
+        size = -(-len(content) // drops)
+        for first in range(0, len(content), size):
+            handler.wfile.write(content[first : first + size])
+            time.sleep(seconds)
+        return True
+
+    return fault
+
+
+def test_a_slow_line_is_no_fault_while_bytes_arrive(
+    server: Server, tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three times as long as a silent server may take. At 10 kB/s no block of a pack came within 30 s."""
+    impatient = remote.RetryPolicy(timeout=0.4)
+    monkeypatch.setattr(remote.RemoteFolder, "of", lambda address: remote.RemoteFolder(address, impatient))
+    here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
+    server.faults = [in_drops(0.1, 12)] * 3
+    assert np.array_equal(here.images[:], there.images[:]) and not pauses and not server.faults
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(remote, "SLOWEST", 1e6)
+    server.faults = [in_drops(0.1, 12)]  # slower than anything that ends
+    assert np.array_equal(here.images[0], open_pack(server.address).images[0]) and pauses == [1.0]
+
+
+@pytest.mark.parametrize(("header", "pause"), [("7", 7), ("0", 1), ("86400", 60), ("Wed, 21 Oct 2015 07:28:00 GMT", 1)])
+def test_a_busy_server_says_when_to_come_back(header: str, pause: int, server: Server, pauses: list[float]) -> None:
+    def later(handler: Handler, content: bytes, start: int) -> bool:
+        handler.answer(503, b"busy", Retry_After=header)
+        return True
+
+    pack = open_pack(server.address)
+    server.faults = [later]
+    assert len(pack.images[:]) == 400 and pauses == [pause]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 416])
+def test_an_answer_that_will_not_change_is_named_at_once(status: int, server: Server, pauses: list[float]) -> None:
+    def refuse(handler: Handler, content: bytes, start: int) -> bool:
+        handler.answer(status, b"no")
+        return True
+
+    pack = open_pack(server.address)
+    server.faults = [refuse] * 9
+    with pytest.raises(DataError, match=r"images\.npy cannot be read") as caught:
+        pack.images[0]
+    assert "1 of 8 attempts" in caught.value.why and not pauses
+    server.faults = []
+    assert pack.images[0].shape == (16, 16, 3)  # nothing wrong is kept
 
 
 def test_labels_that_arrive_damaged_are_fetched_again(server: Server, tmp_path: Path, pauses: list[float]) -> None:
@@ -258,7 +410,7 @@ def test_labels_that_arrive_damaged_are_fetched_again(server: Server, tmp_path: 
     assert found is not None and expected is not None and np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [*FAULTS, *HARMLESS])
 def test_a_fault_that_passes_changes_nothing(
     name: str, server: Server, tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,9 +418,9 @@ def test_a_fault_that_passes_changes_nothing(
         quick = remote.RetryPolicy(attempts=8, timeout=0.3)
         monkeypatch.setattr(remote.RemoteFolder, "of", lambda address: remote.RemoteFolder(address, quick))
     here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
-    server.faults = [FAULTS[name]] * 3
+    server.faults = [{**FAULTS, **HARMLESS}[name]] * 3
     assert np.array_equal(here.images[:], there.images[:])
-    assert pauses and not server.faults
+    assert bool(pauses) == (name in FAULTS) and not server.faults
 
 
 def test_a_fault_that_stays_is_named(server: Server, pauses: list[float]) -> None:

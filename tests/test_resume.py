@@ -537,6 +537,33 @@ def test_a_signal_on_a_full_disk_does_not_claim_to_have_saved(
     assert status(here / "run")["reason"] == "The checkpoint could not be saved."
 
 
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_signal_while_a_run_writes_its_last_pictures(
+    signals: int, train: Callable[..., SimpleNamespace], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were cut with "Stopped before the first training step". A second signal still ends the process at once."""
+
+    class Slow(Nothing):
+        def close(self, *_: object) -> None:
+            for _ in range(signals):
+                os.kill(os.getpid(), signal.SIGTERM)
+            (here / "written").touch()
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(experiment, "Report", Slow)
+    monkeypatch.setattr(os, "_exit", leave)
+    if signals == 2:
+        with pytest.raises(SystemExit) as caught:
+            train()
+        assert caught.value.code == 75 and not (here / "written").exists()
+        return
+    done = train()
+    assert done.code == 0 and (here / "written").exists() and "Stopped" not in done.err
+    assert RunDirectory(here / "run").status["state"] == "done"
+
+
 def tmpfs(size: str, folder: Path) -> list[str]:
     """The beginning of a command that runs with a small disk of its own at `folder`."""
     return ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs "{folder}" && exec "$@"', "sh"]

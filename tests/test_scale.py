@@ -21,6 +21,7 @@ from mien.__main__ import main
 from mien.report.shards import FINISHED
 from mien.storage.run_directory import RunDirectory
 from tests.conftest import ROOT, blobs, write_model, write_pack
+from tests.forked_ranks import forked
 from tests.test_bulk import content
 from tests.test_parallel import alive, children, environment, torchrun
 
@@ -43,17 +44,17 @@ def test_twenty_thousand_seeds_by_one_two_and_three_processes_and_two_kills(tmp_
     folders = []
     for processes in (1, 2, 3):
         out = tmp_path / f"by{processes}"
-        line = torchrun(*words, "-o", out, processes=processes)
+        line = forked(*words, "-o", out, processes=processes)
         for kill in (1, 2) if processes > 1 else ():
             before = len(list((out / FINISHED).glob("*")))
-            job = subprocess.Popen(line, cwd=tmp_path, env=environment())
+            job = subprocess.Popen(line, cwd=ROOT, env=environment())
             end = time.monotonic() + 600
             while len(list((out / FINISHED).glob("[0-9]*"))) < before + 3 * kill:
                 assert time.monotonic() < end and job.poll() is None
                 time.sleep(0.01)
             kill_node(job)
             assert not (out / "manifest.json").exists()
-        subprocess.run(line, cwd=tmp_path, env=environment(), check=True, timeout=1800)
+        subprocess.run(line, cwd=ROOT, env=environment(), check=True, timeout=1800)
         folders.append(content(out))
     assert len(folders[0]) == SEEDS // SIZE + 2 and folders[0] == folders[1] == folders[2]
 

@@ -1,6 +1,6 @@
 """Ranks wait for rank 0 longer than an average of gradients may take: while it prepares data, evaluates, draws, saves or pauses.
 
-Run as a module under torchrun this file is one rank, with a limit of seconds where mien has ten minutes.
+Run as a module this file is one rank, with a limit of seconds where mien has ten minutes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from mien.data.pack import Pack
 from mien.storage import control
 from mien.storage.run_directory import RunDirectory
 from tests.conftest import ROOT, blobs
+from tests.forked_ranks import forked
 from tests.test_evaluate import write_folder
-from tests.test_parallel import SMALL, environment, torchrun
+from tests.test_parallel import SMALL, environment
 
 LIMIT, DELAY = 10.0, 22.0  # seconds: of a gradient average, and of what rank 0 does meanwhile
 #: What rank 0 is slow at, as MODULE:FUNCTION or MODULE:CLASS.METHOD.
@@ -68,7 +69,7 @@ def line(case: str, folder: Path, data: Path, *more: object) -> list[str]:
     evaluate += ("--evaluate-extractor", "eye.py:pixels")
     scores = () if case == "is paused" else evaluate
     words = ("--data", data, "--out", "run", "--side", "16", *scores, *more)
-    return torchrun("--module", "tests.test_waiting", case, "train", *SMALL, *words)
+    return forked("--module", "tests.test_waiting", case, "train", *SMALL, *words)
 
 
 def settings(folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@
     ├── Locked                7   another process owns the run
     ├── Untrusted             8   a file that does not parse or fails its checksum
     ├── Mismatch              9   a valid file that does not fit this version, run or data
+    ├── Disconnected         10   another process of the same command has ended or cannot be reached
     └── Preempted            75   stopped by a signal, state saved: queue me again
     KeyboardInterrupt
     └── Interrupted         130   stopped from the keyboard, state saved
@@ -70,6 +71,10 @@ class Untrusted(MienError):
 
 class Mismatch(MienError):
     exit_code = 9
+
+
+class Disconnected(MienError):
+    exit_code = 10
 
 
 class Preempted(MienError):

@@ -6,16 +6,24 @@ In a thread group a rank is a thread, and what ranks exchange stays in memory.
 from __future__ import annotations
 
 import os
+import re
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from mien.errors import Disconnected
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 STEP_TIMEOUT = timedelta(minutes=10)  # of a gradient average: a rank that hangs that long is dead
 #: Of what ranks agree on. They may wait for rank 0 for hours while it prepares data, downloads, or is paused; if it dies, its
@@ -57,16 +65,71 @@ def world(device: str) -> Iterator[World]:
     # The functions of this module keep the present process group as their default argument. If a compiler or an optimizer
     # loaded it later, it would keep our group alive at exit, where a gloo thread that frees a tensor aborts the process.
     import torch.distributed.nn.functional
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     global _control
     own_gpu = device == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
-    dist.init_process_group("nccl" if own_gpu else "gloo", timeout=STEP_TIMEOUT)  # NCCL refuses two ranks on one GPU
-    _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
+    backend = "nccl" if own_gpu else "gloo"  # NCCL refuses two ranks on one GPU
+    with connected():
+        store, rank, size = next(rendezvous("env://", timeout=STEP_TIMEOUT))
+        own = of_this_attempt(store, rank, size) if restarted() else PrefixStore("default_pg", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=STEP_TIMEOUT)
+        _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
         _control = None
         dist.destroy_process_group()
+
+
+def restarted() -> bool:
+    """Whether torchrun may have started these processes again, with the store of those before."""
+    own = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return own and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+
+
+def of_this_attempt(store: Store, rank: int, size: int) -> Store:
+    """A part of the store where no earlier processes have left anything.
+
+    torchrun 2.13 gives restarted processes the store in which the addresses of the dead ones stand: three of five restarts failed.
+    Its count of restarts is no name for the part, since each machine has its own. So rank 0 invents one, and answers whoever
+    greets it until all have said that they know it; the greetings of the dead do no harm.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    name = uuid.uuid4().hex
+    if rank:
+        store.set(f"mien/greeting/{rank}", name)
+        name = store.get(f"mien/answer/{name}").decode()
+        store.set(f"mien/known/{name}/{rank}", "")
+        return PrefixStore(f"mien/{name}", store)
+    missing, end = list(range(1, size)), time.monotonic() + STEP_TIMEOUT.total_seconds()
+    while missing:
+        for other in missing:
+            if store.check([f"mien/greeting/{other}"]):
+                store.set(f"mien/answer/{store.get(f'mien/greeting/{other}').decode()}", name)
+        missing = [other for other in missing if not store.check([f"mien/known/{name}/{other}"])]
+        if time.monotonic() > end:
+            raise dist.DistStoreError(f"Of {size} processes {len(missing)} did not come")
+        time.sleep(0.02)
+    return PrefixStore(f"mien/{name}", store)
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Raises Disconnected where torch reports that another process is gone: that is no fault of this one."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo has no exception of its own
+            raise
+        why = re.sub(r"^\[\S*\] ", "", str(error)).partition(". ")[0].splitlines()[0]
+        raise Disconnected(
+            "The connection to another process of this command is lost.",
+            f"{why.rstrip('.')}.",
+            "Its own message says why it ended, if it had time. The same command goes on with what is saved.",
+        ) from error
 
 
 class ThreadGroup:
@@ -174,7 +237,8 @@ def mean(value: Tensor) -> Tensor:
     if not processes():
         return value
     total = value.clone()
-    dist.all_reduce(total)
+    with connected():
+        dist.all_reduce(total)
     return total / dist.get_world_size()
 
 
@@ -183,7 +247,8 @@ def maximum(value: float) -> float:
     if not processes():
         return value
     largest = torch.tensor(value, dtype=torch.float64)
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control)
+    with connected():
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control)
     return float(largest)
 
 
@@ -194,7 +259,8 @@ def average_gradients(loss: Tensor, gradients: list[Tensor]) -> tuple[Tensor, li
     if not processes():
         return loss.detach(), gradients
     flat = torch.cat([loss.detach().reshape(1).to(gradients[0].dtype), *(g.reshape(-1) for g in gradients)])
-    dist.all_reduce(flat)
+    with connected():
+        dist.all_reduce(flat)
     flat /= dist.get_world_size()
     pieces = torch.split(flat[1:], [g.numel() for g in gradients])
     return flat[0], [torch.empty_like(g).copy_(piece.view(g.shape)) for piece, g in zip(pieces, gradients, strict=True)]
@@ -204,7 +270,8 @@ def broadcast_module(module: torch.nn.Module) -> None:
     """Copy the parameters and buffers of rank 0 to every rank."""
     if processes():
         for tensor in module.state_dict().values():
-            dist.broadcast(tensor, src=0)
+            with connected():
+                dist.broadcast(tensor, src=0)
 
 
 def broadcast(value: Any) -> Any:
@@ -212,14 +279,16 @@ def broadcast(value: Any) -> Any:
     if not processes():
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0, group=_control)
+    with connected():
+        dist.broadcast_object_list(box, src=0, group=_control)
     return box[0]
 
 
 def barrier() -> None:
     """Wait for all ranks."""
     if processes():
-        dist.barrier(group=_control)
+        with connected():
+            dist.barrier(group=_control)
 
 
 class _Sum(torch.autograd.Function):
@@ -230,7 +299,8 @@ class _Sum(torch.autograd.Function):
         if member := _member():
             return member[0].sum(member[1], value.detach())
         total = value.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+        with connected():
+            dist.all_reduce(total)
         return total
 
     @staticmethod

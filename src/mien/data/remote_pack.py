@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -18,11 +20,17 @@ from mien.downloads.weights import cache_folder
 from mien.errors import DataError, Mismatch, UsageError
 from mien.storage import atomic, bounded_json
 
+try:
+    import fcntl
+except ImportError:  # Windows, which removes no open file
+    fcntl = None  # type: ignore[assignment]
+
 CACHE_GB = 20.0  # that remote packs take on this machine's disk, unless MIEN_CACHE_GB says otherwise
 MAX_BLOCK = 1 << 26  # bytes: an image of 4096 px
 MAX_HEADER = 1 << 14  # bytes of an .npy before its first row
 ATTEMPTS = 3  # at a file that arrives damaged
 PIECE = 1 << 20  # bytes that are read of a file at a time
+CACHED = "images.cache"
 
 
 def open_remote(address: str) -> Pack:
@@ -56,12 +64,12 @@ def open_remote(address: str) -> Pack:
         )
     key = hashlib.sha256(f"{address} {blocks['sha256']} {meta['fingerprint']}".encode()).hexdigest()[:16]
     folder = cache_folder() / "remote" / f"{key}.pack"
-    folder.mkdir(parents=True, exist_ok=True)
-    make_room(folder, most, total + sizes["images.npy"])
+    cache = in_use(folder / CACHED)
+    taken = make_room(folder, most, total + sizes["images.npy"])
     for name in kept:
         keep(remote, name, sizes[name], blocks["sha256"] if name == BLOCKS else meta["sha256"][name], folder / name)
     sums = (folder / BLOCKS).read_bytes()
-    images = RemoteRows(remote, offset, (count, side, side, 3), rows, sums, folder / "images.cache", most - total)
+    images = RemoteRows(remote, offset, (count, side, side, 3), rows, sums, cache, max(0, most - total - taken))
     labels = map_array(folder / "labels.npy", np.dtype(np.float32), (count, len(names))) if names else None
     return Pack(folder, images, labels, names, side, meta["fingerprint"], meta, remote.address)
 
@@ -102,16 +110,51 @@ def has_sum(path: Path, sha256: str) -> bool:
         return False
 
 
-def make_room(folder: Path, most: int, needed: int) -> None:
-    """Remove the remote packs that were not used for the longest time, until the others and this one fit."""
+def in_use(path: Path) -> IO[bytes]:
+    """The file of a pack's images in the cache, open. Until it is closed no other process removes the pack's folder."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process has just removed the folder
+            path.touch()
+            file = path.open("r+b", buffering=0)
+            if fcntl:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_SH)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+            file.close()
+
+
+def make_room(folder: Path, most: int, needed: int) -> int:
+    """Remove the remote packs that were not used for the longest time, until the others and this one fit.
+
+    Returns the bytes that those take, or will take, which other processes read and which therefore stay.
+    """
     os.utime(folder)
-    others = [other for other in folder.parent.iterdir() if other != folder]
-    taken = {other: sum(on_disk(path) for path in other.iterdir()) for other in others if other.is_dir()}
-    left = most - min(most, needed)
+    others = [other for other in folder.parent.iterdir() if other != folder and other.is_dir()]
+    taken = {other: sum(on_disk(path) for path in other.iterdir()) for other in others}
+    left, stays = most - min(most, needed), 0
     for other in sorted(taken, key=lambda path: path.stat().st_mtime, reverse=True):
         left -= taken[other]
-        if left < 0:
-            shutil.rmtree(other, ignore_errors=True)
+        if left < 0 and not removed(other):
+            stays += sum(path.stat().st_size for path in other.iterdir())
+    return stays
+
+
+def removed(folder: Path) -> bool:
+    """Remove a pack from the cache, unless a process reads it."""
+    with suppress(FileNotFoundError), (folder / CACHED).open("rb") as file:
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+        if os.name != "nt":
+            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def on_disk(path: Path) -> int:

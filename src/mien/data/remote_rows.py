@@ -7,8 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,17 +29,23 @@ class RemoteRows:
     dtype = np.dtype(np.uint8)
 
     def __init__(
-        self, folder: RemoteFolder, offset: int, shape: tuple[int, ...], rows: int, sums: bytes, cache: Path, most: int
+        self,
+        folder: RemoteFolder,
+        offset: int,
+        shape: tuple[int, ...],
+        rows: int,
+        sums: bytes,
+        cache: IO[bytes],
+        most: int,
     ) -> None:
-        """`offset` is where the first row begins in images.npy, `rows` how many a block has, `most` the cache's bytes."""
+        """`offset` is where the first row begins in images.npy, `rows` how many a block has, `most` the bytes of `cache`."""
         self.folder, self.offset, self.shape, self.rows, self.sums = folder, offset, shape, rows, sums
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64))
         self.blocks = -(-shape[0] // rows)
         self.slots = min(self.blocks, most // (rows * self.row_bytes))
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="remote")
-        cache.touch()
-        self._file = cache.open("r+b", buffering=0)
+        self._file = cache
         self._file.truncate(self.slots * rows * self.row_bytes)
 
     def __len__(self) -> int:

@@ -14,12 +14,13 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from mien.downloads.connection import RetryPolicy, content_range, describe_error
+from mien.downloads.connection import RetryPolicy, content_range, describe_error, to_number
 from mien.errors import DataError, UsageError
 
 SCHEMES = ("https", "http", "s3", "hf")
 PATIENT = RetryPolicy(attempts=8)  # of a block while a run trains: a server may be away for two minutes
 BRIEF = RetryPolicy(attempts=3)  # of the first file: the address may be wrong
+SLOWEST = 250.0  # bytes a second of one connection, on average; some sixteen share a line
 BUSY = (408, 425, 429)  # HTTP statuses below 500 that go away
 
 
@@ -70,7 +71,8 @@ class RemoteFolder:
             if self.scheme in ("http", "https"):
                 import aiohttp
 
-                settings: dict[str, Any] = {"timeout": aiohttp.ClientTimeout(total=seconds), "trust_env": True}
+                patience = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
+                settings: dict[str, Any] = {"timeout": patience, "trust_env": True}
                 return fsspec.filesystem(self.scheme, client_kwargs=settings)
             if self.scheme == "s3":
                 return fsspec.filesystem("s3", config_kwargs={"connect_timeout": seconds, "read_timeout": seconds})
@@ -114,7 +116,7 @@ class RemoteFolder:
         headers = {"Accept-Encoding": "identity"}
         if start is not None:
             headers["Range"] = f"bytes={start}-{start + length - 1}"
-        pieces, size = [], 0
+        pieces, size, began = [], 0, time.monotonic()
         with self._files.open(path, "rb", block_size=0, size=1, headers=headers) as stream:  # a size: it need not ask
             answer = stream.r
             if self.scheme == "https" and answer.url.scheme != "https":
@@ -126,14 +128,16 @@ class RemoteFolder:
             while size < length and (piece := stream.read(length - size)):
                 pieces.append(piece)
                 size += len(piece)
+                if size < SLOWEST * (time.monotonic() - began - self.retry.timeout):
+                    raise WrongAnswer(f"{size:,} of {length:,} bytes came in {time.monotonic() - began:.0f} s")
         return b"".join(pieces)
 
     def _with_retries(self, name: str, once: Callable[[], bytes], retry: RetryPolicy) -> bytes:
         """What `once` returns. Raises DataError if every attempt fails, or one in a way that will not change."""
-        pause, reason = retry.pause, ""
+        pause, requested, reason = retry.pause, 0, ""
         for attempt in range(retry.attempts):
             if attempt:
-                time.sleep(pause)
+                time.sleep(min(max(pause, requested), retry.longest_pause))
                 pause = min(2 * pause, retry.longest_pause)
             try:
                 return once()
@@ -141,6 +145,7 @@ class RemoteFolder:
                 raise
             except Exception as error:  # each file system has its own
                 reason = describe_error(error)
+                requested = to_number((getattr(error, "headers", None) or {}).get("Retry-After")) or 0
                 if is_final(error):
                     break
         raise DataError(
@@ -153,6 +158,6 @@ class RemoteFolder:
 def is_final(error: Exception) -> bool:
     """Whether another attempt would fail in the same way."""
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int):
+    if isinstance(status, int) and error.__cause__ is None:  # a cause: aiohttp could not read the answer, and says 400
         return 400 <= status < 500 and status not in BUSY
     return isinstance(error, (FileNotFoundError, PermissionError, ValueError)) or "Credentials" in type(error).__name__

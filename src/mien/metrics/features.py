@@ -155,7 +155,8 @@ def summed(values: Features) -> Features:
     tensor = torch.from_numpy(values)
     if dist.get_backend() == "nccl":
         tensor = tensor.cuda()
-    dist.all_reduce(tensor)
+    with distributed.connected():
+        dist.all_reduce(tensor)
     return tensor.cpu().numpy()
 
 

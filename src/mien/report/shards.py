@@ -11,6 +11,7 @@ import io
 import json
 import math
 import tarfile
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -260,10 +261,14 @@ def total_of(entries: Sequence[JSON]) -> str:
 
 
 def is_unchanged(path: Path, entry: JSON, record: Path) -> bool:
-    """Whether a shard is what its entry says. Its bytes are read only where it was changed after the file with the entry."""
+    """Whether a shard is what its entry says.
+
+    Its bytes are read only where it was changed after the file with the entry, or where the clock has been put back since.
+    """
     if not path.is_file() or path.stat().st_size != entry["filesize"]:
         return False
-    return path.stat().st_mtime_ns <= record.stat().st_mtime_ns or sha256_of(path) == entry["sha256"]
+    older = path.stat().st_mtime_ns <= record.stat().st_mtime_ns <= time.time_ns()
+    return older or sha256_of(path) == entry["sha256"]
 
 
 def sha256_of(path: Path) -> str:

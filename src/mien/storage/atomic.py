@@ -5,6 +5,7 @@ The protocol is the usual one of databases: write to a temporary name, fsync the
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONG_WRITE = 3600.0  # seconds: no write takes as long, so an older temporary file is abandoned
 
 
@@ -73,6 +75,10 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         rename(beside, path)
         if durable:
             fsync_directory(path.parent)
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:  # a write does not say of which file
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
 

@@ -130,7 +130,8 @@ def execute(
         if location.finished:
             reason = home.status.get("reason")
             how = f"it {reason}; use a larger --patience, or 0," if reason else "use more --images or --minutes"
-            print(f"mien: {home.path} is finished; {how} to continue", file=sys.stderr)
+            if world.first:
+                print(f"mien: {home.path} is finished; {how} to continue", file=sys.stderr)
             return home.path
         start = distributed.broadcast(open_run(plan, home, location, world) if world.first else None)
         if start is None and run.parent:

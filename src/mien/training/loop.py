@@ -52,26 +52,31 @@ def train(
     `open_batches(position)` gives this rank's batches from a position on, in images. `state` is freshly initialised;
     `resume_from` is the checkpoint to continue from. The `evaluator` computes scores and may end the run early.
     """
-    outcome = "failed"
-    try:
-        _Loop(run, directory, state, open_batches, observers, header, resume_from, evaluator).go()
-        outcome = "done"
-    except (Preempted, Interrupted, Diverged) as error:
-        outcome = type(error).__name__.lower()
-        raise
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(run, error) from error
-    except RuntimeError as error:
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise out_of_memory(run, error) from error
-        raise
-    finally:
-        for observer in observers:
-            try:
-                observer.close(outcome)
-            except Exception as error:  # a fault of one observer must not keep the others from closing
-                print(f"mien: {type(observer).__name__} did not close: {error}", file=sys.stderr)
-                directory.log(f"{type(observer).__name__} did not close: {type(error).__name__}: {error}")
+    outcome, flag = "failed", StopFlag()
+    with handled(flag.receive):  # until the observers have closed: a signal must not cut their last pictures
+        try:
+            _Loop(run, directory, state, open_batches, observers, header, resume_from, evaluator).go(flag)
+            outcome = "done"
+        except (Preempted, Interrupted, Diverged) as error:
+            outcome = type(error).__name__.lower()
+            raise
+        except RuntimeError as error:
+            texts = ("not enough memory", "can't allocate memory")  # of the CPU's allocator
+            if isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts):
+                raise out_of_memory(run, error) from error
+            raise
+        finally:
+            close(observers, directory, outcome)
+
+
+def close(observers: Sequence[Observer], directory: RunDirectory, outcome: str) -> None:
+    """Close all observers: a fault of one must not keep the others from closing."""
+    for observer in observers:
+        try:
+            observer.close(outcome)
+        except Exception as error:
+            print(f"mien: {type(observer).__name__} did not close: {error}", file=sys.stderr)
+            directory.log(f"{type(observer).__name__} did not close: {type(error).__name__}: {error}")
 
 
 def out_of_memory(run: Run, error: Exception) -> DeviceError:
@@ -122,7 +127,7 @@ class _Loop:
         self.control = Control(directory) if state.world.first else None
         self.by_hand = ""  # who moves in the next step, where it is one by hand, between two pauses
 
-    def go(self) -> None:
+    def go(self, flag: StopFlag) -> None:
         if self.last is not None:
             self.state.restore(*checkpoint.read_state(self.last))
         if self.evaluator is not None:
@@ -134,33 +139,30 @@ class _Loop:
         if self.state.world.first:
             self.directory.update_status(players=self.state.players)
         try:
-            flag = StopFlag()
-            with handled(flag.receive):
-                while not self.finished():
-                    before = self.state.seen
-                    started = time.perf_counter()
-                    self.scores = {}
-                    try:
-                        stats = self.state.step(batches, 0.5**self.rollbacks, self.by_hand or "all")
-                        self.seconds += time.perf_counter() - started
-                        self.accumulate(stats)
-                        request = max(self.request(flag), PAUSE if self.by_hand else 0)
-                        if self.evaluator is not None and request < STOP and self.evaluate(self.evaluator, flag):
-                            request = max(request, self.request(flag))
-                        stop = request if request >= STOP else 0
-                        last = bool(stop) or self.finished()
-                        self.observe(before, batches, last or request == PAUSE)
-                        if self.due(self.saving, before) or last or request in (SAVE, PAUSE) or self.scores:
-                            self.save(last)
-                        if request == PAUSE:
-                            stop = self.pause(flag)
-                    except NonFinite:
-                        batches.close()
-                        self.roll_back()
-                        batches = self.open_batches(self.state.seen)
-                        continue
-                    if stop:
-                        raise self.stopped(stop)
+            while not self.finished():
+                before, started = self.state.seen, time.perf_counter()
+                self.scores = {}
+                try:
+                    stats = self.state.step(batches, 0.5**self.rollbacks, self.by_hand or "all")
+                    self.seconds += time.perf_counter() - started
+                    self.accumulate(stats)
+                    request = max(self.request(flag), PAUSE if self.by_hand else 0)
+                    if self.evaluator is not None and request < STOP and self.evaluate(self.evaluator, flag):
+                        request = max(request, self.request(flag))
+                    stop = request if request >= STOP else 0
+                    last = bool(stop) or self.finished()
+                    self.observe(before, batches, last or request == PAUSE)
+                    if self.due(self.saving, before) or last or request in (SAVE, PAUSE) or self.scores:
+                        self.save(last)
+                    if request == PAUSE:
+                        stop = self.pause(flag)
+                except NonFinite:
+                    batches.close()
+                    self.roll_back()
+                    batches = self.open_batches(self.state.seen)
+                    continue
+                if stop:
+                    raise self.stopped(stop)
         finally:
             batches.close()
         if self.last is None or int(self.last.name) < self.state.seen:
@@ -234,9 +236,8 @@ class _Loop:
         elapsed, images = self.seconds - self.rate_mark[0], self.state.seen - self.rate_mark[1]
         waiting = min(1.0, (batches.waited - self.waited_mark) / elapsed) if elapsed else 0.0
         speed = images / elapsed if elapsed else 0.0
-        seen, goal = self.state.seen, self.goal()
         progress = Progress(
-            seen, goal, self.seconds, speed, stats, waiting,
+            self.state.seen, self.goal(), self.seconds, speed, stats, waiting,
             log=log or last, show=show or last, scores=self.scores, rollbacks=self.state.retry,
         )  # fmt: skip
         if log or last:
@@ -330,8 +331,7 @@ class _Loop:
         self.state.retry = retry
         self.sums, self.counts = {}, {}
         self.evaluated = min(self.evaluated, self.state.seen)
-        self.rate_mark = (self.seconds, self.state.seen)
-        self.waited_mark = 0.0
+        self.rate_mark, self.waited_mark = (self.seconds, self.state.seen), 0.0
         line = f"{line}: back to {self.state.seen} images, learning rates times {0.5**self.rollbacks}, retry {retry}"
         if self.state.world.first:
             print(f"mien: {line}", file=sys.stderr)
