@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import psutil
 import torch
-from benchmarks import fuzz_cases
+from benchmarks import fuzz_cases, fuzz_special
 from PIL import Image
 
 import mien
@@ -51,7 +51,7 @@ from mien.sampling import bundled
 LIMIT = 20.0  # seconds of processor time, or asleep: those of the clock mean little while other work holds the cores
 MEMORY = 3 << 30  # bytes of one process and its children
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 9, 75, 130}
-PARTS = ("commands", "files", "requests")
+PARTS = ("commands", "files", "special", "requests")
 ROUND = 60  # requests to one server, each route first
 WRITES = (
     "os.mkdir",
@@ -116,9 +116,17 @@ class Sandbox:
             self.run(lambda: fuzz_cases.build(self.fixtures) or 0, self.root / "build.txt", 600)
             if not (self.fixtures / "deep.json").exists():
                 raise SystemExit((self.root / "build.txt").read_text())
+            self.run(self.build_special, self.root / "build.txt", 600)
+            if not (self.fixtures / "special").exists():
+                raise SystemExit((self.root / "build.txt").read_text())
             (self.root / "built").touch()
         self.copied: dict[str, tuple[int, ...]] = {}  # what lies in `work`
         self.known = {path.name for path in self.root.iterdir()} | {"work", "violations", "case.txt"}
+
+    def build_special(self) -> int:
+        os.chdir(self.fixtures)
+        fuzz_special.build()
+        return 0
 
     def watch(self) -> None:
         """Write down every write outside of the sandbox, and refuse the network: for the rest of this process."""
@@ -263,7 +271,12 @@ class Sandbox:
         """Run one command line, on mutated files in the part `files`."""
         rng = random.Random(f"{part} {seed} {number}")
         self.fresh()
-        words = fuzz_cases.command(rng) if part == "commands" else fuzz_cases.change(rng, number)
+        replaced = ""
+        if part == "special":
+            words, file, kind = fuzz_special.change(seed, number, fuzz_cases.resume)
+            replaced = f"{kind} for {file}"
+        else:
+            words = fuzz_cases.command(rng) if part == "commands" else fuzz_cases.change(rng, number)
         words = [word.replace("\0", "") for word in words]  # which no command line can hold
         apart = rng.random() < 0.02 and not debug
         words += ["--debug"] if debug else []
@@ -272,6 +285,9 @@ class Sandbox:
             if apart:
                 os.execv(sys.executable, [sys.executable, "-m", "mien", *(os.fsencode(w) for w in words)])
             self.watch()
+            if part == "special":
+                os.environ["MIEN_CACHE"] = str(self.root / "work" / "cache")
+                fuzz_special.obey()
             return mien_main(words)
 
         output = self.root / "case.txt"
@@ -285,7 +301,13 @@ class Sandbox:
             findings.append(f"exit code {code}")
         if "Traceback" in text and not debug:
             findings.append("traceback")
-        return Outcome(shlex.join(words), code, findings, text, seconds)
+        if replaced and code and not findings:
+            paths = [file, file.parent, *(Path(word) for word in words if "/" in word or "." in word)]
+            if not any(path.name and path.name in text for path in paths):
+                findings.append("names not what is wrong")
+        return Outcome(
+            f"{replaced}: {shlex.join(words)}" if replaced else shlex.join(words), code, findings, text, seconds
+        )
 
     def requests(self, seed: int, number: int, debug: bool = False) -> list[Outcome]:
         """One server with a round of requests; in every second round some files of its runs are mutated."""
