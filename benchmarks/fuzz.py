@@ -302,7 +302,7 @@ class Sandbox:
         if "Traceback" in text and not debug:
             findings.append("traceback")
         if replaced and code and not findings:
-            paths = [file, file.parent, *(Path(word) for word in words if "/" in word or "." in word)]
+            paths = [file, file.parent, *(Path(word) for word in words[1:] if word[:1] != "-")]
             if not any(path.name and path.name in text for path in paths):
                 findings.append("names not what is wrong")
         return Outcome(

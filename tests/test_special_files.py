@@ -14,8 +14,12 @@ from PIL import Image
 
 from mien.__main__ import main
 from mien.data.archives import Folder, TarContainer, ZipContainer, begins_with
+from mien.data.pack import Pack
 from mien.data.readers import UnreadableFile
 from mien.errors import Untrusted
+from mien.report.comparison import parameters
+from mien.report.run_reader import read_record
+from mien.storage import tensor_file
 from tests.conftest import write_pack
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED SPECIAL FILES: Windows has none")
@@ -116,3 +120,36 @@ def test_members_of_a_folder_are_read_as_files(tmp_path: Path) -> None:
     assert [member.name for member in folder.members()] == ["a.png"]
     with pytest.raises(UnreadableFile, match="not a regular file"):
         folder.read("a.png")
+
+
+def test_tensors_are_read_by_one_function() -> None:
+    """The library of safetensors waits for a pipe: `mien compare` did, for a run whose newest model was one."""
+    source = Path(tensor_file.__file__).parents[1]
+    others = [
+        path for path in source.rglob("*.py") if "safe_open(" in path.read_text() and path.name != "tensor_file.py"
+    ]
+    assert [path.name for path in others] == ["folder.py"]  # which writes an example
+
+
+def test_a_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoints" / "0000000016"
+    checkpoint.mkdir(parents=True)
+    os.mkfifo(checkpoint / "model.safetensors")
+    assert parameters(read_record(tmp_path)) is None
+    with pytest.raises(OSError, match="Not a regular file"):
+        tensor_file.open_tensors(checkpoint / "model.safetensors")
+
+
+def test_doctor_does_not_compare_with_other_data(
+    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without its data.json a run was compared with 8,000 faces that mien drew for it."""
+    run = tmp_path / "run"
+    words = ["--images", "32", "--batch", "8", "--threads", "1", "--model.width", "4", "--data", str(blob_pack.path)]
+    assert main(["train", "quick", *words, "--out", str(run)]) == 0
+    (run / "data.json").write_text("")
+    monkeypatch.setattr("mien.cli.doctor_run.open_data", lambda *_: pytest.fail("other data are opened"))
+    assert main(["doctor", str(run)]) == 0
+    assert "data.json of the run does not say what it was trained on" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--metrics", "kid", "--samples", "8"]) == 2
+    assert "Its data.json cannot be read" in capsys.readouterr().err
