@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import http.client
 import importlib
 import io
@@ -310,10 +311,18 @@ class Sandbox:
         )
 
     def requests(self, seed: int, number: int, debug: bool = False) -> list[Outcome]:
-        """One server with a round of requests; in every second round some files of its runs are mutated."""
+        """One server with a round of requests; in every second round some files of its runs are mutated, or one is no file."""
         self.fresh()
         rng = random.Random(f"requests {seed} {number}")
-        if number % 2:
+        places, between, replaced = [Path("runs"), Path("model.safetensors")], None, ""
+        if number % 4 == 3:
+            file, kind = fuzz_special.of_a_run(rng)
+            replaced, places = f"{kind} for {file}: ", [Path(fuzz_special.RUN)]
+            if rng.random() < 0.5:
+                between = functools.partial(fuzz_special.replace, file, kind)  # while the server has the run
+            else:
+                fuzz_special.replace(file, kind)
+        elif number % 2:
             runs = [(pattern, lines) for pattern, lines in fuzz_cases.TARGETS if pattern.startswith("runs/")]
             for pattern, _ in rng.sample(runs, 4):
                 if paths := sorted(Path().glob(pattern)):
@@ -322,7 +331,8 @@ class Sandbox:
 
         def work() -> int:
             self.watch()
-            ask(rng, ROUND)
+            fuzz_special.obey()
+            ask(rng, ROUND, places, between)
             return 0
 
         output = self.root / "case.txt"
@@ -341,7 +351,7 @@ class Sandbox:
                 ]
             )
         return [
-            Outcome(words, status, found, body, seconds / max(len(answers), 1))
+            Outcome(f"{replaced}{words}", status, found, body, seconds / max(len(answers), 1))
             for words, status, found, body in answers
         ]
 
@@ -406,8 +416,11 @@ class Child:
         return None, None
 
 
-def ask(rng: random.Random, count: int) -> None:
-    """Serve the runs of the working directory and ask; each answer is a line that begins with a record separator."""
+def ask(rng: random.Random, count: int, places: list[Path], between: Callable[[], None] | None) -> None:
+    """Serve runs of the working directory and ask; each answer is a line that begins with a record separator.
+
+    `between` is called when the server knows them and nobody has asked.
+    """
     import asyncio
 
     from mien.web import training
@@ -415,7 +428,7 @@ def ask(rng: random.Random, count: int) -> None:
     from mien.web.serve import bind, build
 
     training.subprocess = types.SimpleNamespace(DEVNULL=None, PIPE=None, Popen=Child)  # type: ignore[assignment]
-    token, registry = "token", Registry([Path("runs"), Path("model.safetensors")], device="cpu")
+    token, registry = "token", Registry(places, device="cpu")
     registry.refresh()
     listener = bind("127.0.0.1", 0)
     port, kept = listener.getsockname()[1], []
@@ -428,6 +441,8 @@ def ask(rng: random.Random, count: int) -> None:
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
     while not kept:
         time.sleep(0.01)
+    if between is not None:
+        between()
     routes = kept[0].table()
     seen = ["16", "32", "48"]
     ids = {"model": [*registry.models], "run": [*registry.runs], "seen": seen}

@@ -200,6 +200,12 @@ def find(pattern: str) -> Path:
     return max(Path().glob(pattern), default=Path(pattern.replace("*", "none")))
 
 
+def of_a_run(rng: random.Random) -> tuple[Path, str]:
+    """A file of a run, and what shall stand in its place."""
+    pattern = rng.choice([pattern for pattern, _ in TARGETS if pattern.startswith(f"{RUN}/")])
+    return find(pattern), rng.choice(list(KINDS))
+
+
 def cases(seed: int) -> list[tuple[str, str, str]]:
     """Every kind in the place of every file, for every command line that reads it: each file and kind once before the second line."""
     rng, found = random.Random(seed), []
