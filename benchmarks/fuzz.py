@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import http.client
 import importlib
 import io
@@ -39,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import psutil
 import torch
-from benchmarks import fuzz_cases
+from benchmarks import fuzz_cases, fuzz_special
 from PIL import Image
 
 import mien
@@ -51,7 +52,7 @@ from mien.sampling import bundled
 LIMIT = 20.0  # seconds of processor time, or asleep: those of the clock mean little while other work holds the cores
 MEMORY = 3 << 30  # bytes of one process and its children
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 9, 75, 130}
-PARTS = ("commands", "files", "requests")
+PARTS = ("commands", "files", "special", "requests")
 ROUND = 60  # requests to one server, each route first
 WRITES = (
     "os.mkdir",
@@ -116,9 +117,17 @@ class Sandbox:
             self.run(lambda: fuzz_cases.build(self.fixtures) or 0, self.root / "build.txt", 600)
             if not (self.fixtures / "deep.json").exists():
                 raise SystemExit((self.root / "build.txt").read_text())
+            self.run(self.build_special, self.root / "build.txt", 600)
+            if not (self.fixtures / "special").exists():
+                raise SystemExit((self.root / "build.txt").read_text())
             (self.root / "built").touch()
         self.copied: dict[str, tuple[int, ...]] = {}  # what lies in `work`
         self.known = {path.name for path in self.root.iterdir()} | {"work", "violations", "case.txt"}
+
+    def build_special(self) -> int:
+        os.chdir(self.fixtures)
+        fuzz_special.build()
+        return 0
 
     def watch(self) -> None:
         """Write down every write outside of the sandbox, and refuse the network: for the rest of this process."""
@@ -263,7 +272,12 @@ class Sandbox:
         """Run one command line, on mutated files in the part `files`."""
         rng = random.Random(f"{part} {seed} {number}")
         self.fresh()
-        words = fuzz_cases.command(rng) if part == "commands" else fuzz_cases.change(rng, number)
+        replaced = ""
+        if part == "special":
+            words, file, kind = fuzz_special.change(seed, number, fuzz_cases.resume)
+            replaced = f"{kind} for {file}"
+        else:
+            words = fuzz_cases.command(rng) if part == "commands" else fuzz_cases.change(rng, number)
         words = [word.replace("\0", "") for word in words]  # which no command line can hold
         apart = rng.random() < 0.02 and not debug
         words += ["--debug"] if debug else []
@@ -272,6 +286,9 @@ class Sandbox:
             if apart:
                 os.execv(sys.executable, [sys.executable, "-m", "mien", *(os.fsencode(w) for w in words)])
             self.watch()
+            if part == "special":
+                os.environ["MIEN_CACHE"] = str(self.root / "work" / "cache")
+                fuzz_special.obey()
             return mien_main(words)
 
         output = self.root / "case.txt"
@@ -285,13 +302,27 @@ class Sandbox:
             findings.append(f"exit code {code}")
         if "Traceback" in text and not debug:
             findings.append("traceback")
-        return Outcome(shlex.join(words), code, findings, text, seconds)
+        if replaced and code and not findings:
+            paths = [file, file.parent, *(Path(word) for word in words[1:] if word[:1] != "-")]
+            if not any(path.name and path.name in text for path in paths):
+                findings.append("names not what is wrong")
+        return Outcome(
+            f"{replaced}: {shlex.join(words)}" if replaced else shlex.join(words), code, findings, text, seconds
+        )
 
     def requests(self, seed: int, number: int, debug: bool = False) -> list[Outcome]:
-        """One server with a round of requests; in every second round some files of its runs are mutated."""
+        """One server with a round of requests; in every second round some files of its runs are mutated, or one is no file."""
         self.fresh()
         rng = random.Random(f"requests {seed} {number}")
-        if number % 2:
+        places, between, replaced = [Path("runs"), Path("model.safetensors")], None, ""
+        if number % 4 == 3:
+            file, kind = fuzz_special.of_a_run(rng)
+            replaced, places = f"{kind} for {file}: ", [Path(fuzz_special.RUN)]
+            if rng.random() < 0.5:
+                between = functools.partial(fuzz_special.replace, file, kind)  # while the server has the run
+            else:
+                fuzz_special.replace(file, kind)
+        elif number % 2:
             runs = [(pattern, lines) for pattern, lines in fuzz_cases.TARGETS if pattern.startswith("runs/")]
             for pattern, _ in rng.sample(runs, 4):
                 if paths := sorted(Path().glob(pattern)):
@@ -300,7 +331,8 @@ class Sandbox:
 
         def work() -> int:
             self.watch()
-            ask(rng, ROUND)
+            fuzz_special.obey()
+            ask(rng, ROUND, places, between)
             return 0
 
         output = self.root / "case.txt"
@@ -319,7 +351,7 @@ class Sandbox:
                 ]
             )
         return [
-            Outcome(words, status, found, body, seconds / max(len(answers), 1))
+            Outcome(f"{replaced}{words}", status, found, body, seconds / max(len(answers), 1))
             for words, status, found, body in answers
         ]
 
@@ -384,8 +416,11 @@ class Child:
         return None, None
 
 
-def ask(rng: random.Random, count: int) -> None:
-    """Serve the runs of the working directory and ask; each answer is a line that begins with a record separator."""
+def ask(rng: random.Random, count: int, places: list[Path], between: Callable[[], None] | None) -> None:
+    """Serve runs of the working directory and ask; each answer is a line that begins with a record separator.
+
+    `between` is called when the server knows them and nobody has asked.
+    """
     import asyncio
 
     from mien.web import training
@@ -393,7 +428,7 @@ def ask(rng: random.Random, count: int) -> None:
     from mien.web.serve import bind, build
 
     training.subprocess = types.SimpleNamespace(DEVNULL=None, PIPE=None, Popen=Child)  # type: ignore[assignment]
-    token, registry = "token", Registry([Path("runs"), Path("model.safetensors")], device="cpu")
+    token, registry = "token", Registry(places, device="cpu")
     registry.refresh()
     listener = bind("127.0.0.1", 0)
     port, kept = listener.getsockname()[1], []
@@ -406,6 +441,8 @@ def ask(rng: random.Random, count: int) -> None:
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
     while not kept:
         time.sleep(0.01)
+    if between is not None:
+        between()
     routes = kept[0].table()
     seen = ["16", "32", "48"]
     ids = {"model": [*registry.models], "run": [*registry.runs], "seen": seen}

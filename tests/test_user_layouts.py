@@ -90,6 +90,7 @@ class Case:
     needs: str = ""  # a package
 
 
+TAGS = ["hat|smile", "smile", "hat", "beard|hat", "", "beard", "hat", "smile", "hat|smile", "beard|smile"]
 AGE = {"age": [(age - 20) / 40 for age in AGES]}
 TABLE_USED = "labels.csv is used: the column file names 10 of 10 pictures, the others give the labels age."
 ATTRIBUTES = "Male Smiling\n" + "".join(f"{name} {1 - 2 * (n % 2)} -1\n" for n, name in enumerate(TEN))
@@ -358,6 +359,123 @@ CASES: dict[str, Case] = {
         files={**pictures(*(f"{'ab'[n % 2]}/{name}" for n, name in enumerate(TEN))), "labels.csv": ages()},
         labels=["a", "b", "age"],
         says=["The folders are labels: a, b.", TABLE_USED],
+    ),
+    "class column that says what the class folders say": Case(
+        files={
+            **pictures(*(f"{'ab'[n % 2]}/{name}" for n, name in enumerate(TEN))),
+            "labels.csv": table(
+                [(name, "AB"[n % 2], age) for n, (name, age) in enumerate(zip(TEN, AGES, strict=True))],
+                "file,class,age",
+            ),
+        },
+        labels=["a", "b", "age"],
+        says=["class of labels.csv says the same as the folders."],
+    ),
+    "class column that contradicts the class folders": Case(
+        files={
+            **pictures(*(f"{'ab'[n % 2]}/{name}" for n, name in enumerate(TEN))),
+            "labels.csv": table([(name, "ab"[n % 2] if n != 4 else "b") for n, name in enumerate(TEN)], "file,class"),
+        },
+        labels=["a", "b"],
+        says=[
+            "class of labels.csv contradicts the folders for 1 of 10 pictures (a/000005.jpg: `b`): the folders count."
+        ],
+    ),
+    "class numbers that contradict the class folders": Case(
+        files={
+            **pictures(*(f"{'ab'[n % 2]}/{name}" for n, name in enumerate(TEN))),
+            "labels.csv": table([(name, (n + 1) % 2 if n != 4 else 0) for n, name in enumerate(TEN)], "file,label"),
+        },
+        labels=["a", "b"],
+        says=["label of labels.csv contradicts the folders for 1 of 10 pictures (a/000005.jpg: `0`)"],
+    ),
+    "class column beside class folders and strays": Case(
+        files={
+            **pictures(*(f"{'ab'[n % 2]}/{n}.jpg" for n in range(20)), "20.jpg"),
+            "labels.csv": table([(f"{n}.jpg", "ab"[n % 2]) for n in range(21)], "file,class"),
+        },
+        count=21,
+        labels=["a", "b", "class_b"],
+    ),
+    "a column about something else beside class folders": Case(
+        files={
+            **pictures(*(f"{'ab'[n % 2]}/{name}" for n, name in enumerate(TEN))),
+            "labels.csv": table([(name, "abc"[n % 3] + "x") for n, name in enumerate(TEN)], "file,class"),
+        },
+        labels=["a", "b", "class_ax", "class_bx", "class_cx"],
+    ),
+    **{
+        f"several words in a cell, divided by {name}": Case(
+            files=column_of("tags", [cell.replace("|", sign) for cell in TAGS], separator),
+            values={"tags_beard": [0, 0, 0, 1, NAN], "tags_hat": [1, 0, 1, 1, NAN], "tags_smile": [1, 1, 0, 0, NAN]},
+            labels=["tags_beard", "tags_hat", "tags_smile"],
+            says=[
+                "The column tags of labels.csv holds several words in a cell, divided by",
+                "each of the 3 is a label",
+            ],
+        )
+        for name, sign, separator in (("a bar", "|", ","), ("semicolons", ";", ","), ("commas", ", ", ";"))
+    },
+    "several words in a cell, as Python writes lists": Case(
+        files=column_of(
+            "tags",
+            ["['hat', 'smile']", "['smile']", "[]", "['hat']", "['beard', 'hat']", "['beard']"] + ["[]"] * 4,
+            ";",
+        ),
+        values={
+            "tags_beard": [0, 0, 0, 0, 1, 1, 0],
+            "tags_hat": [1, 0, 0, 1, 1, 0, 0],
+            "tags_smile": [1, 1, 0, 0, 0, 0, 0],
+        },
+    ),
+    "several of too many words in a cell": Case(
+        files={
+            **pictures(*(f"{n:03d}.jpg" for n in range(140))),
+            "labels.csv": table(
+                [(f"{n:03d}.jpg", f"w{n % 70};w{(n + 1) % 70};w{(3 * n) % 70}") for n in range(140)], "file,tags"
+            ),
+        },
+        count=140,
+        labels=[],
+        says=["holds several words in a cell (`w0;w1;w0`), has 70 different words, more than 64, and is no label."],
+    ),
+    "lists of words in JSON Lines": Case(
+        files={
+            **pictures(*TEN),
+            "metadata.jsonl": "".join(
+                json.dumps({"file_name": name, "tags": tags, "box": [1, 2, 3, 4]}) + "\n"
+                for name, tags in zip(
+                    TEN, [["hat", "smile"], ["smile"], [], ["hat"]] * 2 + [["beard", "hat"], ["beard"]], strict=True
+                )
+            ),
+        },
+        values={"tags_hat": [1, 0, 0, 1], "tags_smile": [1, 1, 0, 0]},
+        says=["box of metadata.jsonl holds lists", "tags of metadata.jsonl holds several words in a cell"],
+    ),
+    "names with a comma": Case(
+        files=column_of("who", [f"Smith{n}, Ann{n}" for n in range(10)], ";"),
+        labels=[],
+        says=["has 10 different words in 10 lines"],
+    ),
+    "boxes in one column": Case(
+        files=column_of("box", [f"{n},{n + 1},{n % 3},{n % 4}" for n in range(10)], ";"),
+        labels=[],
+        says=["The column box of labels.csv has 10 different words"],
+    ),
+    "1.234 beside 2,5, among hundreds": Case(
+        files=column_of("value", ["1.234", "2,5", "980,1", *range(7)], ";"),
+        values={"value": [1, 2.5 / 1234, 980.1 / 1234, 0]},
+        says=["Dots in value in labels.csv separate thousands: `1.234` is 1234."],
+    ),
+    "1.234 beside 2,5, among small numbers": Case(
+        files=column_of("value", ["1.234", "2,5", "1.456", *range(7)], ";"),
+        values={"value": [1.234 / 6, 2.5 / 6, 1.456 / 6, 0]},
+        says=["Dots and commas in value in labels.csv are both decimal: `1.234` is 1.234 and `2,5` is 2.5."],
+    ),
+    "1,234 beside 2.5, among small numbers": Case(
+        files=column_of("value", ["1,234", "2.5", "3.25", *range(7)], "\t"),
+        values={"value": [1.234 / 6, 2.5 / 6, 3.25 / 6, 0]},
+        says=["Dots and commas in value in labels.csv are both decimal"],
     ),
     "table of names and nothing more": Case(
         files={**pictures(*TEN), "names.csv": "file\n" + "\n".join(TEN)},

@@ -61,8 +61,11 @@ def of_model(
         return [], [f"samples cannot be checked: {error.what} {error.remedy}"]
     if not bool(faces.isfinite().all()):
         return [health.divergence(0, Window(), (), drawn=False)], []
+    if not (source := data or record.data.get("name")):
+        why = "data.json of the run does not say what it was trained on"
+        return [], [f"samples cannot be compared with real images: {why}. Name the pack with --data."]
     try:
-        pack = open_data(data or record.data.get("name"), sampler.image_spec.side)
+        pack = open_data(source, sampler.image_spec.side)
     except MienError as error:
         hint = "" if data else " Name the pack with --data."
         return [], [f"samples cannot be compared with real images: {error.what}{hint}"]

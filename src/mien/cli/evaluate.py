@@ -18,9 +18,11 @@ from mien.core import distributed
 from mien.core.device import DeviceContext
 from mien.core.run import Device
 from mien.errors import DataError, StorageError, UsageError
-from mien.metrics.api import of_folders, of_model, run_of, training_data_of
+from mien.metrics.api import of_images, of_model, open_pack, run_of, training_data_of
 from mien.metrics.conditions import leaks
 from mien.metrics.evaluate import DEFAULT, Legacy, inception, known, load_extractor, measure, split_names
+from mien.metrics.features import Extractor
+from mien.metrics.images import open_images
 from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Score
 from mien.report.grid import grid, save_png
@@ -93,17 +95,21 @@ def evaluate(
     with distributed.world(engine.device.type) as world:
         words, here = known(split_names(metrics)), engine.device.type
         check_named(model, real, fake, samples)
-        eye = load_extractor(extractor) if extractor else inception(legacy, precision, here, words)
         listener = Listener(quiet=not world.first)
+
+        def chosen() -> Extractor:  # last, since it may be downloaded
+            return load_extractor(extractor) if extractor else inception(legacy, precision, here, words)
+
         if model is not None:
             sampler = Sampler.load(model, device=device, precision="fp32", code=code)
             source = data or training_data_of(model)
-            sampler = prior.apply(sampler, source, model)
-            inputs = of_model(sampler, str(model), source, split, samples, eye)
+            pack = open_pack(source, sampler)
+            inputs = of_model(prior.apply(sampler, source, model), str(model), pack, split, samples, chosen())
             out = out or eval_folder(model)
         else:
             assert real and fake, "checked above"
-            inputs = of_folders(real, fake, samples, eye, engine.device.type)
+            images = open_images(real), open_images(fake)
+            inputs = of_images(*images, samples, chosen(), engine.device.type)
         inputs.legacy, inputs.on_progress = legacy, listener
         scores = measure(inputs, words)
         listener.close()

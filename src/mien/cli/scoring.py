@@ -12,7 +12,7 @@ from mien.core.contracts import JSON
 from mien.core.device import DeviceContext
 from mien.core.run import Device
 from mien.errors import UsageError
-from mien.metrics.api import of_model, training_data_of
+from mien.metrics.api import of_model, open_pack, training_data_of
 from mien.metrics.evaluate import DEFAULT, inception, known, load_extractor, measure, split_names
 from mien.metrics.features import Extractor
 from mien.metrics.inputs import MetricInputs
@@ -48,7 +48,7 @@ class Protocol:
         """
         pack = data if data is not None else training_data_of(run)
         sampler = Sampler.load(run, device=self.device, precision="fp32", code=self.code)
-        inputs = of_model(sampler, str(run), pack, "train", self.samples, self.extractor)
+        inputs = of_model(sampler, str(run), open_pack(pack, sampler), "train", self.samples, self.extractor)
         record = read_record(run)
         missing = [metric for metric in self.metrics if not measured(inputs, metric, record.scores)]
         if missing:

@@ -22,6 +22,7 @@ from mien.data.tar_headers import HeaderFile
 from mien.downloads.weights import cache_folder
 from mien.errors import Untrusted
 from mien.storage.atomic import replacing
+from mien.storage.regular_file import open_regular
 
 PHOTOGRAPHS = "jpg jpeg jpe jfif png apng webp bmp dib gif tif tiff ppm pgm pbm pnm avif jp2 j2k"
 NOT_READ = (
@@ -218,7 +219,7 @@ class ZipContainer(Container):
     def _directory(self) -> dict[str, tuple[int, ...]]:
         """Name -> offset of the header, method, packed and unpacked size, checksum, whether encrypted."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with open_regular(self.path) as file, zipfile.ZipFile(file) as archive:
                 return {
                     info.filename: (
                         info.header_offset,
@@ -258,8 +259,11 @@ class TarContainer(Container):
 
     @cached_property
     def _plain(self) -> Path:
-        with self.path.open("rb") as file:
-            head = file.read(6)
+        try:
+            with open_regular(self.path) as file:
+                head = file.read(6)
+        except OSError as error:
+            raise Untrusted(f"{self.path} cannot be read.", f"{error}.", "Give the tar itself.") from error
         opener = next((OPENERS[magic] for magic in OPENERS if head.startswith(magic)), None)
         if opener is None:
             return self.path
@@ -326,8 +330,11 @@ def is_pack_or_hidden(entry: os.DirEntry[str]) -> bool:
 
 def begins_with(path: Path) -> str:
     """What a file that is no archive looks like, in a sentence; empty where nothing is known."""
-    with path.open("rb") as file:
-        head = file.read(512).lstrip()
+    try:
+        with open_regular(path) as file:
+            head = file.read(512).lstrip()
+    except OSError:
+        return ""
     looks = {
         (
             b"<!doctype",

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mien.data.tables import is_number
@@ -49,6 +49,7 @@ IDENTIFIER = re.compile(
     r"|\d{12,}|([a-z]:|\.{1,2}|~)?[\\/].+|[^<>|:?*]*\.(jpe?g|png|webp|gif|bmp|tiff?|txt|json|npy|zip|csv))"  # files
 )
 MOST_CHARACTERS = 80  # of a class's name, a number, a date or an address: what is longer is a text
+FAR = 100.0  # times the largest of a column's other numbers, at which a sign is rather a decimal point than thousands
 MOST_QUOTED = 40  # of a cell in a remark
 
 
@@ -86,7 +87,7 @@ class Numbers:
 
     values: Mapping[str, float]
     unit: str = ""  # such as %
-    style: str = ""  # how commas or dots were read, where that is a choice
+    style: str = ""  # how commas or dots were read, where that is a choice: a sentence with {} for the column
 
 
 def numbers_of(words: Collection[str], decimal_comma: bool = False) -> Numbers:
@@ -109,15 +110,42 @@ def numbers_of(words: Collection[str], decimal_comma: bool = False) -> Numbers:
     ]
     grouped = not decimal_comma and bool(commas) and all(COMMA_GROUPS.fullmatch(text) for text in commas)
     dotted = not grouped and any("." in text for text in commas)  # 12.500,5: then 12.500 is a thousand times twelve too
+    if not dotted and not any("." in text or text.count(",") > 1 for text in commas):
+        grouped, dotted, style = one_reading([*texts.values()], commas, grouped)
+    else:
+        style = ""
     values = {word: value for word, text in texts.items() if (value := read(text, grouped, dotted)) is not None}
     units = Counter(bare[word][1] for word in values)
     unit = units.most_common(1)[0][0] if units else ""
-    style = ""
-    if grouped and not any("." in text or text.count(",") > 1 for text in commas):
-        style = f"{quote(commas[0])} is {read(commas[0], True, False):.0f}"
     return Numbers(
         values={word: value for word, value in values.items() if bare[word][1] == unit}, unit=unit, style=style
     )
+
+
+def one_reading(texts: Sequence[str], commas: Sequence[str], grouped: bool) -> tuple[bool, bool, str]:
+    """Whether commas and dots of a column, which no number has both of, are thousands, and a sentence about it.
+
+    Beside decimals with the other sign, 1.234 is 1234 as long as that is no more than FAR times the largest of the others.
+    """
+    dots = [text for text in texts if "." in text and "," not in text and is_number(text)]
+    if not commas or (not grouped and not dots):
+        return grouped, False, ""
+    mixed = grouped and any(not DOT_GROUPS.fullmatch(text) for text in dots)
+    if grouped and not mixed:
+        return (
+            True,
+            False,
+            f"Commas in {{}} separate thousands: {quote(commas[0])} is {read(commas[0], True, False):.0f}.",
+        )
+    signs, groups = ("Commas", commas) if grouped else ("Dots", dots)
+    large = [
+        abs(read(text, True, True) or 0.0) for text in groups if (DOT_GROUPS, COMMA_GROUPS)[grouped].fullmatch(text)
+    ]
+    others = [abs(read(text, False, False) or 0.0) for text in texts if text not in groups]
+    if len(large) == len(groups) and min(large) <= FAR * max(others, default=0.0):
+        return grouped, not grouped, f"{signs} in {{}} separate thousands: {quote(groups[0])} is {large[0]:.0f}."
+    both = " and ".join(f"{quote(text)} is {read(text, False, False):g}" for text in (dots[0], commas[0]))
+    return False, False, f"Dots and commas in {{}} are both decimal: {both}."
 
 
 def split_unit(word: str) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.storage.regular_file import open_regular
+
 BLOCK_BYTES = 1 << 17  # of rows that a reader over the network fetches at once: 10 images of 64 px
 
 
@@ -66,7 +68,7 @@ class GrowingArray:
 def hash_file(path: Path) -> str:
     """SHA-256 of a file; of an .npy only its rows, so that the header's padding does not matter."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if path.suffix == ".npy":
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)

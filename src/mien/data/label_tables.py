@@ -10,13 +10,14 @@ import numpy as np
 
 from mien.data.archives import IMAGE_SUFFIXES, Member, base_name, suffix_of
 from mien.data.arrow import parquet_table
+from mien.data.class_folders import folder_classes, without_classes
 from mien.data.contents import Contents
 from mien.data.joined_tables import Group, NamedRows, compare, contradiction, join
 from mien.data.name_index import NONE, SEVERAL, NameIndex
 from mien.data.pack import Labels
 from mien.data.readers import UnreadableFile
 from mien.data.source import Listing, stamp_of
-from mien.data.table_labels import TableLabels, describe, split_of
+from mien.data.table_labels import Columns, TableLabels, describe, split_of
 from mien.data.tables import (
     LIST_SUFFIXES,
     TEXT_SUFFIXES,
@@ -68,8 +69,9 @@ def add_tables(contents: Contents, listing: Listing, done: Collection[str] = ())
             found += [named] if named is not None else []
     listing = replace(listing, remarks=[*listing.remarks, *remarks])
     groups, contradictions = join(found, listing.names)
+    folders = folder_classes(listing)
     for group in groups:
-        listing = add_group(listing, group)
+        listing = add_group(listing, group, folders)
     listing = replace(listing, remarks=[*listing.remarks, *contradictions])
     if len({named.split for named in found} - {""}) > 1 and listing.splits is None:
         by_row: dict[int, str] = {}
@@ -183,16 +185,21 @@ def match_column(table: Table, column: int, index: NameIndex, folder: str, split
     return NamedRows(table, column, rows, without, unclear, repeated, split, tuple(contradictions))
 
 
-def add_group(listing: Listing, group: Group) -> Listing:
-    """The listing with the labels, identities and splits of tables that have the same columns."""
+def add_group(listing: Listing, group: Group, folders: Sequence[str]) -> Listing:
+    """The listing with the labels, identities and splits of tables that have the same columns, beside class `folders`."""
     order = sorted(group.rows)
     names = " and ".join(named.table.name for named in group.tables)
-    columns = {title: [group.rows[row][place] for row in order] for title, place in group.places.items()}
+    columns: Columns = {title: [group.rows[row][place] for row in order] for title, place in group.places.items()}
+    same: list[str] = []
+    if folders:
+        known = [folders[row] for row in order], [listing.names[row] for row in order]
+        columns, same = without_classes(columns, *known, names)
     described = describe(columns, names, group.tables[0].table.decimal_comma)
     before = listing
     listing = merge(listing, described, np.array(order, dtype=np.int64))
     return replace(
-        listing, remarks=[*listing.remarks, *usage(before, group.tables, described, len(order)), *described.remarks]
+        listing,
+        remarks=[*listing.remarks, *usage(before, group.tables, described, len(order)), *same, *described.remarks],
     )
 
 

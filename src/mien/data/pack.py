@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shutil
 import sys
 import uuid
@@ -279,7 +280,9 @@ class PackWriter:
 
 def is_pack(path: Path) -> bool:
     """Whether a directory says that it is a pack."""
-    return (path / "pack.json").is_file()
+    return os.path.lexists(
+        path / "pack.json"
+    )  # whatever it is: what cannot be read is a damaged pack, not a pile of files
 
 
 def chunks(count: int, size: int) -> Iterable[slice]:

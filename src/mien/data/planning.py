@@ -140,7 +140,9 @@ def plan(source: Source, preparation: Preparation) -> PreparationPlan:
     full = source.listing()
     if not len(full.names):
         others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(full.other_files.items())) or "no files"
-        raise DataError("The source contains no images.", f"It contains {others}.", remedy_for(full.other_files))
+        raise DataError(
+            f"{source.description['name']} contains no images.", f"It contains {others}.", remedy_for(full.other_files)
+        )
     crop_name = preparation.crop or full.crop
     crop = find_crop(crop_name, preparation.box)
     check_face(preparation, crop.finds_face)

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from mien.storage.regular_file import open_regular
+
 MAX_BYTES = 100_000_000  # of one file; above it, no photograph
 STORED, DEFLATED = 0, 8  # the methods of a ZIP that are read
 HEAD_BYTES = 32
@@ -40,7 +42,7 @@ class FileReader:
         path = self.folder / address
         check_regular(path)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 return file.read(HEAD_BYTES)
         except OSError as error:
             raise UnreadableFile(f"unreadable: {error.strerror}") from error
@@ -57,7 +59,7 @@ class ZipReader:
 
     @cached_property
     def _file(self) -> BinaryIO:
-        return self.path.open("rb")
+        return open_regular(self.path)
 
     def read(self, address: str) -> bytes:
         """`address` is the header's offset, the method, packed and unpacked size, checksum, whether encrypted."""
@@ -100,7 +102,7 @@ class TarReader:
 
     @cached_property
     def _file(self) -> BinaryIO:
-        return self.path.open("rb")
+        return open_regular(self.path)
 
     def read(self, address: str) -> bytes:
         offset, size = map(int, address.split())
@@ -135,7 +137,8 @@ def read_file(path: Path) -> bytes:
     """The bytes of a regular file. Never opens anything else, because a pipe would block."""
     check_size(check_regular(path))
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError as error:
         raise UnreadableFile(f"unreadable: {error.strerror}") from error
 

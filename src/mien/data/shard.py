@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mien.storage import bounded_json
 from mien.storage.atomic import replacing
+from mien.storage.regular_file import open_regular
 
 if TYPE_CHECKING:
     from mien.data.pack import Images
@@ -57,7 +58,7 @@ class Shard:
     @classmethod
     def load(cls, path: Path, pixels: bool = True) -> Shard:
         """Read a shard, with or without its pixels."""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             outcome = bounded_json.loads_object(file.readline(bounded_json.MAX_BYTES))
             del outcome["crc32"]
             return cls(pixels=[file.read()] if pixels else [], **outcome)
@@ -66,7 +67,7 @@ class Shard:
 def is_whole(path: Path) -> bool:
     """Whether a shard exists and matches its checksum. A power cut can damage it, although a kill cannot."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return bool(
                 bounded_json.loads_object(file.readline(bounded_json.MAX_BYTES))["crc32"] == zlib.crc32(file.read())
             )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mien.data import cells as cell_kinds
 from mien.data.cells import ID_TITLE, MOST_CHARACTERS, YES_OR_NO, is_known, quote, quotes, spelling
 from mien.data.pack import Labels
+from mien.data.tags import Tags, tags_of
 
 MOST_CLASSES = 64  # a column of words with more different ones is not a label
 GROUP_TITLES = ("identity", "identity_id", "person", "person_id", "subject", "subject_id", "celebrity", "group")
@@ -78,6 +79,8 @@ def describe(columns: Columns, table: str, decimal_comma: bool = False) -> Table
             found.splits = [splits.get(cell, "") for cell in cells]
         elif counts_rows(title, cells):
             found.remarks.append(f"{column} only counts the rows and is no label.")
+        elif tags := tags_of(title, known, cell_kinds.numbers_of(known, decimal_comma).values):
+            add_tags(found, title, cells, tags, known, table)
         elif why := why_no_label(title, known, decimal_comma):
             found.remarks.append(f"{column} {why}")
         else:
@@ -154,7 +157,7 @@ def add_label(
         if read.unit:
             found.remarks.append(f"The numbers of {where} are in {read.unit}.")
         if read.style:
-            found.remarks.append(f"Commas in {where} separate thousands: {read.style}.")
+            found.remarks.append(read.style.format(where))
         if apart := cell_kinds.sentinels(numbers):
             count = sum(known[word] for word in apart)
             found.remarks.append(
@@ -177,6 +180,26 @@ def add_label(
             return
         for one in names:
             found.add(f"{title}_{one}", look_up(cells, {word: float(best[word] == one) for word in known}))
+
+
+def add_tags(
+    found: TableLabels, title: str, cells: Sequence[str], tags: Tags, known: Mapping[str, int], table: str
+) -> None:
+    """One label for each of the words that the cells of a column hold several of."""
+    counts = tags.counts(known)
+    column, example = f"The column {title} of {table}", next(word for word in known if len(tags.of[word]) > 1)
+    if why := why_no_label(title, counts, decimal_comma=False):
+        found.remarks.append(f"{column} holds several words in a cell ({quote(example)}), {why}")
+        return
+    best = cell_kinds.unite(counts)
+    names = sorted(set(best.values()))
+    for name in names:
+        has = {cell: float(any(best[word] == name for word in words)) for cell, words in tags.of.items()}
+        found.add(f"{title}_{name}", look_up(cells, has))
+    found.remarks.append(
+        f"{column} holds several words in a cell, divided by `{tags.separator}` ({quote(example)}): each of the "
+        f"{len(names)} is a label, and an empty cell is not known."
+    )
 
 
 def look_up(cells: Sequence[str], values: Mapping[str, float]) -> NDArray[np.float32]:

@@ -239,7 +239,7 @@ def json_lines(name: str, text: Text) -> Table:
             wrong += 1
             continue
         for title, value in values.items():
-            (nested if isinstance(value, (list, dict)) else titles)[title] = None
+            (nested if isinstance(value, (list, dict)) and not are_words(value) else titles)[title] = None
         if len(titles) > MOST_COLUMNS:
             raise UnusableTable(f"It has more than {MOST_COLUMNS:,} keys. Keep those that are labels.")
     if wrong == count:
@@ -269,8 +269,15 @@ def objects(text: Text) -> Iterator[dict[str, object] | None]:
                 yield None
 
 
+def are_words(value: object) -> bool:
+    """Whether a value is a list of words, which one cell can hold."""
+    return isinstance(value, list) and all(isinstance(word, str) and "|" not in word for word in value)
+
+
 def scalar(value: object) -> str:
     """A value of JSON or Parquet as a cell."""
+    if isinstance(value, list) and are_words(value):
+        return f"[{'|'.join(value)}]"
     if value is None or isinstance(value, (list, dict)):
         return ""
     return str(int(value)) if isinstance(value, bool) else str(value)

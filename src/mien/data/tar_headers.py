@@ -6,6 +6,8 @@ import io
 import tarfile
 from pathlib import Path
 
+from mien.storage.regular_file import open_regular
+
 MOST_HEADER = 64 << 20  # bytes of one name or extended header
 
 
@@ -13,7 +15,7 @@ class HeaderFile(io.BufferedReader):
     """A tar of which only headers are read: one that promises a name of a terabyte is no reason to reserve it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
+        super().__init__(open_regular(path).detach())
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MOST_HEADER:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from mien.errors import DataError, Untrusted
 from mien.foreign.symbolic_pickle import Name, Record, Reference, Unreadable, read
+from mien.storage.tensor_file import open_tensors
 
 LARGEST_FILE = 1 << 32  # bytes
 LARGEST_PICKLE = 1 << 28  # bytes of the object in a ZIP, without its storages
@@ -92,7 +92,7 @@ def load(path: Path) -> Weights:
         if content[:4] == b"PK\x03\x04":
             form, root, storage = "torch's ZIP format", *_archive(content)
         elif content[8:9] == b"{":
-            with safe_open(path, framework="pt") as file:
+            with open_tensors(path) as file:
                 description = file.metadata() or {}
             form, root, storage = "safetensors", load_safetensors(content), _no_storage
         else:

@@ -12,7 +12,7 @@ from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
 from mien.metrics.evaluate import DEFAULT, Legacy, inception, measure, samples_of, split_names
 from mien.metrics.features import Extractor
-from mien.metrics.images import FirstImages, Images, PackImages, open_images
+from mien.metrics.images import FirstImages, Images, PackImages
 from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Scores
 from mien.sampling import bundled
@@ -41,15 +41,9 @@ def evaluate(
     """
     sampler = model if isinstance(model, Sampler) else Sampler.load(model, device=device, precision="fp32", code=code)
     name = "the model" if isinstance(model, Sampler) else str(model)
+    pack = open_pack(str(data) if data is not None else training_data_of(Path(name)), sampler)
     chosen = extractor or inception(legacy, precision, sampler.device_context.device.type)
-    inputs = of_model(
-        sampler,
-        name,
-        str(data) if data is not None else training_data_of(Path(name)),
-        split,
-        samples,
-        chosen,
-    )
+    inputs = of_model(sampler, name, pack, split, samples, chosen)
     inputs.legacy = legacy
     scores = Scores(measure(inputs, split_names(metrics) if isinstance(metrics, str) else metrics))
     for warning in inputs.warnings:
@@ -58,10 +52,9 @@ def evaluate(
 
 
 def of_model(
-    sampler: Sampler, name: str, data: str, split: str, samples: int | None, chosen: Extractor
+    sampler: Sampler, name: str, pack: Pack, split: str, samples: int | None, chosen: Extractor
 ) -> MetricInputs:
     """Inputs to compare a model's samples with a pack."""
-    pack = open_pack(data, sampler)
     reference = PackImages(pack, split)
     if not reference.count:
         raise DataError(
@@ -82,11 +75,11 @@ def of_model(
     return inputs
 
 
-def of_folders(real: Path, fake: Path, samples: int | None, chosen: Extractor, device: str) -> MetricInputs:
+def of_images(real: Images, fake: Images, samples: int | None, chosen: Extractor, device: str) -> MetricInputs:
     """Inputs to compare one set of images with another."""
-    images = open_images(fake)
-    samples_images: Images = FirstImages(images, samples) if samples else images
-    return MetricInputs(fake=samples_images, reference=open_images(real), extractor=chosen, device=device)
+    return MetricInputs(
+        fake=FirstImages(fake, samples) if samples else fake, reference=real, extractor=chosen, device=device
+    )
 
 
 def open_pack(data: str, sampler: Sampler) -> Pack:
@@ -105,8 +98,12 @@ def training_data_of(model: Path) -> str:
     """The path of a run's training data, from the data.json above the model."""
     run = run_of(model)
     known = read_json(run / "data.json") if run else None
-    if known is None:
+    if run is None:
         raise UsageError(f"{model} has no training data recorded.", "It is not a run.", "Give a pack with --data.")
+    if known is None or not isinstance(known.get("name"), str):
+        raise UsageError(
+            f"{run} does not say what it was trained on.", "Its data.json cannot be read.", "Give the pack with --data."
+        )
     return str(known["name"])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +25,7 @@ from mien.errors import DataError
 from mien.metrics.features import Features, planes
 from mien.metrics.images import Pixels
 from mien.storage import atomic, bounded_json
+from mien.storage.tensor_file import open_tensors
 
 VERSION = 1  # of everything below: a cached network of another version is not used
 LARGEST = 64  # pixels, side of the input; larger faces are averaged down
@@ -110,7 +111,7 @@ def attributes_of(
 def read(file: Path, network: AttributeNetwork) -> dict[str, dict[str, float]] | None:
     """Load `network` from a cached file. Returns the file's metadata, or None without a usable file."""
     try:
-        with safe_open(file, framework="pt") as opened:
+        with open_tensors(file) as opened:
             metadata: dict[str, dict[str, float]] = bounded_json.loads_object(opened.metadata()["mien"], accuracy=dict)
             network.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):

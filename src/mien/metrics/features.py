@@ -24,6 +24,7 @@ from mien.metrics.inception import SIDE, Inception
 from mien.metrics.lpips import Lpips, Network
 from mien.metrics.resize import Resizer, resize
 from mien.storage import atomic
+from mien.storage.regular_file import check_regular
 
 BLOCK = 16  # images at a time, always in the same blocks, so that a feature never depends on the other images
 SAMPLE, SAME = 8, 0.05  # images of which features are computed again, and their relative difference by precision alone
@@ -202,6 +203,7 @@ def agree(features: Features, images: Images, extractor: Extractor) -> bool:
 def read_features(file: Path, count: int) -> Features | None:
     """Cached features, or None without a usable file."""
     try:
+        check_regular(file)
         features = np.load(file, allow_pickle=False)
         file.touch()
     except (OSError, ValueError, EOFError):

@@ -96,7 +96,9 @@ class FolderImages(Images):
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for member in self.members:
-            digest.update(member.name.encode() + b"\0" + hashlib.sha256(self.container.read(member.name)).digest())
+            with self.refused(member.name):
+                content = self.container.read(member.name)
+            digest.update(member.name.encode() + b"\0" + hashlib.sha256(content).digest())
         return digest.hexdigest()
 
     def name_of(self, row: int) -> str:
@@ -104,8 +106,14 @@ class FolderImages(Images):
 
     def one(self, row: int) -> Pixels:
         name = self.members[row].name
-        try:
+        with self.refused(name):
             return np.asarray(decode(self.container.read(name)).image)
+
+    @contextlib.contextmanager
+    def refused(self, name: str) -> Iterator[None]:
+        """Says which file cannot be read."""
+        try:
+            yield
         except UnreadableFile as error:
             why = f"{name} is {error}" if str(error).startswith("not an image") else f"{name}: {error}"
             raise DataError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from mien.core.contracts import JSON
 from mien.errors import MienError
@@ -19,6 +19,7 @@ from mien.report.grid import read_recipe
 from mien.report.metric_descriptions import METRICS, metric_meaning
 from mien.report.run_reader import RunRecord, is_number, score_name
 from mien.storage.checkpoint import all_of
+from mien.storage.tensor_file import open_tensors
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors of a model file that are not parameters
 MACHINE = ("machine", "capability", "device", "precision", "threads", "torch")  # of env.json: what speed depends on
@@ -303,7 +304,7 @@ def parameters(record: RunRecord) -> int | None:
     models = [folder / "model.safetensors" for folder in (record.directory, *all_of(record.directory / "checkpoints"))]
     for path in models:
         try:
-            with safe_open(path, framework="np") as file:
+            with open_tensors(path, "np") as file:
                 names = [name for name in file.keys() if not name.endswith(BUFFERS)]  # noqa: SIM118 - not a mapping
                 return sum(int(math.prod(file.get_slice(name).get_shape())) for name in names)
         except (OSError, SafetensorError):

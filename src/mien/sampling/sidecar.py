@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from mien.core.contracts import JSON
@@ -20,7 +20,7 @@ from mien.downloads import weights
 from mien.errors import Mismatch, StorageError, Untrusted
 from mien.sampling import bundled
 from mien.storage import atomic, bounded_json, checkpoint
-from mien.storage.regular_file import check_regular
+from mien.storage.tensor_file import open_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +123,7 @@ def read(folder: Path, name: str, kind: str, model_sha256: str) -> Extra | None:
 def parse(path: Path) -> Extra:
     """The tensors and header of a file that mien wrote. Raises Untrusted for any other."""
     try:
-        check_regular(path)
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             header = bounded_json.loads_object((file.metadata() or {})["mien"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if any(tensor.is_floating_point() and not torch.isfinite(tensor).all() for tensor in tensors.values()):

@@ -20,14 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from mien.core.contracts import JSON
 from mien.errors import DataError, Mismatch, Untrusted
 from mien.storage import atomic, bounded_json
-from mien.storage.regular_file import NotRegular, check_regular, open_regular, read_own
+from mien.storage.regular_file import NotRegular, open_regular, read_own
+from mien.storage.tensor_file import open_tensors
 
 FORMAT = 1
 KEEP = 3  # checkpoints that are not pruned
@@ -246,8 +247,7 @@ def read_header(path: Path, **fields: type) -> JSON:
     `fields` replace those that a model's header must have, with their types.
     """
     try:
-        check_regular(path)
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             header = bounded_json.loads_object((file.metadata() or {})["mien"])
             bounded_json.require(header, **(fields or {"config": dict, "faces": dict}))
             return header if fields else checked(header)
@@ -293,7 +293,7 @@ def read_model(path: Path, **fields: type) -> tuple[dict[str, Tensor], JSON]:
     """
     header = read_header(path, **fields)
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             tensors = {name: widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise not_a_model(path, error) from error

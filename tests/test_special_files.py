@@ -1,0 +1,155 @@
+"""Something else where a file is expected, a pipe or an endless device: an answer in time that names it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mien.__main__ import main
+from mien.data.archives import Folder, TarContainer, ZipContainer, begins_with
+from mien.data.pack import Pack
+from mien.data.readers import UnreadableFile
+from mien.errors import Untrusted
+from mien.report.comparison import parameters
+from mien.report.run_reader import read_record
+from mien.storage import tensor_file
+from tests.conftest import write_pack
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED SPECIAL FILES: Windows has none")
+
+OWN = """class Pixels:
+    resizer, precision, name, hash = "none", "fp32", "pixels", "0" * 64
+    def __call__(self, images):
+        return images.reshape(len(images), -1)[:, ::97].astype("float32")
+features = Pixels
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_time() -> Iterator[None]:
+    """A reader that waits for a pipe is a failure, not a test without an end."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("it waits")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a folder of photographs."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(f"photos/{number}.png")
+    Path("own.py").write_text(OWN)
+    return tmp_path
+
+
+def evaluate(real: str, fake: str) -> int:
+    return main(["evaluate", "--real", real, "--fake", fake, "--metrics", "kid", "--extractor", "own.py:features"])
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.h5", "a.parquet", "a.csv", "a.tar", "a"])
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_sets_of_images_that_are_no_files(
+    name: str, kind: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe was waited for, and /dev/zero took all memory."""
+    os.mkfifo(name) if kind == "pipe" else Path(name).symlink_to("/dev/zero")
+    assert evaluate("photos", name) == 8 and evaluate(name, "photos") == 8
+    assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [ZipContainer, TarContainer])
+def test_containers_open_regular_files_alone(make: type[ZipContainer] | type[TarContainer], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Untrusted, match="pipe"):
+        make(tmp_path / "pipe").members()
+    assert begins_with(tmp_path / "pipe") == ""
+
+
+def test_a_picture_that_is_none_is_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was an UnreadableFile that nobody expected: exit code 1."""
+    Path("photos/3.png").unlink()
+    Path("photos/3.png").symlink_to("/dev/zero")
+    assert evaluate("photos", "photos") == 3
+    assert "3.png" in capsys.readouterr().err
+
+
+def test_images_are_opened_before_weights_are_fetched(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mien.downloads.weights.download", lambda name: pytest.fail(f"{name} is downloaded"))
+    monkeypatch.setenv("MIEN_CACHE", "cache")
+    Path("not-a.zip").write_bytes(b"junk")
+    assert main(["evaluate", "--real", "photos", "--fake", "not-a.zip", "--metrics", "kid"]) == 8
+    assert "not-a.zip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "dangling"])
+@pytest.mark.parametrize("verb", ["data check faces.pack", "data info faces.pack", "data prepare faces.pack b.pack"])
+def test_a_pack_whose_description_is_no_file(
+    kind: str, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was a folder without images."""
+    monkeypatch.chdir(tmp_path)
+    write_pack(Path("faces.pack"))
+    file = Path("faces.pack/pack.json")
+    file.unlink()
+    {"pipe": lambda: os.mkfifo(file), "folder": file.mkdir, "dangling": lambda: file.symlink_to("no")}[kind]()
+    assert main(verb.split()) == 8
+    assert "pack.json" in capsys.readouterr().err
+
+
+def test_members_of_a_folder_are_read_as_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    folder = Folder(tmp_path)
+    assert [member.name for member in folder.members()] == ["a.png"]
+    with pytest.raises(UnreadableFile, match="not a regular file"):
+        folder.read("a.png")
+
+
+def test_tensors_are_read_by_one_function() -> None:
+    """The library of safetensors waits for a pipe: `mien compare` did, for a run whose newest model was one."""
+    source = Path(tensor_file.__file__).parents[1]
+    others = [
+        path for path in source.rglob("*.py") if "safe_open(" in path.read_text() and path.name != "tensor_file.py"
+    ]
+    assert [path.name for path in others] == ["folder.py"]  # which writes an example
+
+
+def test_a_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoints" / "0000000016"
+    checkpoint.mkdir(parents=True)
+    os.mkfifo(checkpoint / "model.safetensors")
+    assert parameters(read_record(tmp_path)) is None
+    with pytest.raises(OSError, match="Not a regular file"):
+        tensor_file.open_tensors(checkpoint / "model.safetensors")
+
+
+def test_doctor_does_not_compare_with_other_data(
+    tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without its data.json a run was compared with 8,000 faces that mien drew for it."""
+    run = tmp_path / "run"
+    words = ["--images", "32", "--batch", "8", "--threads", "1", "--model.width", "4", "--data", str(blob_pack.path)]
+    assert main(["train", "quick", *words, "--out", str(run)]) == 0
+    (run / "data.json").write_text("")
+    monkeypatch.setattr("mien.cli.doctor_run.open_data", lambda *_: pytest.fail("other data are opened"))
+    assert main(["doctor", str(run)]) == 0
+    assert "data.json of the run does not say what it was trained on" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--metrics", "kid", "--samples", "8"]) == 2
+    assert "Its data.json cannot be read" in capsys.readouterr().err
