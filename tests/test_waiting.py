@@ -103,7 +103,7 @@ def test_ranks_wait_while_the_run_is_paused(tmp_path: Path, blob_pack: Pack) -> 
     home = RunDirectory(tmp_path / "run")
 
     def wait_for(state: str) -> None:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while not (tmp_path / "run" / "status.json").exists() or home.status["state"] != state:
             assert time.monotonic() < end and job.poll() is None, (tmp_path / "said.txt").read_text()
             time.sleep(0.1)
@@ -122,7 +122,7 @@ def test_ranks_wait_while_the_run_is_paused(tmp_path: Path, blob_pack: Pack) -> 
         control.send(home, "resume")
         wait_for("running")
         control.send(home, "stop")
-        job.wait(120)
+        job.wait(600)
         assert home.status["seen"] > seen, (tmp_path / "said.txt").read_text()
     finally:
         job.terminate()
