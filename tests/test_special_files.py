@@ -21,6 +21,7 @@ from mien.report.comparison import parameters
 from mien.report.run_reader import read_record
 from mien.storage import tensor_file
 from tests.conftest import write_pack
+from tests.hostile_archives import one_member
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED SPECIAL FILES: Windows has none")
 
@@ -153,3 +154,11 @@ def test_doctor_does_not_compare_with_other_data(
     assert "data.json of the run does not say what it was trained on" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--metrics", "kid", "--samples", "8"]) == 2
     assert "Its data.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_zip_whose_members_overlap_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One member that 50,000 names share inflates to 4,500 GB: each would be read and refused for itself, for hours."""
+    path = tmp_path / "a.zip"
+    path.write_bytes(one_member(1000, 100_000))
+    assert main(["data", "check", str(path), "--workers", "1"]) == 8
+    assert "they overlap" in capsys.readouterr().err
