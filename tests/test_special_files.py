@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mien.__main__ import main
+from mien.cli.file_errors import fault_of
 from mien.data.archives import Folder, TarContainer, ZipContainer, begins_with
 from mien.data.pack import Pack
 from mien.data.readers import UnreadableFile
@@ -162,3 +163,28 @@ def test_a_zip_whose_members_overlap_is_refused(tmp_path: Path, capsys: pytest.C
     path.write_bytes(one_member(1000, 100_000))
     assert main(["data", "check", str(path), "--workers", "1"]) == 8
     assert "they overlap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["data check a.jsonl", "data prepare a.jsonl b.pack", "sample a.jsonl", "train --data a.jsonl --out c"]
+)
+def test_a_link_to_itself_is_no_bug(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python below 3.13 has a RuntimeError for it: exit code 1."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").symlink_to("a.jsonl")
+    assert main(words.split()) in (2, 3, 6)
+    assert "a.jsonl" in capsys.readouterr().err
+    assert fault_of(RuntimeError("Symlink loop from 'x'")) is not None and fault_of(RuntimeError("other")) is None
+
+
+def test_a_column_of_parquet_that_inflates_is_a_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """19 KB with a value of 600 MB took 3 GB."""
+    pyarrow = pytest.importorskip("pyarrow", reason="SKIPPED PARQUET: the extra `tables` is not installed")
+    import pyarrow.parquet
+
+    table = pyarrow.table({"image": [b"x", bytes(130_000_000)]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", compression="zstd", write_statistics=False)
+    assert main(["data", "check", str(tmp_path / "a.parquet"), "--workers", "1"]) == 8
+    assert "inflates over 100 times" in capsys.readouterr().err
