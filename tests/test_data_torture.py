@@ -16,6 +16,7 @@ from PIL import Image
 from mien.data import Preparation, find_source, prepare
 from mien.data.check import check
 from mien.data.decode import decode
+from mien.data.preprocess import PreprocessConfig, Preprocessor
 from mien.data.readers import UnreadableFile
 from mien.errors import DataError
 from tests.data_torture import ACCEPTED, face, png_header, saved, text_bomb, torture_files, write_torture
@@ -177,3 +178,50 @@ def test_a_picture_of_a_telephone_is_decoded_reduced(monkeypatch: pytest.MonkeyP
     for data in (saved(picture, "PNG"), saved(picture.resize((400, 320)), "JPEG"), progressive.getvalue()):
         with pytest.raises(UnreadableFile, match="megapixels"):
             decode(data)
+
+
+def test_a_large_picture_is_converted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same pixels as at once; above DRAFT_PIXELS the mean of 2x2, unless a box in its own pixels is cut from it."""
+    rng = np.random.default_rng(0)
+    alpha = Image.fromarray(rng.integers(0, 256, (61, 50, 4), dtype=np.uint8), "RGBA")
+    grey = Image.fromarray(rng.integers(0, 65536, (61, 50), dtype=np.uint16))
+    whole = [np.asarray(decode(saved(picture, "PNG"), "#102030").image, float) for picture in (alpha, grey)]
+    monkeypatch.setattr("mien.data.decode.STRIP_PIXELS", 350)
+    for picture, exact in zip((alpha, grey), whole, strict=True):
+        assert np.array_equal(np.asarray(decode(saved(picture, "PNG"), "#102030").image), exact)
+    composed = Image.alpha_composite(Image.new("RGBA", alpha.size, (16, 32, 48, 255)), alpha).convert("RGB")
+    assert np.array_equal(np.asarray(composed), whole[0])
+    assert np.array_equal(np.round(np.asarray(grey, float) / 257), whole[1][..., 0])
+    monkeypatch.setattr("mien.data.decode.DRAFT_PIXELS", 2000)
+    for picture, exact in zip((alpha, grey), whole, strict=True):
+        half = decode(saved(picture, "PNG"), "#102030").image
+        assert half.size == (25, 31)
+        means = exact[:60].reshape(30, 2, 25, 2, 3).mean((1, 3))
+        assert np.abs(np.asarray(half, float)[:30] - means).max() <= 1
+        assert np.array_equal(np.asarray(decode(saved(picture, "PNG"), "#102030", exact=True).image), exact)
+
+
+def test_a_box_is_in_the_pixels_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large JPEG is decoded at half its side: a box was cut from the half, elsewhere and twice as large."""
+    monkeypatch.setattr("mien.data.decode.DRAFT_PIXELS", 2000)
+    picture = Image.new("RGB", (100, 100))
+    picture.paste((255, 255, 255), (0, 0, 48, 48))
+    box = Preprocessor(PreprocessConfig(side=16, crop="box", resampler="area", box=(0, 0, 48, 48)))
+    for kind in ("JPEG", "PNG"):
+        made = box.make(saved(picture, kind))
+        assert np.asarray(made.image).min() > 200 and made.geometry == "0,0,48,48"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SKIPPED MEMORY OF PICTURES: it reads /proc")
+def test_a_picture_of_49_megapixels_takes_less_than_400_mb() -> None:
+    """One with an alpha channel took 970 MB, one of 16-bit grey 1,250, and WebP 769."""
+    code = (
+        "import resource, sys\nfrom mien.data.decode import decode\nfrom tests.hostile_archives import png\n"
+        "for depth, kind, width in ((8, 6, 4), (16, 0, 2)):\n"
+        "    decode(png(7000, 7000, depth, kind, 7000 * width))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)\n"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 400

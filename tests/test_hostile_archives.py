@@ -21,20 +21,13 @@ import pytest
 
 from mien.__main__ import main
 from tests.data_torture import face, png_header, saved, text_bomb
+from tests.hostile_archives import more, zipped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SKIPPED MEMORY OF ARCHIVES: it needs fork and Linux")
 
 LIMIT = 400 << 20  # bytes of one process
 ANSWERS = {0, 2, 3, 8, 9}
 EXCERPT = 13  # every so many of them, in the fast tests
-
-
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method, compresslevel=1) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 def tarred(members: dict[str, bytes], mode: str = "w:", **pax: str) -> bytes:
@@ -147,7 +140,8 @@ def whole(most: int) -> Iterator[tuple[str, bytes]]:
 
 
 def archives(most: int) -> Iterator[tuple[str, bytes]]:
-    """The whole ones, and the small ones cut off or with one byte changed."""
+    """The whole ones, and the small ones cut off."""
+    yield from more(most)
     for name, data in whole(most):
         yield name, data
         if len(data) < 1_000_000:

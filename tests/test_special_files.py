@@ -7,20 +7,24 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mien.__main__ import main
+from mien.cli.file_errors import fault_of
 from mien.data.archives import Folder, TarContainer, ZipContainer, begins_with
 from mien.data.pack import Pack
 from mien.data.readers import UnreadableFile
 from mien.errors import Untrusted
 from mien.report.comparison import parameters
-from mien.report.run_reader import read_record
+from mien.report.run_reader import RunRecord
 from mien.storage import tensor_file
 from tests.conftest import write_pack
+from tests.hostile_archives import one_member
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SKIPPED SPECIAL FILES: Windows has none")
 
@@ -135,7 +139,7 @@ def test_a_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoints" / "0000000016"
     checkpoint.mkdir(parents=True)
     os.mkfifo(checkpoint / "model.safetensors")
-    assert parameters(read_record(tmp_path)) is None
+    assert parameters(cast(RunRecord, SimpleNamespace(directory=tmp_path))) is None
     with pytest.raises(OSError, match="Not a regular file"):
         tensor_file.open_tensors(checkpoint / "model.safetensors")
 
@@ -153,3 +157,37 @@ def test_doctor_does_not_compare_with_other_data(
     assert "data.json of the run does not say what it was trained on" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--metrics", "kid", "--samples", "8"]) == 2
     assert "Its data.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_zip_whose_members_overlap_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One member that 50,000 names share inflates to 4,500 GB: each would be read and refused for itself, for hours."""
+    path = tmp_path / "a.zip"
+    path.write_bytes(one_member(1000, 100_000))
+    assert main(["data", "check", str(path), "--workers", "1"]) == 8
+    assert "they overlap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["data check a.jsonl", "data prepare a.jsonl b.pack", "sample a.jsonl", "train --data a.jsonl --out c"]
+)
+def test_a_link_to_itself_is_no_bug(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python below 3.13 has a RuntimeError for it: exit code 1."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").symlink_to("a.jsonl")
+    assert main(words.split()) in (2, 3, 6)
+    assert "a.jsonl" in capsys.readouterr().err
+    assert fault_of(RuntimeError("Symlink loop from 'x'")) is not None and fault_of(RuntimeError("other")) is None
+
+
+def test_a_column_of_parquet_that_inflates_is_a_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """19 KB with a value of 600 MB took 3 GB."""
+    pytest.importorskip("pyarrow", reason="SKIPPED PARQUET: the extra `tables` is not installed")
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"image": [b"x", bytes(130_000_000)]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", compression="zstd", write_statistics=False)
+    assert main(["data", "check", str(tmp_path / "a.parquet"), "--workers", "1"]) == 8
+    assert "inflates over 100 times" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mien import __version__
-from mien.errors import Interrupted, MienError, StorageError, UsageError, did_you_mean
+from mien.errors import Interrupted, MienError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from mien.cli.result import Result
@@ -144,24 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mien: interrupted", file=sys.stderr)
         return 130
-    except OSError as error:
-        if debug:
-            raise
-        from mien.cli.file_errors import remedy_of
-
-        path = f" at {error.filename}" if error.filename else ""
-        return report(
-            StorageError(
-                f"The file system reports an error{path}.",
-                str(error),
-                remedy_of(error),
-            ),
-            as_json,
-        )
     except Exception as error:
         if debug:
             raise
-        bug = MienError(
+        from mien.cli.file_errors import fault_of
+
+        bug = fault_of(error) or MienError(
             f"mien has failed unexpectedly: {type(error).__name__}.",
             str(error) or "no message",
             "This is a bug in mien: run again with --debug and report the traceback.",

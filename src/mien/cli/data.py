@@ -214,7 +214,7 @@ def data_check(
         Number of decoding processes; by default one per core.
     """
 
-    name = source.rstrip("/").rpartition("/")[2] if is_remote(source) else Path(source).resolve().name
+    name = source.rstrip("/").rpartition("/")[2] if is_remote(source) else Path(source).absolute().name
     sheet = sheet_path(out, f"{Path(name).stem}-check.png")
     examination = check(find_source(source), Preparation(side=size, crop=crop), workers)
     report = examination.report

@@ -220,6 +220,10 @@ class ZipContainer(Container):
         """Name -> offset of the header, method, packed and unpacked size, checksum, whether encrypted."""
         try:
             with open_regular(self.path) as file, zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+                packed, places = sum(info.compress_size for info in infos), {info.header_offset for info in infos}
+                if packed > os.fstat(file.fileno()).st_size or len(places) < len(infos):
+                    raise zipfile.BadZipFile("Several of its members lie in the same place: they overlap")
                 return {
                     info.filename: (
                         info.header_offset,
@@ -229,7 +233,7 @@ class ZipContainer(Container):
                         info.CRC,
                         info.flag_bits & 1,
                     )
-                    for info in archive.infolist()
+                    for info in infos
                     if not info.is_dir()
                 }
         except NOT_A_ZIP as error:

@@ -79,7 +79,7 @@ class Preprocessor:
 
         `landmarks` [5, 2] are in [0, 1], as shares of the picture's width and height.
         """
-        image, notes = decode(data, self.preprocess.background)
+        image, notes = decode(data, self.preprocess.background, exact=self.preprocess.box is not None)
         if row < self.preprocess.variants:
             from mien.data.variants import variation, varied
 

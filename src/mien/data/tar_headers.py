@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mien.storage.regular_file import open_regular
 
-MOST_HEADER = 64 << 20  # bytes of one name or extended header
+MOST_HEADER = 4 << 20  # bytes of one name or extended header, whose records take ten times their place in memory
 
 
 class HeaderFile(io.BufferedReader):

@@ -212,7 +212,9 @@ def duplicates_text(metric: str, rows: Indices, unseen: Images | None, inputs: M
     names = ", ".join(printable(images.name_of(int(row))) for row in rows[:NAMED])
     more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
     what = (
-        "held-out images are among the training images too" if unseen else "training images have a duplicate among them"
+        "held-out images are among the training images too, or nearly"
+        if unseen
+        else "training images have a duplicate or a near-duplicate among them"
     )
     if len(rows) == images.count:
         return (
