@@ -340,12 +340,7 @@ def begins_with(path: Path) -> str:
     except OSError:
         return ""
     looks = {
-        (
-            b"<!doctype",
-            b"<!DOCTYPE",
-            b"<html",
-            b"<HTML",
-        ): "It begins like a web page: the download gave a page instead.",
+        (b"<!", b"<html", b"<HTML"): "It begins like a web page: the download gave a page instead.",
         (b"Rar!",): "It begins like a RAR archive: unpack it.",
         (b"7z\xbc\xaf'\x1c",): "It begins like a 7z archive: unpack it.",
         (b"\x28\xb5\x2f\xfd",): "It begins like Zstandard: unpack it.",
