@@ -2,11 +2,13 @@
 
     python benchmarks/few.py CELEBA WORK_DIR                               every count, draw and way: some 20 hours of one core
     python benchmarks/few.py CELEBA WORK_DIR --counts 100 --draws 1        one count
+    python benchmarks/few.py CELEBA WORK_DIR --train-only                  judge later, or on another core
     python benchmarks/few.py CELEBA WORK_DIR --ways scratch from --minutes 0.02 --samples 100     that it runs
 
 CELEBA is a folder or ZIP of aligned faces. Draws are disjoint. Half of each draw's size again is held out, for the baseline of
 memorisation. Minutes are those of 2 cores; `--cores 1` gives a run one core and twice the minutes, so that two can be trained
-beside each other (`--only-draw` says which). All are judged against all 10,000 faces.
+beside each other (`--only-draw` says which). All are judged against all 10,000 faces, or the first `--against N` of them
+where Inception is slow; compare equal N.
 """
 
 from __future__ import annotations
@@ -52,15 +54,31 @@ def draw_of(everything: Pack, path: Path, count: int, draw: int) -> Path:
     return path
 
 
-def trial(bench: Bench, everything: Path, count: int, draw: int, way: str) -> dict[str, float]:
-    """The scores of one way with one draw."""
+def first_of(everything: Path, count: int) -> Path:
+    """A pack of the first `count` faces."""
+    path = everything.with_name(f"{everything.stem}-{count}.pack")
+    if not path.exists():
+        pack = Pack.open(everything)
+        with PackWriter(path, pack.side) as writer:
+            writer.append(pack.images[:count], None, [Entry(f"{row}") for row in range(count)])
+            writer.commit({"recipe": {"crop": "celeba-148"}})
+    return path
+
+
+def trained(bench: Bench, everything: Path, count: int, draw: int, way: str) -> tuple[Path, Path]:
+    """The run of one way with one draw, and its pack."""
     minutes, tuned, flags = WAYS[way]
     pack = draw_of(Pack.open(everything), bench.work / f"few-{count}-{draw}.pack", count, draw)
     name = f"few-{count}-{draw}-{list(WAYS).index(way)}"
-    kept = bench.work / f"{name}.json"
+    return bench.train(name, "gan", pack, minutes, *(("--from", "faces") if tuned else ()), *flags), pack
+
+
+def trial(bench: Bench, everything: Path, judge: Path, count: int, draw: int, way: str) -> dict[str, float]:
+    """The scores of one way with one draw, against the faces of the pack `judge`."""
+    kept = bench.work / f"few-{count}-{draw}-{list(WAYS).index(way)}.json"
     if not kept.exists():
-        run = bench.train(name, "gan", pack, minutes, *(("--from", "faces") if tuned else ()), *flags)
-        scores = bench.judge(run, everything, METRICS.replace("memorisation,", ""), bench.samples)
+        run, pack = trained(bench, everything, count, draw, way)
+        scores = bench.judge(run, judge, METRICS.replace("memorisation,", ""), bench.samples)
         scores |= bench.judge(run, pack, "memorisation", min(bench.samples, 1000))
         kept.write_text(json.dumps({**scores, "images": seen(run)}))
     scores = json.loads(kept.read_text())
@@ -92,14 +110,22 @@ def main() -> None:
     parser.add_argument("--cores", type=int, choices=(1, 2), default=2)
     parser.add_argument("--minutes", type=float, default=1.0, help="multiplies every training")
     parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--against", type=int, help="the first N faces of the data instead of all")
+    parser.add_argument("--train-only", action="store_true")
     options = parser.parse_args()
     bench = Bench(options.celeba, options.work, options.cores, options.minutes, options.samples)
     everything, results = bench.pack(SIDE), {}
+    judge = first_of(everything, options.against) if options.against else everything
     draws = range(options.draws) if options.only_draw is None else [options.only_draw]
     for count in options.counts:
         for way in options.ways:
-            results[count, way] = [trial(bench, everything, count, draw, way) for draw in draws]
-    print(table(results))
+            if options.train_only:
+                for draw in draws:
+                    trained(bench, everything, count, draw, way)
+            else:
+                results[count, way] = [trial(bench, everything, judge, count, draw, way) for draw in draws]
+    if results:
+        print(table(results))
 
 
 if __name__ == "__main__":
