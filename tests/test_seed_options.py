@@ -124,7 +124,7 @@ def test_zhao_runs(tmp_path: Path, mien: Callable[..., Any]) -> None:
     assert [line["seen"] for line in read_lines(tmp_path / "a" / "metrics.jsonl")] == [4, 8, 12, 16]
     assert [line["seen"] for line in read_lines(tmp_path / "b" / "metrics.jsonl")] == [16, 32]
     samples = [{int(file.stem) for file in (tmp_path / run / "samples").glob("*.png")} for run in "ab"]
-    assert samples[1] == {8, 16, 24, 32} > samples[0] - {4, 12}
+    assert samples[1] == {0, 8, 16, 24, 32} > samples[0] - {4, 12}
     best = checkpoint.read_best(tmp_path / "b" / "checkpoints")
     ranked = list(read_lines(tmp_path / "b" / "eval" / "during.jsonl"))
     assert (

@@ -82,7 +82,7 @@ export function directionTools(store, engine, again) {
   /** Whether there is anything to do here; the offer among the sliders leads to it. @param {import("./types.js").Capabilities} able */
   function mark(able) {
     byId("tab-directions").hidden = !able.directions.length && !(trusted && engine.findDirections);
-    document.getElementById("find-offer")?.toggleAttribute("hidden", byId("tab-directions").hidden);
+    document.getElementById("find-offer")?.toggleAttribute("hidden", Boolean(byId("tab-directions").hidden));
   }
 
   return {
