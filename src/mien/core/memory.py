@@ -1,7 +1,7 @@
 """Memory that a CPU step frees stays with the process, in huge pages: the next step allocates the same again.
 
 By itself glibc gives large blocks back as soon as they are freed, and the next step faults them in anew, page by page. That takes
-a sixth to a third of the time of a step of `gan` (docs/LOG.md). The numbers of a training do not depend on it.
+15 to 30% of the time of a step of `gan` (docs/LOG.md). The numbers of a training do not depend on it.
 """
 
 from __future__ import annotations
