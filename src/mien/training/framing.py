@@ -60,8 +60,8 @@ def framed(data: str | Path | None, side: int, parent: Parent) -> Pack | None:
     pack = prepared(Path(data), preparation, source, force=True)
     left_out = len(listing.names) - len(pack)
     for line in (
-        f"photographs are cut by --crop face with the eyes {theirs:.2f} of the side apart, as the faces of {parent.name} have them; "
-        f"in the middle square they are {statistics.median(found):.2f} apart",
+        f"photographs are cut by --crop face with the eyes {theirs:.2f} of the side apart, as the faces of {parent.name} have them",
+        f"in the middle square of a photograph they are {statistics.median(found):.2f} apart",
         "a pack of `mien data prepare` is taken as it is",
         *([f"{left_out:,} of {len(listing.names):,} pictures show no face or cannot be read"] if left_out else []),
     ):
