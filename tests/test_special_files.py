@@ -15,14 +15,17 @@ import pytest
 from PIL import Image
 
 from mien.__main__ import main
+from mien.cli.evaluate import eval_folder
 from mien.cli.file_errors import fault_of
 from mien.data.archives import Folder, TarContainer, ZipContainer, begins_with
 from mien.data.pack import Pack
 from mien.data.readers import UnreadableFile
 from mien.errors import Untrusted
 from mien.report.comparison import parameters
-from mien.report.run_reader import RunRecord
-from mien.storage import tensor_file
+from mien.report.run_reader import RunRecord, sample_grids
+from mien.sampling import sidecar
+from mien.storage import atomic, tensor_file
+from mien.storage.run_directory import RunDirectory
 from tests.conftest import write_pack
 from tests.hostile_archives import one_member
 
@@ -147,16 +150,21 @@ def test_a_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_doctor_does_not_compare_with_other_data(
     tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without its data.json a run was compared with 8,000 faces that mien drew for it."""
+    """Without its data.json a run was compared with 8,000 faces that mien drew for it; with one that names a folder of
+    photographs, or `/`, all of them were read and made into a pack."""
     run = tmp_path / "run"
     words = ["--images", "32", "--batch", "8", "--threads", "1", "--model.width", "4", "--data", str(blob_pack.path)]
     assert main(["train", "quick", *words, "--out", str(run)]) == 0
-    (run / "data.json").write_text("")
-    monkeypatch.setattr("mien.cli.doctor_run.open_data", lambda *_: pytest.fail("other data are opened"))
-    assert main(["doctor", str(run)]) == 0
-    assert "data.json of the run does not say what it was trained on" in capsys.readouterr().out
-    assert main(["evaluate", str(run), "--metrics", "kid", "--samples", "8"]) == 2
-    assert "Its data.json cannot be read" in capsys.readouterr().err
+    monkeypatch.setattr("mien.metrics.api.open_data", lambda *_: pytest.fail("other data are opened"))
+    for text, said in (
+        ("", "Its data.json cannot be read"),
+        ('{"name": "/"}', "was trained on /. That is no pack here"),
+    ):
+        (run / "data.json").write_text(text)
+        assert main(["doctor", str(run)]) == 0
+        assert said in capsys.readouterr().out
+        assert main(["evaluate", str(run), "--metrics", "kid", "--samples", "8"]) == 2
+        assert said.rpartition(". ")[2] in capsys.readouterr().err
 
 
 def test_a_zip_whose_members_overlap_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,3 +199,49 @@ def test_a_column_of_parquet_that_inflates_is_a_bomb(tmp_path: Path, capsys: pyt
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", compression="zstd", write_statistics=False)
     assert main(["data", "check", str(tmp_path / "a.parquet"), "--workers", "1"]) == 8
     assert "inflates over 100 times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "samples", "eval", "extras", "plots", "tensorboard"])
+def test_nothing_is_written_through_a_folder_that_leads_out_of_a_run(name: str, tmp_path: Path) -> None:
+    """Checkpoints were pruned, grids and extras written in a folder of the user's that a downloaded run had linked."""
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    run.mkdir(), outside.mkdir()
+    (run / "run.json").write_text("{}")
+    (run / "own").mkdir()
+    (run / "inside").symlink_to("own")
+    with RunDirectory(run).locked():
+        assert eval_folder(run) == run / "eval"
+    (run / name).symlink_to(outside)
+    with pytest.raises(Untrusted, match=f"{name} leads out"), RunDirectory(run).locked():
+        pass
+    with pytest.raises(Untrusted, match="leads out"):
+        eval_folder(run)
+    with pytest.raises(Untrusted, match="leads out"):
+        sidecar.write(run / "extras", "a", "directions", "0" * 64, {}, "")
+    assert not list(outside.iterdir())
+    (tmp_path / "linked").symlink_to(run)
+    (run / name).unlink()
+    with RunDirectory(tmp_path / "linked").locked():  # as a whole it may lie elsewhere
+        pass
+
+
+def test_grids_of_another_folder_are_not_those_of_a_run(tmp_path: Path) -> None:
+    """Pictures that a camera has numbered were shown as samples."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Image.new("RGB", (16, 16)).save(outside / "0001.png")
+    (tmp_path / "samples").symlink_to(outside)
+    assert sample_grids(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_temporary_name_that_is_taken_is_not_followed(kind: str, tmp_path: Path) -> None:
+    """Its number is a process's: a downloaded run can have a link for each. A pipe was waited for."""
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    with atomic.replacing(tmp_path / "a.json") as beside:
+        beside.touch()
+    beside.symlink_to(outside) if kind == "link" else os.mkfifo(beside)
+    atomic.replace_text(tmp_path / "a.json", "new")
+    assert outside.read_text() == "mine" and (tmp_path / "a.json").read_text() == "new"
+    assert not (tmp_path / "a.json").is_symlink()

@@ -170,6 +170,10 @@ HOSTILE: list[dict[str, Any]] = [
     {"at": {"a": 1}},
     {"of": None},
     {"walk": ["1", "2"], "frames": 4, "fps": 1, "loop": True, "zoom": 10**6},
+    {"verb": "sample", "seeds": ["0-9999999"]},  # which was drawn, a file for each
+    {"verb": "edit", "of": list(range(10_001)), "directions": {}, "strip": 2},
+    {"seeds": [0, 3], "columns": 10**8},  # 5 TB of black: exit code 1
+    {"at": "5", "stages": 3, "columns": 0},
 ]
 
 

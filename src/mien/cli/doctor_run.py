@@ -9,9 +9,9 @@ from typing import Any
 from mien.cli.result import Result
 from mien.core.contracts import JSON
 from mien.core.run import Device
-from mien.data import open_data
 from mien.errors import MienError
 from mien.metrics import health, quick_checks
+from mien.metrics.api import open_pack, training_data_of
 from mien.metrics.health import Symptom, Window
 from mien.report.health_observer import bytes_on_disk, in_order, symptoms_of_model, symptoms_of_window
 from mien.report.run_reader import RunRecord, read_record
@@ -61,14 +61,11 @@ def of_model(
         return [], [f"samples cannot be checked: {error.what} {error.remedy}"]
     if not bool(faces.isfinite().all()):
         return [health.divergence(0, Window(), (), drawn=False)], []
-    if not (source := data or record.data.get("name")):
-        why = "data.json of the run does not say what it was trained on"
-        return [], [f"samples cannot be compared with real images: {why}. Name the pack with --data."]
     try:
-        pack = open_data(source, sampler.image_spec.side)
+        pack = open_pack(data or training_data_of(record.directory), sampler)
     except MienError as error:
         hint = "" if data else " Name the pack with --data."
-        return [], [f"samples cannot be compared with real images: {error.what}{hint}"]
+        return [], [f"samples cannot be compared with real images: {error.what} {error.why}{hint}"]
     symptoms = symptoms_of_model(sampler.model, faces, quick_checks.RealFaces(pack), int(newest.name), best)
     if pack.fingerprint == sampler.header.get("data", {}).get("fingerprint"):
         return symptoms, []

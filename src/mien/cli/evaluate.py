@@ -30,6 +30,7 @@ from mien.sampling.bundled import model_file
 from mien.sampling.sampler import Sampler
 from mien.storage.provenance import Claim
 from mien.storage.regular_file import append_text
+from mien.storage.run_directory import check_folders
 
 
 def evaluate(
@@ -146,8 +147,9 @@ def check_named(model: Path | None, real: Path | None, fake: Path | None, sample
 
 
 def eval_folder(model: Path) -> Path | None:
-    """The folder of a run's scores."""
-    run = run_of(model)
+    """The folder of a run's scores. Raises Untrusted where a folder of the run leads out of it."""
+    if run := run_of(model):
+        check_folders(run)
     return run / "eval" if run else None
 
 

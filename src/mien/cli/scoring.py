@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.cli.evaluate import Listener, save
+from mien.cli.evaluate import Listener, eval_folder, save
 from mien.core.contracts import JSON
 from mien.core.device import DeviceContext
 from mien.core.run import Device
@@ -56,7 +56,7 @@ class Protocol:
             inputs.on_progress = listener = Listener(quiet=False)
             scores = measure(inputs, missing)
             listener.close()
-            save(inputs, scores, run / "eval", run)
+            save(inputs, scores, eval_folder(run) or run / "eval", run)
         return inputs.warnings
 
 

@@ -31,10 +31,11 @@ from mien.web.pictures import along, tiled
 from mien.web.registry import Registry
 
 LOSSY = (
-    2.0  # of 255 levels, in the mean over a frame: an encoder of MP4 or WebP may give other pixels for the same frames
+    2.0  # of 255 levels, in the mean over a frame: encoders of MP4 and WebP may give other pixels for the same frames
 )
 BROWSER = 2  # of 255 levels, in any pixel: a browser's arithmetic is not PyTorch's
-MAX_FRAMES = 10_000
+MAX_FRAMES, MAX_COLUMNS = 10_000, 100
+FAULTS = (MienError, ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 SAID = ("model", "preset", "synthetic")  # of a recipe, elsewhere or in other words
 Recipe = Mapping[str, Any]
 
@@ -112,7 +113,7 @@ def _short(value: object) -> str:
 
 def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) -> str:
     """`equal`, `differs: ...`, or why it cannot be drawn again."""
-    try:
+    try:  # a recipe may be anybody's
         redraw = _redraw(recipe)
         if isinstance(redraw, str):
             return f"not possible: {redraw}"
@@ -131,31 +132,19 @@ def _again(file: Path, recipe: Recipe, model: Path | None, code: Path | None) ->
             source = Source(sampler, path, loading)
             drawn = redraw(source, recipe, Path(folder) / f"again{_ending(file)}")
             verdict = _difference(_frames(file), _frames(drawn), mean_within=LOSSY if _ending(file) == ".mp4" else 0.0)
-            if (
-                verdict == "equal"
-                or redraw is not _explorer
-                or "walk" not in recipe
-                or _ending(file) in (".gif", ".mp4")
-            ):
+            exact = redraw is not _explorer or "walk" not in recipe or _ending(file) in (".gif", ".mp4")
+            if verdict == "equal" or exact:
                 return verdict
             frames = map(np.asarray, _film(source, recipe))
             if _ending(file) == ".png":  # nothing was lost, so that a film which was changed in one place is noticed
                 return _difference(_frames(file), frames, most_within=BROWSER)
             return _difference(_frames(file), frames, mean_within=LOSSY)
-    except (
-        MienError,
-        UnidentifiedImageError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as error:  # a recipe may be anybody's
+    except FAULTS as error:
         if model is not None and isinstance(error, MienError):
             raise
-        what, why = (
-            (error.what, error.why) if isinstance(error, MienError) else ("Its recipe is not whole.", str(error))
-        )
-        return f"not possible: {what} {why}"
+        if isinstance(error, MienError):
+            return f"not possible: {error.what} {error.why}"
+        return f"not possible: Its recipe is not whole. {str(error)[:500]}"
 
 
 def _ending(file: Path) -> str:
@@ -206,6 +195,9 @@ def _redraw(recipe: Recipe) -> Redraw | str:
         isinstance(name, str) for name in recipe.get("of", ())
     ):
         return "photographs went into it, which it does not contain"
+    seeds = [*recipe.get("seeds", ()), *recipe.get("of", ())]  # a range, as a word, would be taken for one
+    if len(seeds) > MAX_FRAMES or not all(type(seed) is int for seed in seeds):
+        raise InvalidJSON("its seeds are not numbers, or too many")
     if recipe.get("verb") in VERBS:
         return VERBS[recipe["verb"]]
     if any(name in recipe for name in ("at", "walk")) or {"seeds", "columns"} <= recipe.keys():
@@ -280,7 +272,7 @@ def _explorer(model: Source, recipe: Recipe, out: Path) -> Path:
     at = recipe.get("at")
     if "stages" in recipe:
         z, row = model.sampler.latent_at(parse(str(at)), recipe.get("labels"), recipe.get("directions"))
-        image = tiled(model.sampler.trajectory(z, row)[0], require(recipe, columns=int)["columns"])
+        image = tiled(model.sampler.trajectory(z, row)[0], _columns(recipe))
     elif isinstance(at, str):
         image = _faces(model, recipe, [parse(at)])[0]
     else:
@@ -288,8 +280,16 @@ def _explorer(model: Source, recipe: Recipe, out: Path) -> Path:
         if last - first >= MAX_FRAMES:
             raise InvalidJSON("it has too many seeds")
         addresses = [parse(text) for text in at or ()] or [Address(SeedPoint(seed)) for seed in range(first, last + 1)]
-        image = tiled(_faces(model, recipe, addresses), require(recipe, columns=int)["columns"])
+        image = tiled(_faces(model, recipe, addresses), _columns(recipe))
     return save_png(picture(image), out, recipe)
+
+
+def _columns(recipe: Recipe) -> int:
+    """How many faces stand in a row of the explorer's pictures."""
+    columns: int = require(recipe, columns=int)["columns"]
+    if not 1 <= columns <= MAX_COLUMNS:
+        raise InvalidJSON(f"it has {columns} columns")
+    return columns
 
 
 def _faces(model: Source, recipe: Recipe, addresses: Sequence[Address]) -> torch.Tensor:

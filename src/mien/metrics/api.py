@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mien.core.run import Device
 from mien.data import open_data
+from mien.data.open import is_prepared
 from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
 from mien.metrics.evaluate import DEFAULT, Legacy, inception, measure, samples_of, split_names
@@ -95,7 +96,10 @@ def open_pack(data: str, sampler: Sampler) -> Pack:
 
 
 def training_data_of(model: Path) -> str:
-    """The path of a run's training data, from the data.json above the model."""
+    """The path of a run's training data, from the data.json above the model. Raises UsageError where that names no pack.
+
+    A run may come from anybody: photographs that it names are not read, and no folder is searched for them.
+    """
     run = run_of(model)
     known = read_json(run / "data.json") if run else None
     if run is None:
@@ -103,6 +107,10 @@ def training_data_of(model: Path) -> str:
     if known is None or not isinstance(known.get("name"), str):
         raise UsageError(
             f"{run} does not say what it was trained on.", "Its data.json cannot be read.", "Give the pack with --data."
+        )
+    if not is_prepared(known["name"]):
+        raise UsageError(
+            f"{run} was trained on {known['name'][:200]}.", "That is no pack here.", "Give the pack with --data."
         )
     return str(known["name"])
 

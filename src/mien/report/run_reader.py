@@ -124,7 +124,7 @@ def sample_grids(run_dir: Path, folder: str = "samples") -> list[tuple[int, Path
     return sorted(
         (int(path.stem), path)
         for path in run_dir.glob(f"{folder}/*.png")
-        if path.stem.isdecimal() and path.is_file() and not path.is_symlink()
+        if not (run_dir / folder).is_symlink() and path.stem.isdecimal() and path.is_file() and not path.is_symlink()
     )
 
 

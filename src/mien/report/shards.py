@@ -194,7 +194,7 @@ class Shards:
         found, path = self._listed(), self.folder / MANIFEST
         for shard, entry in enumerate(found["shardlist"] if found else []):
             if is_unchanged(self.folder / self.name(shard), entry, path):
-                self.record(shard).write_text(json.dumps(entry), encoding="utf-8")
+                atomic.replace_text(self.record(shard), json.dumps(entry))
         path.unlink(missing_ok=True)
 
     def missing(self) -> list[int]:

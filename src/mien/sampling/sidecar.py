@@ -20,6 +20,7 @@ from mien.downloads import weights
 from mien.errors import Mismatch, StorageError, Untrusted
 from mien.sampling import bundled
 from mien.storage import atomic, bounded_json, checkpoint
+from mien.storage.run_directory import check_folders
 from mien.storage.tensor_file import open_tensors
 
 
@@ -68,6 +69,8 @@ def write(
     An existing one of another model is renamed with that model's hash, never overwritten.
     """
     folder = writable(folder, model_sha256)
+    if (folder.parent / "run.json").is_file():
+        check_folders(folder.parent)
     path = folder / f"{name}.safetensors"
     header = {"kind": kind, "model_sha256": model_sha256, "again": again, **fields}
     try:

@@ -68,6 +68,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
+        beside.unlink(missing_ok=True)  # in a folder from elsewhere it could be a link to any file, or a pipe
         yield beside
         if durable:
             with beside.open("rb") as file:

@@ -19,7 +19,7 @@ import filelock
 
 from mien import __version__
 from mien.core.contracts import JSON
-from mien.errors import Locked, StorageError
+from mien.errors import Locked, StorageError, Untrusted
 from mien.storage import atomic
 from mien.storage.bounded_json import InvalidJSON, read_lines, read_object
 from mien.storage.regular_file import append_text
@@ -83,6 +83,7 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock of the run. It ends with the process, whatever kills it. Raises Locked, which names the holder."""
+        check_folders(self.path)
         lock = filelock.FileLock(self.path / "LOCK", timeout=0)
         owner_file = self.path / "owner.json"
         try:
@@ -102,6 +103,17 @@ class RunDirectory:
         finally:
             owner_file.unlink(missing_ok=True)
             lock.release()
+
+
+def check_folders(run: Path) -> None:
+    """Raises Untrusted where a folder of a run is a link that leads out of it: what is written there would be lost or do harm."""
+    for folder in run.iterdir():
+        if folder.is_dir() and not folder.resolve().is_relative_to(run.resolve()):
+            raise Untrusted(
+                f"{folder} leads out of its run.",
+                f"It is a link to {folder.resolve()}, and nothing is written outside of a run.",
+                "Put the folder itself in its place. The run's directory as a whole may be a link.",
+            )
 
 
 def read_json(path: Path) -> JSON | None:
