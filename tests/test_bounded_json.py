@@ -13,6 +13,8 @@ import pytest
 from safetensors.torch import save_file
 
 from mien import presets
+from mien.__main__ import main
+from mien.cli.result import Result
 from mien.core.contracts import ImageSpec
 from mien.core.run import to_json
 from mien.data.pack import Pack
@@ -22,7 +24,7 @@ from mien.metrics.online import all_lines
 from mien.report.run_reader import read_record
 from mien.sampling import sidecar
 from mien.storage import checkpoint, control
-from mien.storage.bounded_json import InvalidJSON, loads, loads_object, read_lines, read_object
+from mien.storage.bounded_json import InvalidJSON, dumps, loads, loads_object, read_lines, read_object
 from mien.storage.run_directory import RunDirectory
 from tests.conftest import write_model, write_pack
 
@@ -245,3 +247,15 @@ def test_the_bounds_leave_models_alone(tmp_path: Path) -> None:
     pack = write_pack(tmp_path / "blobs.pack")
     write_model("quick", tmp_path, pack)
     assert Sampler.load(tmp_path, device="cpu").sample([1]).shape == (1, 3, 16, 16)
+
+
+def test_a_number_that_is_none_is_null(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`jq` and a browser refuse NaN; a PSNR of equal pictures was Infinity, and NaN in a run's files the answer 500."""
+    assert loads(b'{"a": NaN, "b": [Infinity, -Infinity, 1e999, -1e999, 1.5e3, 2]}') == {
+        "a": None,
+        "b": [None, None, None, None, 1500.0, 2],
+    }
+    assert dumps({"a": float("nan"), "b": (float("inf"), 1)}, indent=None) == '{"a": null, "b": [null, 1]}'
+    monkeypatch.setattr("mien.__main__.run_verb", lambda *_: Result("", {"psnr": float("inf")}))
+    assert main(["cite", "--json"]) == 0
+    assert capsys.readouterr().out == '{"psnr": null}\n'

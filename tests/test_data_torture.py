@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from mien.data import Preparation, find_source, prepare
 from mien.data.check import check
@@ -226,3 +227,13 @@ def test_a_picture_of_49_megapixels_takes_less_than_400_mb() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 400
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="SKIPPED AVIF: this Pillow does not read it")
+def test_avif_is_read_and_bounded() -> None:
+    """Its library takes 11 bytes a pixel, 550 MB for what a telephone makes."""
+    small = saved(face(40, 48), "AVIF")
+    assert decode(small).image.size == (40, 48)
+    at = small.index(b"ispe") + 8
+    with pytest.raises(UnreadableFile, match="more than 24 megapixels"):
+        decode(small[:at] + struct.pack(">II", 5000, 5000) + small[at + 8 :])

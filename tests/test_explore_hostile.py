@@ -339,6 +339,17 @@ def test_a_name_on_the_disk_that_is_no_utf8_can_be_said(tmp_path: Path, place: P
         assert found.json(f"/api/run/{run['id']}")["seen"] == 0
 
 
+@pytest.mark.parametrize("value", ["NaN", "1e999"])
+def test_a_number_that_is_none_in_a_runs_files_is_no_fault_of_the_server(value: str, tmp_path: Path) -> None:
+    """It was the answer 500: of the list of all models, too."""
+    (tmp_path / "run.json").write_text(f'{{"preset": "quick", "side": {value}, "minutes": {value}}}')
+    (tmp_path / "status.json").write_text(f'{{"reason": {value}, "seen": {value}}}')
+    (tmp_path / "health.json").write_text(f'{{"verdicts": [{{"value": {value}}}]}}')
+    with serving([tmp_path]) as found:
+        (run,) = found.json("/api/models")["runs"]
+        assert found.json(f"/api/run/{run['id']}")["health"] == [{"value": None}]
+
+
 @pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/api/models", "/api/model/x/project"])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_nobody_reads_is_not_swallowed(served: Served, path: str, chunked: bool) -> None:

@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = run_verb(" ".join(words[: len(words) - len(rest)]), verb, rest)
         if result is None:
             return 0
-        print(json.dumps(result.data) if as_json else result.text, flush=True)
+        print(result.json() if as_json else result.text, flush=True)
         return result.exit_code
     except (MienError, Interrupted) as error:
         if debug:

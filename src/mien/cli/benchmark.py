@@ -34,6 +34,7 @@ from mien.report.run_reader import read_record
 from mien.report.sample_rows import draw_sample_row
 from mien.report.table_text import as_json, as_text
 from mien.storage import atomic
+from mien.storage.bounded_json import dumps
 from mien.storage.run_directory import RunDirectory
 from mien.training import signals
 from mien.training.baseline import NAME as BASELINE
@@ -307,7 +308,7 @@ def write(board: Board, contenders: Sequence[Contender], home: Path, minutes: fl
     codes = {contender.path: contender.code for contender in contenders}
     strips = [draw_sample_row(record, codes.get(record.directory)) for record in board.records]
     home.mkdir(parents=True, exist_ok=True)
-    atomic.replace_text(home / "leaderboard.json", json.dumps(as_json(board), indent=1) + "\n")
+    atomic.replace_text(home / "leaderboard.json", dumps(as_json(board), indent=1) + "\n")
     write_leaderboard(board, strips, home / "leaderboard.html", f"Benchmark, {minutes:g} minutes each")
 
 
@@ -328,8 +329,7 @@ def plan(contenders: Sequence[Contender], protocol: Protocol, data: Pack, minute
     count = protocol.samples or min(len(data.rows("train")), MAX_SAMPLES)
     ready = not isinstance(protocol.extractor, InceptionFeatures) or weights.here("inception")
     evaluation = seconds_per_image(protocol.extractor, data.side) * count * evaluated if ready else None
-    width = max(len(name) for name, _ in lines)
-    text = "\n".join(f"{name:<{width}}  {state}" for name, state in lines)
+    text = "\n".join(f"{name:<{max(len(name) for name, _ in lines)}}  {state}" for name, state in lines)
     cost = "a download of its network's weights" if evaluation is None else f"about {duration(evaluation)}"
     total = f"{duration(training)} of training, and {cost} to evaluate {count:,} samples of each."
     found = {

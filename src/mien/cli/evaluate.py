@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from mien.metrics.scores import Score
 from mien.report.grid import grid, save_png
 from mien.sampling.bundled import model_file
 from mien.sampling.sampler import Sampler
+from mien.storage.bounded_json import dumps
 from mien.storage.provenance import Claim
 from mien.storage.regular_file import append_text
 from mien.storage.run_directory import check_folders
@@ -188,7 +188,7 @@ def save(inputs: MetricInputs, scores: Sequence[Score], out: Path, model: Path |
         out.mkdir(parents=True, exist_ok=True)
         for score in scores:
             line = {**({} if seen is None else {"seen": seen}), **score.json()}
-            append_text(out / f"{score.metric}.jsonl", json.dumps(line) + "\n")
+            append_text(out / f"{score.metric}.jsonl", dumps(line) + "\n")
         files = []
         for name, pixels in inputs.pictures.items():
             cells = [Image.fromarray(image) for image in pixels]

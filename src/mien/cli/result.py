@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mien.storage.bounded_json import dumps
+
 
 @dataclass(frozen=True)
 class Result:
@@ -14,6 +16,10 @@ class Result:
     text: str
     data: Any = field(default_factory=dict)
     exit_code: int = 0
+
+    def json(self) -> str:
+        """What --json prints."""
+        return dumps(self.data)
 
 
 def readable(value: Mapping[str, Any], indent: str = "") -> str:

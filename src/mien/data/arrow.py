@@ -25,15 +25,21 @@ def import_pyarrow(what: str) -> Any:
 
 
 def image_columns(schema: Any) -> list[str]:
-    """The columns that hold images: bytes, or a struct with bytes as the Hub writes it; likely titles first."""
+    """The columns that hold images: bytes, or a struct with bytes as the Hub writes it; likely titles first.
+
+    Raises ValueError where two columns have one name.
+    """
+    if len(set(schema.names)) < len(schema.names):
+        raise ValueError("two of its columns have one name")
     types = import_pyarrow("Parquet").types
-    found = [
-        field.name
-        for field in schema
-        if types.is_binary(field.type)
-        or types.is_large_binary(field.type)
-        or (types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
-    ]
+    kinds = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+
+    def holds_bytes(kind: Any) -> bool:
+        if types.is_struct(kind):
+            return bool(kind.get_field_index("bytes") >= 0)
+        return any(fits(kind.value_type if types.is_dictionary(kind) else kind) for fits in kinds)
+
+    found = [field.name for field in schema if holds_bytes(field.type)]
     return sorted(found, key=lambda name: IMAGE_TITLES.index(name) if name in IMAGE_TITLES else len(IMAGE_TITLES))
 
 
@@ -71,10 +77,11 @@ def parquet_table(name: str, data: bytes) -> Table:
     pyarrow = import_pyarrow(name)
     try:
         file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        pictures = image_columns(file.schema_arrow)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UnusableTable(f"It does not parse: {error}. Save it again.") from error
     titles = word_columns(file.schema_arrow)
-    if image_columns(file.schema_arrow):
+    if pictures:
         raise UnusableTable("It holds pictures itself. Give it as a source of its own.")
     if file.metadata.num_rows > max(MOST_ROWS, len(data)) or not 0 < len(titles) <= MOST_COLUMNS:
         raise UnusableTable(f"It promises {file.metadata.num_rows:,} rows of {len(titles):,} columns. Save it again.")

@@ -27,8 +27,8 @@ MAX_PIXELS = 50_000_000  # larger pictures are refused before decoding: each wou
 MAX_JPEG_PIXELS = (
     120_000_000  # but for baseline JPEGs, of which the DCT makes a small picture line by line: telephones take 108
 )
-#: Of formats whose libraries hold a picture several times: 15 and 18 bytes a pixel, measured (LOG 2026-11-29).
-MOST_PIXELS = {"WEBP": 24_000_000, "JPEG2000": 20_000_000}
+#: Of formats whose libraries hold a picture several times: 11 to 18 bytes a pixel, measured (LOG 2026-11-29 and 30).
+MOST_PIXELS = {"AVIF": 24_000_000, "WEBP": 24_000_000, "JPEG2000": 20_000_000}
 STRIP_PIXELS = 1_000_000  # that are converted at a time
 MIN_SIDE = 16  # pixels; smaller pictures show no face
 DRAFT_PIXELS = 12_000_000  # larger JPEGs are decoded at half size by the DCT: still far above any training size

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from mien.data.source import Listing, Source, stamp_of
 from mien.data.table_labels import describe, split_of
 from mien.data.tables import Table
 from mien.errors import DataError, Untrusted
+
+BATCH = 16  # rows that are read at a time
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class ParquetSource(Source):
 
     def __init__(self, kind: str, path: Path) -> None:
         self.kind, self.path = kind, path
-        self._loaded: tuple[int, Any] | None = None
+        self._batch: Any = None  # of the row read last, the number of its first row, and those that follow
+        self._first, self._coming = 0, iter(())
 
     @property
     def specification(self) -> dict[str, Any]:
@@ -100,6 +104,7 @@ class ParquetSource(Source):
                 with pyarrow.memory_map(str(path)) as mapped, pyarrow.ipc.open_stream(mapped) as stream:
                     schema = stream.schema
                     blocks = tuple(batch.num_rows for batch in stream)  # mapped, not read
+            image_columns(schema)
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise Untrusted(f"{path} does not parse.", f"{error}.", "Save or download it again.") from error
         if sum(blocks) > max(MOST_ROWS, path.stat().st_size):
@@ -129,17 +134,15 @@ class ParquetSource(Source):
     def _image_column(self) -> str | None:
         return next(iter(image_columns(self._schema)), None)
 
-    def _block(self, number: int, columns: Sequence[str]) -> Any:
-        """Some columns of a block, as an Arrow table or record batch."""
+    def _batches(self, number: int, columns: Sequence[str]) -> Iterator[Any]:
+        """Some columns of a block, a few rows at a time: in a file one large value may stand for many rows."""
         pyarrow = import_pyarrow(str(self.path))
         shard, place = self._blocks[number]
         if self.kind == "parquet":
             with pyarrow.parquet.ParquetFile(shard.path, memory_map=True) as file:
-                return file.read_row_group(place, columns=list(columns))
-        for count, batch in enumerate(pyarrow.ipc.open_stream(pyarrow.memory_map(str(shard.path)))):
-            if count == place:
-                return batch
-        raise UnreadableFile("cut off")
+                yield from file.iter_batches(BATCH, row_groups=[place], columns=list(columns))
+        else:
+            yield from islice(pyarrow.ipc.open_stream(pyarrow.memory_map(str(shard.path))), place, place + 1)
 
     def _columns(self) -> dict[str, list[str]]:
         """Every column of words and numbers; class numbers by their names."""
@@ -147,10 +150,10 @@ class ParquetSource(Source):
         columns: dict[str, list[str]] = {title: [] for title in titles}
         shared: dict[str, str] = {}  # equal cells share one string
         for number in range(len(self._blocks)):
-            block = self._block(number, titles)
-            for title in titles:
-                words = split_names(block.column(title).to_pylist(), classes.get(title))
-                columns[title] += [shared.setdefault(word, word) for word in words]
+            for batch in self._batches(number, titles):
+                for title in titles:
+                    words = split_names(batch.column(title).to_pylist(), classes.get(title))
+                    columns[title] += [shared.setdefault(word, word) for word in words]
         return columns
 
     def listing(self) -> Listing:
@@ -198,7 +201,9 @@ class ParquetSource(Source):
                 names = [pictures[row] if row >= 0 else value for row, value in zip(rows, values, strict=True)]
                 return names, table.titles[place]
         raise DataError(
-            f"{self.path} names no images.", "No column holds images or names files.", "Put it beside them."
+            f"{self.path} names no images.",
+            f"None of its columns, {shorten(self._schema.names)}, holds images as bytes or names files.",
+            "Write a column `image` with the bytes of a file in each row, or put it beside the files.",
         )
 
     def address(self, name: str) -> str:
@@ -209,14 +214,25 @@ class ParquetSource(Source):
         if column is None:
             return read_file(self._folder / address)
         row = int(address)
-        number = bisect_right(self._starts, row) - 1
-        if self._loaded is None or self._loaded[0] != number:  # rows are read in order
-            self._loaded = (number, self._block(number, [column]))
-        value = self._loaded[1].column(column)[row - self._starts[number]].as_py()
+        if self._batch is None or not 0 <= row - self._first < len(self._batch):
+            self._find(row, column)
+        value = self._batch.column(column)[row - self._first].as_py()
         data = value.get("bytes") if isinstance(value, Mapping) else value
         if not data:
-            raise UnreadableFile("empty")
+            raise UnreadableFile("not in the table, which names its file" if value and value.get("path") else "empty")
         return bytes(data)
+
+    def _find(self, row: int, column: str) -> None:
+        """Read on to the batch of a row: rows are read in order."""
+        number = bisect_right(self._starts, row) - 1
+        following = self._batch is not None and self._starts[number] <= self._first < row
+        if not following:
+            self._batch, self._first, self._coming = (), self._starts[number], self._batches(number, [column])
+        while row >= self._first + len(self._batch):
+            self._first += len(self._batch)
+            self._batch = next(self._coming, None)
+            if self._batch is None:
+                raise UnreadableFile("cut off")
 
 
 def check_inflation(path: Path, meta: Any) -> None:

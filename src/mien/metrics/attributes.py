@@ -6,10 +6,10 @@ It is independent of the generator that it evaluates: it is trained on real face
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +103,8 @@ def attributes_of(
         cached = {"accuracy": accuracies(network.eval(), pack, held, place)}
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(file) as temporary:
-            temporary.write_bytes(save(dict(network.cpu().state_dict()), {"mien": json.dumps(cached)}))
-    accuracy = {name: float(cached["accuracy"][name]) for name in pack.label_names}
+            temporary.write_bytes(save(dict(network.cpu().state_dict()), {"mien": bounded_json.dumps(cached)}))
+    accuracy = {name: nan if (value := cached["accuracy"][name]) is None else value for name in pack.label_names}
     return Attributes(pack.label_names, network.to(place).eval(), place, accuracy, len(held), key)
 
 
@@ -174,5 +174,5 @@ def accuracies(network: AttributeNetwork, pack: Pack, rows: Rows, device: torch.
         column = pack.labels[rows, place]
         with np.errstate(invalid="ignore"):
             yes, no = said[column > 0.5, place], ~said[column <= 0.5, place]
-        found[name] = float((yes.mean() + no.mean()) / 2) if len(yes) and len(no) else float("nan")
+        found[name] = float((yes.mean() + no.mean()) / 2) if len(yes) and len(no) else nan
     return found

@@ -5,7 +5,6 @@ All state is in eval/during.jsonl, which a rollback or a resume cuts as it cuts 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Score
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
-from mien.storage.bounded_json import read_lines
+from mien.storage.bounded_json import dumps, read_lines
 from mien.storage.regular_file import append_text
 from mien.storage.run_directory import RunDirectory
 
@@ -176,7 +175,7 @@ class BestByConvergence:
                 return
             self.home.evaluations.parent.mkdir(exist_ok=True)
             line = {"seen": progress.seen, "metric": CONVERGENCE, "name": CONVERGENCE, "value": value}
-            append_text(self.home.evaluations, json.dumps(line) + "\n")
+            append_text(self.home.evaluations, dumps(line) + "\n")
             update_best(self.run, self.home)
         except OSError as error:
             self.home.log(f"BEST cannot be written: {error}")
@@ -242,7 +241,7 @@ class OnlineEvaluator:
             return
         try:
             self.home.evaluations.parent.mkdir(exist_ok=True)
-            lines = [json.dumps({"seen": seen, **score.json()}) for score in scores]
+            lines = [dumps({"seen": seen, **score.json()}) for score in scores]
             append_text(self.home.evaluations, "".join(f"{line}\n" for line in lines))
         except OSError as error:
             self.say(f"{self.home.evaluations} cannot be written: {error}")

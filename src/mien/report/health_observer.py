@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mien.report.best_effort import BestEffort
 from mien.report.run_reader import read_health
 from mien.storage import atomic
 from mien.storage import checkpoint as checkpoints
+from mien.storage.bounded_json import dumps
 from mien.storage.regular_file import append_text
 
 FIRST_GUESS = 8  # times the served model's bytes: a checkpoint of two players, an average and Adam's moments
@@ -96,7 +96,7 @@ class HealthCheck:
         self.checks.append(check)
         with self.best_effort("health"):
             atomic.replace_text(self.run_dir / "health.json", page(seen, self.verdicts))
-            append_text(self.run_dir / "health.jsonl", json.dumps(check) + "\n")
+            append_text(self.run_dir / "health.jsonl", dumps(check) + "\n")
         for verdict in self.verdicts:
             if verdict.state in health.ILL and (verdict.name, verdict.state) not in self.said:
                 self.said.add((verdict.name, verdict.state))
@@ -107,7 +107,7 @@ class HealthCheck:
         remaining = [check for check in self.checks if check["seen"] <= seen]
         self.checks, self.window = remaining, Window()
         with self.best_effort("health"):
-            atomic.replace_text(self.run_dir / "health.jsonl", "".join(json.dumps(check) + "\n" for check in remaining))
+            atomic.replace_text(self.run_dir / "health.jsonl", "".join(dumps(check) + "\n" for check in remaining))
 
     def after_commit(self, progress: Progress, checkpoint: Path) -> None:
         self.checkpoint_bytes = bytes_on_disk(checkpoint)
@@ -148,9 +148,7 @@ def in_order(symptoms: list[Symptom]) -> list[Symptom]:
 
 def page(seen: int, verdicts: list[Verdict]) -> str:
     """health.json."""
-    return (
-        json.dumps({"format": 1, "seen": seen, "verdicts": [verdict.json() for verdict in verdicts]}, indent=1) + "\n"
-    )
+    return dumps({"format": 1, "seen": seen, "verdicts": [verdict.json() for verdict in verdicts]}, indent=1) + "\n"
 
 
 def is_sound(check: JSON) -> bool:

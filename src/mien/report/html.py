@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mien.storage.bounded_json import dumps
 from mien.storage.provenance import Claim, Provenance
 
 STATIC = Path(__file__).parent / "static"
@@ -62,7 +62,7 @@ def document(
         "base-uri 'none'; form-action 'none'"
     )
     # In a script element only "<" could end the data early; JSON allows it to be written so.
-    values = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    values = dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from mien.core.contracts import Model, Progress
+from mien.storage.bounded_json import dumps
 from mien.storage.regular_file import append_text
 from mien.storage.run_directory import RunDirectory
 
@@ -31,7 +31,7 @@ class MetricsLog:
             **{name: float(f"{value:.6g}") for name, value in {**progress.stats, **progress.scores}.items()},
         }
         try:
-            append_text(self.directory.metrics, json.dumps(line) + "\n")
+            append_text(self.directory.metrics, dumps(line) + "\n")
             self.directory.update_status(seen=progress.seen, seconds=round(progress.seconds, 3))
         except OSError as error:  # a log never stops training
             if not self.warned:

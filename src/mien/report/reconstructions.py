@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from mien.report.grid import grid, save_png
 from mien.report.run_reader import sample_grids
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic
+from mien.storage.bounded_json import dumps
 from mien.storage.provenance import Claim
 
 FOLDER = "reconstructions"
@@ -93,7 +93,7 @@ class Reconstructions:
             save_png(picture, file, {**self.recipe, "seen": progress.seen}, Claim.BESIDE_PHOTOGRAPH)
             if seen.kl is not None:
                 content = {"seen": progress.seen, "kl": [round(value, 6) for value in seen.kl.tolist()]}
-                atomic.replace_text(self.run_dir / "encodings.json", json.dumps(content))
+                atomic.replace_text(self.run_dir / "encodings.json", dumps(content))
 
     def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
 

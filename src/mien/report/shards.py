@@ -285,7 +285,7 @@ def write_tar(path: Path, faces: Iterator[Face], recipe: JSON) -> None:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for face in faces:
             description: JSON = {**face.known, face.unit: face.seed, "labels": face.labels, "recipe": recipe}
-            files = {"png": face.png, "json": json.dumps(description, sort_keys=True).encode()}
+            files = {"png": face.png, "json": bounded_json.dumps(description, sort_keys=True).encode()}
             files["safetensors"] = b"" if face.latent is None else pack_tensors({"latents": face.latent[None]}, header)
             for ending, content in ((ending, content) for ending, content in files.items() if content):
                 member = tarfile.TarInfo(f"{face.key}.{ending}")

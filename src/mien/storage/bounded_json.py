@@ -1,7 +1,7 @@
 """Reads JSON that somebody else may have written: regular files only, bounded in bytes, in depth and in digits, shape checked.
 
 Python's own reader takes any size, exceeds the recursion limit on nesting, accepts half of a surrogate pair (which no
-encoder takes back) and integers that no float can hold. Every fault of a document is one exception here.
+encoder takes back), NaN, and integers that no float can hold. Every fault of a document is one exception here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,7 @@ def loads(
         raise InvalidJSON(f"it is nested more than {MAX_DEPTH} deep")
     try:
         text = raw.decode("utf-8-sig")
-        value = (
-            json.JSONDecoder(parse_int=_integer, object_pairs_hook=pairs).decode(text)
-            if pairs
-            else DECODER.decode(text)
-        )
+        value = json.JSONDecoder(**RULES, object_pairs_hook=pairs).decode(text) if pairs else DECODER.decode(text)
         if SURROGATE.search(raw):
             json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape" if file_names else "strict")
     except UnicodeEncodeError:
@@ -82,7 +79,22 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-DECODER = json.JSONDecoder(parse_int=_integer)
+def _finite(digits: str) -> float | None:
+    """A number, or None, null, for NaN, Infinity and 1e999: no JSON has them, and what is computed from one is none either."""
+    number = float(digits)
+    return number if isfinite(number) else None
+
+
+RULES: dict[str, Any] = {"parse_int": _integer, "parse_float": _finite, "parse_constant": _finite}
+DECODER = json.JSONDecoder(**RULES)
+
+
+def dumps(value: object, **options: Any) -> str:
+    """A JSON document, with null for a number that is not finite, as `loads` reads it."""
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(DECODER.decode(json.dumps(value)), **options)
 
 
 def loads_object(

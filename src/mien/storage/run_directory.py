@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -21,7 +20,7 @@ from mien import __version__
 from mien.core.contracts import JSON
 from mien.errors import Locked, StorageError, Untrusted
 from mien.storage import atomic
-from mien.storage.bounded_json import InvalidJSON, read_lines, read_object
+from mien.storage.bounded_json import InvalidJSON, dumps, read_lines, read_object
 from mien.storage.regular_file import append_text
 
 #: What status.json says before the first step, and where it says nothing that can be used.
@@ -52,7 +51,7 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file of the run atomically."""
-        atomic.replace_text(self.path / name, json.dumps(value, indent=1) + "\n")
+        atomic.replace_text(self.path / name, dumps(value, indent=1) + "\n")
 
     def update_status(self, **fields: Any) -> None:
         """Change some fields of status.json; a full disk never stops training."""
@@ -72,7 +71,7 @@ class RunDirectory:
         """Delete lines and scores beyond `seen`, which a resumed run writes again, and lines that do not parse."""
         for file in (self.metrics, self.evaluations):
             if file.exists():
-                kept = [json.dumps(line) for line in read_lines(file, seen=float) if line["seen"] <= seen]
+                kept = [dumps(line) for line in read_lines(file, seen=float) if line["seen"] <= seen]
                 atomic.replace_text(file, "".join(f"{line}\n" for line in kept))
 
     def clean(self) -> None:

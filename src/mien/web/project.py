@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import threading
 import time
 from collections.abc import AsyncGenerator
@@ -17,6 +16,7 @@ from mien.errors import MienError
 from mien.sampling.address import address_of
 from mien.sampling.inversion import Step, absolute
 from mien.sampling.sampler import Sampler
+from mien.storage.bounded_json import dumps
 from mien.storage.provenance import Claim
 from mien.web.pictures import png
 
@@ -69,7 +69,7 @@ async def descended(sampler: Sampler, image: Tensor, steps: int, more: JSON) -> 
         event = "step"
         while event == "step":
             event, payload = await news.get()
-            yield f"event: {event}\ndata: {json.dumps(payload)}\n\n".encode()
+            yield f"event: {event}\ndata: {dumps(payload)}\n\n".encode()
     finally:
         stop.set()
 

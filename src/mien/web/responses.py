@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from starlette.responses import Response
 
 from mien.core.contracts import JSON
 from mien.errors import MienError, UsageError
-from mien.storage.bounded_json import InvalidJSON, loads
+from mien.storage.bounded_json import InvalidJSON, dumps, loads
 from mien.web.limits import Full
 from mien.web.params import RequestParams
 from mien.web.queue import Stale
@@ -29,7 +28,7 @@ class JSONResponse(StarletteJSON):
     """JSON in ASCII, so that a file name that is not UTF-8 does not fail."""
 
     def render(self, content: object) -> bytes:
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+        return dumps(content, separators=(",", ":")).encode()
 
 
 Handler = Callable[[Request], Awaitable[Response]]

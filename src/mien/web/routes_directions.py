@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -13,6 +12,7 @@ from mien.core.contracts import JSON
 from mien.errors import MienError
 from mien.sampling import unsupervised
 from mien.sampling.sampler import Sampler
+from mien.storage.bounded_json import dumps
 from mien.web.limits import Limit, LimitedStream
 from mien.web.params import MAX_AMOUNT
 from mien.web.responses import NO_STORE, ApiRoute, JSONResponse, parameters, require_token, without_paths
@@ -118,5 +118,5 @@ class DirectionRoutes:
         event = "step"
         while event == "step":
             event, payload = await news.get()
-            yield f"event: {event}\ndata: {json.dumps(payload)}\n\n".encode()
+            yield f"event: {event}\ndata: {dumps(payload)}\n\n".encode()
         await working

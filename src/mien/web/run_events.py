@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from mien.core.contracts import JSON
 from mien.report.metric_descriptions import metric_meaning, stat_meaning
 from mien.report.run_reader import is_number, sample_grids
 from mien.storage import control
-from mien.storage.bounded_json import parse_lines, read_lines
+from mien.storage.bounded_json import dumps, parse_lines, read_lines
 from mien.storage.regular_file import open_regular
 from mien.storage.run_directory import read_json
 from mien.web.registry import Registry, RunEntry
@@ -149,7 +148,7 @@ async def events(registry: Registry, id: str, closing: asyncio.Event) -> AsyncIt
     yield b"retry: 2000\n\n"
     while not closing.is_set():
         found = await asyncio.to_thread(lambda: state_of(registry.run(id)))
-        state = json.dumps(found)
+        state = dumps(found)
         if state != sent:
             yield f"event: state\ndata: {state}\n\n".encode()
             sent, quiet = state, time.monotonic()
