@@ -509,6 +509,20 @@ def test_reconstruction_goes_through_the_decoder_of_encodings(
     assert scores[0].protocol["of"] == "train" and scores[1].protocol["extractor"] == "lpips-alex"
 
 
+@pytest.mark.parametrize("holdout", [False, True])
+def test_brighter_duplicates_do_not_hide_a_weak_copier(holdout: bool) -> None:
+    """One in twenty of them set the bound, under which such copies are not: 0.02 was said instead of 0.99."""
+    rng = np.random.default_rng(0)
+    train, unseen, noise = (rng.standard_normal((500, 64)).astype(np.float32) for _ in range(3))
+    copies = train + 0.7 * noise  # at two thirds of the distance of two images
+    twins = train[:25] * np.float32(1.1) + np.float32(0.6)
+    reference = (train, np.concatenate([unseen, twins])) if holdout else (np.concatenate([train, twins]), None)
+    found = memorisation(*reference, copies)
+    assert found.excess.value > 0.95 and len(found.duplicates) == (25 if holdout else 50)
+    few = train[:, :3]  # of which many agree by chance
+    assert len(memorisation(few, None, few).duplicates) < 100
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.2])
 @pytest.mark.parametrize("kind", ["exact", "saved again", "brighter"])
 def test_duplicates_do_not_hide_a_copier(kind: str, share: float) -> None:

@@ -107,15 +107,20 @@ def test_copies_are_found_and_blurred_faces_are_not(reals: RealFaces, pack: Pack
     assert reals.distances_to_training(training[:3])[1].tolist() == [0, 1, 2]
 
 
-def test_duplicates_do_not_hide_copies(pack: Pack, tmp_path: Path) -> None:
-    """With 3% of the faces twice, the bound was 0 and a copier clean."""
+@pytest.mark.parametrize("noise", [0, 4])
+def test_duplicates_do_not_hide_copies(noise: int, pack: Pack, tmp_path: Path) -> None:
+    """With 3% of the faces twice, the bound was 0 and a copier clean; with ones saved again, a copier as exact as those."""
     from mien.data.pack import Entry, PackWriter
 
-    images = np.concatenate([pack.images, pack.images[:12]])
+    def again(images: Any) -> Any:
+        changed = images + np.random.default_rng(0).integers(-noise, noise + 1, images.shape)
+        return changed.clip(0, 255).astype(np.uint8)
+
+    images = np.concatenate([pack.images, again(pack.images[:12])])
     with PackWriter(tmp_path / "twice.pack", 16) as writer:
         writer.append(images, None, [Entry(f"{i}.png") for i in range(len(images))])
         reals = RealFaces(writer.commit({}))
-    assert reals.copy_bound > 0 and reals.copies(faces_of(np.array(pack.images[100:164]))) == 1.0
+    assert reals.copy_bound > 0 and reals.copies(faces_of(again(np.array(pack.images[100:164])))) > 0.95
 
 
 def test_a_pack_of_one_face_is_no_error(tmp_path: Path) -> None:
