@@ -661,3 +661,41 @@ def test_what_is_missing_is_named(here: Path) -> None:
     assert "--data needs a value." in call("train", "quick", "--data").err
     empty = call("walk", "faces", "--seeds")  # no walk through seeds that nobody named
     assert empty.code == 2 and "--seeds needs a value." in empty.err and not list(here.iterdir())
+
+
+class Downloaded(BaseException):
+    """A model was asked for."""
+
+
+MODEL = "hf://me/mine"
+FAULTY = [
+    "sample MODEL -o a.txt", "sample MODEL --combine ,", "sample MODEL --code notes.txt", "walk MODEL --seeds 0", "walk MODEL -o a.txt",
+    "walk MODEL --frames 0", "walk MODEL --fps 0", "walk MODEL --zoom 0", "walk MODEL --photos none.png a.png",
+    "walk MODEL --label-from bad --label-to a=1", "project MODEL none.png", "project MODEL a.png --steps -1",
+    "project MODEL a.png --label bad", "project MODEL a.png --crop none", "project MODEL none/ -o out",
+    "edit MODEL --photo none.png --direction a=1", "edit MODEL --seed x --direction a=1",
+    "edit MODEL --latent none.safetensors --direction a=1", "export MODEL --to onnx -o x.txt", "export MODEL --to hub --push bad",
+    "directions MODEL --data none.pack", "directions MODEL --unsupervised 0", "directions MODEL --data a.png --images 0",
+    "evaluate MODEL --data none.pack", "evaluate MODEL --data . --extractor bad", "evaluate MODEL --code notes.txt",
+    "explore MODEL --code notes.txt", "train quick --from MODEL --data none.pack",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", FAULTY)
+def test_arguments_are_checked_before_a_model_is_downloaded(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each downloaded the model first, and then said what is wrong with the rest of the line."""
+    from mien.downloads import hub
+
+    def fetch(address: str) -> Path:
+        raise Downloaded(address)
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32)).save("a.png")
+    Path("notes.txt").write_text("x")
+    done = call(*words.replace("MODEL", MODEL).split())
+    assert done.code in (2, 3), done.err
+    with pytest.raises(Downloaded):
+        call("sample", MODEL)

@@ -10,10 +10,12 @@ import torch
 from cyclopts import Parameter
 from tqdm import tqdm
 
+from mien.cli.arguments import positive
 from mien.cli.encodings import encoded
 from mien.cli.result import Result
 from mien.core.families import Invertible
 from mien.core.run import Device, Precision
+from mien.data.open import check_source
 from mien.errors import DataError, UsageError, did_you_mean
 from mien.metrics.api import open_pack
 from mien.sampling.directions import Direction, Directions, Disentangle, by_labels
@@ -78,6 +80,20 @@ def directions(
             "They speak of the labels of a pack.",
             "Add --data PACK, or leave them out.",
         )
+    if sum((data is not None, unsupervised is not None, measured)) > 1:
+        raise UsageError(
+            "Only one of --data, --unsupervised and --measured can be given.",
+            "Each is a way to find directions.",
+            "Run the command once for each: directions of other names are kept.",
+        )
+    if images < 4:
+        raise UsageError(
+            f"images must be an integer of 4 or more, not {images}.",
+            "It is a number of faces.",
+            "Give --images 1000.",
+        )
+    positive("unsupervised", unsupervised)
+    check_source(data)
     found: list[Direction]
     precision: Precision = "auto" if measured or unsupervised is not None else "fp32"  # estimates: bf16 suffices
     sampler = Sampler.load(model, device=device, precision=precision, code=code)
@@ -89,12 +105,6 @@ def directions(
                 "Add --measured, --data PACK for a model with an encoder, or --unsupervised 10.",
             )
         return listing(sampler.directions, [])
-    if sum((data is not None, unsupervised is not None, measured)) > 1:
-        raise UsageError(
-            "Only one of --data, --unsupervised and --measured can be given.",
-            "Each is a way to find directions.",
-            "Run the command once for each: directions of other names are kept.",
-        )
     warnings: list[str] = []
     if measured:
         from mien.cli.measured_directions import measured_directions
@@ -110,12 +120,6 @@ def directions(
         )
     else:
         assert data is not None
-        if images < 4:
-            raise UsageError(
-                f"images must be an integer of 4 or more, not {images}.",
-                "It is a number of faces.",
-                "Give --images 1000.",
-            )
         found, warnings = supervised(sampler, data, labels, disentangle, images, split)
         chosen = ",".join(direction.name for direction in found)
         again = f"mien directions MODEL --data PACK --labels {chosen} --disentangle {disentangle}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mien.cli.arguments import parse_labels, parse_seeds
 from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
-from mien.cli.photos import Latents, find_latents, read_photos
+from mien.cli.photos import Latents, check_photos, find_latents, read_photos
 from mien.cli.project import check_png
 from mien.cli.result import Result
 from mien.errors import DataError, Mismatch, UsageError
@@ -89,7 +89,10 @@ def edit(
             "It is the number of faces in a row.",
             "Try --strip 7.",
         )
-    amounts = amounts_of(direction)
+    amounts, labels, seeds = amounts_of(direction), parse_labels(label), parse_seeds(seed or ("42",))
+    check_photos(photo, crop, steps)
+    if latent is not None:
+        check_latents(latent)
     sampler = loading.load(model, options)
     if not amounts:
         names = ", ".join(sampler.directions) or "none yet: mien directions MODEL --unsupervised 10"
@@ -101,8 +104,6 @@ def edit(
             "Some are of latents and some of encodings, which have a decoder of their own.",
             "Give directions of one space.",
         )
-    labels = parse_labels(label)
-    seeds = parse_seeds(seed or ("42",))
     (space,) = spaces
     if photo:
         check_count(len(photo))
@@ -153,10 +154,14 @@ def latents_of_seeds(sampler: Sampler, seeds: Sequence[int], space: Space, label
     return Latents(sampler.encode(sampler.decode(z, rows), rows), "encoding", rows, "encodings of the seeds' faces")
 
 
-def read_latents(sampler: Sampler, path: Path, labels: dict[str, float]) -> Latents:
-    """The latents in a file of `mien project --save-latent`. Raises Mismatch for another model's."""
+def check_latents(path: Path) -> None:
+    """Raises DataError where there is no file of latents."""
     if not path.is_file():
         raise DataError(f"There is no {path}.", "`mien project --save-latent` writes it.", "Check the spelling.")
+
+
+def read_latents(sampler: Sampler, path: Path, labels: dict[str, float]) -> Latents:
+    """The latents in a file of `mien project --save-latent`. Raises Mismatch for another model's."""
     extra = parse(path)
     z, space = extra.tensors.get("latents"), extra.header.get("space")
     fits = (

@@ -16,6 +16,7 @@ from mien.cli.result import Result
 from mien.core import distributed
 from mien.core.device import DeviceContext
 from mien.core.run import Device
+from mien.data.open import check_source
 from mien.errors import DataError, StorageError, UsageError
 from mien.metrics.api import of_images, of_model, open_pack, run_of, training_data_of
 from mien.metrics.conditions import leaks
@@ -24,6 +25,7 @@ from mien.metrics.features import Extractor
 from mien.metrics.images import open_images
 from mien.metrics.inputs import MetricInputs
 from mien.metrics.scores import Score
+from mien.presets import check_code
 from mien.report.grid import grid, save_png
 from mien.sampling.bundled import model_file
 from mien.sampling.sampler import Sampler
@@ -95,11 +97,13 @@ def evaluate(
     engine = DeviceContext.choose(device, "fp32")
     with distributed.world(engine.device.type) as world:
         words, here = known(split_names(metrics)), engine.device.type
-        check_named(model, real, fake, samples)
+        check_code(code)
+        own = load_extractor(extractor) if extractor else None
+        check_named(model, data, real, fake, samples)
         listener = Listener(quiet=not world.first)
 
         def chosen() -> Extractor:  # last, since it may be downloaded
-            return load_extractor(extractor) if extractor else inception(legacy, precision, here, words)
+            return own or inception(legacy, precision, here, words)
 
         if model is not None:
             sampler = Sampler.load(model, device=device, precision="fp32", code=code)
@@ -123,7 +127,9 @@ def evaluate(
     return Result("\n".join([*table(scores), *leaks(scores), *files]), found)
 
 
-def check_named(model: Path | None, real: Path | None, fake: Path | None, samples: int | None) -> None:
+def check_named(
+    model: Path | None, data: str | None, real: Path | None, fake: Path | None, samples: int | None
+) -> None:
     """Raises UsageError or DataError for what cannot be evaluated, before anything is downloaded or computed."""
     if model is not None and (real or fake):
         raise UsageError("A model and folders are both named.", "One of them is evaluated at a time.", "Leave one out.")
@@ -139,6 +145,7 @@ def check_named(model: Path | None, real: Path | None, fake: Path | None, sample
             "One image has no variance.",
             "Give --samples 2000.",
         )
+    check_source(data)
     if model is not None:
         model_file(model)
     for path in (real, fake):

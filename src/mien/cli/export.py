@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from mien.cli.model_options import Drawing, LoadOptions, Signing, SignOptions
 from mien.cli.result import Result
+from mien.downloads import hub
 from mien.errors import UsageError
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
@@ -68,12 +69,14 @@ def export(
             "An exported model has truncation as an input.",
             "Leave it out, and set the input instead.",
         )
+    if to == "onnx" and out is not None and out.suffix != ".onnx":
+        raise UsageError(f"{out} does not end in .onnx.", "--to onnx writes an ONNX file.", "Use -o faces.onnx.")
+    if push is not None:
+        hub.check(push, "Write --push OWNER/NAME.")
     sampler = LoadOptions(device="cpu", code=code).load(model, options)
     name = (model.parent if model.name == "model.safetensors" else model).resolve().name.removesuffix(".safetensors")
     if to == "onnx":
         return to_onnx(sampler, out or Path(f"{name}.onnx"))
-    from mien.downloads import hub
-
     if to in ("web", "space"):
         from mien.export.page import write_page
 
@@ -98,8 +101,6 @@ def to_onnx(sampler: Sampler, out: Path) -> Result:
     """The generator, and the encoder beside it."""
     from mien.export import graph
 
-    if out.suffix != ".onnx":
-        raise UsageError(f"{out} does not end in .onnx.", "--to onnx writes an ONNX file.", "Use -o faces.onnx.")
     generator = graph.drawing(sampler, out)
     files = [generator]
     lines = [

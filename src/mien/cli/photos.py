@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mien.cli.arguments import positive
 from mien.core.families import Invertible
-from mien.data.photo import Photo, read_photo
+from mien.data.crops import find_crop
+from mien.data.photo import Photo, read_bytes, read_photo
 from mien.downloads import weights
 from mien.errors import UsageError
 from mien.metrics.features import PerceptualFeatures
@@ -42,6 +44,15 @@ def read_photos(sampler: Sampler, paths: Sequence[Path], crop: str | None = None
         raise UsageError("No photograph is named.", "At least one is needed.", "Name one or more files.")
     photos = [read_photo(path, sampler.image_spec.side, crop, framing_of(sampler)) for path in paths]
     return photos, to_images(sampler, photos)
+
+
+def check_photos(paths: Sequence[Path], crop: str | None = None, steps: int | None = None) -> None:
+    """Raises DataError or UsageError for what cannot be projected, before a model is downloaded or loaded."""
+    for path in paths:
+        read_bytes(path)
+    if crop is not None:
+        find_crop(crop)
+    positive("steps", steps)
 
 
 def to_images(sampler: Sampler, photos: Sequence[Photo]) -> Tensor:

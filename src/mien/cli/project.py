@@ -13,7 +13,7 @@ from PIL import Image
 
 from mien.cli.arguments import parse_labels, positive
 from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
-from mien.cli.photos import error_text, errors, find_latents, read_photos
+from mien.cli.photos import check_photos, error_text, errors, find_latents, read_photos
 from mien.cli.project_folder import FolderProjection, project_folder
 from mien.cli.result import Result
 from mien.data.source_kinds import find_source
@@ -87,8 +87,9 @@ def project(
                 "Name one folder and -o shards/.",
             )
         positive("shard_size", shard_size)
-        sampler = loading.load(model, options)
-        chosen = FolderProjection(sampler, find_source(photos[0]), parse_labels(label), crop, steps, lpips)
+        check_photos((), crop, steps)
+        source, labels = find_source(photos[0]), parse_labels(label)
+        chosen = FolderProjection(loading.load(model, options), source, labels, crop, steps, lpips)
         return project_folder(chosen, out or Path("projected"), format or "tar", shard_size)
     out = out or Path("project.png")
     check_png(out)
@@ -97,10 +98,12 @@ def project(
         raise UsageError(
             f"{len(photos)} photographs are too many.", f"One picture shows at most {MAX_PHOTOS}.", "Name fewer."
         )
+    check_photos(photos, crop, steps)
+    labels = parse_labels(label)
     sampler = loading.load(model, options)
     native = sampler.with_options(replace(options, size=None))  # encoders and descent work at the training side
     read, images = read_photos(native, photos, crop)
-    points = find_latents(sampler, images, steps=steps, labels=parse_labels(label), perceptual=lpips)
+    points = find_latents(sampler, images, steps=steps, labels=labels, perceptual=lpips)
     images = read_photos(sampler, photos, crop)[1] if options.size else images
     reconstructions = sampler.decode(points.z, points.labels, points.space)
     found = errors(images, reconstructions)

@@ -115,9 +115,14 @@ def sample(
     if picture_named and distributed.rank():
         return None  # one picture is the work of one process
     labels = parse_labels(label)
+    table = Combinations.parse(combine) if combine else None
+    if out.suffix and not picture_named:
+        raise UsageError(
+            f"{out} is neither a .png nor a folder.", "Faces are written as PNG.", "Use -o grid.png or -o faces/."
+        )
     sampler = prior.apply(loading.load(model, options), data, model)
-    if combine:
-        return sample_combinations(sampler, chosen, combine, labels, out, sign)
+    if table is not None:
+        return sample_combinations(sampler, chosen, combine, table, labels, out, sign)
     metadata = sampler.metadata(verb="sample", truncation=options.truncation, **({"labels": labels} if labels else {}))
     if enlarge > 1:
         metadata["enlarged"] = enlarge
@@ -133,10 +138,6 @@ def sample(
         pictures = [enlarged(picture(image), enlarge) for image in images] if enlarge > 1 else images
         sign(save_png(grid(pictures, columns), out, {**metadata, "seeds": chosen, "columns": columns}))
         return Result(str(out), {"files": [str(out)], "seeds": chosen})
-    if out.suffix:
-        raise UsageError(
-            f"{out} is neither a .png nor a folder.", "Faces are written as PNG.", "Use -o grid.png or -o faces/."
-        )
     count = min(BLOCK, max(CHUNK, MAX_PIXELS // 16 // sampler.image_spec.side**2))
     if kind != "png":
         return sample_shards(sampler, Seeds(ranges), labels, metadata, out, kind, shard_size, count)
@@ -157,6 +158,7 @@ def sample_combinations(
     sampler: Sampler,
     seeds: Sequence[int],
     words: str,
+    table: Combinations,
     labels: dict[str, float],
     out: Path,
     sign: Callable[[Path], Path],
@@ -164,7 +166,6 @@ def sample_combinations(
     """A grid of the same latents under combinations of labels; each cell's title names its labels."""
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out} is not a .png.", "--combine draws a grid.", "Use -o grid.png.")
-    table = Combinations.parse(words)
     if len(seeds) * table.cells > MAX_CELLS:
         raise UsageError(
             f"A grid of {len(seeds) * table.cells:,} faces is too large.",

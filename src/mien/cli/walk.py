@@ -15,11 +15,11 @@ from mien.cli.arguments import interpolate_labels, parse_labels, parse_seeds, po
 from mien.cli.bulk import write_shards
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
 from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
-from mien.cli.photos import Latents, find_latents, read_photos
+from mien.cli.photos import Latents, check_photos, find_latents, read_photos
 from mien.cli.result import Result
 from mien.errors import UsageError
 from mien.nn.priors import check_walk
-from mien.report.film import film
+from mien.report.film import check_name, film
 from mien.report.grid import grid, picture, png_bytes, save_png
 from mien.report.shards import Face, Seeds, ShardFormat
 from mien.sampling.options import DrawOptions
@@ -132,21 +132,20 @@ def walk(
             "Use --seeds and -o frames/.",
         )
     chosen = parse_seeds(seeds or (() if photos else ("0-3",)))
-    sampler = prior.apply(loading.load(model, options), data, model)
     values = parse_labels(label)
     zoom = zoom if zoom is not None else 1 if options.size or format else 4
-    if not (zoom >= 1 and zoom * sampler.image_spec.side <= MAX_SIDE and 0.1 <= fps <= 240):
-        raise UsageError(
-            f"A film with --fps {fps} and --zoom {zoom} cannot be made.",
-            f"fps must be 0.1 to 240, zoom a positive integer, and the frame's side at most {MAX_SIDE} px.",
-            "Try --fps 24 --zoom 4.",
-        )
+    check_film(fps, zoom)
+    if format is None:
+        check_name(out)
+    check_photos(photos, crop, steps)
     start, end = parse_labels(label_from), parse_labels(label_to)
     if (start or end) and photos:
         raise UsageError("--label-from and --label-to need seeds.", "--photos is given.", "Use --seeds.")
     if (start or end) and len(chosen) == 1:
         chosen = chosen * 2  # the same latent under other labels
     check_walk(2 if in_rows else len(chosen) or len(photos), frames)
+    sampler = prior.apply(loading.load(model, options), data, model)
+    check_film(fps, zoom, sampler.image_spec.side)
     images = None
     if photos:
         images = read_photos(sampler, photos, crop)[1]
@@ -185,6 +184,16 @@ def walk(
     made = Provenance(metadata, Claim.FROM_PHOTOGRAPH if photos else Claim.SYNTHETIC)
     sign(film(pictures, out, made, fps, columns))
     return result
+
+
+def check_film(fps: float, zoom: int, side: int = 1) -> None:
+    """Raises UsageError for frames that no film has."""
+    if not (zoom >= 1 and zoom * side <= MAX_SIDE and 0.1 <= fps <= 240):
+        raise UsageError(
+            f"A film with --fps {fps} and --zoom {zoom} cannot be made.",
+            f"fps must be 0.1 to 240, zoom a positive integer, and the frame's side at most {MAX_SIDE} px.",
+            "Try --fps 24 --zoom 4.",
+        )
 
 
 def walks_of_pairs(

@@ -43,6 +43,12 @@ def is_prepared(source: str | Path | None) -> bool:
     return source is None or str(source) == "drawn" or is_remote(source) or is_pack(Path(source))
 
 
+def check_source(source: str | Path | None) -> None:
+    """Raises DataError where `open_data` would find nothing: before a model is downloaded for it."""
+    if not is_prepared(source):
+        find_source(Path(str(source)))
+
+
 def is_cached(pack: Path) -> bool:
     """Whether a pack is there that was made of photographs on first use."""
     return pack.parent == cache_folder() / "packs" and is_pack(pack)

@@ -121,8 +121,8 @@ def pattern_distances(features: Features, others: Features, rows: Indices) -> Ar
 
     def pattern(some: Array) -> Array:
         centred = some - some.mean(1, keepdims=True)
-        lengths: Array = np.linalg.norm(centred, axis=1, keepdims=True)
-        return centred / np.maximum(lengths, 1e-12)
+        unit: Array = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        return unit
 
     blocks = zip(blocks_of(features), blocks_of(others, rows), strict=True)
     return np.concatenate([np.linalg.norm(pattern(some) - pattern(match), axis=1) for (_, some), (_, match) in blocks])
@@ -135,7 +135,8 @@ def memorisation(train: Features, unseen: Features | None, fake: Features) -> Me
     a near-duplicate in the training set are left out of the baseline, where 1% of them would hide copies that are as good.
     """
     others = train if unseen is None else unseen
-    baseline, closest = (found[:, 0] for found in nearest(others, train, 1, within=unseen is None))
+    distances, indices = nearest(others, train, 1, within=unseen is None)
+    baseline, closest = distances[:, 0], indices[:, 0]
     duplicate = baseline <= DUPLICATE * np.median(baseline)
     if train.shape[1] >= WIDE:
         patterns = pattern_distances(others, train, closest)

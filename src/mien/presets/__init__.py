@@ -82,12 +82,19 @@ class Code:
         return {"file": self.name, "sha256": self.sha256}
 
 
-def load_code(path: Path) -> Code:
-    """Run a user's Python file and take its `PRESETS`. Raises DataError or UsageError if there are none."""
+def check_code(path: Path | None) -> None:
+    """Raises DataError or UsageError for what is no Python file, before a model is downloaded for it."""
+    if path is None:
+        return
     if not path.is_file():
         raise DataError(f"There is no file {path}.", "A preset of your own is `file.py:name`.", "Check the spelling.")
     if path.suffix != ".py":
         raise UsageError(f"{path} is not a Python file.", "Its name does not end in .py.", "See docs/own_model.py.")
+
+
+def load_code(path: Path) -> Code:
+    """Run a user's Python file and take its `PRESETS`. Raises DataError or UsageError if there are none."""
+    check_code(path)
     name = f"mien_code_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

@@ -24,6 +24,18 @@ STRIP_WIDTH = 8192  # pixels; a longer strip goes on in the next row
 BAR, BAR_PAPER, CAPTION, CAPTION_PAPER = (86, 180, 233), (52, 52, 58), (236, 236, 240), (24, 24, 27)
 
 
+def check_name(path: Path) -> str:
+    """The suffix of a film's name. Raises UsageError for another one."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"{path.name} is not a film.",
+            f"The suffix {suffix or '(none)'} names no format that mien writes.",
+            f"End the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.",
+        )
+    return suffix
+
+
 def film(
     frames: Iterable[Image.Image], path: Path, provenance: Provenance, fps: float = 24, columns: int | None = None
 ) -> Path:
@@ -32,13 +44,7 @@ def film(
 
     Raises UsageError for another suffix, and for .mp4 where PyAV is not installed.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(
-            f"{path.name} is not a film.",
-            f"The suffix {suffix or '(none)'} names no format that mien writes.",
-            f"End the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.",
-        )
+    suffix = check_name(path)
     if not fps > 0:
         raise UsageError(f"{fps} frames a second is no film.", "The rate must be above 0.", "Try --fps 24.")
     path.parent.mkdir(parents=True, exist_ok=True)

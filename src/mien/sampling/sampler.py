@@ -49,18 +49,18 @@ class Sampler:
         """The model of a run directory, a checkpoint, a `.safetensors` file, `hf://OWNER/NAME`, or a bundled model's name.
 
         `code` is the Python file that defines a model of your own.
-
         Raises DataError for a path that holds no model, Untrusted for a damaged file, Mismatch for one that does not fit.
         """
+        presets.check_code(code)
         file = bundled.model_file(path)
         tensors, header = checkpoint.read_model(file)
-        kinds = presets.kinds_for(header.get("code"), code)
-        model = presets.build_model(header, kinds, {name: tensor.shape for name, tensor in tensors.items()})
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        model = presets.build_model(header, presets.kinds_for(header.get("code"), code), shapes)
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
-            what, remedy = f"{file} does not fit its own description.", "Sample with the version that wrote it."
-            raise Mismatch(what, str(error).splitlines()[0], remedy) from error
+            why, remedy = str(error).splitlines()[0], "Sample with the version that wrote it."
+            raise Mismatch(f"{file} does not fit its own description.", why, remedy) from error
         context = DeviceContext.choose(device, precision)
         context.place(model)
         model_hash, extras = checkpoint.file_hash(file), sidecar.folder_of(file)

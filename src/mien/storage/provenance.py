@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +81,7 @@ class Provenance:
     @property
     def recipe_text(self) -> str:
         """The recipe as ASCII: no character that XML refuses."""
-        return json.dumps(self.recipe, sort_keys=True)
+        return bounded_json.dumps(self.recipe, sort_keys=True)
 
     def xmp(self) -> bytes:
         """An XMP packet without padding."""

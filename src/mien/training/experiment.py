@@ -28,6 +28,7 @@ from mien.core.run import (
     without_effect,
 )
 from mien.data.loader import Loader
+from mien.data.open import check_source
 from mien.errors import DataError, Interrupted, MienError
 from mien.metrics.features import Extractor
 from mien.metrics.online import BestByConvergence, OnlineEvaluator, prepare, update_best
@@ -109,18 +110,19 @@ def execute(
         if kind == "cpu":
             stack.enter_context(freed_memory_kept())
         world = stack.enter_context(distributed.world(kind))
+        check_source(data)
         ancestor = read_parent(parent) if parent is not None else None
         if ancestor is None:
             run = fine_tuned(run, out, resume, changes or {})
         data = cut_before(data, out, resume)
         plan = resolve_run(run, code, data, world, ancestor, changes)
         run = plan.run  # as the rules have set it
-        extractor = make_extractor(plan, world)
         if run.threads:
             torch.set_num_threads(run.threads)  # before env.json records them
         # Before a directory is made: a network that cannot be built, or a parent that does not fit, leaves no dead run.
         state = plan.initial_state(world)
         adopted = adopt(state, ancestor) if ancestor is not None else None
+        extractor = make_extractor(plan, world)
         location = distributed.broadcast(find_run(plan, out, resume) if world.first else None)
         if location is None:
             raise DataError("The run could not be set up.", "Rank 0 failed.", "Read its message.")

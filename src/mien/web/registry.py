@@ -18,6 +18,7 @@ from mien.core.families import FlowModel, Invertible, ResolutionFreeModel, Style
 from mien.core.run import Device, Precision
 from mien.errors import DataError, MienError, Mismatch, Untrusted
 from mien.nn.priors import Normal, Uniform
+from mien.presets import check_code
 from mien.report.run_reader import sample_grids
 from mien.sampling import bundled
 from mien.sampling.directions import Direction
@@ -209,6 +210,7 @@ def open_registry(
     paths: Sequence[str | Path], code: Path | None = None, device: Device = "auto", precision: Precision = "fp32"
 ) -> Registry:
     """The registry of what a user names. Raises DataError or Untrusted where that holds no model."""
+    check_code(code)
     runs = [bundled.locate(path) for path in paths]
     for path in runs:
         if not path.exists():
