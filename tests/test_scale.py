@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from mien.__main__ import main
 from mien.report.shards import FINISHED
+from mien.storage.bounded_json import read_lines
 from mien.storage.run_directory import RunDirectory
 from tests.conftest import ROOT, blobs, write_model, write_pack
 from tests.forked_ranks import forked
@@ -87,6 +88,48 @@ def test_frames_and_projections_outlive_kills_at_random(verb: str, tmp_path: Pat
     for folder in (out, tmp_path / "whole"):
         subprocess.run([*line, str(folder)], cwd=tmp_path, env=environment(), check=True, timeout=1800)
     assert content(out) == content(tmp_path / "whole")
+
+
+FATAL_EYE = """
+import os, signal
+from mien.metrics.features import PixelFeatures
+
+class Eye(PixelFeatures):
+    calls = 0
+
+    def __call__(self, images):
+        self.calls += 1
+        if os.environ.get("RANK") == os.environ.get("VICTIM") and self.calls == int(os.environ["CALL"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(images)[:, ::64]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_an_evaluation_outlives_kills_of_its_ranks(tmp_path: Path) -> None:
+    """Rank 0 is killed while it reads the data, rank 1 while it draws, and a line was cut off: the next one is whole and right."""
+    pack = write_pack(tmp_path / "blobs.pack")
+    model = write_model("dcgan-2015", tmp_path, pack)
+    (tmp_path / "eye.py").write_text(FATAL_EYE)
+    words = ["evaluate", str(model), "--data", str(pack.path), "--metrics", "fid,kid", "--samples", "96"]
+    words += ["--extractor", f"{tmp_path / 'eye.py'}:Eye", "--out"]
+    out = tmp_path / "killed"
+    own = {**environment(), "MIEN_CACHE": str(tmp_path / "cache"), "CALL": "0"}
+    for victim, call in ((0, 2), (1, 5)):
+        fatal = {**own, "VICTIM": str(victim), "CALL": str(call)}
+        line = forked("--module", "mien", *words, out)
+        assert subprocess.run(line, cwd=ROOT, env=fatal, timeout=600).returncode != 0
+        assert not out.exists() and not list(tmp_path.rglob("*.tmp*"))
+    out.mkdir()
+    (out / "fid.jsonl").write_text('{"val')
+    assert subprocess.run(forked("--module", "mien", *words, out), cwd=ROOT, env=own, timeout=600).returncode == 0
+    alone = [sys.executable, "-m", "mien", *words, str(tmp_path / "alone")]
+    fresh = {**own, "MIEN_CACHE": str(tmp_path / "fresh")}
+    assert subprocess.run(alone, cwd=ROOT, env=fresh, timeout=600).returncode == 0
+    for metric in ("fid", "kid"):
+        one, many = (list(read_lines(tmp_path / name / f"{metric}.jsonl")) for name in ("alone", "killed"))
+        assert len(one) == 1 and one == many
 
 
 def allowed_namespaces() -> bool:
