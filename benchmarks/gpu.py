@@ -7,8 +7,9 @@ Parts, in order: `checks` (steps against the CPU's, resuming, augmentation, two 
 share of the measured peak; layouts and torch.compile; a profile), `r3gan` (beside its authors' code), `train64` and `train128`
 (`gan` at the best scale, FID of 10,000), `base128` (goes on with the 128 px run until the time is over, and keeps its model).
 
-Each result is a line of OUT/results.jsonl as soon as it is there. The same command again leaves out the parts that are done;
---only takes some, for a machine that allows ten minutes at a time. A part that fails leaves its error, and the next one starts.
+Each result is a line of OUT/results.jsonl as soon as it is there. The same command again does what is missing: parts that failed,
+or for which there was no time; --only takes some, for a machine that allows ten minutes at a time. A part that fails leaves its
+error, and the next one starts. What is still running when the time is over gets SIGTERM: a training saves and ends.
 `python benchmarks/gpu_bundle.py` makes the wheels that a machine with nothing but torch lacks.
 """
 
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +27,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,22 +40,31 @@ import torch
 from benchmarks import kills, r3gan_speed
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mien import presets
 from mien.core.contracts import Batch, ImageSpec
-from mien.core.device import DeviceContext
+from mien.core.device import DeviceContext, has_bf16_units
 from mien.core.distributed import World
 from mien.core.run import Run, override, scale_run
 from mien.data.pack import is_pack
+from mien.presets.defaults import RunContext, apply_defaults
 from mien.recipes.augmentation import DRAWS, Augment, Augmentation
 from mien.training.ema import EMA
 from mien.training.train_state import TrainState
 
 ROOT = Path(__file__).parent.parent
 RESERVE = 60.0  # seconds at the end, for files to be kept
+GRACE = 45.0  # seconds between SIGTERM and SIGKILL: torchrun gives its processes 30
+ENOUGH = 20.0  # seconds: a speed that was timed for so long is not timed again
+MOST = {"speed": 330.0, "r3gan": 120.0}  # seconds: of all speeds, and of each way to run the original
 ROWS = 12  # of a profile
+
+
+class Skipped(Exception):
+    """A part has nothing to work with, or no time. The next command tries it again."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +73,23 @@ class Sizes:
 
     scales: tuple[float, ...]
     sides: tuple[int, ...]
-    batches: tuple[int, ...]  # the largest that fits is used
-    steps: int  # that are timed, three times
+    steps: int  # that are timed, three times: a multiple of the interval of the penalties
     minutes: float  # of training at each side
     samples: int
 
 
-FULL = Sizes((1.0, 4.0, 16.0), (64, 128), (512, 256, 128, 64), 10, 11.0, 10_000)
-TOY = Sizes((0.25, 0.5), (16,), (16,), 1, 0.05, 64)
+FULL = Sizes((1.0, 4.0, 16.0), (64, 128), 12, 11.0, 10_000)
+TOY = Sizes((0.25, 0.5), (16,), 4, 0.05, 64)
+
+
+class Contiguous(DeviceContext):
+    """Without channels-last."""
+
+    def place(self, module: torch.nn.Module) -> None:
+        module.to(self.device)
+
+    def batch(self, batch: Batch) -> Batch:
+        return Batch(batch.images.to(self.device).contiguous())
 
 
 @dataclass
@@ -101,18 +122,44 @@ class Session:
         """Seconds until the files must be kept."""
         return self.end - time.monotonic() - RESERVE
 
-    def mien(self, *words: object, processes: int = 1) -> str:
-        """Run a command of mien and return what it prints. Raises CalledProcessError, with its last lines."""
+    def mien(self, *words: object, processes: int = 1, variables: Mapping[str, str] | None = None) -> str:
+        """Run a command of mien and return what it prints. Raises RuntimeError, with its last lines."""
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        start = launcher if processes > 1 else []
-        line = [sys.executable, *start, "-m", "mien", *map(str, words)]
+        line = [*(launcher if processes > 1 else []), "-m", "mien", *map(str, words)]
         path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run(line, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+        done = run_command(line, self.end - time.monotonic(), {"PYTHONPATH": path, **(variables or {})})
         with (self.out / "commands.log").open("a") as log:
             log.write(f"$ mien {' '.join(map(str, words))}\n{done.stdout}{done.stderr}\n")
         if done.returncode:
             raise RuntimeError(f"mien {words[0]} ended with {done.returncode}: {done.stderr[-400:]}")
         return done.stdout
+
+
+def run_command(
+    line: Sequence[object], limit: float, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command of this Python, which gets SIGTERM after `limit` seconds, and SIGKILL if it does not heed that."""
+    words, environment = [sys.executable, *map(str, line)], {**os.environ, **(variables or {})}
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for seconds, end in ((max(1.0, limit), process.terminate), (GRACE, process.kill)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=seconds)
+                break
+            end()
+        said, errors = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, said, errors)
+
+
+def free(device: torch.device) -> None:
+    """Give back the memory of what is no longer used: the next measurement needs it, or another process."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def is_full(error: RuntimeError) -> bool:
+    """Whether the device has too little memory; its libraries have exceptions of their own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error) or "out of memory" in str(error)
 
 
 def state_of(run: Run, context: DeviceContext) -> TrainState:
@@ -135,11 +182,16 @@ def batches(run: Run, context: DeviceContext, seed: int = 0) -> Iterator[Batch]:
         yield batch
 
 
-def gan(side: int, scale: float, batch: int) -> Run:
-    """`gan` at a scale."""
+def gan(side: int, scale: float, device: torch.device) -> Run:
+    """`gan` at a scale, as it is trained on this device with data that are not few."""
     run = presets.PRESETS["gan"]
-    sized = run if scale == 1.0 else scale_run(run, scale)
-    return override(sized, {"side": side, "batch": batch, "recipe.augment.mode": "none"})
+    sized = override(run if scale == 1.0 else scale_run(run, scale), {"side": side})
+    return apply_defaults(sized, RunContext(100_000, side, device.type))
+
+
+def precision_of(device: torch.device) -> str:
+    """The precision in which `mien train` computes there."""
+    return "bf16" if has_bf16_units(device.type) else "fp32"
 
 
 def noise(path: Path, count: int, side: int) -> Path:
@@ -151,9 +203,8 @@ def noise(path: Path, count: int, side: int) -> Path:
 
 
 def checks(session: Session) -> None:
-    side = session.sizes.sides[0]
-    run = gan(side, session.sizes.scales[0], 8)
-    for precision in ("fp32", "bf16"):
+    run = override(gan(session.sizes.sides[0], session.sizes.scales[0], session.device), {"batch": 8})
+    for precision in ("fp64", "fp32", "bf16"):
         found = {
             place.type: moved(run, DeviceContext(place, precision)) for place in (torch.device("cpu"), session.device)
         }
@@ -172,7 +223,7 @@ def moved(run: Run, context: DeviceContext) -> Tensor:
     state, source = state_of(run, context), batches(run, context)
 
     def flat() -> Tensor:
-        return torch.cat([weight.detach().float().flatten().cpu() for weight in state.recipe.model.parameters()])
+        return torch.cat([weight.detach().double().flatten().cpu() for weight in state.recipe.model.parameters()])
 
     before = flat()
     for _ in range(5):
@@ -213,24 +264,13 @@ def shared_device(session: Session) -> dict[str, Any]:
     """Train with one process and with two; in fp64, so that only the order of sums differs."""
     pack = noise(session.out / "random.pack", 64, 16)
     small = ("dcgan-2015", "--model.width", 4, "--recipe.critic.width", 4, "--model.latent", 8, "--batch", 8)
-    fixed = (
-        *small,
-        "--precision",
-        "fp64",
-        "--threads",
-        1,
-        "--images",
-        80,
-        "--device",
-        session.device.type,
-        "--data",
-        pack,
-    )
+    fixed = ("--precision", "fp64", "--threads", 1, "--images", 80, "--device", session.device.type, "--data", pack)
+    one = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
     found = []
     for processes in (1, 2):
         run = session.out / f"by{processes}"
         shutil.rmtree(run, ignore_errors=True)
-        session.mien("train", *fixed, "--out", run, processes=processes)
+        session.mien("train", *small, *fixed, "--out", run, processes=processes, variables=one)
         found.append(load_file(run / "checkpoints" / "0000000080" / "state.safetensors"))
     gaps = [float((found[0][n].double() - found[1][n].double()).abs().max()) for n in found[0] if found[0][n].numel()]
     return {"largest_gap": max(gaps), "tensors": len(gaps)}
@@ -240,141 +280,168 @@ def shared_device(session: Session) -> dict[str, Any]:
 
 
 def speed(session: Session) -> None:
-    device, sizes = session.device, session.sizes
-    most = r3gan_speed.peak(device)
-    session.note("speed", peak_tflops=most / 1e12)
-    for side in sizes.sides:
-        for scale in sizes.scales:
-            if session.left < 60:
-                return
-            try:
-                session.note("speed", **timed(session, side, scale, most))
-            except Exception as error:
-                session.note("speed", side=side, scale=scale, error=f"{type(error).__name__}: {str(error)[:300]}")
-    side, scale = sizes.sides[0], sizes.scales[-1]
-    for name in ("contiguous", "compile", "cuda-graphs"):
-        if session.left < 120:
-            return
-        if name == "cuda-graphs" and device.type != "cuda":
+    device, sizes, end = session.device, session.sizes, time.monotonic() + MOST["speed"]
+    peaks = [result["peak_tflops"] for result in session.results("speed") if "peak_tflops" in result]
+    if not peaks:
+        peaks = [r3gan_speed.peak(device) / 1e12]
+        session.note("speed", peak_tflops=peaks[0])
+    known = {tuple(result.get(key) for key in ("side", "scale", "variant")) for result in session.results("speed")}
+    largest = (sizes.sides[0], sizes.scales[-1])
+    variants = ("contiguous", "compile", *(["cuda-graphs"] if device.type == "cuda" else []), "profile")
+    plain = [(side, scale, None) for side, scale in itertools.product(sizes.sides, sizes.scales)]
+    for side, scale, variant in (*plain, *((*largest, name) for name in variants)):
+        if (side, scale, variant) in known:
             continue
+        if time.monotonic() > end or session.left < 60:
+            raise Skipped("no time is left for all of it")
+        about: dict[str, Any] = {"side": side, "scale": scale, **({"variant": variant} if variant else {})}
         try:
-            session.note("speed", variant=name, **timed(session, side, scale, most, name))
-        except Exception as error:  # an answer too: the variant does not work there
-            session.note("speed", variant=name, error=f"{type(error).__name__}: {str(error)[:300]}")
-    session.note("speed", side=side, scale=scale, profile=profiled(gan(side, scale, sizes.batches[-1]), device))
+            run = gan(side, scale, device)
+            session.note("speed", **about, **fitting(run, device, sizes.steps, variant, peaks[0]))
+        except Exception as error:  # an answer too: it does not work there
+            session.note("speed", **about, error=f"{type(error).__name__}: {str(error)[:300]}")
 
 
-def timed(session: Session, side: int, scale: float, most: float, variant: str = "") -> dict[str, Any]:
-    """Images a second of `gan` with the largest batch that fits, and its share of the peak."""
-    for batch in session.sizes.batches:
+def fitting(run: Run, device: torch.device, steps: int, variant: str | None, peak: float) -> dict[str, Any]:
+    """Measure a run with the largest batch that fits: its own, or a half, a quarter, an eighth."""
+    for part in (1, 2, 4, 8):
+        smaller = override(run, {"batch": max(1, run.batch // part)})
         try:
-            run = gan(side, scale, batch)
-            context = DeviceContext(session.device, "bf16")
-            state, source = state_of(run, context), batches(run, context)
-            if variant == "contiguous":
-                state.recipe.to(memory_format=torch.contiguous_format)
-            elif (
-                variant
-            ):  # the generator alone: torch.compile has no double backward, which the critic's penalties need
-                state.recipe.model.compile(mode="reduce-overhead" if variant == "cuda-graphs" else "default")
-            steps = session.sizes.steps
-
-            def work(state: TrainState = state, source: Iterator[Batch] = source) -> None:
-                state.step(source)
-
-            r3gan_speed.seconds(work, session.device, 2)
-            times = [r3gan_speed.seconds(work, session.device, steps) for _ in range(3)]
-            counter = FlopCounterMode(display=False)
-            with contextlib.nullcontext() if variant else counter:
-                work()
-            rate = batch * steps / statistics.median(times)
-            flops = counter.get_total_flops() * steps / statistics.median(times)
-            share = {} if variant else {"share_of_peak": round(flops / most, 4)}
-            memory = torch.cuda.max_memory_allocated() / 2**30 if session.device.type == "cuda" else 0.0
-            return {
-                "side": side, "scale": scale, "batch": batch, "images_per_second": round(rate, 2), **share,
-                "seconds": [round(seconds, 4) for seconds in times], "memory_gib": round(memory, 2),
-            }  # fmt: skip
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-    raise MemoryError(f"no batch of {session.sizes.batches} fits")
+            return profiled(smaller, device) if variant == "profile" else timed(smaller, device, steps, variant, peak)
+        except RuntimeError as error:
+            if not is_full(error):
+                raise
+        finally:
+            free(device)
+    raise MemoryError(f"not even a batch of {smaller.batch} fits")
 
 
-def profiled(run: Run, device: torch.device) -> list[dict[str, Any]]:
-    """The operations that take the most time in two steps."""
-    context = DeviceContext(device, "bf16")
+def timed(run: Run, device: torch.device, steps: int, variant: str | None, peak: float) -> dict[str, Any]:
+    """Images a second, and the share of the peak in TFLOP/s; steps with and without penalties in their usual proportion."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    interval = run.recipe.reg_interval  # type: ignore[attr-defined]
+    context = (Contiguous if variant == "contiguous" else DeviceContext)(device, precision_of(device))
     state, source = state_of(run, context), batches(run, context)
-    state.step(source)
+    if variant in ("compile", "cuda-graphs"):
+        # The generator alone: torch.compile has no double backward, which the critic's penalties need.
+        how = {"mode": "reduce-overhead" if variant == "cuda-graphs" else "default"} if device.type == "cuda" else {}
+        backend = "inductor" if device.type == "cuda" else "aot_eager"  # which needs no C++ compiler
+        state.recipe.model.decode = torch.compile(state.recipe.model.decode, backend=backend, **how)  # type: ignore[method-assign]
+
+    def step() -> None:
+        state.step(source)
+
+    r3gan_speed.seconds(step, device, steps)
+    times: list[float] = []
+    while len(times) < 3 and sum(times) < ENOUGH:
+        times.append(r3gan_speed.seconds(step, device, steps) / steps)
+    seconds = statistics.median(times)
+    found = {"batch": run.batch, "precision": context.precision, "images_per_second": round(run.batch / seconds, 2)}
+    found["seconds"] = [round(time, 5) for time in times]
+    if variant is None:
+        counter = FlopCounterMode(display=False)
+        with counter:
+            r3gan_speed.seconds(step, device, interval)
+        found["share_of_peak"] = round(counter.get_total_flops() / interval / seconds / 1e12 / peak, 4)
+    if device.type == "cuda":
+        found["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    return found
+
+
+def profiled(run: Run, device: torch.device) -> dict[str, Any]:
+    """The operations that take the most time, one interval of the penalties long."""
+    context = DeviceContext(device, precision_of(device))
+    state, source = state_of(run, context), batches(run, context)
+    interval = run.recipe.reg_interval  # type: ignore[attr-defined]
+    for _ in range(interval):
+        state.step(source)
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile(activities=kinds) as found:
-        for _ in range(2):
+        for _ in range(interval):
             state.step(source)
         r3gan_speed.wait(device)
     attribute = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    rows = sorted(found.key_averages(), key=lambda row: -getattr(row, attribute))
+    # Each kernel's time stands in two rows: its own, and that of the operation that started it.
+    rows = [row for row in found.key_averages() if row.device_type == DeviceType.CPU]
+    rows.sort(key=lambda row: -getattr(row, attribute))
     total = sum(getattr(row, attribute) for row in rows) or 1
-    return [{"operation": row.key, "share": round(getattr(row, attribute) / total, 4)} for row in rows[:ROWS]]
+    shares = [{"operation": row.key, "share": round(getattr(row, attribute) / total, 4)} for row in rows[:ROWS]]
+    return {"batch": run.batch, "seconds": round(total / 1e6 / interval, 5), "profile": shares}
 
 
 def r3gan(session: Session) -> None:
-    """`r3gan-2024` beside its authors' code, in a process of its own: their code changes global settings of torch."""
+    """`r3gan-2024` beside its authors' code, in processes of their own: it changes global settings of torch.
+
+    With its kernels and then without them; on a CPU it has none.
+    """
     if session.given.r3gan is None:
-        session.note("r3gan", skipped="no --r3gan CHECKOUT")
-        return
-    toy = (
-        ["--side", "64", "--width", "48", "--batch", "8", "--repeats", "1", "--steps", "1"] if session.given.toy else []
-    )
-    line = [
-        sys.executable,
-        ROOT / "benchmarks" / "r3gan_speed.py",
-        session.given.r3gan,
-        "--device",
-        session.device.type,
-    ]
-    done = subprocess.run([*map(str, line), *toy], capture_output=True, text=True, timeout=max(60.0, session.left))
-    session.note("r3gan", code=done.returncode, text=done.stdout.splitlines(), error=done.stderr[-400:])
+        raise Skipped("no --r3gan CHECKOUT")
+    small = ("--side", 64, "--width", 48, "--batch", 8, "--repeats", 1, "--steps", 1) if session.given.toy else ()
+    line = [ROOT / "benchmarks" / "r3gan_speed.py", session.given.r3gan, "--device", session.device.type, *small]
+    failed = ""
+    for plain in ([], ["--plain"]) if session.device.type == "cuda" else ([],):
+        if session.left < 60:
+            raise Skipped("no time is left for all of it")
+        done = run_command([*line, *plain], min(MOST["r3gan"], session.left))
+        session.note("r3gan", plain=bool(plain), text=done.stdout.splitlines())
+        failed = failed or (done.returncode and f"ended with {done.returncode}: {done.stderr[-400:]}") or ""
+    if failed:
+        raise RuntimeError(failed)
 
 
 # --- (c) and (d) training
 
 
-def best_scale(session: Session, side: int) -> float:
-    """The largest scale that shows a million images in the time of a training, or the smallest scale."""
-    needed = 1e6 / (session.sizes.minutes * 60)
+def chosen(session: Session, side: int) -> tuple[float, int | None]:
+    """The scale and the batch of a side's run.
+
+    The largest scale that shows a million images in the time of a training, or the smallest; and the batch with which it was
+    timed, so that it fits. A run that has begun keeps its own.
+    """
+    for begun in session.results(f"train{side}"):
+        if "scale" in begun and (session.out / "runs" / f"gan{side}" / "run.json").exists():
+            return begun["scale"], begun["batch"]
     found = {
-        r["scale"]: r["images_per_second"]
-        for r in session.results("speed")
-        if r.get("side") == side and "images_per_second" in r
+        result["scale"]: result
+        for result in session.results("speed")
+        if result.get("side") == side and "images_per_second" in result and "variant" not in result
     }
-    fast = [scale for scale, rate in found.items() if rate >= needed]
-    return max(fast, default=session.sizes.scales[0])
+    needed = 1e6 / (session.sizes.minutes * 60)
+    scale = max((s for s in found if found[s]["images_per_second"] >= needed), default=session.sizes.scales[0])
+    return scale, found[scale]["batch"] if scale in found else None
 
 
-def train(session: Session, name: str, side: int, pack: Path | None, minutes: float, evaluate: bool = True) -> None:
-    """Train `gan` for some minutes in `OUT/name` (or go on with it), note FID and keep the model."""
-    if minutes <= 0:
-        session.note(name, skipped="no time is left")
-        return
+def train(session: Session, name: str, side: int, pack: Path | None, evaluate: bool = True) -> None:
+    """Train `gan` in OUT/runs for the minutes of a part, note its FID and keep the model; without `evaluate`, go on with it."""
     run = session.out / "runs" / f"gan{side}"
     if pack is None:
         if not session.given.toy:
-            session.note(name, skipped=f"no --data{side}")
-            return
+            raise Skipped(f"no --data{side}")
         pack = noise(session.out / f"random{side}.pack", 128, side)
-    scale = best_scale(session, side)
-    known = run / "run.json"
-    spent = json.loads((run / "status.json").read_text())["seconds"] / 60 if known.exists() else 0.0
-    toy = ("--batch", 16, "--threads", 1) if session.given.toy else ()
+    status = run / "status.json"
+    spent = json.loads(status.read_text())["seconds"] / 60 if status.exists() else 0.0
+    room = session.left / 60 - (1.5 if evaluate and not session.given.toy else 0.0)
+    goal = min(session.sizes.minutes + (0.0 if evaluate else spent), spent + room)
+    if room <= 0.0:
+        raise Skipped("no time is left")
+    scale, batch = chosen(session, side)
+    session.note(name, side=side, scale=scale, batch=batch)
+    more = ("--batch", batch) if batch else ()
+    own = ("--threads", 1) if session.given.toy else ()
     started = time.monotonic()
     session.mien("train", "gan", "--scale", scale, "--side", side, "--data", pack, "--out", run,
-                 "--minutes", round(spent + minutes, 3), "--device", session.device.type, *toy)  # fmt: skip
-    status = json.loads((run / "status.json").read_text())
-    session.note(name, side=side, scale=scale, images=status["seen"], seconds=round(time.monotonic() - started, 1))
-    model = run / "checkpoints" / f"{status['seen']:010d}" / "model.safetensors"
+                 "--minutes", round(goal, 3), "--device", session.device.type, *more, *own)  # fmt: skip
+    done = json.loads(status.read_text())
+    session.note(name, images=done["seen"], minutes=round(done["seconds"] / 60, 2),
+                 seconds=round(time.monotonic() - started, 1))  # fmt: skip
+    model = run / "checkpoints" / f"{done['seen']:010d}" / "model.safetensors"
     shutil.copy(model, session.out / f"{name}.safetensors")
     session.mien("sample", model, "--seeds", "0-63", "-o", session.out / f"{name}.png", "--device", session.device.type)
     if evaluate:
-        session.note(name, side=side, samples=session.sizes.samples, **scored(session, run, name))
+        session.note(name, samples=session.sizes.samples, **scored(session, run, name))
+    if evaluate and goal < session.sizes.minutes:
+        raise Skipped(f"{goal:.1f} of {session.sizes.minutes} minutes are trained")
 
 
 def scored(session: Session, run: Path, name: str) -> dict[str, Any]:
@@ -393,17 +460,14 @@ def scored(session: Session, run: Path, name: str) -> dict[str, Any]:
 
 def trainings(session: Session) -> dict[str, Callable[[Session], None]]:
     """The parts that train, smallest side first; the last goes on with the largest side until the time is over."""
-    sides, given = session.sizes.sides, session.given
-    packs = {64: given.data64, 128: given.data128}
-    most = session.sizes.minutes
+    sides, packs = session.sizes.sides, {64: session.given.data64, 128: session.given.data128}
 
-    def part(name: str, side: int) -> Callable[[Session], None]:
-        return lambda s: train(s, name, side, packs.get(side), min(most, s.left / 60 - (0 if given.toy else 1.5)))
+    def part(name: str, side: int, evaluate: bool = True) -> Callable[[Session], None]:
+        return lambda session: train(session, name, side, packs.get(side), evaluate)
 
-    found = {f"train{side}": part(f"train{side}", side) for side in sides}
-    base = f"base{sides[-1]}"
-    found[base] = lambda s: train(s, base, sides[-1], packs.get(sides[-1]), min(s.left / 60, most), evaluate=False)
-    return found
+    return {f"train{side}": part(f"train{side}", side) for side in sides} | {
+        f"base{sides[-1]}": part(f"base{sides[-1]}", sides[-1], evaluate=False)
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -437,10 +501,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             work(session)
             session.note(part, finished=True, seconds=round(time.monotonic() - began, 1))
+        except Skipped as reason:
+            session.note(part, skipped=str(reason))
         except Exception as error:
             failed += 1
             (session.out / f"{part}-error.txt").write_text(traceback.format_exc())
             session.note(part, error=f"{type(error).__name__}: {str(error)[:400]}")
+        finally:
+            free(session.device)
     return int(failed > 0)
 
 

@@ -69,8 +69,38 @@ def test_the_steps_of_the_container_install_mien_in_a_clean_folder(tmp_path: Pat
     assert RunDirectory(tmp_path / "run").status["state"] == "done"
 
 
+def block(name: str) -> str:
+    """A script in the file for SkyPilot."""
+    text = (DEPLOY / "skypilot.yaml").read_text()
+    found = re.search(rf"^{name}: \|\n((?:  .*\n)+)", text, re.MULTILINE)
+    assert found, name
+    return found[1]
+
+
+def test_each_machine_of_a_cloud_starts_its_part(tmp_path: Path) -> None:
+    """The script with SkyPilot's variables, and a torchrun that says what it was called with."""
+    (tmp_path / "torchrun").write_text('#!/bin/sh\necho "$PWD" "$@"\n')
+    (tmp_path / "torchrun").chmod(0o755)
+    own = {"SKYPILOT_NODE_IPS": "10.0.0.7\n10.0.0.8", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
+    own |= {"SKYPILOT_NUM_GPUS_PER_NODE": "4", "ARGUMENTS": "train gan --images 5", "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    script = block("run").replace("cd /data", f'cd "{tmp_path}"')
+    said = subprocess.run(["bash", "-eu", "-c", script], env=own, capture_output=True, text=True, check=True).stdout
+    assert said.split() == [
+        *(str(tmp_path), "--nnodes", "2", "--nproc-per-node", "4", "--node-rank", "1", "--master-addr", "10.0.0.7"),
+        *("--master-port", "29500", "--module", "mien", "train", "gan", "--images", "5"),
+    ]
+
+
+def test_a_cloud_installs_the_same_torch_into_a_bucket_that_can_be_appended_to() -> None:
+    """With SkyPilot's mode MOUNT nothing can be appended to a file, and every run fails at its first line of metrics."""
+    assert re.findall(r"mode: (\w+)", (DEPLOY / "skypilot.yaml").read_text()) == ["MOUNT_CACHED"]
+    (torch,) = [rest.partition("=")[2] for word, rest in instructions() if rest.startswith("TORCH=")]
+    assert re.findall(r"torch==(\S+)", block("setup")) == [torch, torch]
+
+
 SRUN = """#!/bin/sh
-shift # --kill-on-bad-exit=1
+echo "$@" >> steps
+while case "$1" in --*) ;; *) false ;; esac; do shift; done
 exec "$@"
 """
 SCONTROL = """#!/bin/sh
@@ -96,6 +126,7 @@ def test_the_batch_file_stops_at_its_signal_and_is_queued_again(tmp_path: Path) 
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": "here",
         "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_CPUS_PER_TASK": "32",
     }
     variables = {**environment(), **settings, "PATH": f"{commands}:{os.environ['PATH']}"}
     pack = write_pack(tmp_path / "blobs.pack").path
@@ -108,6 +139,7 @@ def test_the_batch_file_stops_at_its_signal_and_is_queued_again(tmp_path: Path) 
     job.send_signal(signal.SIGUSR1)
     assert job.wait(120) == 0
     assert (tmp_path / "requeued").read_text() == "7\n"
+    assert "--cpus-per-task=32 " in (tmp_path / "steps").read_text()
     status = RunDirectory(run).status
     assert status["state"] == "preempted" and status["exit_code"] == 75
     goal = str(status["seen"] + 80)

@@ -15,6 +15,7 @@ import pytest
 from mien.errors import Locked, StorageError
 from mien.report.run_reader import sample_grids
 from mien.storage import checkpoint, run_directory
+from mien.storage.bounded_json import read_lines
 from mien.storage.regular_file import append_text, read_own
 from mien.storage.run_directory import RunDirectory
 
@@ -206,6 +207,16 @@ def test_appending_makes_the_file(tmp_path: Path) -> None:
     for line in ("ä\n", "b\n"):
         append_text(tmp_path / "new.txt", line)
     assert (tmp_path / "new.txt").read_bytes() == "ä\nb\n".encode()
+
+
+def test_a_line_that_was_cut_off_spoils_only_itself(tmp_path: Path) -> None:
+    """After a full disk, or a kill, the next line was joined to what was left of the last, and was lost with it."""
+    path = tmp_path / "fid.jsonl"
+    for cut in ('{"value": 1}\n{"val', '{"value": 1}\n'):
+        path.write_text(cut)
+        for value in (2, 3):
+            append_text(path, json.dumps({"value": value}) + "\n")
+        assert [line["value"] for line in read_lines(path)] == [1, 2, 3]
 
 
 def test_what_is_handed_out_is_a_file_of_its_own(tmp_path: Path) -> None:

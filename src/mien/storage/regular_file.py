@@ -36,8 +36,14 @@ def read_own(path: Path, most: int) -> bytes:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append to a regular file that is no link, made where it is missing. Raises OSError, NotRegular for another."""
-    with os.fdopen(_descriptor(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_LINK), "ab") as file:
+    """Append lines to a regular file that is no link, made where it is missing. Raises OSError, NotRegular for another.
+
+    A last line that a kill or a full disk has cut off is ended first: joined to it, the next one would be lost too.
+    """
+    with os.fdopen(_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_LINK), "a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else f"\n{text}"
         file.write(text.encode())
 
 
