@@ -1,6 +1,6 @@
 // @ts-check
 // Comparing: the same face in two to four models or checkpoints, side by side.
-import { busy, byId, el, fault, icon, paint } from "./dom.js";
+import { busy, byId, el, fault, icon, paint, still } from "./dom.js";
 import { fitted } from "./fit.js";
 import { drawn } from "./state.js";
 
@@ -80,9 +80,10 @@ export function comparing(store, engine, overview, pick) {
         one.next = null;
         const work = async () => {
           const able = await ableOf(one.model), { state: own, missing } = fitted(drawn(wanted), able);
-          const blob = await engine.image(own, resting ? undefined : one.drag);
-          if (!blob) return;
-          paint(one.canvas, await createImageBitmap(blob), undefined, !resting);
+          const data = resting ? null : await engine.preview(own, one.drag);
+          if (resting) paint(one.canvas, await createImageBitmap(await engine.image(own)));
+          else if (data) paint(one.canvas, still(data), undefined, true);
+          else return;
           one.note.textContent = [`${able.side} px`, ...(able.scores ?? []).map(({ name, value }) => `${name} ${value}`), ...(missing.length ? [`no ${missing.join(", no ")}`] : [])].join(" · ");
           if (resting) one.drawnKey = `${one.model} ${JSON.stringify(drawn(wanted))}`;
         };

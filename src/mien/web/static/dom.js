@@ -144,6 +144,13 @@ export function download(blob, name) {
 
 export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+/** A picture to paint of the pixels of one. @param {ImageData} data */
+export function still(data) {
+  const canvas = new OffscreenCanvas(data.width, data.height);
+  canvas.getContext("2d")?.putImageData(data, 0, 0);
+  return canvas;
+}
+
 /**
  * Draw a picture, or a part of it, into a canvas at the canvas's own size. A whole picture is enlarged by Lanczos, or doubled once where
  * it is `quick`: for what the next picture replaces at once.

@@ -149,8 +149,7 @@ export class Pad {
   }
 
   aim() {
-    this.dot.style.left = `${(this.offset.x / ACROSS + 0.5) * 100}%`;
-    this.dot.style.top = `${(this.offset.y / ACROSS + 0.5) * 100}%`;
+    this.dot.style.transform = `translate(${(this.offset.x / ACROSS) * 100}%, ${(this.offset.y / ACROSS) * 100}%)`;  // moves without a new layout
   }
 
   paintSoon() {
