@@ -1,6 +1,6 @@
 // @ts-check
 // The large face: draws quick previews while something moves, and the exact face when it rests.
-import { announce, busy, byId, reducedMotion, fault, paint, still } from "./dom.js";
+import { announce, busy, byId, reducedMotion, fault, paint, sketch } from "./dom.js";
 import { nameOf } from "./names.js";
 import { drawn, toHash } from "./state.js";
 
@@ -19,7 +19,7 @@ export class Face {
     this.next = null;
     /** @type {Blob | null} */
     this.blob = null;
-    /** @type {ImageBitmap | OffscreenCanvas | null} What stands on the canvas. */
+    /** @type {ImageBitmap | null} What stands on the canvas; null for a face of a movement. */
     this.image = null;
     this.key = "";  // of the state on show
     new ResizeObserver(() => this.draw()).observe(this.canvas);
@@ -72,7 +72,9 @@ export class Face {
   /** Show a face of a movement, unless a newer one is on show already. @param {import("./types.js").State} state */
   async sketch(state) {
     const turn = ++this.turn, data = await this.engine.preview(drawn(state), this.drag).catch(() => null);  // the exact face says what is wrong
-    if (data && turn >= this.painted) this.show(still(data), state, turn, true);
+    if (!data || turn < this.painted) return;
+    this.show(null, state, turn);
+    sketch(this.canvas, data);
   }
 
   /** @param {import("./types.js").State} state @param {boolean} fade */
@@ -81,28 +83,28 @@ export class Face {
     for (const listener of this.listeners) listener(image, state);
     if (turn < this.painted) return;
     if (fade && !reducedMotion()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
-    this.show(image, state, turn, false);
+    this.show(image, state, turn);
+    this.draw();
     this.blob = blob;
     this.canvas.dataset.at = drawn(state).at;
     this.canvas.setAttribute("aria-label", `A synthetic face, at ${spoken(drawn(state).at)}. Drag to move, space for a new one.`);
     announce(`Face ${spoken(drawn(state).at)}`);
   }
 
-  /** @param {ImageBitmap | OffscreenCanvas} image @param {import("./types.js").State} state @param {number} turn @param {boolean} quick */
-  show(image, state, turn, quick) {
+  /** @param {ImageBitmap | null} image @param {import("./types.js").State} state @param {number} turn */
+  show(image, state, turn) {
     this.painted = turn;
     this.key = keyOf(state);
     this.image = image;
-    this.draw(quick);
-    this.canvas.dataset.shown = quick ? "preview" : "exact";
+    this.canvas.dataset.shown = image ? "exact" : "preview";
   }
 
-  /** Paint what stands on the canvas at the canvas's own size. @param {boolean} [quick] */
-  draw(quick = false) {
+  /** Paint what stands on the canvas at the size that the canvas has on the page. */
+  draw() {
     const side = Math.round(this.canvas.clientWidth * devicePixelRatio) || 512;
     if (!this.image) return;
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
-    paint(this.canvas, this.image, undefined, quick);
+    paint(this.canvas, this.image);
   }
 }
 

@@ -142,9 +142,11 @@ export class Pad {
     const here = locate(state.at).spot, known = same(this.place, here), anew = look !== this.look;
     this.place = here;
     this.look = look;
-    byId("pad-title").textContent = here.origin ? "Around the photograph" : "Latent pad";
     if (!known) this.aimAt(here);
-    if (!known || anew) this.paintSoon();
+    if (!known || anew) {
+      byId("pad-title").textContent = here.origin ? "Around the photograph" : "Latent pad";
+      this.paintSoon();
+    }
     this.aim();
   }
 
