@@ -23,7 +23,7 @@ export function comparing(store, engine, overview, pick) {
   /** Every model that can be chosen, with what it is called. @returns {{id: string, name: string, run: string, seen: number | null}[]} */
   const choices = () => {
     const { runs, models } = overview();
-    return [...runs.flatMap(({ name, id: run, checkpoints }) => checkpoints.map(({ model: id, seen }) => ({ id, name: `${name}, ${seen.toLocaleString("en")} images`, run, seen }))),
+    return [...runs.flatMap(({ name, id: run, checkpoints }) => checkpoints.map(({ model: id, seen }) => ({ id, name: `${seen.toLocaleString("en")} images, ${name}`, run, seen }))),
       ...models.map(({ id, name }) => ({ id, name, run: "", seen: null }))];
   };
 
