@@ -42,11 +42,13 @@ from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, control
 from mien.storage.run_directory import RunDirectory
 from mien.training.experiment import train
+from mien.web.queue import Kind
 from mien.web.registry import RunEntry
 from mien.web.responses import without_paths
 from mien.web.run_events import CURVE_POINTS, curves
 from mien.web.security import PHOTO_BYTES
-from mien.web.serve import HEAD_SECONDS
+from mien.web.serve import HEAD_SECONDS, bind
+from mien.web.service import Service
 from tests.conftest import blobs, tiny, write_model, write_pack
 from tests.web_client import TOKEN, Served, serving, short_run
 
@@ -89,6 +91,12 @@ def pixels(png: bytes) -> Any:
         return np.asarray(image.convert("RGB"))
 
 
+def bare(content: bytes) -> Any:
+    """The RGBA bytes of a preview, as RGB."""
+    side = int((len(content) / 4) ** 0.5)
+    return np.frombuffer(content, np.uint8).reshape(side, side, 4)[..., :3].astype(int)
+
+
 # Faces
 
 
@@ -118,25 +126,73 @@ def test_truncation_and_addresses_reach_the_sampler(served: Served, model: str, 
 
 
 def test_a_preview_is_the_face_within_two_levels(served: Served, model: str) -> None:
-    _, quick, _ = served.ask(f"{model}/image?at=5,0.5,0.5&drag=abc")
+    _, quick, headers = served.ask(f"{model}/preview?at=5,0.5,0.5&drag=abc")
     _, exact, _ = served.ask(f"{model}/image?at=5,0.5,0.5")
-    assert np.abs(pixels(quick).astype(int) - pixels(exact)).max() <= 2
+    assert np.abs(bare(quick) - pixels(exact)).max() <= 2
+    assert headers["cache-control"] == "no-store", "nobody asks for the same preview twice"
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, [1, 1]), (0.05, [1, 2])])
+def test_a_light_preview_leaves_the_other_cores_to_the_page(seconds: float, expected: list[int]) -> None:
+    counts = []
+
+    class Network:
+        def with_options(self, _: object) -> Any:
+            return self
+
+        def preview(self, z: Any, labels: object) -> Any:
+            counts.append(torch.get_num_threads())
+            end = time.thread_time() + seconds
+            while time.thread_time() < end:
+                pass
+            return z
+
+        model, sampler = None, lambda self, _: self
+
+    service = Service(Network())  # type: ignore[arg-type]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in expected:
+            service.draw(Kind("a", exact=False), torch.zeros(1, 2), None)
+        assert counts == expected and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_answer_is_sent_at_once() -> None:
+    """Its body, sent after its head, is not held until the client has confirmed the head, which may take 40 ms."""
+
+    async def accepted() -> int:
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            done.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = bind("127.0.0.1", 0)
+        async with await asyncio.start_server(take, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.close()
+            return await asyncio.wait_for(done, 10)
+
+    assert asyncio.run(accepted())
 
 
 def test_a_flow_is_dragged_by_a_few_steps_and_exact_at_rest(served: Served) -> None:
     flow = next(iter(served.json("/api/models")["models"]))["id"]
 
-    def face(solver: str, drag: str = "") -> Any:
-        return pixels(served.ask(f"/api/model/{flow}/image?at=5&solver={solver}{drag}")[1]).astype(int)
+    def exact(solver: str) -> Any:
+        return pixels(served.ask(f"/api/model/{flow}/image?at=5&solver={solver}")[1]).astype(int)
+
+    def quick(solver: str) -> Any:
+        return bare(served.ask(f"/api/model/{flow}/preview?at=5&solver={solver}&drag=a")[1])
 
     for solver in ("multistep:12", "heun:8", "rk4:2", "adaptive:1e-3"):
-        assert (
-            np.abs(face(solver, "&drag=a") - face("multistep:4")).max()
-            <= 2
-            < np.abs(face(solver, "&drag=a") - face(solver)).max()
-        ), solver
+        dragged = quick(solver)
+        assert np.abs(dragged - exact("multistep:4")).max() <= 2 < np.abs(dragged - exact(solver)).max(), solver
     for solver in ("euler:3", "midpoint:2"):
-        assert np.abs(face(solver, "&drag=a") - face(solver)).max() <= 2, "that is few already"
+        assert np.abs(quick(solver) - exact(solver)).max() <= 2, "that is few already"
 
 
 def test_directions_are_found_and_named(runs: Path, tmp_path: Path) -> None:
@@ -627,8 +683,8 @@ def flood(served: Served, model: str, requests: int, at_once: int) -> dict[int, 
 
     def one(number: int) -> None:
         seed = number % 16
-        drag = "" if number % 3 else f"&drag={number}"
-        status, body, headers = served.ask(f"{model}/image?at={seed},0.5,0&truncation=0.9{drag}")
+        way = f"image?at={seed}" if number % 3 else f"preview?drag={number}&at={seed}"
+        status, body, headers = served.ask(f"{model}/{way},0.5,0&truncation=0.9")
         if status == 200 and number % 3:
             assert hashlib.sha256(pixels(body).tobytes()).digest() == expected[seed], f"a wrong face for {seed}"
         if status == 503:
@@ -775,7 +831,7 @@ def test_nothing_is_asked_of_any_network(served: Served, model: str) -> None:
     for value in ("http://192.0.2.1/x", "//192.0.2.1", "file:///etc/passwd", "\\\\192.0.2.1\\share", "hf://a/b"):
         given = quote(value, safe="")
         for query in ("at", "label", "direction", "solver", "format", "drag"):
-            for route in ("image", "sheet", "walk", "path", "neighbours"):
+            for route in ("image", "preview", "sheet", "walk", "path", "neighbours"):
                 served.ask(f"{model}/{route}?{query}={given}")
         served.ask(f"/api/model/{given}")
         served.ask(f"/api/run/{given}/events")

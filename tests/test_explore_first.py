@@ -86,8 +86,7 @@ def test_a_flow_shows_few_steps_first_and_is_exact_at_rest(open_page: Callable[.
     waiting: list[Any] = []
 
     def hold(route: Any) -> None:
-        exact = "drag=" not in route.request.url and seed_of(route.request.url) == "7"
-        waiting.append(route) if exact else route.continue_()
+        waiting.append(route) if seed_of(route.request.url) == "7" else route.continue_()
 
     page = open_page(preset="flow", routes={"**/image?*": hold})
     page.evaluate("location.hash += '&solver=heun:8'")  # four times the evaluations of a preview
@@ -108,8 +107,7 @@ def test_a_flow_shows_few_steps_first_and_is_exact_at_rest(open_page: Callable[.
 
 def test_a_preview_that_comes_late_does_not_replace_the_exact_face(open_page: Callable[..., Any]) -> None:  # noqa: F811
     waiting: list[Any] = []
-    hold = lambda route: waiting.append(route) if "drag=" in route.request.url else route.continue_()  # noqa: E731
-    page = open_page(preset="flow", routes={"**/image?*": hold})
+    page = open_page(preset="flow", routes={"**/preview?*": lambda route: waiting.append(route)})
     page.fill("#seed", "7")
     page.keyboard.press("Enter")
     exact = rests(page, "7")

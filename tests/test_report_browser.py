@@ -154,6 +154,9 @@ def test_the_leaderboard_shows_the_same_seeds_and_fits(tmp_path: Path, blob_pack
     tops = {round(image.bounding_box()["y"]) for image in faces.all()}
     assert len(tops) == (2 if width > 1000 else 4), "two pictures side by side, or under one another"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(
+        "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('.scroll'))"
+    )
     page.locator("summary").first.click()
     assert page.locator("details[open] dl").count() == 1
 

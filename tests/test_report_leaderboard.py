@@ -71,6 +71,15 @@ def test_the_best_stands_first_whichever_way_is_better(tmp_path: Path) -> None:
     assert columns([several, b])[0].name == "fid10k_train"
 
 
+def test_nothing_is_called_best_where_no_two_runs_were_measured_alike(tmp_path: Path) -> None:
+    plain = [read_record(write_run(tmp_path / name, lines=20, grids=0, scores=False)) for name in "ab"]
+    one = page_of(plain[0], scored(tmp_path / "c", {"fid": 30.0}), out=tmp_path / "one.html")
+    none = page_of(*plain, out=tmp_path / "none.html")
+    assert "No run has a score yet" in none and "No two runs have a score" in one
+    assert "Best first" not in none + one
+    assert "Best first" in page_of(*scored_at(tmp_path, 30.0, 40.0), out=tmp_path / "two.html")
+
+
 def test_what_cannot_be_told_apart_shares_the_first_place(tmp_path: Path) -> None:
     board = compared(scored_at(tmp_path, 30.0, 30.5, 33.0))
     assert best(board.entries, board.columns[0]) == [True, True, False]

@@ -250,7 +250,7 @@ def disk(free: int, checkpoint: int) -> Symptom:
     """Disk space, from the free bytes and the size of a checkpoint."""
     fit = free / max(checkpoint, 1)
     text = (
-        f"{free / 1e6:,.0f} MB are free, room for {fit:,.1f} checkpoints of {checkpoint / 1e6:,.1f} MB; alarm below "
+        f"{free / 1e6:,.0f} MB are free, room for {int(fit):,} checkpoints of {checkpoint / 1e6:,.1f} MB; alarm below "
         f"{CHECKPOINTS:g}."
     )
     return Symptom(name=DISK, value=fit, bound=CHECKPOINTS, ill=fit < CHECKPOINTS, evidence=text, fact=True)

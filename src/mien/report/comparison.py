@@ -244,8 +244,9 @@ def best(entries: Sequence[Entry], column: Column) -> list[bool]:
 
 def refusals(records: Sequence[RunRecord]) -> list[str]:
     """Reasons why the runs must not be compared, each a sentence: their data or image sizes differ."""
+    data = [record.data.get("fingerprint") for record in records]
     return [
-        *unequal("different data (fingerprints", [record.data.get("fingerprint") for record in records]),
+        *unequal("different data (fingerprints", [fingerprint and brief(fingerprint) for fingerprint in data]),
         *unequal("faces of different sides (pixels", [record.run.get("side") for record in records]),
     ]
 

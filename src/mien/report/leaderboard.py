@@ -117,17 +117,15 @@ def _table(board: Board) -> Markup:
         tag("th", name, scope="col", class_="number")
         for name in ("Images seen", "Time", "Images a second", "Parameters")
     ]
-    caption = (
-        "Best first. Bold: the best, and every score within its confidence interval; brackets contain 95% intervals."
-    )
-    return tag(
-        "div",
-        tag("table", tag("caption", caption), tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="board"),
-        class_="scroll",
-        role="region",
-        aria_label="Scores of all runs",
-        tabindex=0,
-    )
+    if any(map(any, winners)):
+        words = "Best first. Bold: the best, and every score within its interval. Brackets contain 95% intervals."
+    elif board.columns:
+        words = "Brackets contain 95% intervals. No two runs have a score that was measured alike."
+    else:
+        words = "No run has a score yet: mien evaluate RUN measures one."
+    table = tag("table", tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="board")
+    region = tag("div", table, class_="scroll", role="region", aria_label="Scores of all runs", tabindex=0)
+    return join(tag("p", words, class_="soft"), region)
 
 
 def _heading(column: Column) -> Markup:

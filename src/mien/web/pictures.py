@@ -26,6 +26,11 @@ def png(
     return Provenance(recipe, claim).encode(drawn, "PNG", compress_level=level)
 
 
+def rgba(image: Tensor) -> bytes:
+    """An image `[C, H, W]` in [-1, 1] as bytes, row by row: what a browser's ImageData holds."""
+    return picture(image).convert("RGBA").tobytes()
+
+
 def tiled(images: Tensor, columns: int) -> Tensor:
     """Images `[n, C, H, W]` side by side as one, what is left over black."""
     n, channels, height, width = images.shape

@@ -16,8 +16,8 @@ from mien.sampling.address import Address, Move, SeedPoint
 from mien.storage.provenance import Claim, Provenance
 from mien.web import params as request_params
 from mien.web.limits import Limit
-from mien.web.pictures import along, png, tiled
-from mien.web.responses import ApiRoute, Handler, parameters, picture_response, wants_json
+from mien.web.pictures import along, png, rgba, tiled
+from mien.web.responses import NO_STORE, ApiRoute, Handler, parameters, picture_response, wants_json
 from mien.web.service import Service
 
 FILMS = {"webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
@@ -35,7 +35,14 @@ class DrawRoutes:
         """Each by GET and by POST, each also as JSON."""
         face = ("label", "direction", "truncation", "style", "size", "solver", "guidance")
         rows: tuple[tuple[str, Handler, str, tuple[str, ...], str], ...] = (
-            ("image", self.image, "a face", ("at", "drag"), "image/png"),
+            ("image", self.image, "a face", ("at",), "image/png"),
+            (
+                "preview",
+                self.preview,
+                "a face while something moves, as RGBA bytes",
+                ("at", "drag"),
+                "application/octet-stream",
+            ),
             ("sheet", self.sheet, "many faces", ("at", "first", "count", "columns"), "image/png"),
             ("children", self.children, "nine children", ("at", "first", "strength"), "image/png"),
             ("path", self.path, "how a flow comes to a face", ("at", "columns"), "image/png"),
@@ -61,18 +68,27 @@ class DrawRoutes:
     async def image(self, request: Request) -> Response:
         """One face."""
         params = await parameters(request)
-        address, face, drag = params.address(), params.face(), params.text("drag", "")[:32] or None
+        address, face = params.address(), params.face()
         params.end()
         key = f"{request.path_params['id']} {address} {face}"
         content, recipe = self.service.cache.get(key), {}
         if content is None or wants_json(request):
-            images = await self.service.faces(request, [address], face, drag)
+            images = await self.service.faces(request, [address], face)
             sampler = (await self.service.sampler(request)).with_options(face.options)
             recipe = sampler.metadata(at=str(address), **face.metadata)
             content = await asyncio.to_thread(png, images[0], recipe, Claim.of_addresses([str(address)]))
-            if drag is None:
-                self.service.cache.put(key, content)
+            self.service.cache.put(key, content)
         return picture_response(request, content, "image/png", recipe)
+
+    async def preview(self, request: Request) -> Response:
+        """A face within 2/255, or a flow's in few steps: without the time that a PNG takes, and never stored."""
+        params = await parameters(request)
+        address, face, drag = params.address(), params.face(), params.text("drag", "")[:32]
+        params.end()
+        (image,) = await self.service.faces(request, [address], face, drag)
+        response = picture_response(request, rgba(image), "application/octet-stream", {})
+        response.headers.update(NO_STORE)
+        return response
 
     async def sheet(self, request: Request) -> Response:
         """Faces of consecutive seeds, or at some addresses, on one sheet without gaps."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from mien.web.registry import Registry
 PREVIEW = Solution(
     method="multistep", steps=4
 )  # of a flow while something is dragged: one evaluation of its network a step
+LIGHT = 0.02  # seconds of computing up to which a preview is one core's: threads that wait for work hold the page's
 MAX_PIXELS = 1 << 25  # of the faces of one answer: 400 MB while they are drawn
 
 
@@ -44,6 +46,7 @@ class Service:
         self.cache = ResponseCache()
         self.queue = Queue(self.draw)
         self.pixels = Limit(4 * MAX_PIXELS)
+        self.heavy: set[Hashable] = set()  # models whose previews take every core
 
     def draw(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
         """What the queue runs in its thread."""
@@ -52,7 +55,17 @@ class Service:
             sampler = few_steps(sampler, sampler.model)
         if kind.stages:
             return sampler.trajectory(z, labels)
-        return sampler.decode(z, labels) if kind.exact else sampler.preview(z, labels)
+        if kind.exact or kind.model in self.heavy:
+            return sampler.decode(z, labels) if kind.exact else sampler.preview(z, labels)
+        cores, started = torch.get_num_threads(), time.thread_time()
+        torch.set_num_threads(1)  # of this thread
+        try:
+            images = sampler.preview(z, labels)
+        finally:
+            torch.set_num_threads(cores)
+        if time.thread_time() - started > LIGHT * len(z):
+            self.heavy.add(kind.model)
+        return images
 
     async def warm(self) -> None:
         """Load the first model of the list and draw a face: the first face takes longest."""

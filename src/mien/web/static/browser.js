@@ -125,13 +125,13 @@ export function browser(model, { drawer, encode, faster }) {
       if (id !== model.id) throw new Error("This page holds another model.");
       return (await encodesWebp()) ? model : { ...model, formats: model.formats.filter((format) => format !== "webp") };
     },
-    async image(state, drag) {
-      if (drag) {
-        const mine = (newest.get(drag) ?? 0) + 1;
-        newest.set(drag, mine);
-        await turn;
-        if (newest.get(drag) !== mine) return null;
-      }
+    async preview(state, drag) {
+      const mine = (newest.get(drag) ?? 0) + 1;
+      newest.set(drag, mine);
+      await turn;
+      return newest.get(drag) === mine ? (await draw(state, [state.at]))[0] : null;
+    },
+    async image(state) {
       const blob = await sheetOf(await draw(state, [state.at]), 1, recipe(state));
       settle?.();
       return blob;

@@ -1,13 +1,13 @@
 // @ts-check
 // Comparing: the same face in two to four models or checkpoints, side by side.
-import { busy, byId, el, fault, icon, paint } from "./dom.js";
+import { busy, byId, el, fault, icon, paint, sketch } from "./dom.js";
 import { fitted } from "./fit.js";
 import { drawn } from "./state.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {{model: string, drag: string, next: {state: State, how: "drag" | "rest"} | null, busy: boolean, drawnKey: string, item: HTMLElement, canvas: HTMLCanvasElement, note: HTMLElement, choice: HTMLSelectElement}} Column */
 
-const LEAST = 2, MOST = 4;
+const LEAST = 2, MOST = 4, SIDE = 320;  // pixels
 
 /**
  * @param {import("./state.js").Store} store @param {import("./types.js").Engine} engine
@@ -23,7 +23,7 @@ export function comparing(store, engine, overview, pick) {
   /** Every model that can be chosen, with what it is called. @returns {{id: string, name: string, run: string, seen: number | null}[]} */
   const choices = () => {
     const { runs, models } = overview();
-    return [...runs.flatMap(({ name, id: run, checkpoints }) => checkpoints.map(({ model: id, seen }) => ({ id, name: `${name}, ${seen.toLocaleString("en")} images`, run, seen }))),
+    return [...runs.flatMap(({ name, id: run, checkpoints }) => checkpoints.map(({ model: id, seen }) => ({ id, name: `${seen.toLocaleString("en")} images, ${name}`, run, seen }))),
       ...models.map(({ id, name }) => ({ id, name, run: "", seen: null }))];
   };
 
@@ -37,7 +37,7 @@ export function comparing(store, engine, overview, pick) {
 
   /** @param {string} model */
   function column(model) {
-    const canvas = el("canvas", { width: 320, height: 320, "aria-hidden": "true" }), note = el("p", { class: "hint" });
+    const canvas = el("canvas", { width: SIDE, height: SIDE, "aria-hidden": "true" }), note = el("p", { class: "hint" });
     const choice = el("select", { "aria-label": "Model of this column", onchange: () => { made.model = choice.value; made.drawnKey = ""; name(); show(); } });
     const face = el("button", { type: "button", class: "thumb", onclick: () => pick(made.model) }, canvas);
     const remove = el("button", { type: "button", class: "quiet", "aria-label": "Take this column out", onclick: () => { columns = columns.filter((one) => one !== made); arrange(); } }, icon("close"));
@@ -80,11 +80,14 @@ export function comparing(store, engine, overview, pick) {
         one.next = null;
         const work = async () => {
           const able = await ableOf(one.model), { state: own, missing } = fitted(drawn(wanted), able);
-          const blob = await engine.image(own, resting ? undefined : one.drag);
-          if (!blob) return;
-          paint(one.canvas, await createImageBitmap(blob), undefined, !resting);
+          const data = resting ? null : await engine.preview(own, one.drag);
+          if (data) sketch(one.canvas, data);
+          if (!resting) return;
+          const image = await createImageBitmap(await engine.image(own));
+          one.canvas.width = one.canvas.height = SIDE;
+          paint(one.canvas, image);
           one.note.textContent = [`${able.side} px`, ...(able.scores ?? []).map(({ name, value }) => `${name} ${value}`), ...(missing.length ? [`no ${missing.join(", no ")}`] : [])].join(" · ");
-          if (resting) one.drawnKey = `${one.model} ${JSON.stringify(drawn(wanted))}`;
+          one.drawnKey = `${one.model} ${JSON.stringify(drawn(wanted))}`;
         };
         await (resting ? busy(one.canvas, work) : work());
       }

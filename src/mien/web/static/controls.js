@@ -200,7 +200,10 @@ export function seedBox(store, snap) {
   });
   box.addEventListener("input", () => box.setCustomValidity(""));
   button.addEventListener("click", snap);
-  return () => {
+  let said = 0;
+  return (/** @type {"drag" | "rest"} */ how) => {
+    if (how === "drag" && performance.now() - said < 100) return;  // nobody reads faster, and each change is a layout
+    said = performance.now();
     if (document.activeElement !== box) box.value = nameOf(address(store.state));
     const { spot: { x, y }, moves } = locate(store.state.at);
     button.disabled = !x && !y && !moves.length;

@@ -144,26 +144,28 @@ export function download(blob, name) {
 
 export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+const smooth = () => !document.documentElement.classList.contains("pixels");
+
 /**
- * Draw a picture, or a part of it, into a canvas at the canvas's own size. A whole picture is enlarged by Lanczos, or doubled once where
- * it is `quick`: for what the next picture replaces at once.
- * @param {HTMLCanvasElement} canvas @param {CanvasImageSource & {width: number, height: number}} image @param {[number, number, number, number]} [part] @param {boolean} [quick]
+ * Draw a picture, or a part of it, into a canvas at the canvas's own size. A whole picture is enlarged by Lanczos.
+ * @param {HTMLCanvasElement} canvas @param {CanvasImageSource & {width: number, height: number}} image @param {[number, number, number, number]} [part]
  */
-export function paint(canvas, image, part, quick = false) {
-  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")), smooth = !document.documentElement.classList.contains("pixels");
-  const { width, height } = canvas, times = Math.min(width / image.width, height / image.height);
-  if (smooth && !part && !quick && times > 1 && width <= LARGEST) { pen.putImageData(enlarged(image, width, height), 0, 0); return; }
-  /** @type {CanvasImageSource & {width: number, height: number}} */
-  let source = image;
-  pen.imageSmoothingEnabled = smooth;
-  pen.imageSmoothingQuality = quick ? "low" : "high";
-  if (quick && smooth && !part && times > 2) {
-    source = new OffscreenCanvas(image.width * 2, image.height * 2);
-    const larger = /** @type {OffscreenCanvasRenderingContext2D} */ (source.getContext("2d"));
-    larger.imageSmoothingQuality = "high";
-    larger.drawImage(image, 0, 0, source.width, source.height);
-  }
-  pen.drawImage(source, ...(part ?? /** @type {[number, number, number, number]} */ ([0, 0, source.width, source.height])), 0, 0, width, height);
+export function paint(canvas, image, part) {
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")), { width, height } = canvas;
+  if (smooth() && !part && Math.min(width / image.width, height / image.height) > 1 && width <= LARGEST) { pen.putImageData(enlarged(image, width, height), 0, 0); return; }
+  pen.imageSmoothingEnabled = smooth();
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(image, ...(part ?? /** @type {[number, number, number, number]} */ ([0, 0, image.width, image.height])), 0, 0, width, height);
+}
+
+/** Show what the next picture replaces at once: doubled, and enlarged further by the browser as it shows the canvas. @param {HTMLCanvasElement} canvas @param {ImageData} data */
+export function sketch(canvas, data) {
+  const side = data.width * (smooth() && data.width <= 256 ? 2 : 1), source = new OffscreenCanvas(data.width, data.height);
+  source.getContext("2d")?.putImageData(data, 0, 0);
+  if (canvas.width !== side) canvas.width = canvas.height = side;
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(source, 0, 0, side, side);
 }
 
 /** A slider with its name, its value and a way back. @param {{name: string, value: number, min: number, max: number, step: number, rest: number, title?: string, format?: (value: number) => string, oninput: (value: number) => void, onchange: (value: number) => void}} options */

@@ -1,12 +1,12 @@
 // @ts-check
 // The large face: draws quick previews while something moves, and the exact face when it rests.
-import { announce, busy, byId, reducedMotion, fault, paint } from "./dom.js";
+import { announce, busy, byId, reducedMotion, fault, paint, sketch } from "./dom.js";
 import { nameOf } from "./names.js";
 import { drawn, toHash } from "./state.js";
 
 const AT_ONCE = 2;
 
-/** @typedef {{blob: Blob | null, image: ImageBitmap | null}} Picture what an engine drew, decoded; nulls where it was no longer wanted */
+/** @typedef {{blob: Blob, image: ImageBitmap}} Picture what an engine drew, and the same decoded */
 
 export class Face {
   /** @param {import("./types.js").Engine} engine */
@@ -14,12 +14,12 @@ export class Face {
     this.engine = engine;
     this.canvas = /** @type {HTMLCanvasElement} */ (byId("face"));
     this.drag = Math.random().toString(36).slice(2, 10);
-    this.flying = 0; this.turn = 0; this.painted = 0; this.frames = 0; this.milliseconds = 0;
+    this.flying = 0; this.turn = 0; this.painted = 0;
     /** @type {import("./types.js").State | null} */
     this.next = null;
     /** @type {Blob | null} */
     this.blob = null;
-    /** @type {ImageBitmap | null} What stands on the canvas. */
+    /** @type {ImageBitmap | null} What stands on the canvas; null for a face of a movement. */
     this.image = null;
     this.key = "";  // of the state on show
     new ResizeObserver(() => this.draw()).observe(this.canvas);
@@ -42,22 +42,22 @@ export class Face {
     const state = this.next;
     this.next = null;
     this.flying++;
-    this.fetch(state, true).catch(() => { /* the exact face says what is wrong */ }).finally(() => { this.flying--; this.send(); });
+    this.sketch(state).finally(() => { this.flying--; this.send(); });
   }
 
   /** Show a state exactly. @param {import("./types.js").State} state @param {boolean} [fade] */
   async exact(state, fade = false) {
     this.next = null;
-    if (this.slow && this.key !== keyOf(state)) this.fetch(state, true).catch(() => { /* the exact face says what is wrong */ });
+    if (this.slow && this.key !== keyOf(state)) this.sketch(state);
     try {
-      await busy(this.canvas, () => this.fetch(state, false, fade));
+      await busy(this.canvas, () => this.fetch(state, fade));
     } catch (error) { fault(error); }
   }
 
-  /** @param {import("./types.js").State} state @param {string} [drag] @returns {Promise<Picture>} */
-  async picture(state, drag) {
-    const blob = await this.engine.image(drawn(state), drag);
-    return { blob, image: blob && await createImageBitmap(blob) };
+  /** @param {import("./types.js").State} state @returns {Promise<Picture>} */
+  async picture(state) {
+    const blob = await this.engine.image(drawn(state));
+    return { blob, image: await createImageBitmap(blob) };
   }
 
   /** Draw a face that is likely to be wanted next, so that it is there at once. @param {import("./types.js").State} state */
@@ -69,36 +69,42 @@ export class Face {
     picture.catch(() => { if (this.likely?.key === key) this.likely = null; });  // it is drawn again when it is wanted
   }
 
-  /** @param {import("./types.js").State} state @param {boolean} quick @param {boolean} [fade] */
-  async fetch(state, quick, fade = false) {
-    const turn = ++this.turn, started = performance.now();
-    const known = !quick && this.likely?.key === keyOf(state) ? this.likely.picture : null;
-    const { blob, image } = await (known ?? this.picture(state, quick ? this.drag : undefined));
-    if (!blob || !image || (quick && turn < this.painted)) return;  // a newer face is on show already
-    if (!quick) for (const listener of this.listeners) listener(image, state);
-    if (turn < this.painted) return;
-    this.painted = turn;
-    this.key = keyOf(state);
-    this.frames++;
-    this.milliseconds = performance.now() - started;
-    this.image = image;
-    if (fade && !reducedMotion()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
-    this.draw(quick);
-    this.canvas.dataset.shown = quick ? "preview" : "exact";
-    if (!quick) {
-      this.blob = blob;
-      this.canvas.dataset.at = drawn(state).at;
-      this.canvas.setAttribute("aria-label", `A synthetic face, at ${spoken(drawn(state).at)}. Drag to move, space for a new one.`);
-      announce(`Face ${spoken(drawn(state).at)}`);
-    }
+  /** Show a face of a movement, unless a newer one is on show already. @param {import("./types.js").State} state */
+  async sketch(state) {
+    const turn = ++this.turn, data = await this.engine.preview(drawn(state), this.drag).catch(() => null);  // the exact face says what is wrong
+    if (!data || turn < this.painted) return;
+    this.show(null, state, turn);
+    sketch(this.canvas, data);
   }
 
-  /** Paint what stands on the canvas at the canvas's own size. @param {boolean} [quick] */
-  draw(quick = false) {
+  /** @param {import("./types.js").State} state @param {boolean} fade */
+  async fetch(state, fade) {
+    const turn = ++this.turn, { blob, image } = await (this.likely?.key === keyOf(state) ? this.likely.picture : this.picture(state));
+    for (const listener of this.listeners) listener(image, state);
+    if (turn < this.painted) return;
+    if (fade && !reducedMotion()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
+    this.show(image, state, turn);
+    this.draw();
+    this.blob = blob;
+    this.canvas.dataset.at = drawn(state).at;
+    this.canvas.setAttribute("aria-label", `A synthetic face, at ${spoken(drawn(state).at)}. Drag to move, space for a new one.`);
+    announce(`Face ${spoken(drawn(state).at)}`);
+  }
+
+  /** @param {ImageBitmap | null} image @param {import("./types.js").State} state @param {number} turn */
+  show(image, state, turn) {
+    this.painted = turn;
+    this.key = keyOf(state);
+    this.image = image;
+    this.canvas.dataset.shown = image ? "exact" : "preview";
+  }
+
+  /** Paint what stands on the canvas at the size that the canvas has on the page. */
+  draw() {
     const side = Math.round(this.canvas.clientWidth * devicePixelRatio) || 512;
     if (!this.image) return;
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
-    paint(this.canvas, this.image, undefined, quick);
+    paint(this.canvas, this.image);
   }
 }
 

@@ -49,7 +49,8 @@ export function lockedEngine(engine) {
       known.set(able.id, able);
       return able;
     },
-    image: (state, drag) => engine.image(withLocks(state), drag),
+    image: (state) => engine.image(withLocks(state)),
+    preview: (state, drag) => engine.preview(withLocks(state), drag),
     sheet: (state, first) => engine.sheet(withLocks(state), first),
     children: (state, first, strength) => engine.children(withLocks(state), first, strength),
     walk: (state, walk) => engine.walk(withLocks(state), walk),

@@ -61,7 +61,7 @@ export async function start(source) {
     }
     if (how === "rest") look = JSON.stringify({ ...state, at: "", mix: null, size: 0 });
     pad.follow(state, look);
-    follow();
+    follow(how);
     if (state.mix || how === "rest") mix.update();
     compare.follow(state, how);
     if (how === "drag") return;  // what is dragged shows itself, and the rest can wait

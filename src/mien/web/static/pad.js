@@ -142,15 +142,16 @@ export class Pad {
     const here = locate(state.at).spot, known = same(this.place, here), anew = look !== this.look;
     this.place = here;
     this.look = look;
-    byId("pad-title").textContent = here.origin ? "Around the photograph" : "Latent pad";
     if (!known) this.aimAt(here);
-    if (!known || anew) this.paintSoon();
+    if (!known || anew) {
+      byId("pad-title").textContent = here.origin ? "Around the photograph" : "Latent pad";
+      this.paintSoon();
+    }
     this.aim();
   }
 
   aim() {
-    this.dot.style.left = `${(this.offset.x / ACROSS + 0.5) * 100}%`;
-    this.dot.style.top = `${(this.offset.y / ACROSS + 0.5) * 100}%`;
+    this.dot.style.transform = `translate(${(this.offset.x / ACROSS) * 100}%, ${(this.offset.y / ACROSS) * 100}%)`;  // moves without a new layout
   }
 
   paintSoon() {

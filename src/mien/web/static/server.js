@@ -92,10 +92,11 @@ export function server() {
     kind: "server",
     overview: async () => (await ask("api/models")).json(),
     capabilities: async (id) => (await ask(`api/model/${id}`)).json(),
-    async image(state, drag) {
-      const query = /** @type {[string, string][]} */ ([["at", state.at], ...drawParams(state), ...(drag ? [["drag", drag]] : [])]);
-      const response = await ask(`api/model/${state.model}/image`, { query });
-      return response.status === 204 ? null : response.blob();
+    image: async (state) => (await ask(`api/model/${state.model}/image`, { query: [["at", state.at], ...drawParams(state)] })).blob(),
+    async preview(state, drag) {
+      const response = await ask(`api/model/${state.model}/preview`, { query: [["at", state.at], ...drawParams(state), ["drag", drag]] });
+      const data = new Uint8ClampedArray(await response.arrayBuffer());
+      return data.length ? new ImageData(data, Math.sqrt(data.length / 4)) : null;
     },
     sheet: async (state, first) => (await ask(`api/model/${state.model}/sheet`, { query: [["first", String(first)], ...drawParams(state)] })).blob(),
     children: async (state, first, strength) => (await ask(`api/model/${state.model}/children`, {

@@ -66,7 +66,9 @@ export interface Engine {
   by?: { name: string; changed: (listener: () => void) => void };
   overview(): Promise<Overview>;
   capabilities(id: string): Promise<Capabilities>;
-  image(state: State, drag?: string): Promise<Blob | null>;
+  image(state: State): Promise<Blob>;
+  /** A face of a movement, nearly exact; null where a newer one of the same movement is wanted. */
+  preview(state: State, drag: string): Promise<ImageData | null>;
   sheet(state: State, first: number): Promise<Blob>;
   children(state: State, first: number, strength: number): Promise<Blob>;
   walk(state: State, walk: Walk): Promise<Blob>;
