@@ -14,7 +14,7 @@ demo: setup  ## train the quick preset on the built-in drawn faces; writes demo/
 	@echo "The picture: demo/faces.png. The report: demo/run/report.html."
 
 test: setup  ## every fast test, on two cores
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: setup  ## the slow proofs: dozens of kills, long preparations, every preset trained
 	$(BIN)/pytest -m slow -n 1
