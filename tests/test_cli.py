@@ -157,7 +157,7 @@ def test_the_usage_line_names_positional_arguments(name: str, words: str) -> Non
 
 
 def test_drawing_flags_are_the_same_in_every_verb() -> None:
-    from mien.cli.flags import flags_of
+    from tests.test_docs import flags_of
 
     verbs = {}
     for name in ("sample", "walk", "edit", "project", "export"):
