@@ -132,17 +132,22 @@ def check_named(model: Path | None, real: Path | None, fake: Path | None, sample
             "Neither a model nor two folders are named.",
             "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
         )
+    check_samples(samples)
+    if model is not None:
+        model_file(model)
+    for path in (real, fake):
+        if path is not None and not path.exists():
+            raise DataError(f"There is no {path}.", "The path does not exist.", "Check the spelling.")
+
+
+def check_samples(samples: int | None) -> None:
+    """Raises UsageError for less than two."""
     if samples is not None and samples < 2:
         raise UsageError(
             f"samples must be an integer of 2 or more, not {samples}.",
             "One image has no variance.",
             "Give --samples 2000.",
         )
-    if model is not None:
-        model_file(model)
-    for path in (real, fake):
-        if path is not None and not path.exists():
-            raise DataError(f"There is no {path}.", "The path does not exist.", "Check the spelling.")
 
 
 def eval_folder(model: Path) -> Path | None:
