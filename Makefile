@@ -13,8 +13,9 @@ demo: setup  ## train the quick preset on the built-in drawn faces; writes demo/
 	@echo
 	@echo "The picture: demo/faces.png. The report: demo/run/report.html."
 
+# Bytecode, also where the environment forbids it: without, every process compiles the source again, and pytest its asserts.
 test: setup  ## every fast test, on two cores
-	$(BIN)/pytest -n 2
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: setup  ## the slow proofs: dozens of kills, long preparations, every preset trained
 	$(BIN)/pytest -m slow -n 1

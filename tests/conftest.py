@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.util
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,9 +23,11 @@ from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.core.run import Run, override
 from mien.data.pack import Entry, Pack, PackWriter
+from mien.report import observers, plots
 from mien.sampling import sidecar
 from mien.sampling.directions import Direction, Directions
 from mien.sampling.sampler import Sampler
+from mien.training import profile
 from mien.training.resolve import ResolvedRun
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +69,23 @@ def write_pack(path: Path, count: int = 96, side: int = 16, labels: tuple[str, .
 def blob_pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     """96 blobs at 16 px."""
     return write_pack(tmp_path_factory.mktemp("data") / "blobs.pack")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_commands() -> Iterator[None]:
+    """In this process: no curves by matplotlib, 2 seconds of each training; dry runs of 4 steps, not 8 seconds; and no waiting
+    for the disk, 10 to 20 ms of each file that a run writes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(observers, "plot_run", lambda run_dir: [])
+        patch.setattr(profile, "MAX_STEPS", 4)
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture
+def with_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the tests that look at the curves."""
+    monkeypatch.setattr(observers, "plot_run", plots.plot_run)
 
 
 def tiny(run: Run) -> Run:

@@ -50,10 +50,9 @@ def start(rank: int, processes: int, port: int, module: str, words: list[str]) -
 
 def main(arguments: list[str]) -> int:
     count, _, module, *words = arguments
-    for name in HEAVY if "train" in words else HEAVY[:1]:
+    own = f"mien.cli.{words[0]}" if module == "mien" else module
+    for name in (*(HEAVY if "train" in words else HEAVY[:1]), own):
         importlib.import_module(name)
-    if module == "mien":
-        importlib.import_module(f"mien.cli.{words[0]}")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

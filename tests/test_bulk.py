@@ -30,7 +30,8 @@ from mien.report.grid import read_recipe, to_bytes
 from mien.report.shards import FINISHED, Face, Seeds, Shards
 from mien.sampling.sampler import Sampler
 from tests.conftest import blobs, write_model, write_pack
-from tests.test_parallel import environment, torchrun
+from tests.forked_ranks import forked
+from tests.test_parallel import environment
 from tests.test_resume import has_namespaces, tmpfs
 
 
@@ -41,7 +42,7 @@ def after_a_kill(line: list[str], expected: dict[str, bytes], cut: str, tmp_path
     (out / "request.json").write_bytes(expected["request.json"])
     (out / cut).write_bytes(b"cut")
     done = subprocess.run(
-        torchrun("--module", "mien", *line, "-o", out), cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        forked("--module", "mien", *line, "-o", out), cwd=tmp_path, capture_output=True, text=True, timeout=300,
         env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -106,7 +107,7 @@ def test_two_processes_finish_what_one_began(alone: Path, labelled: Path, tmp_pa
     (out / "shard-000001.tar").write_bytes(b"cut")
     (out / ".shard-000002.tar.4194305.tmp.tar").write_bytes(b"half")
     before = (out / "shard-000000.tar").stat()
-    line = torchrun("--module", "mien", *command(labelled), "-o", out)
+    line = forked("--module", "mien", *command(labelled), "-o", out)
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment())
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"50 faces in 5 shards: {out / 'manifest.json'}\n"  # one process speaks for all

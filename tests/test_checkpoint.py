@@ -21,14 +21,7 @@ from mien.errors import Mismatch, Untrusted
 from mien.storage import atomic, checkpoint
 from mien.storage.checkpoint import Snapshot
 
-pytestmark = pytest.mark.usefixtures("swift")
 PRINTS = {"run": "a" * 16, "data": "b" * 64}
-
-
-@pytest.fixture
-def swift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting for the disk: which calls are made, and in which order, is what these tests look at."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def memory(seen: int) -> Snapshot:

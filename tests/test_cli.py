@@ -23,11 +23,13 @@ import pytest
 import torch
 from PIL import Image
 
+import mien
 from mien import presets
 from mien.__main__ import VERBS, main
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.data.pack import Pack
+from mien.errors import UsageError
 from mien.report.grid import GAP, read_recipe
 from mien.training.resolve import ResolvedRun
 from tests.conftest import ROOT, blobs, tiny, write_pack
@@ -157,7 +159,7 @@ def test_the_usage_line_names_positional_arguments(name: str, words: str) -> Non
 
 
 def test_drawing_flags_are_the_same_in_every_verb() -> None:
-    from mien.cli.flags import flags_of
+    from tests.test_docs import flags_of
 
     verbs = {}
     for name in ("sample", "walk", "edit", "project", "export"):
@@ -297,7 +299,6 @@ def test_errors_are_json_too(here: Path) -> None:
 
 
 def test_debug_shows_the_traceback(here: Path) -> None:
-    from mien.errors import UsageError
 
     with pytest.raises(UsageError):
         main(["train", "quikc", "--debug"])
@@ -652,6 +653,14 @@ def test_two_hundred_random_commands(here: Path, model: Path, blob_pack: Pack, p
             wrong.append((line, f"{said.code} {said.err[-300:]}"))
     assert not wrong, "\n".join(f"{line}: {what}" for line, what in wrong)
     assert Path.cwd() == here
+
+
+def test_without_the_extra_web_the_explorer_says_so(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.web.background.find_spec", lambda name: None)
+    said = call("explore")
+    assert said.code == 2 and "pip install 'mien[web]'" in said.err and PRINTED.fullmatch(said.err)
+    with pytest.raises(UsageError, match="two packages"):
+        mien.explore()
 
 
 def test_what_is_missing_is_named(here: Path) -> None:

@@ -7,13 +7,15 @@ import importlib
 import os
 import re
 import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 import mien
 from mien.__main__ import VERBS
-from mien.cli.flags import Flag, flags_of, plain
+from mien.cli.flags import app_of, plain, shown_default
 from mien.core.run import config_fields
 from mien.presets import PRESETS
 
@@ -24,6 +26,23 @@ PAGES = [*DOCS.glob("*.md"), ROOT / "README.md"]
 
 #: Flags of `mien train` that stand in the tables of the presets instead.
 RUN_FIELDS = ("--model.", "--recipe.", "--ema.")
+
+
+class Flag(NamedTuple):
+    """One line of a verb's help."""
+
+    names: tuple[str, ...]
+    default: str
+    help: str
+
+
+def flags_of(function: Callable[..., Any], name: str) -> Iterator[Flag]:
+    """What the help of a verb lists, for the reference page."""
+    for argument in app_of(function, name).assemble_argument_collection(parse_docstring=True):
+        if argument.show:
+            default = argument.field_info.default
+            absent = default is argument.field_info.empty
+            yield Flag(argument.names, (not absent and shown_default(default)) or "", argument.parameter.help or "")
 
 
 def flag_text(flag: Flag) -> str:

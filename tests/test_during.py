@@ -45,6 +45,8 @@ from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory
 from mien.training import experiment
 from tests.conftest import tiny, write_pack
+from tests.forked_ranks import forked
+from tests.test_parallel import environment
 from tests.test_resume import Nothing
 
 
@@ -423,10 +425,8 @@ def test_evaluate_is_public(here: Path, train: Callable[..., SimpleNamespace], b
 def test_two_processes_evaluate_and_stop_together(here: Path, blob_pack: Pack) -> None:
     arguments = ("--evaluate-every", 16, *LOOK, "--keep-best", "fid", "--patience", 1)
     line = ["train", *kills.small("quick"), "--data", blob_pack.path, "--out", "run", "--images", 2000, *arguments]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mien"]
-    done = subprocess.run(
-        [*launch, *map(str, line)], cwd=here, capture_output=True, text=True, timeout=300, check=False
-    )
+    ranks = forked("--module", "mien", *line)
+    done = subprocess.run(ranks, cwd=here, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     now = status("run")
     assert now["state"] == "done" and now["reason"].startswith("stopped early") and now["seen"] < 2000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +33,8 @@ from mien.metrics.scores import disagreements, in_thousands
 from mien.storage import checkpoint
 
 from .conftest import blobs, tiny, write_pack
+from .forked_ranks import forked
+from .test_parallel import environment
 
 
 @pytest.fixture(autouse=True)
@@ -366,11 +367,9 @@ def test_work_ahead_keeps_order_and_passes_errors_on() -> None:
 def test_two_processes_give_the_scores_of_one(tmp_path: Path, blob_pack: Pack, eye: str) -> None:
     model = write_model(tmp_path / "model.safetensors", blob_pack)
     words = ["evaluate", model, "--data", blob_pack.path, "--extractor", eye, "--samples", 50, "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MIEN_CACHE": str(tmp_path / "another")}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mien"]
-    done = subprocess.run(
-        [*launch, *map(str, words)], env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path
-    )
+    own = {**environment(), "MIEN_CACHE": str(tmp_path / "another")}
+    line = forked("--module", "mien", *words)
+    done = subprocess.run(line, env=own, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
     alone = scored(model, data=str(blob_pack.path), extractor=eye, samples=50)
@@ -385,12 +384,9 @@ def test_all_processes_stop_together(tmp_path: Path, eye: str) -> None:
     """One damaged file is read by one process alone; the other must not wait for it."""
     real, fake = write_folder(tmp_path / "real", blobs(40, 16)), write_folder(tmp_path / "fake", blobs(40, 16))
     (fake / "0020.png").write_bytes(b"nothing")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mien"]
     words = ["evaluate", "--real", real, "--fake", fake, "--extractor", eye, "--metrics", "kid"]
-    done = subprocess.run(
-        [*launch, *map(str, words)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120, cwd=tmp_path,
-    )  # fmt: skip
+    line = forked("--module", "mien", *words)
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode != 0 and "0020.png" in done.stderr
 
 

@@ -47,12 +47,12 @@ def exercises(name: str) -> list[str]:
 
 
 def toy(command: str, data: Path) -> list[str]:
-    """A command's arguments; a training has 64 images, the toy pack and small networks."""
+    """A command's arguments; a training has 16 images, the toy pack and small networks."""
     words = shlex.split(command)[1:]
     if words[0] != "train":
         return words
     words = re.sub(r" --(minutes|side|batch|model\.width) \S+", "", shlex.join(words)).split(" ")
-    return [*words, "--data", str(data), "--images", "64", *kills.cut_down(presets.find(words[1])[0]), *kills.OFTEN]
+    return [*words, "--data", str(data), "--images", "16", *kills.cut_down(presets.find(words[1])[0]), *kills.OFTEN]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -23,6 +21,7 @@ import pytest
 pytest.importorskip("starlette", reason="SKIPPED EXPLORER TESTS: the extra `web` is not installed")
 pytest.importorskip("uvicorn")
 
+from mien.__main__ import main
 from mien.data.pack import Pack
 from mien.errors import MienError
 from mien.storage.run_directory import RunDirectory
@@ -200,8 +199,7 @@ def test_the_built_command_resumes_the_run(place: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(place)
     home = place / "runs" / "00000-quick"
     words = resume_command(RunEntry("id", home, ()), Registry([home]))
-    done = subprocess.run([sys.executable, "-m", "mien", *words], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert main(words) == 0
 
 
 # Limits that many pass at once
@@ -384,13 +382,20 @@ def test_a_descent_that_fails_says_so(served: Served, ids: tuple[str, str], monk
     assert status == 200 and b"event: failed" in body and b"IndexError" in body
 
 
-def test_a_file_that_is_no_model_starts_no_server(tmp_path: Path, place: Path) -> None:
+def test_a_file_that_is_no_model_starts_no_server(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("mien.web.serve.serve", lambda *words, **more: started.append(words))
     for name in ("junk.pth", "junk.safetensors"):
         (tmp_path / name).write_bytes(b"junk" * 1000)
         for others in ([], [str(place / "runs")]):
-            words = [sys.executable, "-m", "mien", "explore", str(tmp_path / name), *others, "--no-browser"]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-            assert done.returncode == 8 and name in done.stderr and "#token" not in done.stdout, done
+            assert main(["explore", str(tmp_path / name), *others, "--no-browser"]) == 8
+            said = capsys.readouterr()
+            assert name in said.err and "#token" not in said.out and not started, said
+    assert (
+        main(["explore", str(place / "runs"), "--no-browser"]) == 0 and len(started) == 1
+    )  # what would have been started
 
 
 def test_unknown_names_are_asked_of_the_disk_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

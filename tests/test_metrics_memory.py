@@ -21,8 +21,8 @@ from mien.metrics.images import CachedImages, Images, Pixels
 from mien.metrics.inputs import finite
 from mien.metrics.prdc import manifolds, memorisation
 
-WIDTH = 512  # of features: 2 KB a row, far more than the few numbers that a metric keeps of each
-ROWS = (600, 1800)  # both more than the dimensions
+WIDTH = 256  # of features: 1 KB a row, far more than the few numbers that a metric keeps of each
+ROWS = (300, 900)  # both more than the dimensions
 
 
 def peak(work: Callable[[], object]) -> int:
@@ -79,7 +79,7 @@ def test_a_metric_copies_no_features(monkeypatch: pytest.MonkeyPatch, name: str)
 
     Copies in float64 were up to six times the features in fp32, and neighbours 400 MB of distances for 50,000 images.
     """
-    monkeypatch.setattr("mien.metrics.distances.BLOCK", 128)
+    monkeypatch.setattr("mien.metrics.distances.BLOCK", 64)
     monkeypatch.setattr("mien.metrics.distances.FOLD", 1)
     monkeypatch.setattr("mien.metrics.distances.DIRECTION_BLOCK", 2)
 

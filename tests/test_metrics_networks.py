@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from mien.metrics.distances import mean_pairwise
 from mien.metrics.features import InceptionFeatures, PerceptualFeatures
 from mien.metrics.inception import EPSILON, Inception
 from mien.metrics.lpips import SCALE, SHIFT, Lpips
-from mien.metrics.resize import RESIZERS, matrix, resize
+from mien.metrics.resize import Resizer, matrix, resize
 from tests.conftest import blobs
 
 
@@ -150,7 +152,7 @@ def test_the_tensorflow_resizer_is_aligned_to_the_corner():
     assert resized.tolist() == [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 30.0]
 
 
-@pytest.mark.parametrize("resizer", RESIZERS)
+@pytest.mark.parametrize("resizer", get_args(Resizer))
 def test_resizers_keep_constants_and_equal_sizes(resizer):
     assert torch.allclose(matrix(17, 40, resizer).sum(1), torch.ones(40), atol=1e-6)
     assert torch.equal(matrix(9, 9, resizer), torch.eye(9))

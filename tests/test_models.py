@@ -77,7 +77,7 @@ def test_impossible_sides_name_the_nearest(name: str, side: int) -> None:
         assert str(side) in error.what and "--side" in error.remedy
         legal = [int(word) for word in error.remedy.replace(".", "").split() if word.isdigit()]
         for candidate in legal:
-            config.build(ImageSpec(side=candidate))
+            config.outline(ImageSpec(side=candidate))
     else:
         with torch.no_grad():
             assert model.eval().decode(model.prior.draw([0], model.latent_shape)).shape == (1, 3, side, side)

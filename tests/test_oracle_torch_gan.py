@@ -173,6 +173,7 @@ def test_steps(margin: float) -> None:
         assert torch.allclose(a, b, rtol=1e-6, atol=1e-8), name
 
 
+@pytest.mark.usefixtures("with_plots")
 def test_a_short_run_draws_all_three_curves(tmp_path: Path, mien: Callable[..., Any]) -> None:
     """The rule rests the generator in every step here; its curve is drawn all the same."""
     pytest.importorskip("matplotlib")

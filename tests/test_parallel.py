@@ -32,6 +32,7 @@ from mien.errors import Disconnected
 from mien.storage.run_directory import RunDirectory
 from mien.training.resolve import ResolvedRun
 from tests.conftest import ROOT, tiny
+from tests.forked_ranks import forked
 
 STEPS = 20
 DRY = {"recipe.critic.map_dropout": 0.0, "recipe.critic.dropout": 0.0}  # ranks drop different units: no dropout here
@@ -94,7 +95,7 @@ def environment() -> dict[str, str]:
 def two(tmp_path_factory: pytest.TempPathFactory, blob_pack: Pack) -> Path:
     """What two ranks have become."""
     folder = tmp_path_factory.mktemp("ranks")
-    line = torchrun("--module", "tests.test_parallel", blob_pack.path, folder)
+    line = forked("--module", "tests.test_parallel", blob_pack.path, folder)
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment())
     assert done.returncode == 0, done.stderr
     return folder

@@ -27,6 +27,8 @@ from mien.report.observers import Report, SampleGrids, TensorBoard
 from mien.report.plots import plot_run
 from tests.report_example import write_run
 
+pytestmark = pytest.mark.usefixtures("with_plots")
+
 
 class Painter(Model):
     """Paints each latent as one flat colour."""

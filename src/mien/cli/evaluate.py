@@ -139,18 +139,23 @@ def check_named(
             "Neither a model nor two folders are named.",
             "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
         )
-    if samples is not None and samples < 2:
-        raise UsageError(
-            f"samples must be an integer of 2 or more, not {samples}.",
-            "One image has no variance.",
-            "Give --samples 2000.",
-        )
+    check_samples(samples)
     check_source(data)
     if model is not None:
         model_file(model)
     for path in (real, fake):
         if path is not None and not path.exists():
             raise DataError(f"There is no {path}.", "The path does not exist.", "Check the spelling.")
+
+
+def check_samples(samples: int | None) -> None:
+    """Raises UsageError for less than two."""
+    if samples is not None and samples < 2:
+        raise UsageError(
+            f"samples must be an integer of 2 or more, not {samples}.",
+            "One image has no variance.",
+            "Give --samples 2000.",
+        )
 
 
 def eval_folder(model: Path) -> Path | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError
@@ -75,23 +75,6 @@ def usage(app: App, name: str) -> str:
             several = "..." if argument.is_var_positional() else ""
             words.append(f"{argument.names[0]}{several}" if argument.required else f"[{argument.names[0]}{several}]")
     return " ".join(["Usage: mien", name, *words, "[FLAGS]"])
-
-
-class Flag(NamedTuple):
-    """One line of a verb's help."""
-
-    names: tuple[str, ...]
-    default: str
-    help: str
-
-
-def flags_of(function: Callable[..., Any], name: str) -> Iterator[Flag]:
-    """What the help of a verb lists, for the reference page."""
-    for argument in app_of(function, name).assemble_argument_collection(parse_docstring=True):
-        if argument.show:
-            default = argument.field_info.default
-            absent = default is argument.field_info.empty
-            yield Flag(argument.names, (not absent and shown_default(default)) or "", argument.parameter.help or "")
 
 
 #: What stands in a place of a command line, where its name does not say it.

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.cli.evaluate import Listener, eval_folder, save
+from mien.cli.evaluate import Listener, check_samples, eval_folder, save
 from mien.core.contracts import JSON
 from mien.core.device import DeviceContext
 from mien.core.run import Device
-from mien.errors import UsageError
 from mien.metrics.api import of_model, open_pack, training_data_of
 from mien.metrics.evaluate import DEFAULT, inception, known, load_extractor, measure, split_names
 from mien.metrics.features import Extractor
@@ -73,12 +72,7 @@ def protocol_of(
     `download`: whether to download the network's weights if they are not here.
     """
     words = tuple(known(split_names(metrics)))
-    if samples is not None and samples < 2:
-        raise UsageError(
-            f"samples must be an integer of 2 or more, not {samples}.",
-            "One image has no variance.",
-            "Give --samples 2000.",
-        )
+    check_samples(samples)
     here = DeviceContext.choose(device, "fp32").device.type
     eye = load_extractor(extractor) if extractor else inception(device=here, metrics=words, download=download)
     return Protocol(extractor=eye, metrics=words, samples=samples, device=device, code=code)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mien.core.contracts import JSON
@@ -44,14 +46,28 @@ print(header["config"], {name: tensor.shape for name, tensor in tensors.items()}
 """
 
 
-def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
-    """Write the folder `out` atomically: the model, config.json, README.md, faces.png, and the extras of the model."""
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` when all is written. Raises UsageError if `out` holds something, or StorageError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty.", "The export needs a new or empty folder.", "Choose another --out.")
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     beside.mkdir()
     try:
+        yield beside
+        if out.exists():
+            out.rmdir()
+        atomic.rename(beside, out)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written.", str(error), "Free space, or choose another --out.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
+    """Write the folder `out` atomically: the model, config.json, README.md, faces.png, and the extras of the model."""
+    with new_folder(out) as beside:
         shutil.copyfile(bundled.model_file(source), beside / bundled.MODEL)
         recipe = sampler.metadata(verb="sample", seeds=list(SEEDS), columns=None)
         save_png(grid(sampler.sample(SEEDS)), beside / PICTURE, recipe)
@@ -63,11 +79,4 @@ def write_folder(sampler: Sampler, name: str, source: Path, out: Path) -> Path:
             for extra in sidecar.files_of(sampler.extras_folder, sampler.model_hash):
                 (beside / "extras").mkdir(exist_ok=True)
                 shutil.copyfile(extra, beside / "extras" / extra.name)
-        if out.exists():
-            out.rmdir()
-        atomic.rename(beside, out)
-    except OSError as error:
-        raise StorageError(f"{out} cannot be written.", str(error), "Free space, or choose another --out.") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return out

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import html
 import json
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from mien import __version__
 from mien.core.contracts import JSON
 from mien.downloads import weights
-from mien.errors import MienError, StorageError, UsageError
+from mien.errors import UsageError
 from mien.export import graph
 from mien.export.card import card_of
+from mien.export.folder import new_folder
 from mien.export.single_file import digest, network_of, single_file
 from mien.nn.priors import Normal, Uniform
 from mien.sampling.sampler import Sampler
@@ -77,12 +76,7 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path, space: bool
             "This model cannot run in a browser.", "Its prior is not supported: the page supports normal and uniform.",
             "Serve it with `mien explore`.",
         )  # fmt: skip
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty.", "The export needs a new or empty folder.", "Choose another --out.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    beside.mkdir()
-    try:
+    with new_folder(out) as beside:
         card = card_of(sampler, source, name)
         small = network_of(sampler)
         if small is not None:
@@ -98,15 +92,6 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path, space: bool
             files["README.md"] = space_readme(name).encode()
         for file, content in files.items():
             atomic.write_bytes(beside / file, content)
-        if out.exists():
-            out.rmdir()
-        atomic.rename(beside, out)
-    except MienError:
-        raise
-    except OSError as error:
-        raise StorageError(f"{out} cannot be written.", str(error), "Free space, or choose another --out.") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     written = sorted(file.name for file in out.iterdir())
     return Page(out, tuple(written), sum((out / file).stat().st_size for file in written), difference)
 

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIDE = 299  # pixels, of the images it takes
-DIMENSIONS = 2048
 EPSILON = 1e-3  # of its batch normalisation
 STEM_IMAGES = 4  # go through the first layers together: their activations then stay in a CPU's cache, which brings 7%
 

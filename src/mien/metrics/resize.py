@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 Resizer = Literal["bilinear", "bicubic", "point", "tf1"]
-RESIZERS: tuple[Resizer, ...] = get_args(Resizer)
 
 Array = npt.NDArray[np.float64]
 
