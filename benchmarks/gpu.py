@@ -334,7 +334,7 @@ def timed(run: Run, device: torch.device, steps: int, variant: str | None, peak:
 
     r3gan_speed.seconds(step, device, steps)
     times: list[float] = []
-    while len(times) < 3 and sum(times) < ENOUGH:
+    while len(times) < 3 and sum(times) * steps < ENOUGH:
         times.append(r3gan_speed.seconds(step, device, steps) / steps)
     seconds = statistics.median(times)
     found = {"batch": run.batch, "precision": context.precision, "images_per_second": round(run.batch / seconds, 2)}
