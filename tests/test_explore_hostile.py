@@ -374,12 +374,11 @@ def test_a_descent_that_fails_says_so(served: Served, ids: tuple[str, str], monk
 
 
 def test_a_file_that_is_no_model_starts_no_server(tmp_path: Path, place: Path) -> None:
-    for name in ("junk.pth", "junk.safetensors"):
+    for name, others in (("junk.pth", []), ("junk.safetensors", [str(place / "runs")])):
         (tmp_path / name).write_bytes(b"junk" * 1000)
-        for others in ([], [str(place / "runs")]):
-            words = [sys.executable, "-m", "mien", "explore", str(tmp_path / name), *others, "--no-browser"]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-            assert done.returncode == 8 and name in done.stderr and "#token" not in done.stdout, done
+        words = [sys.executable, "-m", "mien", "explore", str(tmp_path / name), *others, "--no-browser"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 8 and name in done.stderr and "#token" not in done.stdout, done
 
 
 def test_unknown_names_are_asked_of_the_disk_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
