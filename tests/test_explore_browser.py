@@ -208,8 +208,12 @@ def test_the_pad_moves_by_mouse_and_keyboard(open_page: Callable[..., Any]) -> N
     page.mouse.down()
     page.mouse.move(middle[0] + cell * 0.5, middle[1], steps=6)
     page.mouse.move(middle[0] + cell, middle[1], steps=6)
+    page.wait_for_selector('#face[data-shown="preview"]')
+    wide = "document.getElementById('face').width"
+    assert page.evaluate(wide) < 100, "the browser enlarges what the next face replaces"
     page.mouse.up()
     page.wait_for_selector('#face:not([data-at="42"])')
+    until(page, f"{wide} === document.getElementById('face').clientWidth")
     seed, *_ = at(page).split(",")
     assert seed in ("42", "43")
     page.keyboard.press("Home")

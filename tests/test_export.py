@@ -456,6 +456,13 @@ def test_the_page_mixes_styles(browser: Any, runtime: None, tmp_path: Path, blob
 
 def test_the_page_offers_what_it_can_and_no_more(page: Any) -> None:
     assert page.is_visible("#pad-card") and page.is_visible("#tab-photo")
+    box = page.locator("#pad-area").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 3, steps=4)
+    page.wait_for_selector('#face[data-shown="preview"]')
+    page.mouse.up()
+    page.wait_for_selector('#face[data-shown="exact"]:not([data-at="42"])')
     assert page.is_hidden("#tab-training") and page.is_hidden("#tab-near")
     assert page.locator("fieldset .slider").count() == 2
     page.click("#tab-about")

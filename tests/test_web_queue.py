@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -69,6 +70,31 @@ def test_a_question_waits_so_long_and_no_longer(patience: float, refused: bool) 
     queue = Queue(drawer, patience=patience)
     (found,) = together(queue, queue.faces(Kind("one"), rows(1)), wait=0.1)
     assert isinstance(found, Full) == refused and bool(drawer.calls) != refused
+
+
+def test_a_queue_that_closes_refuses_also_what_is_drawn_now() -> None:
+    """A flow's face may take longer than a server has to stop: its request was cut off, with a traceback for whoever stopped it."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def draw(kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
+        begun.set()
+        ended.wait(30)
+        return z
+
+    async def closed() -> list[Any]:
+        queue = Queue(draw)
+        worker = asyncio.ensure_future(queue.work())
+        asked = [asyncio.ensure_future(queue.faces(Kind(model), rows(1))) for model in ("one", "two")]
+        await asyncio.to_thread(begun.wait, 30)
+        queue.close()
+        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+        late = await asyncio.gather(queue.faces(Kind("one"), rows(1)), return_exceptions=True)
+        ended.set()
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        return [*found, *late]
+
+    assert [type(answer) for answer in asyncio.run(closed())] == [Full, Full, Full]
 
 
 def test_a_newer_question_of_a_drag_takes_the_olders_place() -> None:

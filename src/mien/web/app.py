@@ -63,9 +63,13 @@ def application(registry: Registry, access: Access) -> tuple[Guard, Explorer]:
     """The guarded application, and what its routes share."""
     explorer = Explorer(registry)
 
+    async def end() -> None:
+        await explorer.closing.wait()
+        explorer.service.queue.close()
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work()) for work in (explorer.service.queue.work, explorer.service.warm)]
+        tasks = [asyncio.create_task(work()) for work in (explorer.service.queue.work, explorer.service.warm, end)]
         try:
             yield
         finally:

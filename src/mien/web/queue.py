@@ -58,6 +58,7 @@ class Queue:
     ) -> None:
         self.draw, self.room, self.patience = draw, room, patience
         self.waiting: deque[Waiting] = deque()
+        self.drawing: list[Waiting] = []  # what is drawn now
         self.thread = ThreadPoolExecutor(1, "drawing")
         self.something = asyncio.Event()
         self.drawn = 0  # rows, since the start
@@ -93,6 +94,15 @@ class Queue:
             if question in self.waiting:  # the client has gone
                 self.waiting.remove(question)
 
+    def close(self) -> None:
+        """Refuse what waits, what is drawn now, which may take longer than a server has to stop, and all that comes."""
+        self.room = 0
+        for question in [*self.waiting]:
+            self._leave(question, Full())
+        for question in self.drawing:
+            if not question.answer.done():
+                question.answer.set_exception(Full())
+
     def _leave(self, question: Waiting, why: Exception) -> None:
         self.waiting.remove(question)
         if not question.answer.done():
@@ -126,10 +136,10 @@ class Queue:
                 await self.something.wait()
                 self.something.clear()
                 while taken := self._take():
+                    self.drawing = taken
                     await self._answer(taken)
         finally:
-            for question in list(self.waiting):
-                self._leave(question, Full())
+            self.close()
             self.thread.shutdown(wait=False, cancel_futures=True)
 
     async def _answer(self, taken: list[Waiting]) -> None:
