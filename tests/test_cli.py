@@ -678,7 +678,8 @@ class Downloaded(BaseException):
 
 MODEL = "hf://me/mine"
 FAULTY = [
-    "sample MODEL -o a.txt", "sample MODEL --combine ,", "sample MODEL --code notes.txt", "walk MODEL --seeds 0", "walk MODEL -o a.txt",
+    "sample MODEL -o a.txt", "sample MODEL --combine ,", "sample MODEL --code notes.txt", "walk MODEL --seeds 0",
+    "walk MODEL -o a.txt",
     "walk MODEL --frames 0", "walk MODEL --fps 0", "walk MODEL --zoom 0", "walk MODEL --photos none.png a.png",
     "walk MODEL --label-from bad --label-to a=1", "project MODEL none.png", "project MODEL a.png --steps -1",
     "project MODEL a.png --label bad", "project MODEL a.png --crop none", "project MODEL none/ -o out",

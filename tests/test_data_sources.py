@@ -271,7 +271,7 @@ def test_parquet_with_images_inside(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view", "dictionary", "large_struct"])
 def test_parquet_with_images_of_any_type_of_bytes(kind: str, tmp_path: Path) -> None:
     """As pandas, polars and pyarrow write them. A dictionary, which holds each picture once, was "names no images"."""
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow, _ = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     images = [saved(face(32 + row % 3, 32), "PNG") for row in range(40)]
     column_of = {
         "dictionary": lambda: pyarrow.array(images).dictionary_encode(),
@@ -292,7 +292,7 @@ def test_parquet_with_images_of_any_type_of_bytes(kind: str, tmp_path: Path) -> 
 
 def test_a_value_that_stands_for_many_rows_is_held_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """600 rows of one picture of 5 MB took 3.6 GB: all rows of a group were read at once."""
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow, _ = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     images = pyarrow.array([saved(face(32, 32), "PNG")] * 600).dictionary_encode()
     pyarrow.parquet.write_table(pyarrow.table({"image": images}), tmp_path / "t.parquet", store_schema=False)
     source = find_source(tmp_path / "t.parquet")
@@ -303,7 +303,7 @@ def test_a_value_that_stands_for_many_rows_is_held_a_few_times(tmp_path: Path, m
 
 
 def test_parquet_that_cannot_be_used_says_why(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow, _ = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     picture = saved(face(32, 32), "PNG")
     path = tmp_path / "t.parquet"
 
@@ -317,6 +317,8 @@ def test_parquet_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     with pytest.raises(Untrusted) as caught:  # it was exit code 1
         written(twice).listing()
     assert "two of its columns have one name" in caught.value.why
+    with pytest.raises(Untrusted, match="5,001 columns, and 4,096 are the most"):  # 30,000 took 46 s and 485 MiB
+        written(pyarrow.table({"image": [picture], **{f"c{n}": [n] for n in range(5_000)}})).listing()
     inner = pyarrow.table({"sample": [{"image": {"bytes": picture}}], "age": [3]})
     with pytest.raises(DataError) as missing:
         written(inner).listing()

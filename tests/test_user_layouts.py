@@ -563,6 +563,16 @@ CASES: dict[str, Case] = {
     "JSON": Case(
         files={**pictures(*TEN), "labels.json": "{}"}, labels=[], says=["labels.json is left aside. JSON is not read"]
     ),
+    "JSON beside each picture": Case(
+        files={**pictures(*TEN), **{name.replace(".jpg", ".json"): "{}" for name in TEN}},
+        labels=[],
+        says=[
+            "000001.json, 000002.json, 000003.json, 000004.json, 000005.json and 5 more is left aside. JSON is not read"
+        ],
+    ),
+    "YAML": Case(
+        files={**pictures(*TEN), "labels.yaml": "a: 1"}, labels=[], says=["labels.yaml is left aside. It is not read."]
+    ),
     "Parquet beside pictures": Case(build=parquet_beside, values=AGE, needs="pyarrow"),
     "a pipe where a table is expected": Case(
         build=with_pipe, labels=[], says=["labels.csv is left aside. It cannot be read: not a regular file."]

@@ -98,8 +98,8 @@ def evaluate(
     with distributed.world(engine.device.type) as world:
         words, here = known(split_names(metrics)), engine.device.type
         check_code(code)
-        own = load_extractor(extractor) if extractor else None
         check_named(model, data, real, fake, samples)
+        own = load_extractor(extractor) if extractor else None
         listener = Listener(quiet=not world.first)
 
         def chosen() -> Extractor:  # last, since it may be downloaded
@@ -141,7 +141,7 @@ def check_named(
         )
     check_samples(samples)
     check_source(data)
-    if model is not None:
+    if model is not None and not str(model).startswith("hf:/"):  # which is downloaded when the rest is checked
         model_file(model)
     for path in (real, fake):
         if path is not None and not path.exists():

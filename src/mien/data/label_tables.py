@@ -38,13 +38,33 @@ SAMPLE = 2000  # rows that are looked at for a column of names
 MOST_CELLS = 50_000_000  # labels times pictures: 200 MB
 NAMED = 5  # names that a remark lists
 CONVERT = {
-    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "It is a spreadsheet. Save it as CSV."),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), "It is a spreadsheet. Save it as CSV."),
     **dict.fromkeys(
         (".npy", ".npz", ".h5", ".hdf5"), "Arrays are not matched with files. Save labels as CSV, or give it itself."
     ),
     ".json": "JSON is not read as a table. Save it as CSV, or as JSON Lines with an object in each line.",
     **dict.fromkeys(
-        (".mat", ".pkl", ".pickle", ".feather", ".db", ".sqlite", ".xml"), "It is not read. Save it as CSV."
+        (
+            ".mat",
+            ".pkl",
+            ".pickle",
+            ".feather",
+            ".arrow",
+            ".orc",
+            ".avro",
+            ".db",
+            ".sqlite",
+            ".sqlite3",
+            ".xml",
+            ".yaml",
+            ".yml",
+            ".sav",
+            ".dta",
+            ".rds",
+            ".rdata",
+            ".tfrecord",
+        ),
+        "It is not read. Save it as CSV.",
     ),
 }
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".z", ".7z")
@@ -54,7 +74,7 @@ def add_tables(contents: Contents, listing: Listing, done: Collection[str] = ())
     """The listing with what the tables beside the pictures say; `done` are the names of files that were read before."""
     if not listing.names:
         return listing
-    remarks: list[str] = []
+    aside: dict[str, list[str]] = {}  # names of files by why they are not used: there may be one beside each picture
     found: list[NamedRows] = []
     for member in contents.others:
         if base_name(member.name) in done:
@@ -62,11 +82,12 @@ def add_tables(contents: Contents, listing: Listing, done: Collection[str] = ())
         try:
             named = read_member(contents, member)
         except UnusableTable as error:
-            remarks.append(f"{member.name} is left aside. {error}")
+            aside.setdefault(str(error), []).append(member.name)
         except UnreadableFile as error:
-            remarks.append(f"{member.name} is left aside. It cannot be read: {error}. Save it again.")
+            aside.setdefault(f"It cannot be read: {error}. Save it again.", []).append(member.name)
         else:
             found += [named] if named is not None else []
+    remarks = [f"{shorten(names)} is left aside. {why}" for why, names in aside.items()]
     listing = replace(listing, remarks=[*listing.remarks, *remarks])
     groups, contradictions = join(found, listing.names)
     folders = folder_classes(listing)

@@ -22,7 +22,7 @@ from mien.data.name_index import NameIndex
 from mien.data.readers import UnreadableFile, read_file
 from mien.data.source import Listing, Source, stamp_of
 from mien.data.table_labels import describe, split_of
-from mien.data.tables import Table
+from mien.data.tables import MOST_COLUMNS, Table
 from mien.errors import DataError, Untrusted
 
 BATCH = 16  # rows that are read at a time
@@ -107,6 +107,9 @@ class ParquetSource(Source):
             image_columns(schema)
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise Untrusted(f"{path} does not parse.", f"{error}.", "Save or download it again.") from error
+        if len(schema.names) > MOST_COLUMNS:
+            why = f"It has {len(schema.names):,} columns, and {MOST_COLUMNS:,} are the most."
+            raise Untrusted(f"{path} cannot be used.", why, "Save those that matter.")
         if sum(blocks) > max(MOST_ROWS, path.stat().st_size):
             raise Untrusted(f"{path} is a bomb.", f"It promises {sum(blocks):,} rows.", "Do not use it.")
         folders = path.relative_to(self.path).parts[:-1] if self.path.is_dir() else ()
