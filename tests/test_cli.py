@@ -23,11 +23,13 @@ import pytest
 import torch
 from PIL import Image
 
+import mien
 from mien import presets
 from mien.__main__ import VERBS, main
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.data.pack import Pack
+from mien.errors import UsageError
 from mien.report.grid import GAP, read_recipe
 from mien.training.resolve import ResolvedRun
 from tests.conftest import ROOT, blobs, tiny, write_pack
@@ -297,8 +299,6 @@ def test_errors_are_json_too(here: Path) -> None:
 
 
 def test_debug_shows_the_traceback(here: Path) -> None:
-    from mien.errors import UsageError
-
     with pytest.raises(UsageError):
         main(["train", "quikc", "--debug"])
 
@@ -652,6 +652,14 @@ def test_two_hundred_random_commands(here: Path, model: Path, blob_pack: Pack, p
             wrong.append((line, f"{said.code} {said.err[-300:]}"))
     assert not wrong, "\n".join(f"{line}: {what}" for line, what in wrong)
     assert Path.cwd() == here
+
+
+def test_without_the_extra_web_the_explorer_says_so(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.web.background.find_spec", lambda name: None)
+    said = call("explore")
+    assert said.code == 2 and "pip install 'mien[web]'" in said.err and PRINTED.fullmatch(said.err)
+    with pytest.raises(UsageError, match="two packages"):
+        mien.explore()
 
 
 def test_what_is_missing_is_named(here: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -55,12 +54,9 @@ def explore(
     base_path
         Path below which the reverse proxy serves the page, as /faces.
     """
-    if find_spec("starlette") is None or find_spec("uvicorn") is None:
-        raise UsageError(
-            "The explorer needs two packages that are not installed.",
-            "They are the extra `web`.",
-            "pip install 'mien[web]'",
-        )
+    from mien.web.background import check_packages
+
+    check_packages()
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(
             f"port must be an integer from 0 to 65535, not {port}.", "It is a TCP port.", "Leave out --port."

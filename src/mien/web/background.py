@@ -101,14 +101,19 @@ def explore(
     `runs` are as those of `mien explore`. `allow_host` and `base_path` say under which name and path a reverse proxy serves it; on
     Colab and, where its name is known, on a JupyterHub with jupyter-server-proxy, they are found. `height` is in pixels.
     """
+    check_packages()
+    registry = open_registry([os.fspath(run) for run in runs], code, device, precision)
+    return RunningExplorer(registry, port, Proxy(hosts=tuple(allow_host), base_path=base_path, framed=True), height)
+
+
+def check_packages() -> None:
+    """Raises UsageError where the extra `web` is not installed."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise UsageError(
             "The explorer needs two packages that are not installed.",
             "They are the extra `web`.",
             "pip install 'mien[web]'",
         )
-    registry = open_registry([os.fspath(run) for run in runs], code, device, precision)
-    return RunningExplorer(registry, port, Proxy(hosts=tuple(allow_host), base_path=base_path, framed=True), height)
 
 
 def behind(proxy: Proxy, port: int) -> Proxy:
