@@ -127,7 +127,9 @@ def figures(
     servers = [server] if server is not None else []
     before = computing(servers), computing(browsers())
     began = page.evaluate("performance.now()")
-    for turn in np.arange(0.3, 60.0, 0.3):  # a movement a frame, as of a hand: each question to the page would take one too
+    for turn in np.arange(
+        0.3, 60.0, 0.3
+    ):  # a movement a frame, as of a hand: each question to the page would take one too
         page.mouse.move(x + width * np.sin(turn * 2.0), y + width * np.sin(turn * 3.1), steps=10)
         faces, ended = page.evaluate("[Math.max(1, window.faces), performance.now()]")
         if (elapsed := (ended - began) / 1000) > 3:

@@ -299,10 +299,6 @@ def test_errors_are_json_too(here: Path) -> None:
 
 
 def test_debug_shows_the_traceback(here: Path) -> None:
-<<<<<<< HEAD
-
-=======
->>>>>>> s32-suite
     with pytest.raises(UsageError):
         main(["train", "quikc", "--debug"])
 
