@@ -3,6 +3,7 @@
     python benchmarks/few.py CELEBA WORK_DIR                               every count, draw and way: some 20 hours of one core
     python benchmarks/few.py CELEBA WORK_DIR --counts 100 --draws 1        one count
     python benchmarks/few.py CELEBA WORK_DIR --train-only                  judge later, or on another core
+    python benchmarks/few.py CELEBA WORK_DIR --cut-as faces                every face cut as the faces of `faces` lie, as a user's photographs are
     python benchmarks/few.py CELEBA WORK_DIR --ways scratch from --minutes 0.02 --samples 100     that it runs
 
 CELEBA is a folder or ZIP of aligned faces. Draws are disjoint. Half of each draw's size again is held out, for the baseline of
@@ -21,7 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from mien.data.pack import Entry, Pack, PackWriter
-from quality import Bench, seen
+from mien.metrics.framing import framing_of
+from mien.sampling.sampler import Sampler
+from quality import Bench, mien, seen
 
 SIDE = 64
 COUNTS = (10, 50, 100, 500, 1000)
@@ -50,7 +53,7 @@ def draw_of(everything: Pack, path: Path, count: int, draw: int) -> Path:
             Entry(f"{row}", split="train" if train else "holdout") for row, train in zip(rows, split, strict=True)
         ]
         writer.append(everything.images[rows], None, entries)
-        writer.commit({"recipe": {"crop": "celeba-148"}})
+        writer.commit({"recipe": everything.meta["recipe"]})
     return path
 
 
@@ -61,7 +64,17 @@ def first_of(everything: Path, count: int) -> Path:
         pack = Pack.open(everything)
         with PackWriter(path, pack.side) as writer:
             writer.append(pack.images[:count], None, [Entry(f"{row}") for row in range(count)])
-            writer.commit({"recipe": {"crop": "celeba-148"}})
+            writer.commit({"recipe": pack.meta["recipe"]})
+    return path
+
+
+def cut_as(bench: Bench, parent: str) -> Path:
+    """A pack of all faces, cut as `mien train --data PHOTOGRAPHS --from PARENT` cuts photographs."""
+    path = bench.work / f"celeba{SIDE}-as-{parent}.pack"
+    if not path.exists():
+        framing = framing_of(Sampler.load(parent))
+        eyes = ("--eye-distance", framing["eye_distance"], "--eye-height", framing["eye_height"])
+        mien("data", "prepare", bench.celeba, path, "--size", SIDE, "--crop", "face", *eyes)
     return path
 
 
@@ -112,9 +125,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--against", type=int, help="the first N faces of the data instead of all")
     parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--cut-as", metavar="MODEL", help="cut as the faces of this model lie, instead of celeba-148")
     options = parser.parse_args()
     bench = Bench(options.celeba, options.work, options.cores, options.minutes, options.samples)
-    everything, results = bench.pack(SIDE), {}
+    everything, results = cut_as(bench, options.cut_as) if options.cut_as else bench.pack(SIDE), {}
     judge = first_of(everything, options.against) if options.against else everything
     draws = range(options.draws) if options.only_draw is None else [options.only_draw]
     for count in options.counts:
