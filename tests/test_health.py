@@ -347,7 +347,7 @@ def test_a_full_disk_is_seen_before_it_is_full(
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.safetensors").write_bytes(b"x" * 1_000)
     watch.check.after_commit(Progress(0, 1, 0.0, 0.0, {}), tmp_path / "checkpoint")
-    assert watch.step(1_000)[health.DISK] == "alarm" and "2.5 checkpoints" in watch.words[0]
+    assert watch.step(1_000)[health.DISK] == "alarm" and "room for 2 checkpoints" in watch.words[0]
 
 
 def test_what_cannot_be_written_stops_nothing(
