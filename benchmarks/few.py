@@ -3,7 +3,7 @@
     python benchmarks/few.py CELEBA WORK_DIR                               every count, draw and way: some 20 hours of one core
     python benchmarks/few.py CELEBA WORK_DIR --counts 100 --draws 1        one count
     python benchmarks/few.py CELEBA WORK_DIR --train-only                  judge later, or on another core
-    python benchmarks/few.py CELEBA WORK_DIR --cut-as faces                every face cut as the faces of `faces` lie, as a user's photographs are
+    python benchmarks/few.py CELEBA WORK_DIR --cut-as faces                every face cut as those of `faces` lie, like a user's
     python benchmarks/few.py CELEBA WORK_DIR --ways scratch from --minutes 0.02 --samples 100     that it runs
 
 CELEBA is a folder or ZIP of aligned faces. Draws are disjoint. Half of each draw's size again is held out, for the baseline of
