@@ -118,7 +118,7 @@ def calls_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[s
 
 
 def test_a_commit_makes_the_calls_that_the_protocol_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four files written and forced, their directory forced, a rename, its directory forced, LATEST, whose place is cleared, then the prune."""
+    """Four files and their directory forced, a rename, its directory forced, LATEST, whose place is cleared, then the prune."""
     names = [name for name in calls_of_a_commit(tmp_path, monkeypatch) if name not in ("mkdir", "open", "open rb")]
     assert names[:14] == [*(["open wb", "write", "fsync"] * 4), "fsync", "replace"]
     assert names[14] == "fsync" and names[15:21] == ["unlink", "open w", "write", "fsync", "replace", "fsync"]
