@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -119,3 +120,29 @@ def test_a_single_face_comes_before_thumbnails_that_have_not_waited_long() -> No
 
     assert order(0.0) == [3.0, 1.0, 2.0]
     assert order(0.7) == [1.0, 2.0, 3.0], "thumbnails are not put off for ever"
+
+
+def test_a_drag_moves_on_while_thumbnails_wait_and_they_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flow's chunk of thumbnails takes a second: all of them came before the next face of a drag, which stood still."""
+    monkeypatch.setattr("mien.web.queue.MOVING", 0.3)
+    drawn: list[str] = []
+
+    def draw(kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
+        drawn.append(str(kind.model))
+        time.sleep(0.1 if kind.exact else 0.002)
+        return z[:, :, None, None]
+
+    async def both() -> list[str]:
+        queue, clock = Queue(draw), asyncio.get_running_loop().time
+        worker = asyncio.ensure_future(queue.work())
+        thumbnails = [asyncio.ensure_future(queue.faces(Kind("thumbnail"), rows(8))) for _ in range(12)]
+        end = clock() + 1.5
+        while clock() < end:
+            await queue.faces(Kind("moving", exact=False), rows(1), drag="a")
+        found = [*drawn]
+        await asyncio.gather(*thumbnails)
+        worker.cancel()
+        return found
+
+    found = asyncio.run(both())
+    assert 2 <= found.count("thumbnail") <= 6 and found.count("moving") > 40, found

@@ -20,6 +20,8 @@ from mien.web.limits import Full
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most
 FAIR = 0.5  # seconds after which many rows wait no longer for single ones
+MOVING = 4.0  # ... between two chunks of many rows while something is dragged: a flow's takes a second, and nothing moves in it
+STILL = 0.25  # seconds without a question after which a drag has ended
 
 Result = TypeVar("Result")
 
@@ -61,6 +63,8 @@ class Queue:
         self.drawing: list[Waiting] = []  # what is drawn now
         self.thread = ThreadPoolExecutor(1, "drawing")
         self.something = asyncio.Event()
+        self.crowded = 0.0  # when many rows were drawn last
+        self.moved = -STILL  # when a face of a drag was asked for last
         self.drawn = 0  # rows, since the start
         self.dropped = 0  # stale questions
 
@@ -79,6 +83,7 @@ class Queue:
 
     async def _chunk(self, kind: Kind, z: Tensor, labels: Tensor | None, drag: str | None) -> Tensor:
         if drag is not None:
+            self.moved = time.monotonic()
             for other in [other for other in self.waiting if other.drag == drag]:
                 self._leave(other, Stale())
                 self.dropped += 1
@@ -111,7 +116,7 @@ class Queue:
     def _take(self) -> list[Waiting]:
         """A question that is still wanted, and others of its kind that fit the same chunk.
 
-        A single face, which somebody looks at, comes before thumbnails that have not waited long.
+        A single face, which somebody looks at, comes before thumbnails that have not waited long, a drag's face still longer.
         """
         now = time.monotonic()
         for question in [q for q in self.waiting if now - q.born > self.patience]:
@@ -119,8 +124,16 @@ class Queue:
         if not self.waiting:
             return []
         oldest = self.waiting[0]
-        single = next((q for q in self.waiting if len(q.z) == 1), oldest)
-        first = oldest if now - oldest.born > FAIR else single
+        dragged = next((q for q in self.waiting if q.drag is not None), None)
+        single = dragged or next((q for q in self.waiting if len(q.z) == 1), None)
+        moving = now - self.moved < STILL
+        waits = now - (max(oldest.born, self.crowded) if moving else oldest.born)
+        if waits > (MOVING if moving else FAIR):
+            first = oldest
+        elif moving and single is None:
+            return []  # the drag's next face is about to be asked for
+        else:
+            first = single or oldest
         taken, rows, kind = [], 0, first.kind
         for question in [first, *(q for q in self.waiting if q is not first)]:
             if question.kind == kind and rows + len(question.z) <= CHUNK:
@@ -135,9 +148,12 @@ class Queue:
             while True:
                 await self.something.wait()
                 self.something.clear()
-                while taken := self._take():
-                    self.drawing = taken
-                    await self._answer(taken)
+                while self.waiting:
+                    if taken := self._take():
+                        self.drawing = taken
+                        await self._answer(taken)
+                    else:
+                        await asyncio.sleep(STILL / 10)
         finally:
             self.close()
             self.thread.shutdown(wait=False, cancel_futures=True)
@@ -152,6 +168,9 @@ class Queue:
                 if not question.answer.done():
                     question.answer.set_exception(error)
             return
+        finally:
+            if len(z) > 1:
+                self.crowded = time.monotonic()
         self.drawn += len(z)
         start = 0
         for question in taken:

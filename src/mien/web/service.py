@@ -46,7 +46,7 @@ class Service:
         self.cache = ResponseCache()
         self.queue = Queue(self.draw)
         self.pixels = Limit(4 * MAX_PIXELS)
-        self.heavy: set[Hashable] = set()  # models whose previews take every core
+        self.heavy: set[Hashable] = set()  # models whose previews take half of the cores
 
     def draw(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
         """What the queue runs in its thread."""
@@ -55,10 +55,10 @@ class Service:
             sampler = few_steps(sampler, sampler.model)
         if kind.stages:
             return sampler.trajectory(z, labels)
-        if kind.exact or kind.model in self.heavy:
-            return sampler.decode(z, labels) if kind.exact else sampler.preview(z, labels)
+        if kind.exact:
+            return sampler.decode(z, labels)
         cores, started = torch.get_num_threads(), time.thread_time()
-        torch.set_num_threads(1)  # of this thread
+        torch.set_num_threads(max(1, cores // 2) if kind.model in self.heavy else 1)  # of this thread
         try:
             images = sampler.preview(z, labels)
         finally:
