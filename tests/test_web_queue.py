@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Coroutine
@@ -146,3 +147,34 @@ def test_a_drag_moves_on_while_thumbnails_wait_and_they_come_now_and_then(monkey
 
     found = asyncio.run(both())
     assert 2 <= found.count("thumbnail") <= 6 and found.count("moving") > 40, found
+
+
+def test_a_drag_does_not_keep_another_ones_face_waiting() -> None:
+    """Its exact face waits as long as it would without the drag, and so do its thumbnails once nothing moves."""
+
+    def draw(kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
+        time.sleep(0.01)
+        return z[:, :, None, None]
+
+    async def both() -> float:
+        queue, clock = Queue(draw), asyncio.get_running_loop().time
+        worker = asyncio.ensure_future(queue.work())
+        end = clock() + 1.5
+
+        async def drag(name: str) -> None:
+            while clock() < end:
+                with contextlib.suppress(Stale):
+                    await queue.faces(Kind("moving", exact=False), rows(1), drag=name)
+
+        drags = [asyncio.ensure_future(drag(name)) for name in "ab"]
+        await asyncio.sleep(0.1)
+        thumbnails = asyncio.ensure_future(queue.faces(Kind("thumbnail"), rows(8)))
+        began = clock()
+        await queue.faces(Kind("another"), rows(1))
+        waited = clock() - began
+        await asyncio.gather(*drags)
+        await asyncio.wait_for(thumbnails, 1.0)
+        worker.cancel()
+        return waited
+
+    assert asyncio.run(both()) < 1.0

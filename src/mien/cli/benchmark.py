@@ -317,19 +317,19 @@ def plan(contenders: Sequence[Contender], protocol: Protocol, data: Pack, minute
     lines, training, evaluated = [], 0.0, 0
     for contender in contenders:
         remaining = 0.0 if contender.finished or contender.failure else max(0.0, minutes * 60 - contender.seconds)
+        state = f"resumes, {duration(remaining)} to go" if contender.seconds else duration(remaining)
         if contender.failure:
             state = f"left out: {contender.failure}"
         elif contender.finished:
             state = f"finished, {duration(contender.seconds)}"
-        else:
-            state = f"resumes, {duration(remaining)} to go" if contender.seconds else duration(remaining)
         training += remaining
         evaluated += not contender.failure
         lines.append((contender.path.name, state))
     count = protocol.samples or min(len(data.rows("train")), MAX_SAMPLES)
     ready = not isinstance(protocol.extractor, InceptionFeatures) or weights.here("inception")
     evaluation = seconds_per_image(protocol.extractor, data.side) * count * evaluated if ready else None
-    text = "\n".join(f"{name:<{max(len(name) for name, _ in lines)}}  {state}" for name, state in lines)
+    width = max(len(name) for name, _ in lines)
+    text = "\n".join(f"{name:<{width}}  {state}" for name, state in lines)
     cost = "a download of its network's weights" if evaluation is None else f"about {duration(evaluation)}"
     total = f"{duration(training)} of training, and {cost} to evaluate {count:,} samples of each."
     found = {

@@ -37,35 +37,16 @@ FILE_TITLES = (
 SAMPLE = 2000  # rows that are looked at for a column of names
 MOST_CELLS = 50_000_000  # labels times pictures: 200 MB
 NAMED = 5  # names that a remark lists
+UNREAD = (
+    ".mat .pkl .pickle .feather .arrow .orc .avro .db .sqlite .sqlite3 .xml .yaml .yml .sav .dta .rds .rdata .tfrecord"
+)
 CONVERT = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), "It is a spreadsheet. Save it as CSV."),
     **dict.fromkeys(
         (".npy", ".npz", ".h5", ".hdf5"), "Arrays are not matched with files. Save labels as CSV, or give it itself."
     ),
     ".json": "JSON is not read as a table. Save it as CSV, or as JSON Lines with an object in each line.",
-    **dict.fromkeys(
-        (
-            ".mat",
-            ".pkl",
-            ".pickle",
-            ".feather",
-            ".arrow",
-            ".orc",
-            ".avro",
-            ".db",
-            ".sqlite",
-            ".sqlite3",
-            ".xml",
-            ".yaml",
-            ".yml",
-            ".sav",
-            ".dta",
-            ".rds",
-            ".rdata",
-            ".tfrecord",
-        ),
-        "It is not read. Save it as CSV.",
-    ),
+    **dict.fromkeys(UNREAD.split(), "It is not read. Save it as CSV."),
 }
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".z", ".7z")
 

@@ -20,7 +20,7 @@ from mien.web.limits import Full
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most
 FAIR = 0.5  # seconds after which many rows wait no longer for single ones
-MOVING = 4.0  # ... between two chunks of many rows while something is dragged: a flow's takes a second, and nothing moves in it
+MOVING = 4.0  # ... that many rows are held back by a drag: a flow's chunk takes a second, and nothing moves in it
 STILL = 0.25  # seconds without a question after which a drag has ended
 
 Result = TypeVar("Result")
@@ -116,24 +116,20 @@ class Queue:
     def _take(self) -> list[Waiting]:
         """A question that is still wanted, and others of its kind that fit the same chunk.
 
-        A single face, which somebody looks at, comes before thumbnails that have not waited long, a drag's face still longer.
+        A single face, which somebody looks at, comes before thumbnails that have not waited long. While something is dragged,
+        thumbnails are held back: none is begun in the gap between two faces of the drag.
         """
         now = time.monotonic()
         for question in [q for q in self.waiting if now - q.born > self.patience]:
             self._leave(question, Full())
         if not self.waiting:
             return []
-        oldest = self.waiting[0]
-        dragged = next((q for q in self.waiting if q.drag is not None), None)
-        single = dragged or next((q for q in self.waiting if len(q.z) == 1), None)
         moving = now - self.moved < STILL
-        waits = now - (max(oldest.born, self.crowded) if moving else oldest.born)
-        if waits > (MOVING if moving else FAIR):
-            first = oldest
-        elif moving and single is None:
+        ready = [q for q in self.waiting if len(q.z) == 1 or not moving or now - max(q.born, self.crowded) > MOVING]
+        if not ready:
             return []  # the drag's next face is about to be asked for
-        else:
-            first = single or oldest
+        single = next((q for q in ready if len(q.z) == 1), ready[0])
+        first = ready[0] if now - ready[0].born > FAIR else single
         taken, rows, kind = [], 0, first.kind
         for question in [first, *(q for q in self.waiting if q is not first)]:
             if question.kind == kind and rows + len(question.z) <= CHUNK:
