@@ -9,7 +9,9 @@ import pytest
 
 from mien.cli.scoring import protocol_of
 from mien.data.pack import Pack
+from mien.metrics.evaluate import METRIC_OF, METRICS
 from mien.models.eigenfaces import EigenfacesConfig
+from mien.report.metric_descriptions import METRICS as DESCRIBED
 from mien.report.run_reader import read_record
 from mien.training.baseline import fit_baseline
 from tests.report_example import write_run
@@ -34,6 +36,12 @@ def fitted(tmp_path: Path, blob_pack: Pack) -> list[Path]:
     return [
         fit_baseline(blob_pack, tmp_path / f"with-{count}", EigenfacesConfig(components=count)) for count in (2, 40)
     ]
+
+
+def test_the_command_for_a_missing_score_names_a_metric() -> None:
+    """`--metrics classifier` is none: it is a score of `conditions`."""
+    assert METRIC_OF["classifier"] == "conditions" and METRIC_OF["coverage"] == "prdc"
+    assert {METRIC_OF.get(score, score) for score in DESCRIBED} <= set(METRICS)
 
 
 def test_two_runs_as_a_table_as_json_and_as_a_page(tmp_path: Path) -> None:

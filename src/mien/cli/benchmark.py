@@ -17,6 +17,7 @@ import torch
 from cyclopts import Parameter
 
 from mien import presets
+from mien.cli.model_options import ComputeDevice
 from mien.cli.result import Result
 from mien.cli.scoring import Protocol, protocol_of
 from mien.core.distributed import World
@@ -78,7 +79,7 @@ def benchmark(
     baseline: Annotated[bool, Parameter(negative=())] = False,
     threads: int = 0,
     extractor: str | None = None,
-    device: Device = "auto",
+    device: ComputeDevice = "auto",
     dry_run: Annotated[bool, Parameter(negative=())] = False,
 ) -> Result:
     """Train presets for the same time on this machine, one after another, and write their leaderboard.
@@ -111,8 +112,6 @@ def benchmark(
         CPU threads of torch, in training and evaluation; 0 = all cores.
     extractor
         FILE.py:NAME instead of Inception, as for `mien evaluate`.
-    device
-        Device to compute on: auto, cpu, cuda or mps.
     dry_run
         Print the plan with the estimated time, and stop.
     """
@@ -139,14 +138,7 @@ def benchmark(
         torch.set_num_threads(threads)
     with signals.handled(stop_between):
         board = train_and_evaluate(contenders, protocol, data, baseline, minutes, threads, device, home)
-    text = "\n\n".join(
-        [
-            *(["\n".join(f"! {line}" for line in board.alarms)] if board.alarms else []),
-            as_text(board),
-            str(home / "leaderboard.html"),
-        ]
-    )
-    return Result(text, {**as_json(board), "out": str(home)})
+    return Result(f"{as_text(board)}\n\n{home / 'leaderboard.html'}", {**as_json(board), "out": str(home)})
 
 
 def stop_between(code: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from mien import presets
+from mien.cli.model_options import CodeFile
 from mien.cli.result import Result
 from mien.presets.citations import bibtex
 from mien.storage.run_directory import RunDirectory
 
 
-def cite(run: str, /, *, code: Path | None = None) -> Result:
+def cite(run: str, /, *, code: CodeFile = None) -> Result:
     """Print BibTeX for the papers that a run or a preset uses. Examples:
 
         mien cite runs/00000-quick-drawn64-s0 > references.bib
@@ -20,8 +21,6 @@ def cite(run: str, /, *, code: Path | None = None) -> Result:
     ----------
     run
         A run directory, or the name of a preset.
-    code
-        Python file that defines a model of your own.
     """
     run_json = RunDirectory(Path(run)).run_json
     config, _ = presets.find(run) if run_json is None else presets.find_named(run_json.get("preset"), code)

@@ -9,19 +9,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from mien.cli.model_options import CodeFile, ComputeDevice
 from mien.cli.result import Result
 from mien.cli.scoring import protocol_of
-from mien.core.run import Device
 from mien.errors import Mismatch, UsageError
+from mien.metrics.evaluate import METRIC_OF
 from mien.report.comparison import Board, compared, refusals, standing
 from mien.report.leaderboard import write_leaderboard
 from mien.report.run_reader import RunRecord, read_record
 from mien.report.sample_rows import draw_sample_row
 from mien.report.table_text import as_json, as_text
-
-GROUPS = {"precision": "prdc", "recall": "prdc", "density": "prdc", "coverage": "prdc"}  # scores that one metric gives
-GROUPS |= {"memorisation_pixels": "memorisation", "memorisation_identity": "identity"}
-GROUPS |= {"reconstruction_l1": "reconstruction", "reconstruction_lpips": "reconstruction"}
 
 
 def compare(
@@ -32,8 +29,8 @@ def compare(
     samples: int | None = None,
     extractor: str | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
-    device: Device = "auto",
-    code: Path | None = None,
+    device: ComputeDevice = "auto",
+    code: CodeFile = None,
 ) -> Result:
     """Compare runs on the same data, best first.
 
@@ -60,10 +57,6 @@ def compare(
         With --evaluate, FILE.py:NAME instead of Inception, as for `mien evaluate`.
     force
         Compare runs on different data or of different sides, with a warning.
-    device
-        Device to compute on: auto, cpu, cuda or mps.
-    code
-        Python file that defines a model of your own.
     """
     records = [read_record(run) for run in {run.resolve(): run for run in runs}.values()]
     if len(records) < 2:
@@ -85,17 +78,8 @@ def compare(
         records = [read_record(record.directory) for record in records]
     board = compared(records)
     advice = commands(board)
-    text = "\n\n".join(
-        [
-            *(["\n".join(f"! {line}" for line in board.alarms)] if board.alarms else []),
-            as_text(board),
-            *(
-                ["\n".join(f"{name} has no score of this kind yet: {command}" for name, command in advice)]
-                if advice
-                else []
-            ),
-        ]
-    )
+    missing = "\n".join(f"{name} has no score of this kind yet: {command}" for name, command in advice)
+    text = "\n\n".join(filter(None, [as_text(board), missing]))
     found = {**as_json(board), "missing": [{"name": name, "command": command} for name, command in advice], "out": None}
     if out is not None:
         write_leaderboard(board, [draw_sample_row(record, code) for record in board.records], out)
@@ -136,7 +120,7 @@ def words(board: Board) -> str:
     alike: Sequence[str] = [
         column.metric for column in board.columns if column.protocol.get("samples") == protocol.get("samples")
     ]
-    metrics = ",".join(dict.fromkeys(GROUPS.get(metric, metric) for metric in alike))
+    metrics = ",".join(dict.fromkeys(METRIC_OF.get(metric, metric) for metric in alike))
     split = (protocol.get("reference") or {}).get("split", "train")
     own = str(protocol.get("extractor", "inception")).startswith("inception")  # else only its author knows the file
     flags = [

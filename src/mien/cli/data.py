@@ -88,7 +88,7 @@ def data_prepare(
         Replace the background behind people by grey, blur or a colour.
     eye_distance
         With --crop face, distance between the eyes as a fraction of the side: 0.26 shows the whole head, 0.47 the face only. By
-        default the smallest of these at which 100 images of the source, at random, need 10% or less of the area filled in.
+        default the smallest distance at which at most 10% of the area must be filled in, over 100 random images of the source.
     eye_height
         With --crop face, distance of the eyes from the top as a fraction of the side.
     max_outside
@@ -106,8 +106,8 @@ def data_prepare(
     dedupe
         Leave out exact and near duplicates.
     variants
-        Images for training in all: those that are there in turn, each copy shifted, scaled, turned and recoloured a little, as for
-        vaegan-2016. Held-out images stay as they are.
+        Number of training images in all: the images are repeated in turn, and each copy is shifted, scaled, turned and recoloured
+        a little, as for vaegan-2016. Held-out images are not repeated.
     force
         Go on if more than 1% of the images are refused.
     workers
@@ -165,7 +165,7 @@ def data_info(pack: str, /, *, out: Out = None) -> Result:
     pack
         A pack, or the address of one on a server: all of it is read.
     out
-        Folder for contact.png and report.html; by default the pack itself, or NAME-info here for one on a server.
+        Folder for contact.png and report.html; by default the pack itself, or NAME-info in this folder for one on a server.
     """
     from mien.report.pack_page import write_pack_page  # imports torch, which `prepare` does not need
 
@@ -203,7 +203,7 @@ def data_check(
     source
         What `mien data prepare` takes.
     out
-        The contact sheet, a .png, .jpg or .webp, or a folder for it. Default: NAME-check.png here.
+        The contact sheet, a .png, .jpg or .webp, or a folder for it; by default NAME-check.png in this folder.
     crop
         As `mien data prepare` takes it.
     size

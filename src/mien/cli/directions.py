@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from mien.cli.arguments import positive
 from mien.cli.encodings import encoded
+from mien.cli.model_options import CodeFile, ComputeDevice, ModelPath
 from mien.cli.result import Result
 from mien.core.families import Invertible
-from mien.core.run import Device, Precision
+from mien.core.run import Precision
 from mien.data.open import check_source
 from mien.errors import DataError, UsageError, did_you_mean
 from mien.metrics.api import open_pack
@@ -26,7 +27,7 @@ COMPONENTS = 6  # beside the measured directions of faces without a mesh
 
 
 def directions(
-    model: Path,
+    model: ModelPath,
     /,
     *,
     data: str | None = None,
@@ -36,10 +37,10 @@ def directions(
     split: Literal["train", "holdout", "all"] = "train",
     unsupervised: Annotated[int | None, Parameter(negative=())] = None,
     measured: Annotated[bool, Parameter(negative=())] = False,
-    device: Device = "auto",
-    code: Path | None = None,
+    device: ComputeDevice = "auto",
+    code: CodeFile = None,
 ) -> Result:
-    """Find named directions in a model's latent space; without --measured, --data or --unsupervised, list those that it has.
+    """Find named directions in a model's latent space; without --measured, --data or --unsupervised, list its directions.
 
     They are stored in extras/ of the run, bound to the model's hash; `mien edit` moves along them. Examples:
 
@@ -51,8 +52,6 @@ def directions(
 
     Parameters
     ----------
-    model
-        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     data
         Pack with labels: the direction of a label is the mean encoding of the faces with it, minus that of the faces without.
     labels
@@ -67,12 +66,8 @@ def directions(
     unsupervised
         Number of directions to find without labels: those along which images change most, named component-1 and so on.
     measured
-        Find directions that change one thing that can be measured in a face while the rest stays: pose and expression by a
-        face mesh (the extra `faces`), light and colour by pixels; for faces without a mesh, light, colour and components.
-    device
-        Device to compute on: auto, cpu, cuda or mps.
-    code
-        Python file that defines a model of your own.
+        Find directions that change one measure of a face and leave the others: pose and expression by a face mesh (the extra
+        `faces`), light and colour by pixels; for faces without a mesh, light, colour and components.
     """
     if data is None and (labels or disentangle != "none"):
         raise UsageError(

@@ -16,9 +16,9 @@ from torch import nn
 
 from mien import __version__
 from mien.cli.doctor_run import examine
+from mien.cli.model_options import CodeFile, ComputeDevice
 from mien.cli.result import Result
 from mien.core.device import DeviceContext, has_bf16_units
-from mien.core.run import Device
 from mien.errors import UsageError
 from mien.storage import checkpoint
 
@@ -29,8 +29,8 @@ def doctor(
     *,
     strict: bool = False,
     data: str | None = None,
-    code: Path | None = None,
-    device: Device = "auto",
+    code: CodeFile = None,
+    device: ComputeDevice = "auto",
 ) -> Result:
     """Check this machine, or the health of a run.
 
@@ -46,13 +46,9 @@ def doctor(
     run
         A run's directory.
     strict
-        Exit with a code for an alarm: 5 for training, 6 for the disk, 4 for data that load too slowly.
+        Exit with a code for an alarm: 5 for a fault of training, 6 for a disk that fills up, 4 for slow data loading.
     data
         Pack that the run was trained on, if it has moved.
-    code
-        Python file that defines a model of your own.
-    device
-        Device to draw the run's samples on.
     """
     if run is not None:
         return examine(run, data, code, device, strict)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from torch import Tensor
 
 from mien.cli.arguments import parse_labels, parse_seeds
-from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
+from mien.cli.model_options import Drawing, Labels, Loading, LoadOptions, ModelPath, Signing, SignOptions
 from mien.cli.photos import Latents, check_photos, find_latents, read_photos
 from mien.cli.project import check_png
 from mien.cli.result import Result
@@ -28,7 +28,7 @@ MAX_STRIP = 101  # columns
 
 
 def edit(
-    model: Path,
+    model: ModelPath,
     /,
     *,
     direction: Annotated[Sequence[str], Parameter(negative=())] = (),
@@ -39,7 +39,7 @@ def edit(
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("edit.png"),
     crop: str | None = None,
     steps: int | None = None,
-    label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    label: Labels = (),
     options: Drawing = DrawOptions(),
     loading: Loading = LoadOptions(),
     signing: Signing = SignOptions(),
@@ -54,8 +54,6 @@ def edit(
 
     Parameters
     ----------
-    model
-        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     direction
         NAME=AMOUNT in standard deviations; repeat to move along several at once.
     seed
@@ -72,8 +70,6 @@ def edit(
         How photographs are cropped, as for `mien project`.
     steps
         Project a photograph by that many steps of gradient descent, instead of the encoder.
-    label
-        NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
     """
     check_png(out)
     sign = signing.ready()

@@ -12,10 +12,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
+from mien.cli.model_options import CodeFile, ComputeDevice
 from mien.cli.result import Result
 from mien.core import distributed
 from mien.core.device import DeviceContext
-from mien.core.run import Device
 from mien.data.open import check_source
 from mien.errors import DataError, StorageError, UsageError
 from mien.metrics.api import of_images, of_model, open_pack, run_of, training_data_of
@@ -48,8 +48,8 @@ def evaluate(
     legacy: Legacy | None = None,
     extractor: str | None = None,
     precision: Literal["auto", "bf16", "fp32"] = "auto",
-    device: Device = "auto",
-    code: Path | None = None,
+    device: ComputeDevice = "auto",
+    code: CodeFile = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     prior: FittedPrior = PriorOptions(),
 ) -> Result | None:
@@ -87,10 +87,6 @@ def evaluate(
         FILE.py:NAME, a function without arguments that returns your own feature extractor, instead of Inception.
     precision
         Precision of the extractor; auto = bf16 if the device computes it in hardware.
-    device
-        Device to compute on: auto, cpu, cuda or mps.
-    code
-        Python file that defines a model of your own.
     out
         Folder for the scores and the nearest pairs; by default eval/ in the run.
     """

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from mien.cli.model_options import CodeFile, ComputeDevice
 from mien.cli.result import Result
-from mien.core.run import Device, Precision
+from mien.core.run import Precision
 from mien.errors import UsageError
 
 
@@ -17,15 +18,15 @@ def explore(
     port: int | None = None,
     host: str = "127.0.0.1",
     browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
-    device: Device = "auto",
+    device: ComputeDevice = "auto",
     precision: Precision = "fp32",
-    code: Path | None = None,
+    code: CodeFile = None,
     allow_host: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     base_path: str = "",
 ) -> Result:
     """Explore faces in a browser: interpolate, mix, breed and film them, and watch a training run.
 
-    Prints its address and opens it. Nothing leaves this machine. Examples:
+    Prints the address of the page and opens it. Nothing leaves this machine. Examples:
 
         mien explore                                  # every run under runs/, demo/run, and the bundled models
         mien explore runs/00007-quick-drawn64-s0
@@ -43,12 +44,8 @@ def explore(
         Address to listen on. From other machines, the page needs the token that is printed.
     browser
         Open the page.
-    device
-        Device to compute on: auto, cpu, cuda or mps.
     precision
         fp32 gives the same image on every device; bf16 is faster.
-    code
-        Python file that defines a model of your own.
     allow_host
         Name under which a reverse proxy serves the page, as NAME or NAME:PORT; repeat it for more. Looking then needs the token.
     base_path

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mien.cli.model_options import Drawing, LoadOptions, Signing, SignOptions
+from mien.cli.model_options import CodeFile, Drawing, LoadOptions, ModelPath, Signing, SignOptions
 from mien.cli.result import Result
 from mien.downloads import hub
 from mien.errors import UsageError
@@ -18,13 +18,13 @@ Target = Literal["onnx", "web", "space", "hub"]
 
 
 def export(
-    model: Path,
+    model: ModelPath,
     /,
     *,
     to: Target,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     push: str | None = None,
-    code: Path | None = None,
+    code: CodeFile = None,
     options: Drawing = DrawOptions(),
     signing: Signing = SignOptions(),
 ) -> Result:
@@ -39,16 +39,12 @@ def export(
 
     Parameters
     ----------
-    model
-        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     to
         Format: onnx, web, space or hub.
     out
         The .onnx file, or the folder; by default named after the model.
     push
         For hub and space: upload the folder to this repository (OWNER/NAME) as well; needs the extra `hub` and a login.
-    code
-        Python file that defines a model of your own.
     """
     if push is not None and to not in ("hub", "space"):
         raise UsageError(

@@ -48,7 +48,7 @@ def import_(
     file
         Weights; or a configuration of homogan, which becomes the commands that prepare its data and train it.
     critic
-        Second file with the critic, if it is separate: with its critic a BEGAN can also encode.
+        File with the critic, if it is separate: with its critic a BEGAN can also encode.
     preset
         Preset that the weights must belong to; by default, any known one.
     out

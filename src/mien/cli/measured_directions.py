@@ -7,21 +7,19 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from mien.core.families import FlowModel
 from mien.errors import DataError, UsageError
 from mien.metrics.images import Pixels, to_pixels
 from mien.metrics.measures import PIXELS, SEARCHED, FaceMeasures, PixelMeasures
-from mien.nn.ode import Solution
 from mien.sampling.directions import Direction
 from mien.sampling.measured import FEWEST, Scale, described, obedience, vectors
 from mien.sampling.sampler import Sampler
+from mien.sampling.unsupervised import decoder
 
 FACES = (512, 3072)  # that directions are fitted to: as many as MAX_FLOPS allows
 UNSEEN = 128  # faces that each direction is measured on
 MAX_FLOPS = 2e13  # of drawing, in all: about half a minute of one core with bf16 units
 BATCH = 64
 MIN_CORRELATION = 0.3  # with less, a slider does not do what it says
-SOLVER = Solution(method="midpoint", steps=4)  # of a flow
 
 
 def measured_directions(sampler: Sampler) -> tuple[list[Direction], list[str], bool]:
@@ -81,12 +79,7 @@ def measured_directions(sampler: Sampler) -> tuple[list[Direction], list[str], b
 @torch.inference_mode()
 def drawn(sampler: Sampler, latents: Tensor) -> Pixels:
     """uint8 pictures `[n, H, W, 3]` of latents, computed together: they are measured, not shown."""
-    model, context = sampler.model, sampler.device_context
-    rows = sampler.labels(range(len(latents)))
-    z = latents.to(context.device)
-    labels = None if rows is None else rows.to(z)
-    with context.autocast():
-        images = model.decode_by(z, SOLVER, 1.0, labels) if isinstance(model, FlowModel) else model.decode(z, labels)
+    images = decoder(sampler)(latents.to(sampler.device_context.device))
     return to_pixels(images.float().clamp(-1.0, 1.0).cpu())
 
 

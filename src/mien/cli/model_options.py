@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,15 @@ from mien.sampling.sampler import Sampler
 
 Flat = Parameter(name="*")  # the fields of a dataclass as flags without a prefix
 Drawing = Annotated[DrawOptions, Flat]
+ModelPath = Annotated[
+    Path, Parameter(help="A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.")
+]
+ComputeDevice = Annotated[Device, Parameter(help="Device to compute on: auto, cpu, cuda or mps.")]
+CodeFile = Annotated[Path | None, Parameter(help="Python file that defines a model of your own.")]
+Labels = Annotated[
+    Sequence[str],
+    Parameter(negative=(), help="NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +32,13 @@ class LoadOptions:
 
     Parameters
     ----------
-    device
-        Device to compute on: auto, cpu, cuda or mps.
     precision
         fp32 gives the same image on every device; bf16 is faster.
-    code
-        Python file that defines a model of your own.
     """
 
-    device: Device = "auto"
+    device: ComputeDevice = "auto"
     precision: Precision = "fp32"
-    code: Path | None = None
+    code: CodeFile = None
 
     def load(self, model: Path, options: DrawOptions = DrawOptions()) -> Sampler:
         """A model with drawing options. Raises DataError, Untrusted or Mismatch for a file that is none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,7 +11,7 @@ from cyclopts import Parameter
 from PIL import Image
 
 from mien.cli.arguments import parse_labels, positive
-from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
+from mien.cli.model_options import Drawing, Labels, Loading, LoadOptions, ModelPath, Signing, SignOptions
 from mien.cli.photos import check_photos, error_text, errors, find_latents, read_photos
 from mien.cli.project_folder import FolderProjection, project_folder
 from mien.cli.result import Result
@@ -30,14 +29,14 @@ MAX_PHOTOS = 512
 
 
 def project(
-    model: Path,
+    model: ModelPath,
     /,
     *photos: Path,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     crop: str | None = None,
     steps: int | None = None,
     lpips: Annotated[bool, Parameter(negative=())] = False,
-    label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    label: Labels = (),
     save_latent: Path | None = None,
     format: ShardFormat | None = None,
     shard_size: int = 1000,
@@ -56,26 +55,22 @@ def project(
 
     Parameters
     ----------
-    model
-        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     photos
         Image files of any size and colour mode; or one folder, or with --format whatever `mien data prepare` reads.
     out
         A .png with each photograph beside its reconstruction, by default project.png; for a folder, a folder of shards.
     crop
         Crop: face, center, squash, celeba-148 and so on. By default, that of the training data: aligned by the face if one is
-        found, else the centre.
+        found, otherwise its centre.
     steps
         Find the latent by that many steps of gradient descent; by default 200 for a model without an encoder.
     lpips
         Add the perceptual distance LPIPS to the loss of gradient descent; downloads its weights if they are not cached.
-    label
-        NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
     save_latent
         File for the latents, which `mien edit --latent` reads.
     format
         Of the shards of a folder: tar (WebDataset, the default) or parquet (needs the extra `tables`), with reconstruction,
-        latent and errors of each photograph. Under torchrun each process projects its part. The same command again goes on.
+        latent and errors of each photograph. Under torchrun each process projects its part. The same command again resumes.
     shard_size
         Photographs in a shard.
     """

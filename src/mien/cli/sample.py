@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from mien.cli.arguments import Combinations, parse_labels, parse_ranges, parse_seeds, positive
 from mien.cli.bulk import sample_shards
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
-from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
+from mien.cli.model_options import Drawing, Labels, Loading, LoadOptions, ModelPath, Signing, SignOptions
 from mien.cli.result import Result
 from mien.core import distributed
 from mien.errors import UsageError
@@ -30,12 +30,12 @@ TITLED = 128  # pixels: cells with titles are enlarged to this side or more
 
 
 def sample(
-    model: Path,
+    model: ModelPath,
     /,
     *,
     seeds: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = ("0-63",),
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("faces.png"),
-    label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    label: Labels = (),
     combine: str = "",
     columns: int | None = None,
     enlarge: int = 1,
@@ -64,14 +64,10 @@ def sample(
 
     Parameters
     ----------
-    model
-        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     seeds
         Seeds to draw: 0-63, or 3,42,7, or several of these.
     out
         A .png for one grid, anything else for a folder.
-    label
-        NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
     combine
         A,B: a row for each seed with every combination of these labels, 0 and 1; A:B varies the labels of A down the rows.
     columns
@@ -80,7 +76,7 @@ def sample(
         Times that each face is enlarged, by Lanczos: 1 to 16. The PNG says so.
     format
         Of a folder: png for single files, tar for WebDataset shards, parquet (needs the extra `tables`); by default png, and
-        tar for more than 100,000 seeds. Under torchrun each process draws its part. The same command again goes on.
+        tar for more than 100,000 seeds. Under torchrun each process draws its part. The same command again resumes.
     shard_size
         Faces in a shard of --format tar or parquet.
     data

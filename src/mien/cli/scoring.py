@@ -12,7 +12,7 @@ from mien.core.contracts import JSON
 from mien.core.device import DeviceContext
 from mien.core.run import Device
 from mien.metrics.api import of_model, open_pack, training_data_of
-from mien.metrics.evaluate import DEFAULT, inception, known, load_extractor, measure, split_names
+from mien.metrics.evaluate import DEFAULT, GIVES, inception, known, load_extractor, measure, split_names
 from mien.metrics.features import Extractor
 from mien.metrics.inputs import MetricInputs
 from mien.report.run_reader import read_record
@@ -21,13 +21,6 @@ from mien.sampling.sampler import Sampler
 #: Protocol fields that an existing score must share to be reused; metrics with their own networks share fewer.
 OF_THE_MODEL = ("model_sha256", "prior", "reference", "legacy")
 OF_THE_EXTRACTOR = (*OF_THE_MODEL, "extractor", "extractor_sha256", "resizer", "precision", "samples")
-#: The first score of the metrics that give several, or under another name.
-FIRST = {
-    "prdc": "precision",
-    "identity": "memorisation_identity",
-    "reconstruction": "reconstruction_l1",
-    "conditions": "classifier",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +75,7 @@ def measured(inputs: MetricInputs, metric: str, scores: Sequence[JSON]) -> bool:
     """Whether a metric was measured already, of this model and by this protocol."""
     wanted = inputs.protocol()
     parts = OF_THE_EXTRACTOR if metric in DEFAULT else OF_THE_MODEL
-    first = FIRST.get(metric, metric)
+    first = GIVES.get(metric, (metric,))[0]
     return any(
         score["metric"] == first and all(score.get("protocol", {}).get(part) == wanted.get(part) for part in parts)
         for score in scores

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mien.cli.fitted_prior import PriorOptions
-from mien.cli.model_options import LoadOptions
+from mien.cli.model_options import CodeFile, LoadOptions
 from mien.cli.result import Result
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
 from mien.export import signature
@@ -57,11 +57,11 @@ def verify(
     /,
     *,
     model: Path | None = None,
-    code: Path | None = None,
+    code: CodeFile = None,
 ) -> Result:
-    """Show what a picture, a film or a page says of itself: its origin, model, seeds and signature; and draw it again.
+    """Show the origin, model, seeds and signature that a picture, a film or a page states, and draw it again.
 
-    Exit code 8 means that its signature is broken, 9 that the same drawing gives other pixels. Examples:
+    Exit code 8 means that the signature is broken, 9 that drawing it again gives other pixels. Examples:
 
         mien verify faces.png
         mien verify walk.mp4 --model runs/00000-quick-drawn64-s0
@@ -71,9 +71,7 @@ def verify(
     file
         A PNG, WebP, GIF or MP4 that mien wrote, or an exported page.
     model
-        The model that drew it; by default it is looked for among the bundled models, in runs/ and in demo/run.
-    code
-        Python file that defines a model of your own.
+        The model that drew it; by default, mien searches the bundled models, runs/ and demo/run for it.
     """
     marks, signed = read_marks(file), signature.read(file)
     if marks.source is None and marks.recipe is None and signed.state == "none":

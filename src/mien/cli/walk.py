@@ -14,7 +14,7 @@ from torch import Tensor
 from mien.cli.arguments import interpolate_labels, parse_labels, parse_seeds, positive
 from mien.cli.bulk import write_shards
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
-from mien.cli.model_options import Drawing, Loading, LoadOptions, Signing, SignOptions
+from mien.cli.model_options import Drawing, Labels, Loading, LoadOptions, ModelPath, Signing, SignOptions
 from mien.cli.photos import Latents, check_photos, find_latents, read_photos
 from mien.cli.result import Result
 from mien.errors import UsageError
@@ -31,7 +31,7 @@ MAX_SIDE = 4096  # pixels, height and width of a film's frames
 
 
 def walk(
-    model: Path,
+    model: ModelPath,
     /,
     *,
     seeds: Annotated[Sequence[str], Parameter(consume_multiple=1, negative=())] = (),
@@ -44,7 +44,7 @@ def walk(
     loop: bool = False,
     columns: int | None = None,
     zoom: int | None = None,
-    label: Annotated[Sequence[str], Parameter(negative=())] = (),
+    label: Labels = (),
     label_from: Annotated[Sequence[str], Parameter(negative=())] = (),
     label_to: Annotated[Sequence[str], Parameter(negative=())] = (),
     crop: str | None = None,
@@ -59,7 +59,7 @@ def walk(
 ) -> Result | None:
     """Interpolate between faces: along great circles for normal latents, along straight lines for uniform ones.
 
-    Every seed, and the latent of every photograph, is met exactly. Examples:
+    The walk passes exactly through every seed, and through the latent of every photograph. Examples:
 
         mien walk RUN --seeds 3 42 7 -o walk.mp4
         mien walk RUN --seeds 3 42 --frames 12 --columns 6 -o strip.png
@@ -72,8 +72,6 @@ def walk(
 
     Parameters
     ----------
-    model
-        A run, a checkpoint inside it, a .safetensors file, or a bundled model: faces, drawn.
     seeds
         Seeds to pass through, in order; by default 0 to 3.
     photos
@@ -94,8 +92,6 @@ def walk(
         Frames in a row of a .png; by default, as many as fit.
     zoom
         Integer magnification of a film's frames; by default 4, or 1 with --size or --format.
-    label
-        NAME=VALUE in [0, 1], for a label-conditional model; repeat for more labels.
     label_from
         NAME=VALUE at the first seed, interpolated to --label-to; with one seed, only the labels change.
     label_to
@@ -107,7 +103,7 @@ def walk(
     data
         Pack that a fitted prior is fitted to; by default, the run's own.
     format
-        tar or parquet: a folder with the frames as shards. Under torchrun each process draws its part. The same command goes on.
+        tar or parquet: a folder with the frames as shards. Under torchrun each process draws its part; the same command resumes.
     shard_size
         Frames in a shard of --format.
     """

@@ -234,19 +234,19 @@ class Progress:
 
 
 class Observer(Protocol):
-    """Called after steps and checkpoints, with the EMA model. Read-only: nothing that it does may change the training."""
+    """Called after steps and checkpoints, with the EMA model. Default: nothing. Read-only: it may not change the training."""
 
     def after_step(self, progress: Progress, model: Model) -> None:
         """Called after a step in which a period ended, and after the last step."""
-        ...
+        return
 
     def after_commit(self, progress: Progress, checkpoint: Path) -> None:
         """Called when a checkpoint is complete on disk."""
-        ...
+        return
 
     def close(self, outcome: str) -> None:
         """Called once when training ends; `outcome` is done, preempted, interrupted, diverged or failed."""
-        ...
+        return
 
 
 class Evaluator(Protocol):
@@ -266,13 +266,20 @@ class Evaluator(Protocol):
         ...
 
 
-def require_positive(config: object, *names: str) -> None:
+def require_positive(config: object, *names: str, prefix: str = "recipe") -> None:
     """Raise UsageError unless these fields of a recipe's config are positive integers."""
     for name in names:
-        value = getattr(config, name)
-        if value < 1:
-            flag = f"--recipe.{name.replace('_', '-')}"
+        if (value := getattr(config, name)) < 1:
+            flag = f"--{prefix}.{name.replace('_', '-')}"
             raise UsageError(f"{flag} must be a positive integer.", f"The value given is {value}.", "Use 1 or more.")
+
+
+def require_fraction(config: object, *names: str, prefix: str = "recipe") -> None:
+    """Raise UsageError unless these fields of a recipe's config lie in [0, 1]."""
+    for name in names:
+        if not 0.0 <= (value := getattr(config, name)) <= 1.0:
+            flag = f"--{prefix}.{name.replace('_', '-')}"
+            raise UsageError(f"{flag} must be a fraction.", f"The value given is {value}.", "Give 0 to 1.")
 
 
 def nearest_side(side: int, legal: Sequence[int]) -> str:

@@ -102,9 +102,9 @@ class VariationalModel(Invertible):
     decoder: nn.Module
     heads: tuple[nn.Module, ...] = ()  # the encoder's last layers, where weight decay must leave them alone
 
-    @abstractmethod
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
-        """The distribution of the codes of images `[n, C, H, W]` in [-1, 1]."""
+        """The distribution of the codes of images `[n, C, H, W]` in [-1, 1]. Default: an encoder that takes no labels."""
+        return Gaussian(*self.encoder(images))
 
     def decode_code(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Codes `[n, *latent_shape]` -> images."""

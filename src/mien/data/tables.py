@@ -45,7 +45,6 @@ class Table:
     name: str
     titles: tuple[str, ...]
     rows: Callable[[], Iterator[Row]]
-    has_titles: bool = True  # else they are column_1, column_2
     twice: tuple[str, ...] = ()  # titles of several columns
     decimal_comma: bool = False  # cells are separated by semicolons, so that a comma is a decimal point
     remarks: list[str] = field(default_factory=list)
@@ -224,7 +223,7 @@ def without_titles(table: Table) -> Table:
         yield from table.rows()
 
     titles = tuple(f"column_{number}" for number in range(1, width + 1))
-    return replace(table, titles=titles, rows=rows, has_titles=False, twice=())
+    return replace(table, titles=titles, rows=rows, twice=())
 
 
 def json_lines(name: str, text: Text) -> Table:

@@ -22,6 +22,7 @@ from mien.core.families import FlowModel, Invertible, StyleModel
 from mien.errors import MienError, Mismatch, UsageError
 from mien.nn.priors import Normal, Uniform
 from mien.sampling.sampler import Sampler
+from mien.sampling.unsupervised import known as known_directions
 from mien.storage.atomic import replacing
 from mien.storage.provenance import Claim
 
@@ -133,16 +134,6 @@ def encoding(sampler: Sampler, path: Path) -> Exported | None:
         assert rows is not None
         inputs[LABELS] = rows.nan_to_num(0.5)
     return write(ExportedEncoder(model), inputs, (IMAGES, LABELS), LATENT, path, description(sampler))
-
-
-def known_directions(sampler: Sampler) -> Any:
-    """The model's directions; empty if the file belongs to another model."""
-    from mien.sampling.directions import Directions
-
-    try:
-        return sampler.directions
-    except Mismatch:
-        return Directions()
 
 
 def description(sampler: Sampler) -> JSON:

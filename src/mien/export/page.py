@@ -17,8 +17,9 @@ from mien.errors import UsageError
 from mien.export import graph
 from mien.export.card import card_of
 from mien.export.folder import new_folder
-from mien.export.single_file import digest, network_of, single_file
+from mien.export.single_file import network_of, single_file
 from mien.nn.priors import Normal, Uniform
+from mien.report.html import digest
 from mien.sampling.sampler import Sampler
 from mien.storage import atomic
 from mien.storage.provenance import Provenance

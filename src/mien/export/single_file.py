@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import json
 import re
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor
 
 from mien.core.contracts import JSON
-from mien.export.graph import known_directions
 from mien.models.residual import ResidualGenerator
 from mien.nn.pixel_shuffle import SLOPE
+from mien.report.html import digest
 from mien.sampling.sampler import Sampler
+from mien.sampling.unsupervised import known as known_directions
 
 MAX_PARAMETERS = 5_000_000  # 13 MB of text in half precision
 LEVEL = 1 / 127.5  # of 255: how far half-precision weights may change a pixel
@@ -125,8 +125,3 @@ def single_file(files: dict[str, bytes], claims: str, model: JSON, network: JSON
     )
     text = LINKED.sub("", files["index.html"].decode()).replace('<meta charset="utf-8">', head, 1)
     return text.replace("</head>", f"<style>{style}</style>\n</head>", 1).replace("</body>", f"{tail}</body>", 1)
-
-
-def digest(content: str) -> str:
-    """How a Content-Security-Policy names what an element holds."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,7 +111,7 @@ def read(state: ConfigImport, key: str, value: Any) -> None:
         return
     reader = KEYS.get(key.lower())
     if reader is None:
-        state.note(key, value, "unknown key, ignored")
+        state.note(key, value, NOTES.get(key.lower(), "unknown key, ignored"))
         return
     try:
         reader(state, key, value)
@@ -137,14 +138,6 @@ def model(state: ConfigImport, key: str, value: Any) -> None:
         state.remarks.append("  its file has no spectral norm; experiment 14 of the README is the preset homogan-14")
 
 
-def multilabelling(state: ConfigImport, key: str, value: Any) -> None:
-    state.note(key, value, "not read by homogan either: the number of labels in the pack decides")
-
-
-def features(state: ConfigImport, key: str, value: Any) -> None:
-    state.note(key, value, "not needed: the number of labels in the pack sets the width of the network")
-
-
 def side(state: ConfigImport, key: str, value: Any) -> None:
     size = number(value)
     earlier = [remark for remark in state.remarks if remark.startswith("IMG_")]
@@ -152,10 +145,6 @@ def side(state: ConfigImport, key: str, value: Any) -> None:
         state.note(key, value, f"not possible: images are square, {state.run.side} px each way")
         return
     state.override(key, value, side=size)
-
-
-def buffer(state: ConfigImport, key: str, value: Any) -> None:
-    state.note(key, value, "not needed: every epoch shuffles the whole pack; homogan's code fixes it at 3000")
 
 
 def batch(state: ConfigImport, key: str, value: Any) -> None:
@@ -194,10 +183,6 @@ def latent(state: ConfigImport, key: str, value: Any) -> None:
     state.override(key, value, model__latent=number(value))
 
 
-def noise(state: ConfigImport, key: str, value: Any) -> None:
-    state.note(key, value, "the same as latent_dim, which is used")
-
-
 def first_epoch(state: ConfigImport, key: str, value: Any) -> None:
     more = "" if number(value) == 0 else ": a run continues from its newest checkpoint"
     state.note(key, value, f"not needed: the same command again resumes{more}")
@@ -222,18 +207,18 @@ def train_d(state: ConfigImport, key: str, value: Any) -> None:
         state.override(key, value, recipe__critic_interval=number(value))
 
 
-def photo_noise(state: ConfigImport, key: str, value: Any) -> None:
-    state.note(key, value, "not applied: noise on photographs; homogan's code has its call commented out")
-
-
+#: Keys that have no counterpart, and why.
+NOTES = {
+    "multilabelling": "not read by homogan either: the number of labels in the pack decides",
+    "features": "not needed: the number of labels in the pack sets the width of the network",
+    "noise_dim": "the same as latent_dim, which is used",
+    "buffer_size": "not needed: every epoch shuffles the whole pack; homogan's code fixes it at 3000",
+    "img_noise_mode": "not applied: noise on photographs; homogan's code has its call commented out",
+}
 KEYS: Mapping[str, Callable[[ConfigImport, str, Any], None]] = {
     "model": model,
-    "multilabelling": multilabelling,
-    "features": features,
-    "noise_dim": noise,
     "img_height": side,
     "img_width": side,
-    "buffer_size": buffer,
     "batch_size": batch,
     "dataset_folder": folder,
     "celeba_features": chosen,
@@ -243,7 +228,6 @@ KEYS: Mapping[str, Callable[[ConfigImport, str, Any], None]] = {
     "epochs": epochs,
     "train_g": train_g,
     "train_d": train_d,
-    "img_noise_mode": photo_noise,
 }
 
 
@@ -259,9 +243,4 @@ def with_prepare_command(state: ConfigImport) -> Run:
     flags += f" --labels {','.join(state.labels)}" if state.labels else ""
     flags += f" --where {','.join(f'{name}={value}' for name, value in state.where.items())}" if state.where else ""
     flags += f" --limit {state.limit}" if state.limit else ""
-    return replace(run, prepare=(f"mien data prepare {quoted(state.source)} homogan.pack {flags}",))
-
-
-def quoted(word: str) -> str:
-    """Quote a word for a shell."""
-    return word if re.fullmatch(r"[\w./@-]+", word) else "'" + word.replace("'", "'\\''") + "'"
+    return replace(run, prepare=(f"mien data prepare {shlex.quote(state.source)} homogan.pack {flags}",))

@@ -257,6 +257,16 @@ METRICS: Mapping[str, Callable[[MetricInputs], Iterator[Score]]] = {
     "conditions": conditions,
 }
 
+#: The scores of the metrics that give several, or one of another name; the first always.
+GIVES: Mapping[str, tuple[str, ...]] = {
+    "prdc": ("precision", "recall", "density", "coverage"),
+    "memorisation": ("memorisation", "memorisation_pixels"),
+    "identity": ("memorisation_identity",),
+    "reconstruction": ("reconstruction_l1", "reconstruction_lpips"),
+    "conditions": ("classifier", "condition", "conditions"),
+}
+METRIC_OF: Mapping[str, str] = {score: metric for metric, scores in GIVES.items() for score in scores}
+
 
 def split_names(metrics: str) -> list[str]:
     """`fid,kid` -> [fid, kid]."""

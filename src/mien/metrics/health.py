@@ -47,7 +47,7 @@ FAULTS = {
     DISK: "the disk is filling up",
 }
 ILL = ("warning", "alarm")  # the states of a fault
-NAMES = (COLLAPSE, CRITIC, BALANCE, POSTERIOR, MEMORY, DIVERGENCE, STARVATION, DISK)
+NAMES = tuple(FAULTS)
 LEARNING = (COLLAPSE, CRITIC, BALANCE, POSTERIOR, MEMORY)  # which take some steps to judge
 AT_AN_END = "k at an end"  # in a window: whether k_t stands at 0 or 1
 EXIT_CODES = {DISK: 6, STARVATION: 4}  # of `mien doctor --strict`; every other alarm concerns learning: 5

@@ -12,7 +12,7 @@ from math import isfinite
 from pathlib import Path
 
 from mien.core import distributed
-from mien.core.contracts import JSON, ImageSpec, Model, Progress
+from mien.core.contracts import JSON, ImageSpec, Model, Observer, Progress
 from mien.core.device import DeviceContext
 from mien.core.families import Invertible
 from mien.core.run import CONVERGENCE, Run
@@ -159,13 +159,11 @@ def update_best(run: Run, home: RunDirectory) -> None:
     checkpoint.write_best(home.checkpoints, best and {name: best[name] for name in ("seen", "metric", "name", "value")})
 
 
-class BestByConvergence:
+class BestByConvergence(Observer):
     """Ranks checkpoints by the mean of BEGAN's M over the preceding steps, as sicongzhao's code does."""
 
     def __init__(self, home: RunDirectory, run: Run) -> None:
         self.home, self.run = home, run
-
-    def after_step(self, progress: Progress, model: Model) -> None: ...
 
     def after_commit(self, progress: Progress, path: Path) -> None:
         value = progress.stats.get(CONVERGENCE)
@@ -180,10 +178,8 @@ class BestByConvergence:
         except OSError as error:
             self.home.log(f"BEST cannot be written: {error}")
 
-    def close(self, outcome: str) -> None: ...
 
-
-class OnlineEvaluator:
+class OnlineEvaluator(Observer):
     """Evaluates a run during training and follows its commits. Every rank has one; rank 0 writes."""
 
     def __init__(
@@ -252,12 +248,8 @@ class OnlineEvaluator:
             print(f"mien: {line}", file=sys.stderr, flush=True)
             self.home.log(line)
 
-    def after_step(self, progress: Progress, model: Model) -> None: ...
-
     def after_commit(self, progress: Progress, path: Path) -> None:
         try:
             update_best(self.run, self.home)
         except OSError as error:
             self.say(f"BEST cannot be written: {error}")
-
-    def close(self, outcome: str) -> None: ...

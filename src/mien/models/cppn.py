@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
-from mien.core.families import Gaussian, ResolutionFreeModel, VariationalModel
+from mien.core.families import ResolutionFreeModel, VariationalModel
 from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
 from mien.nn.priors import Normal
@@ -172,9 +172,6 @@ class CPPNGenerator(ResolutionFreeModel):
 
 class CPPN(CPPNGenerator, VariationalModel):
     """A painter and the encoder that finds its latents."""
-
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
-        return Gaussian(*self.encoder(images))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mien.core.contracts import ImageSpec, ModelConfig, nearest_side
-from mien.core.families import Gaussian, VariationalModel
+from mien.core.families import VariationalModel
 from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
 from mien.nn.priors import Normal
@@ -84,9 +84,6 @@ class SimpsonsVAE(VariationalModel):
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.decoder(z)  # type: ignore[no-any-return]
-
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
-        return Gaussian(*self.encoder(images))
 
 
 @dataclass(frozen=True, kw_only=True)

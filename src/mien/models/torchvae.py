@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mien.core.contracts import ImageSpec, ModelConfig
-from mien.core.families import Gaussian, VariationalModel
+from mien.core.families import VariationalModel
 from mien.models.torch2015 import TorchGeneratorConfig
 from mien.nn.priors import Normal
 
@@ -50,9 +50,6 @@ class TorchVAE(VariationalModel):
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.decoder(z)  # type: ignore[no-any-return]
-
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
-        return Gaussian(*self.encoder(images))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
-from mien.core.families import FeatureCritic, Gaussian, VariationalModel
+from mien.core.families import FeatureCritic, VariationalModel
 from mien.errors import UsageError
 from mien.nn.norm import BatchNorm2d
 from mien.nn.priors import Normal
@@ -116,9 +116,6 @@ class VAEGANModel(VariationalModel):
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.decoder(z)  # type: ignore[no-any-return]
-
-    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Gaussian:
-        return Gaussian(*self.encoder(images))
 
 
 @dataclass(frozen=True, kw_only=True)

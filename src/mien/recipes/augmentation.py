@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mien.core import distributed
-from mien.errors import UsageError
+from mien.core.contracts import require_fraction, require_positive
 
 DRAWS = 32  # standard normal numbers that the changes of one image are made from
 # Strengths, from arXiv:2006.06676, appendix B.
@@ -31,7 +31,9 @@ class Augmentation:
     """Which images are changed, how often and how."""
 
     mode: Literal["none", "ramp", "adaptive"] = "none"  # ramp: up to p on a schedule; adaptive: as the critic overfits
-    p: float = 0.3  # probability of each change: where a ramp ends, the most that adaptive may reach
+    p: float = (
+        0.3  # probability of each change: where a ramp ends, the most that adaptive may reach; below 0.8 samples do not show it
+    )
     images: int = 500_000  # over which a ramp rises, or adaptive could go from 0 to 1
     target: float = 0.6  # adaptive: mean sign of (real - fake) logits that is held
     geometry: float = 1.0  # multiplies p for flips, turns, shifts, scalings
@@ -39,15 +41,8 @@ class Augmentation:
     cutout: float = 1.0  # multiplies p for a grey square
 
     def __post_init__(self) -> None:
-        for name in ("p", "geometry", "colour", "cutout"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UsageError(
-                    f"--recipe.augment.{name} {getattr(self, name)} is not possible.",
-                    "It is a probability.",
-                    "Give 0 to 1; under 0.8 nothing leaks into what is generated.",
-                )
-        if self.images < 1:
-            raise UsageError(f"--recipe.augment.images {self.images} is not possible.", "It counts.", "Give 1 or more.")
+        require_fraction(self, "p", "geometry", "colour", "cutout", prefix="recipe.augment")
+        require_positive(self, "images", prefix="recipe.augment")
 
 
 class Augment(nn.Module):

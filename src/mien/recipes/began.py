@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update
+from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update, require_fraction
 from mien.core.families import AutoencoderCriticModel
 from mien.core.schedules import linear
 from mien.errors import UsageError
@@ -116,10 +116,7 @@ class BEGANConfig(RecipeConfig):
     )
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.gamma <= 1.0:
-            raise UsageError(
-                f"--recipe.gamma {self.gamma} is not possible.", "It is a ratio of errors.", "Choose from 0 to 1."
-            )
+        require_fraction(self, "gamma")
 
     def without_effect(self) -> Mapping[str, str]:
         found = {}

@@ -14,9 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update
+from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
 from mien.core.families import VariationalModel
-from mien.errors import UsageError
 from mien.recipes import balance, optimizers
 from mien.recipes.losses import bce_fake, bce_real, full, pixel_cross_entropy
 from mien.recipes.vae import draw, variational
@@ -94,8 +93,7 @@ class CPPNVAEGANConfig(RecipeConfig):
     beta2: float = 0.999  # Adam
 
     def __post_init__(self) -> None:
-        if self.joint_steps < 1:
-            raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
+        require_positive(self, "joint_steps")
 
     def build(self, model: Model, faces: ImageSpec) -> CPPNVAEGAN:
         return CPPNVAEGAN(self, variational(model, "Its fakes are decoded from what an encoder draws."), faces)
@@ -215,8 +213,7 @@ class CPPNClassGANConfig(RecipeConfig):
     clip: float = 5.0  # bound on the norm of the gradient
 
     def __post_init__(self) -> None:
-        if self.joint_steps < 1:
-            raise UsageError("--recipe.joint-steps 0 is not possible.", "The generator plays.", "Give 1 or more.")
+        require_positive(self, "joint_steps")
 
     def build(self, model: Model, faces: ImageSpec) -> CPPNClassGAN:
         return CPPNClassGAN(self, variational(model, "Its fakes are decoded from what an encoder draws."), faces)

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, optim
 
 from mien.core import distributed
-from mien.core.contracts import Batch, ImageSpec, Model, Recipe, RecipeConfig, Update, require_positive
+from mien.core.contracts import (
+    Batch,
+    ImageSpec,
+    Model,
+    Recipe,
+    RecipeConfig,
+    Update,
+    require_fraction,
+    require_positive,
+)
 from mien.core.families import FlowModel
 from mien.core.schedules import cosine, linear
 from mien.errors import UsageError
@@ -86,10 +95,7 @@ class FlowMatchingConfig(RecipeConfig):
 
     def __post_init__(self) -> None:
         require_positive(self, "decay_images")
-        if not 0.0 <= self.label_dropout <= 1.0:
-            raise UsageError(
-                f"--recipe.label-dropout {self.label_dropout} is not possible.", "It is a fraction.", "Give 0 to 1."
-            )
+        require_fraction(self, "label_dropout")
 
     def build(self, model: Model, faces: ImageSpec) -> FlowMatching:
         if not isinstance(model, FlowModel):

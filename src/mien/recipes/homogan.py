@@ -16,7 +16,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
+from mien.core.contracts import (
+    Batch,
+    ImageSpec,
+    Model,
+    NetworkConfig,
+    Recipe,
+    RecipeConfig,
+    Update,
+    require_fraction,
+    require_positive,
+)
 from mien.errors import UsageError
 from mien.recipes import balance, ingredients, optimizers
 from mien.recipes.losses import bce, bce_fake, bce_real
@@ -193,11 +203,7 @@ class HomoGANConfig(RecipeConfig):
 
     def __post_init__(self) -> None:
         require_positive(self, "critic_steps", "critic_interval", "generator_steps")
-        for name in ("smooth_real", "smooth_fake", "flip_targets"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                flag = f"--recipe.{name.replace('_', '-')}"
-                raise UsageError(f"{flag} {value} is not possible.", "It is a fraction.", "Choose from 0 to 1.")
+        require_fraction(self, "smooth_real", "smooth_fake", "flip_targets")
         repeats = self.generator_schedule == "per-step" and self.generator_steps > 1
         if self.updates == "simultaneous" and (max(self.critic_steps, self.critic_interval) > 1 or repeats):
             raise UsageError(

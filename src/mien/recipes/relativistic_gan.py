@@ -20,7 +20,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn, optim
 
-from mien.core.contracts import Batch, ImageSpec, Model, NetworkConfig, Recipe, RecipeConfig, Update, require_positive
+from mien.core.contracts import (
+    Batch,
+    ImageSpec,
+    Model,
+    NetworkConfig,
+    Recipe,
+    RecipeConfig,
+    Update,
+    require_fraction,
+    require_positive,
+)
 from mien.core.families import StyleModel
 from mien.core.schedules import cosine
 from mien.errors import UsageError
@@ -195,13 +205,7 @@ class RelativisticGANConfig(RecipeConfig):
             raise UsageError(
                 f"--recipe.gamma-side {self.gamma_side} is not possible.", "It is a side in pixels.", "Give 0 or more."
             )
-        for name in ("style_mixing", "label_dropout"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UsageError(
-                    f"--recipe.{name.replace('_', '-')} {getattr(self, name)} is not possible.",
-                    "It is a fraction.",
-                    "Give 0 to 1.",
-                )
+        require_fraction(self, "style_mixing", "label_dropout")
         if self.resample_reals and not self.resample_fakes:
             raise UsageError(
                 "--recipe.resample-reals needs --recipe.resample-fakes.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def write_card(run_dir: Path, state: str | None = None) -> Path:
 
 def card(record: RunRecord) -> str:
     """The generated part of the card as Markdown."""
-    run, word = record.run, plain_path(record.path)
+    run, word = record.run, shlex.quote(code(record.path))
     sections = {
         f"{plain(record.name)}": _description(record),
         "Intended use and limits": (
@@ -184,9 +185,3 @@ def plain(text: str) -> str:
 def code(text: object) -> str:
     """Text inside backticks."""
     return " ".join(UNSEEN.sub("\ufffd", str(text)).replace("`", "'").split())
-
-
-def plain_path(path: str) -> str:
-    """A path, quoted as one shell argument inside a code block."""
-    word = code(path)
-    return word if re.fullmatch(r"[\w./-]+", word) else "'" + word.replace("'", "'\\''") + "'"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mien.core.contracts import JSON, Model, Progress
+from mien.core.contracts import JSON, Model, Observer, Progress
 from mien.core.families import VariationalModel
 from mien.metrics import health, quick_checks
 from mien.metrics.health import Symptom, Verdict, Window
@@ -21,7 +21,7 @@ from mien.storage.regular_file import append_text
 FIRST_GUESS = 8  # times the served model's bytes: a checkpoint of two players, an average and Adam's moments
 
 
-class HealthCheck:
+class HealthCheck(Observer):
     """Writes health.json at every sample period, and a line of health.jsonl; prints a new warning or alarm once."""
 
     def __init__(

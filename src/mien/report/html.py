@@ -58,7 +58,7 @@ def document(
     css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("base.css", *styles))
     code = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in scripts)
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(css)}'; script-src '{_hash(code)}'; "
+        f"default-src 'none'; img-src data:; style-src '{digest(css)}'; script-src '{digest(code)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     # In a script element only "<" could end the data early; JSON allows it to be written so.
@@ -81,5 +81,6 @@ def document(
     return f"<!doctype html>\n{tag('html', head, tag('body', body, last), lang='en')}\n"
 
 
-def _hash(text: str) -> str:
+def digest(text: str) -> str:
+    """How a Content-Security-Policy names what an element holds."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

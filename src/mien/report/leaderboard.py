@@ -41,6 +41,7 @@ def leaderboard(board: Board, strips: Sequence[SampleRow], title: str) -> str:
     seens = [record.seen for record in records]
     panels = _panels(records)
     extent = (0.0, float(max([1, *seens])))
+    charts = [chart(panel, index, extent) for index, panel in enumerate(panels)]
     machine = machine_line(records)
     body = join(
         tag(
@@ -56,7 +57,7 @@ def leaderboard(board: Board, strips: Sequence[SampleRow], title: str) -> str:
             tag("section", tag("h2", "Scores"), _table(board)),
             tag("section", tag("h2", "The same seeds"), _strips(strips)) if strips else None,
             tag("section", tag("h2", "After equal time"), _faces(records, grids)) if any(grids) else None,
-            tag("section", tag("h2", "Curves"), _curves(panels, extent)) if panels else None,
+            tag("section", tag("h2", "Curves"), tag("div", *charts, class_="more")) if charts else None,
             tag("section", tag("h2", "Protocols"), *map(_protocol, board.columns)) if board.columns else None,
         ),
         tag(
@@ -88,10 +89,6 @@ def _alarm(lines: Sequence[str]) -> Markup | None:
         class_="alarm",
         role="alert",
     )
-
-
-def _curves(panels: Sequence[Panel], extent: tuple[float, float]) -> Markup:
-    return tag("div", *(chart(panel, index, extent) for index, panel in enumerate(panels)), class_="more")
 
 
 def _table(board: Board) -> Markup:

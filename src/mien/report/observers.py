@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mien.core.contracts import Model, Progress
+from mien.core.contracts import Model, Observer, Progress
 from mien.report.best_effort import BestEffort
 from mien.report.card import write_card
 from mien.report.film import training_film
@@ -27,7 +27,7 @@ from mien.report.trackers import scalars
 SHARE = 0.01  # of the time, at most, goes into refreshing the report
 
 
-class SampleGrids:
+class SampleGrids(Observer):
     """Draws the same seeds whenever a sample period ends, into samples/ under the number of images seen."""
 
     def __init__(
@@ -61,12 +61,8 @@ class SampleGrids:
                     path.unlink()
             save_png(image, self.samples / f"{seen:010d}.png", {**self.recipe, "seen": seen})
 
-    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
 
-    def close(self, outcome: str) -> None: ...
-
-
-class TensorBoard:
+class TensorBoard(Observer):
     """Writes stats and grids as events in tensorboard/, where it is installed. Steps are images seen."""
 
     def __init__(self, run_dir: Path, purge_step: int = 0) -> None:
@@ -104,8 +100,6 @@ class TensorBoard:
             self.writer.add_image("samples", pixels, progress.seen, dataformats="HWC")
         self.start = progress.seen
 
-    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
-
     def close(self, outcome: str) -> None:
         writer, self.writer = self.writer, None
         if writer is not None:
@@ -113,7 +107,7 @@ class TensorBoard:
                 writer.close()
 
 
-class Report:
+class Report(Observer):
     """Updates plots/ and report.html; at the end also writes the film of the training and the model card."""
 
     def __init__(self, run_dir: Path, every_seconds: float = 60, film: str = "auto") -> None:
@@ -137,8 +131,6 @@ class Report:
             plot_run(self.run_dir)
         with self.best_effort("report"):
             write_report(self.run_dir, state, self.compressed)
-
-    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
 
     def close(self, outcome: str) -> None:
         self.refresh(outcome)

@@ -26,15 +26,10 @@ def contact_sheet(images: Images) -> Image.Image:
     return grid([Image.fromarray(image) for image in images])
 
 
-def sheet_of(pack: Pack) -> Image.Image:
-    """The contact sheet of a pack: rows evenly spread."""
-    return contact_sheet(pack.images[spread(len(pack), SHEET)])
-
-
 def write_pack_page(pack: Pack, folder: Path) -> tuple[Path, Path]:
     """Write contact.png and report.html into `folder`; the page needs no other file. Returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    sheet = sheet_of(pack)
+    sheet = contact_sheet(pack.images[spread(len(pack), SHEET)])
     picture, page = folder / "contact.png", folder / "report.html"
     save_png(sheet, picture, {"data": pack.fingerprint}, Claim.INPUT)
     atomic.replace_text(page, pack_page(pack, sheet))

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mien.core.contracts import Model, Progress
+from mien.core.contracts import Model, Observer, Progress
 from mien.storage.bounded_json import dumps
 from mien.storage.regular_file import append_text
 from mien.storage.run_directory import RunDirectory
 
 
-class MetricsLog:
+class MetricsLog(Observer):
     """Appends a line to metrics.jsonl at the end of every log period; each number of images occurs once."""
 
     def __init__(self, directory: RunDirectory) -> None:
@@ -38,12 +38,8 @@ class MetricsLog:
                 print(f"mien: metrics.jsonl cannot be written: {error}", file=sys.stderr)
             self.warned = True
 
-    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
 
-    def close(self, outcome: str) -> None: ...
-
-
-class ProgressLine:
+class ProgressLine(Observer):
     """Images of total, images/s, ETA, losses, last checkpoint: one line rewritten on a terminal, else one every ten seconds."""
 
     def __init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from mien.report.formatting import short
 from mien.report.html import Markup, join, tag
 from mien.report.pictures import Compressed, pictures
@@ -60,7 +62,7 @@ def balance(record: RunRecord) -> Markup | None:
     if not lines:
         return None
     k, measure = float(lines[-1]["k"]), [float(line["convergence"]) for line in lines]
-    early, late = mean(measure[: max(1, len(measure) // 10)]), mean(measure[-max(1, len(measure) // 10) :])
+    early, late = fmean(measure[: max(1, len(measure) // 10)]), fmean(measure[-max(1, len(measure) // 10) :])
     if k <= 0.0:
         verdict = "at 0: the critic pays no heed to fakes; either learning has just begun, or the balance is lost"
     elif k >= 1.0:
@@ -77,8 +79,3 @@ def balance(record: RunRecord) -> Markup | None:
     change = f"{short(early)} in the first tenth of the run, {short(late)} in the last"
     words = join("k_t = ", tag("strong", short(k)), f", {verdict}. M, which falls while faces get better: {change}.")
     return tag("section", tag("h2", "The balance"), tag("p", words), gauge)
-
-
-def mean(values: list[float]) -> float:
-    """The arithmetic mean of one value or more."""
-    return sum(values) / len(values)

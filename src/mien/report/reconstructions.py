@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien.core.contracts import Model, Progress
+from mien.core.contracts import Model, Observer, Progress
 from mien.core.families import FlowModel, Invertible, VariationalModel
 from mien.report.best_effort import BestEffort
 from mien.report.grid import grid, save_png
@@ -62,7 +62,7 @@ def kl_per_dimension(sampler: Sampler, images: Tensor, labels: Tensor | None) ->
     return torch.cat(parts).mean(0).cpu()
 
 
-class Reconstructions:
+class Reconstructions(Observer):
     """Writes, at each sample period, the same real faces above their reconstructions, and encodings.json."""
 
     def __init__(
@@ -94,7 +94,3 @@ class Reconstructions:
             if seen.kl is not None:
                 content = {"seen": progress.seen, "kl": [round(value, 6) for value in seen.kl.tolist()]}
                 atomic.replace_text(self.run_dir / "encodings.json", dumps(content))
-
-    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
-
-    def close(self, outcome: str) -> None: ...

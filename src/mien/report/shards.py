@@ -29,7 +29,7 @@ from mien.core.contracts import JSON
 from mien.data.arrow import import_pyarrow
 from mien.errors import Locked, Mismatch, UsageError
 from mien.storage import atomic, bounded_json
-from mien.storage.checkpoint import pack_tensors
+from mien.storage.checkpoint import file_hash, pack_tensors
 
 ShardFormat = Literal["tar", "parquet"]
 ENTRY: dict[str, type] = {"url": str, "filesize": int, "sha256": str, "nsamples": int}  # of a finished shard
@@ -223,7 +223,7 @@ class Shards:
 
         with atomic.replacing(path) as beside:
             (write_tar if self.kind == "tar" else write_parquet)(beside, counted(), self.recipe)
-        entry = {"url": path.name, "nsamples": len(seeds), "filesize": path.stat().st_size, "sha256": sha256_of(path)}
+        entry = {"url": path.name, "nsamples": len(seeds), "filesize": path.stat().st_size, "sha256": file_hash(path)}
         entry |= {"refused": empty} if empty else {}
         atomic.replace_text(self.record(shard), json.dumps(entry))
         return len(seeds)
@@ -268,12 +268,7 @@ def is_unchanged(path: Path, entry: JSON, record: Path) -> bool:
     if not path.is_file() or path.stat().st_size != entry["filesize"]:
         return False
     older = path.stat().st_mtime_ns <= record.stat().st_mtime_ns <= time.time_ns()
-    return older or sha256_of(path) == entry["sha256"]
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return older or file_hash(path) == entry["sha256"]
 
 
 def write_tar(path: Path, faces: Iterator[Face], recipe: JSON) -> None:

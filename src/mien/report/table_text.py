@@ -14,7 +14,7 @@ FACTS = ("images seen", "time", "images/s", "parameters")
 
 
 def as_text(board: Board) -> str:
-    """A table, best first; `*` marks the best of a column and every score within its confidence interval."""
+    """Warnings, and a table, best first; `*` marks the best of a column and every score within its confidence interval."""
     suffixes = {column.name.removeprefix(column.metric) for column in board.columns}
     short = len(suffixes) == 1
     header = ["", *(column.metric if short else column.name for column in board.columns), *FACTS]
@@ -32,16 +32,15 @@ def as_text(board: Board) -> str:
             lines.append([f"  {record.name}", *values, *facts(alone)])
         if entry.failure:
             failures.append(f"{entry.name}: {entry.failure}")
-    parts = ["\n".join(aligned(lines))]
+    parts = ["\n".join(f"! {line}" for line in board.alarms), "\n".join(aligned(lines))]
     if short and board.columns:
         seeds = (
             "; of several seeds: mean and half their range" if any(len(e.records) > 1 for e in board.entries) else ""
         )
         parts.append(f"Scores: {suffixes.pop().lstrip('_')}, +- half of the 95% interval{seeds}. * best, or as good.")
-    parts += ["\n".join(failures)] if failures else []
-    if described := machine_line(board.records):
-        parts.append(f"Trained on: {described}.")
-    return "\n\n".join(parts)
+    described = machine_line(board.records)
+    parts += ["\n".join(failures), f"Trained on: {described}." if described else ""]
+    return "\n\n".join(filter(None, parts))
 
 
 def cell(found: Standing | None) -> str:

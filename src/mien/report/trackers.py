@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from mien.core.contracts import JSON, Model, Progress
+from mien.core.contracts import JSON, Model, Observer, Progress
 from mien.errors import UsageError
 from mien.report.best_effort import BestEffort
 from mien.storage.run_directory import RunDirectory
@@ -154,7 +154,7 @@ def require(name: str | None) -> None:
         )
 
 
-class Tracking:
+class Tracking(Observer):
     """Sends stats, scores, sample grids and the configuration to a tracker, from a thread of its own.
 
     A tracker that fails or hangs costs a warning, never the training. status.json has the run's identity there, and the
@@ -226,8 +226,6 @@ class Tracking:
             self.jobs.put(send)
         if progress.log:
             self.remember(seen)
-
-    def after_commit(self, progress: Progress, checkpoint: Path) -> None: ...
 
     def close(self, outcome: str) -> None:
         tracker, self.tracker = self.tracker, None

@@ -314,17 +314,13 @@ def tracking(plan: ResolvedRun, home: RunDirectory) -> list[Tracking]:
     return [Tracking(home.path, plan.run.track, {**to_json(plan.run), "data": data})]
 
 
-class ExitStatus:
+class ExitStatus(Observer):
     """Writes the outcome of a run into status.json."""
 
     CODES: Mapping[str, int] = {"done": 0, "preempted": 75, "interrupted": 130, "diverged": 5, "failed": 1}
 
     def __init__(self, home: RunDirectory) -> None:
         self.home = home
-
-    def after_step(self, progress: Any, model: Model) -> None: ...
-
-    def after_commit(self, progress: Any, checkpoint: Path) -> None: ...
 
     def close(self, outcome: str) -> None:
         self.home.update_status(state=outcome, exit_code=self.CODES[outcome])
