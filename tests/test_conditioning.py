@@ -20,6 +20,7 @@ from mien.core.run import Run, override
 from mien.data.pack import Entry, PackWriter
 from mien.errors import UsageError
 from mien.nn.labels import LabelledLatent, LabelProjection
+from mien.recipes.relativistic_gan import spread
 from mien.sampling.sampler import Sampler
 from mien.training.experiment import GRID_SEEDS
 from mien.training.resolve import ResolvedRun, scarce
@@ -129,6 +130,9 @@ def test_labels_are_withheld_from_a_share_of_faces_and_from_both_players_alike(s
     asked = heard["generator"][0]
     both = heard["critic"][0]
     assert torch.equal(both.nan_to_num(9.0), torch.cat([asked, asked]).nan_to_num(9.0))
+    some = asked[spread(4000, recipe.config.reg_fraction)]  # type: ignore[union-attr, arg-type]
+    penalised = heard["critic"][1]
+    assert torch.equal(penalised.nan_to_num(9.0), torch.cat([some, some]).nan_to_num(9.0))
     gone = asked.isnan()
     assert torch.equal(gone.any(1), gone.all(1)) and float(gone.float().mean()) == pytest.approx(share, abs=0.03)
 

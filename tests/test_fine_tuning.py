@@ -14,8 +14,10 @@ from PIL import Image
 
 from mien import presets
 from mien.__main__ import main
+from mien.core.contracts import ImageSpec
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
+from mien.core.eager_optimizer import eager_step
 from mien.core.run import Run
 from mien.data.pack import Pack
 from mien.data.planning import Preparation
@@ -29,7 +31,7 @@ from mien.sampling import bundled
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
 from mien.storage.run_directory import RunDirectory
-from mien.training import experiment, framing
+from mien.training import experiment, framing, growing
 from mien.training.find_run import cut_before
 from mien.training.framing import framed
 from mien.training.parent import adopt, inherit, read_parent
@@ -142,6 +144,8 @@ def test_the_parents_networks_are_the_childs_unless_flags_say_otherwise(blob_pac
     found = inherit(run, parent, 16, {})
     assert found.model == model and found.recipe.critic == critic  # type: ignore[attr-defined]
     assert inherit(run, parent, 16, {"model.width": 4}).model.width == 4  # type: ignore[attr-defined]
+    assert "recipe.freeze" in found.by_rule
+    assert "recipe.freeze" not in inherit(run, parent, 32, {}).by_rule, "the finest layers are new and have to move"
 
 
 def test_a_burn_in_is_not_repeated_and_few_images_hold_half_of_the_critic(blob_pack: Pack) -> None:
@@ -238,8 +242,15 @@ def test_began_keeps_its_balance(blob_pack: Pack) -> None:
     assert torch.equal(first["recipe.control.k"], state_of(parent)["recipe.control.k"])
 
 
-def test_a_parent_of_half_the_side_is_grown(blob_pack: Pack, larger: Pack) -> None:
-    """Every resolution that both have is the parent's, and the first faces are the parent's enlarged."""
+def test_a_parent_of_half_the_side_is_grown(blob_pack: Pack, larger: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every resolution that both have is the parent's, the first faces are the parent's enlarged, and its critic's logits hold."""
+    rates: list[float] = []
+
+    def step(optimizer: torch.optim.Optimizer) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+        eager_step(optimizer)
+
+    monkeypatch.setattr(growing, "eager_step", step)
     run = small("gan", blob_pack)
     wide: dict[str, Any] = {"width": 16, "max_width": 16, "full_res_width": 8}
     model = dataclasses.replace(run.model, **wide)
@@ -264,6 +275,16 @@ def test_a_parent_of_half_the_side_is_grown(blob_pack: Pack, larger: Pack) -> No
     other = (reduced - small_faces.roll(1, 0)).abs().mean()
     assert own < 0.15 and own < 0.5 * other, (own, other)
     assert "imitate 16 px enlarged" in (child / "log.txt").read_text()
+    assert rates[:2] == [2e-3, 1e-3] and rates[-1] == pytest.approx(1e-3 / growing.STEPS)
+    logits = []
+    for side, state, images in ((16, before, reduced), (32, after, faces)):
+        config = run.recipe.critic if side == 16 else run.recipe.critic.resized(16, 32)  # type: ignore[attr-defined]
+        judge = config.build(ImageSpec(side=side))
+        judge.load_state_dict(
+            {n.removeprefix("recipe.critic."): t for n, t in state.items() if n.startswith("recipe.critic.")}
+        )
+        logits.append(judge(images).detach())
+    assert (logits[1] - logits[0]).square().mean() < 0.5 * logits[0].square().mean(), logits
 
 
 def test_resuming_needs_no_parent_and_is_exact(blob_pack: Pack) -> None:

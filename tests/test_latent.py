@@ -215,6 +215,14 @@ def test_labels_that_are_not_known_do_not_count() -> None:
     assert abs(float(joint.vector[1] / joint.vector[0])) < 0.35
 
 
+def test_a_direction_is_judged_on_faces_that_it_was_not_found_on() -> None:
+    """Labels by chance: in 64 dimensions, a direction of 30 faces tells these apart and no others."""
+    generator = torch.Generator().manual_seed(0)
+    z, labels = torch.randn(60, 64, generator=generator), (torch.arange(60) // 2 % 2).float()[:, None]
+    (chance,), _ = by_labels(z, labels, ["chance"], "latent")
+    assert 0.3 < chance.facts["auc"] < 0.7
+
+
 def test_few_examples_are_said() -> None:
     z, _ = toy(100)
     labels = torch.zeros(100, 3)
