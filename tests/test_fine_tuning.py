@@ -400,10 +400,14 @@ def test_photographs_are_cut_as_the_parents_faces_are(
     out = experiment.execute(run, None, photographs, "child", "auto", "faces", {"images": 8})
     said = capsys.readouterr().err
     assert "by --crop face with the eyes 0.44 of the side apart" in said
+    assert "in the middle square of a photograph they are 0.19 apart" in said, (
+        "0.44 of 128 of the shorter side's 300 px"
+    )
     assert "1 of 13 pictures show no face" in said
     data = json.loads((out / "data.json").read_text())
     assert (data["count"], data["photographs"]) == (12, str(photographs))
-    assert Pack.open(Path(data["name"])).meta["recipe"]["crop"] == "face"
+    recipe = Pack.open(Path(data["name"])).meta["recipe"]
+    assert (recipe["crop"], recipe["eye_distance"], recipe["eye_height"]) == ("face", 0.442, 0.352)
     capsys.readouterr()
     # What goes on needs no parent, and finds the pack again.
     longer = dataclasses.replace(run, images=16)

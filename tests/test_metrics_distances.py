@@ -215,6 +215,12 @@ def test_duplicates_do_not_hide_a_copier(share, holdout):
     assert memorisation(train, unseen if holdout else None, draw(200, seed=7)).excess.value < 0.05
 
 
+def test_a_picture_saved_again_is_a_duplicate_by_a_few_features_too():
+    few = draw(300)[:, :8].copy()  # too few numbers for the comparison that leaves out brightness and contrast
+    few[-3:] = few[:3] * 1.001
+    assert memorisation(few, None, draw(50, seed=1)[:, :8]).duplicates.tolist() == [0, 1, 2, 297, 298, 299]
+
+
 def test_a_set_of_nothing_but_duplicates_is_no_error():
     twice = np.repeat(draw(20), 2, 0)
     assert len(memorisation(twice, None, draw(20, seed=1)).duplicates) == 40

@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from mien.data import Preparation, find_source, prepare
+from mien.data.label_tables import spread
 from mien.data.name_index import NONE, NameIndex
 from mien.data.source import Listing
 from mien.errors import DataError, MienError, Untrusted, UsageError
@@ -1102,6 +1103,11 @@ def test_there_are_sixty() -> None:
 def test_the_documentation_has_them_all() -> None:
     page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
     assert [row for row in map(row_of, CASES) if row not in page] == []
+
+
+def test_a_table_fills_gaps_and_replaces_nothing() -> None:
+    assert spread(["train", ""], ["test", "val"], np.array([0, 1]), 2) == ["train", "val"]
+    assert spread(None, ["a"], np.array([1]), 2) == ["", "a"] and spread(["a"], None, np.array([0]), 1) == ["a"]
 
 
 def test_names_as_addresses_on_the_web() -> None:

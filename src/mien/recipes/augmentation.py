@@ -28,12 +28,10 @@ CUTOUT = 0.5  # of the side
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Which images are changed, how often and how."""
+    """Which images are changed, how often and how. Below p = 0.8 samples do not show them (arXiv:2006.06676, section 2.2)."""
 
     mode: Literal["none", "ramp", "adaptive"] = "none"  # ramp: up to p on a schedule; adaptive: as the critic overfits
-    p: float = (
-        0.3  # probability of each change: where a ramp ends, the most that adaptive may reach; below 0.8 samples do not show it
-    )
+    p: float = 0.3  # probability of each change: where a ramp ends, the most that adaptive may reach
     images: int = 500_000  # over which a ramp rises, or adaptive could go from 0 to 1
     target: float = 0.6  # adaptive: mean sign of (real - fake) logits that is held
     geometry: float = 1.0  # multiplies p for flips, turns, shifts, scalings
