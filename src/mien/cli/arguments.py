@@ -28,6 +28,13 @@ def positive(name: str, value: float | None) -> None:
         )
 
 
+def within(name: str, value: int, low: int, high: int | None, why: str, hint: str) -> None:
+    """Raises UsageError unless a flag's integer lies in [low, high], or is `low` or more. `name` is the flag's, without dashes."""
+    if value < low or (high is not None and value > high):
+        bounds = f"of {low} or more" if high is None else f"from {low} to {high}"
+        raise UsageError(f"{name} must be an integer {bounds}, not {value}.", why, hint)
+
+
 def parse_labels(words: Sequence[str]) -> dict[str, float]:
     """`Smiling=1` as a name and a value in [0, 1]. Raises UsageError for anything else."""
     labels = {}

@@ -10,7 +10,7 @@ import torch
 from cyclopts import Parameter
 from tqdm import tqdm
 
-from mien.cli.arguments import positive
+from mien.cli.arguments import positive, within
 from mien.cli.encodings import encoded
 from mien.cli.model_options import CodeFile, ComputeDevice, ModelPath
 from mien.cli.result import Result
@@ -81,12 +81,7 @@ def directions(
             "Each is a way to find directions.",
             "Run the command once for each: directions of other names are kept.",
         )
-    if images < 4:
-        raise UsageError(
-            f"images must be an integer of 4 or more, not {images}.",
-            "It is a number of faces.",
-            "Give --images 1000.",
-        )
+    within("images", images, 4, None, "It is a number of faces.", "Give --images 1000.")
     positive("unsupervised", unsupervised)
     check_source(data)
     found: list[Direction]

@@ -10,7 +10,7 @@ import torch
 from cyclopts import Parameter
 from torch import Tensor
 
-from mien.cli.arguments import parse_labels, parse_seeds
+from mien.cli.arguments import parse_labels, parse_seeds, within
 from mien.cli.model_options import Drawing, Labels, Loading, LoadOptions, ModelPath, Signing, SignOptions
 from mien.cli.photos import Latents, check_photos, find_latents, read_photos
 from mien.cli.project import check_png
@@ -79,12 +79,7 @@ def edit(
             "Each names the faces to edit.",
             "Give one of them.",
         )
-    if not 2 <= strip <= MAX_STRIP:
-        raise UsageError(
-            f"strip must be an integer from 2 to {MAX_STRIP}, not {strip}.",
-            "It is the number of faces in a row.",
-            "Try --strip 7.",
-        )
+    within("strip", strip, 2, MAX_STRIP, "It is the number of faces in a row.", "Try --strip 7.")
     amounts, labels, seeds = amounts_of(direction), parse_labels(label), parse_seeds(seed or ("42",))
     check_photos(photo, crop, steps)
     if latent is not None:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from PIL import Image
 from tqdm import tqdm
 
+from mien.cli.arguments import within
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
 from mien.cli.model_options import CodeFile, ComputeDevice
 from mien.cli.result import Result
@@ -146,12 +147,8 @@ def check_named(
 
 def check_samples(samples: int | None) -> None:
     """Raises UsageError for less than two."""
-    if samples is not None and samples < 2:
-        raise UsageError(
-            f"samples must be an integer of 2 or more, not {samples}.",
-            "One image has no variance.",
-            "Give --samples 2000.",
-        )
+    if samples is not None:
+        within("samples", samples, 2, None, "One image has no variance.", "Give --samples 2000.")
 
 
 def eval_folder(model: Path) -> Path | None:

@@ -17,7 +17,7 @@ from mien.cli.project_folder import FolderProjection, project_folder
 from mien.cli.result import Result
 from mien.data.source_kinds import find_source
 from mien.errors import UsageError
-from mien.report.grid import grid, picture, save_png
+from mien.report.grid import enlarged, grid, picture, save_png
 from mien.report.shards import ShardFormat
 from mien.sampling.options import DrawOptions
 from mien.storage import atomic
@@ -104,7 +104,7 @@ def project(
     found = errors(images, reconstructions)
     zoom = max(1, -(-MIN_CELL // sampler.image_spec.side))
     pairs = [(picture(a), picture(b)) for a, b in zip(images, reconstructions, strict=True)]
-    cells = [enlarged(cell, zoom) for cell in chain.from_iterable(pairs)]
+    cells = [enlarged(cell, zoom, Image.Resampling.NEAREST) for cell in chain.from_iterable(pairs)]
     titles = list(chain.from_iterable((photo.name, f"L1 {e['l1']:.4f}") for photo, e in zip(read, found, strict=True)))
     columns = 2 * max(1, round((len(read) / 2) ** 0.5))
     metadata = sampler.metadata(
@@ -129,8 +129,3 @@ def check_png(out: Path) -> None:
     """Raises UsageError for a file name that does not end in .png."""
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out} is not a .png.", "Pictures are written as PNG.", "Use -o picture.png.")
-
-
-def enlarged(cell: Image.Image, times: int) -> Image.Image:
-    """A picture enlarged by an integer, each pixel a square."""
-    return cell.resize((cell.width * times, cell.height * times), Image.Resampling.NEAREST) if times > 1 else cell

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from PIL import Image
 
-from mien.cli.arguments import Combinations, parse_labels, parse_ranges, parse_seeds, positive
+from mien.cli.arguments import Combinations, parse_labels, parse_ranges, parse_seeds, positive, within
 from mien.cli.bulk import sample_shards
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
 from mien.cli.model_options import Drawing, Labels, Loading, LoadOptions, ModelPath, Signing, SignOptions
@@ -96,12 +97,14 @@ def sample(
         raise UsageError("--seeds is empty.", "There is nothing to draw.", "Write --seeds 0-63.")
     positive("columns", columns)
     positive("shard_size", shard_size)
-    if not 1 <= enlarge <= MAX_ENLARGE:
-        raise UsageError(
-            f"enlarge must be an integer from 1 to {MAX_ENLARGE}, not {enlarge}.",
-            "It is how many times as large a face is written.",
-            "Use --enlarge 4, or leave it out.",
-        )
+    within(
+        "enlarge",
+        enlarge,
+        1,
+        MAX_ENLARGE,
+        "Each face becomes so many times as large.",
+        "Use --enlarge 4, or leave it out.",
+    )
     if enlarge > 1 and (combine or kind != "png"):
         raise UsageError(
             "--enlarge is for grids and single pictures.",
@@ -170,8 +173,8 @@ def sample_combinations(
         )
     indices, rows, titles = table.cells_of(sampler, seeds, labels)
     images = sampler.decode(sampler.latents(seeds)[indices], rows, sampler.space)
-    side = sampler.image_spec.side * max(1, -(-TITLED // sampler.image_spec.side))
-    cells = [picture(image).resize((side, side), 0) for image in images]
+    times = max(1, -(-TITLED // sampler.image_spec.side))
+    cells = [enlarged(picture(image), times, Image.Resampling.NEAREST) for image in images]
     metadata = sampler.metadata(
         verb="sample",
         truncation=sampler.options.truncation,

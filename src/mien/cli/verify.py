@@ -20,7 +20,7 @@ from mien.cli.result import Result
 from mien.errors import DataError, MienError, Mismatch, Untrusted, UsageError
 from mien.export import signature
 from mien.report.film import film
-from mien.report.grid import picture, read_marks, save_png
+from mien.report.grid import enlarged, picture, read_marks, save_png
 from mien.sampling.address import Address, SeedPoint, parse
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
@@ -248,7 +248,7 @@ def _walk_frame(model: Source, recipe: Recipe, out: Path) -> Path:
     rows = interpolate_labels(sampler, sampler.labels(recipe["seeds"], fixed), start, end)
     z, chosen = sampler.latents(recipe["seeds"]), [recipe["frame"]]
     (image,) = map(picture, sampler.interpolate(z, recipe["frames"], rows, recipe["loop"], sampler.space, chosen))
-    return save_png(image.resize([side * recipe["zoom"] for side in image.size], Image.Resampling.NEAREST), out, recipe)
+    return save_png(enlarged(image, recipe["zoom"], Image.Resampling.NEAREST), out, recipe)
 
 
 def _edit(model: Source, recipe: Recipe, out: Path) -> Path:
@@ -302,9 +302,8 @@ def _film(model: Source, recipe: Recipe) -> Iterator[Image.Image]:
     require(recipe, walk=list, frames=int, loop=bool, zoom=int)
     if not 2 <= recipe["frames"] <= MAX_FRAMES or not 1 <= recipe["zoom"] <= 8:
         raise InvalidJSON("its frames or zoom are out of range")
-    side = model.sampler.image_spec.side * recipe["zoom"]
     faces = _faces(model, recipe, along([parse(stop) for stop in recipe["walk"]], recipe["frames"], recipe["loop"]))
-    return (picture(face).resize((side, side), 2 if recipe["zoom"] > 1 else None) for face in faces)
+    return (enlarged(picture(face), recipe["zoom"], Image.Resampling.BILINEAR) for face in faces)
 
 
 VERBS: Mapping[str, Redraw] = {"sample": _sample, "walk": _walk, "walk-frames": _walk_frame, "edit": _edit}

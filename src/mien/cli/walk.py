@@ -20,7 +20,7 @@ from mien.cli.result import Result
 from mien.errors import UsageError
 from mien.nn.priors import check_walk
 from mien.report.film import check_name, film
-from mien.report.grid import grid, picture, png_bytes, save_png
+from mien.report.grid import enlarged, grid, picture, png_bytes, save_png
 from mien.report.shards import Face, Seeds, ShardFormat
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
@@ -158,14 +158,13 @@ def walk(
     }  # fmt: skip
     metadata = sampler.metadata(verb="walk", **inputs, **drawn, method=points.method)
     metadata = {**metadata, "synthetic": False} if photos else metadata
-    side = sampler.image_spec.side * zoom
     if format is not None:
         described = {**metadata, "verb": "walk-frames"}
 
         def draw(part: Sequence[int]) -> Iterator[Face]:
             walked = sampler.interpolate(points.z, frames, points.labels, loop, points.space, part)
             for number, image in zip(part, walked, strict=True):
-                png = picture(image).resize((side, side), Image.Resampling.NEAREST) if zoom > 1 else picture(image)
+                png = enlarged(picture(image), zoom, Image.Resampling.NEAREST)
                 yield Face(number, png_bytes(png, {**described, "frame": number}), {}, "frame")
 
         return write_shards(sampler, Seeds([range(frames)]), draw, described, out, format, shard_size, BLOCK, "frames")
@@ -174,9 +173,8 @@ def walk(
         sign(save_png(grid(cells, width), out, metadata, Claim.BESIDE_PHOTOGRAPH if photos else Claim.SYNTHETIC))
         return result
     times = 1 if out.suffix.lower() == ".png" else zoom
-    side = sampler.image_spec.side * times
     walked = sampler.interpolate(points.z, frames, points.labels, loop, points.space)
-    pictures = (picture(image).resize((side, side), 0 if times > 1 else None) for image in walked)
+    pictures = (enlarged(picture(image), times, Image.Resampling.NEAREST) for image in walked)
     made = Provenance(metadata, Claim.FROM_PHOTOGRAPH if photos else Claim.SYNTHETIC)
     sign(film(pictures, out, made, fps, columns))
     return result

@@ -35,10 +35,10 @@ def picture(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels[..., 0]) if pixels.shape[-1] == 1 else Image.fromarray(pixels)
 
 
-def enlarged(image: Image.Image, times: int) -> Image.Image:
+def enlarged(image: Image.Image, times: int, by: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
     """A picture `times` as large, by Lanczos: of the usual filters the nearest to the original (LOG 2026-11-29)."""
     size = (image.width * times, image.height * times)
-    return image if times == 1 else image.resize(size, Image.Resampling.LANCZOS)
+    return image if times == 1 else image.resize(size, by)
 
 
 def near_square(count: int) -> int:
