@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mien.errors import UsageError
-from mien.recipes.augmentation import DRAWS, Augment, Augmentation, resampled
+from mien.recipes.augmentation import DRAWS, Augment, Augmentation, placement, resampled
 
 
 def augment(p: float, **config: float) -> Augment:
@@ -41,6 +41,25 @@ def test_each_group_has_a_switch() -> None:
         assert not torch.allclose(augment(0.9, **{**off, group: 1.0})(images, numbers(64)), images, atol=0.1)
 
 
+def test_each_change_of_place_is_what_its_numbers_say() -> None:
+    """A number far below 0 turns a change on, far above 0 off; coordinates go from -1 to 1 over 16 pixels."""
+    step, on = 2**0.2, -9.0
+    changes = {
+        "both scaled": ({6: 1.0, 7: on}, [[step, 0, 0], [0, step, 0]]),
+        "one scaled against the other": ({10: 1.0, 11: on}, [[step, 0, 0], [0, 1 / step, 0]]),
+        "moved by two whole pixels": ({3: on}, [[1, 0, 0.25], [0, 1, 0.25]]),
+        "moved by an eighth of the side": ({14: on, 15: 1.0, 16: 0.0}, [[1, 0, 0.25], [0, 1, 0]]),
+        "turned by a quarter": ({1: on, 2: -0.4}, [[0, -1, 0], [1, 0, 0]]),
+        "mirrored": ({0: on}, [[-1, 0, 0], [0, 1, 0]]),
+    }
+    for name, (drawn, wanted) in changes.items():
+        rows = torch.full((1, DRAWS), 9.0)
+        for place, number in drawn.items():
+            rows[0, place] = number
+        found = placement(iter(rows.unbind(1)), 0.5, 16)[0]
+        assert torch.allclose(found, torch.tensor(wanted, dtype=torch.float32), atol=1e-5), (name, found)
+
+
 def test_flips_are_exact() -> None:
     image = torch.randn(1, 3, 8, 8)
     mirror = torch.tensor([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
@@ -69,9 +88,9 @@ def test_derivatives_are_right_twice() -> None:
 
 def test_ramp_and_bounds() -> None:
     module = Augment(Augmentation(mode="ramp", p=0.4, images=1000))
-    for seen, p in ((0, 0.0), (500, 0.2), (1000, 0.4), (9000, 0.4)):
+    for seen, p in ((0, 0.0), (250, 0.058579), (500, 0.2), (1000, 0.4), (9000, 0.4)):  # half a cosine
         module.schedule(seen)
-        assert float(module.p) == pytest.approx(p)
+        assert float(module.p) == pytest.approx(p, rel=1e-4)
     for wrong in ({"p": 1.5}, {"cutout": float("nan")}, {"images": 0}):
         with pytest.raises(UsageError):
             Augmentation(**wrong)  # type: ignore[arg-type]
