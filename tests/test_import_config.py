@@ -12,7 +12,7 @@ import torch
 
 from mien.core.contracts import Batch, ImageSpec
 from mien.errors import DataError, Mismatch, Untrusted
-from mien.foreign.homogan_config import KEYS, homogan_config
+from mien.foreign.homogan_config import KEYS, NOTES, homogan_config
 from tests.conftest import Outcome, tiny
 
 CONFIG = """{
@@ -42,7 +42,7 @@ def test_every_key_is_honoured_or_named(tmp_path: Path) -> None:
         "--labels Eyeglasses,No_Beard,Bald --where Male=1 --limit 5000"
     )
     said = "\n".join(remarks)
-    keys = {"kaggle_user", "kaggle_pass", *KEYS} - {"train_d"}
+    keys = {"kaggle_user", "kaggle_pass", *KEYS, *NOTES} - {"train_d"}
     assert {remark.split(" ")[0].rstrip(":").lower() for remark in remarks if not remark.startswith(" ")} == keys
     assert "train_g occurs twice" in said and "opposite of a beard" in said
 
