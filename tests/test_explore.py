@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,6 +89,14 @@ def model(ids: dict[str, tuple[str, str]]) -> str:
 def pixels(png: bytes) -> Any:
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Until it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
 
 
 def bare(content: bytes) -> Any:
@@ -193,6 +201,65 @@ def test_a_flow_is_dragged_by_a_few_steps_and_exact_at_rest(served: Served) -> N
         assert np.abs(dragged - exact("multistep:4")).max() <= 2 < np.abs(dragged - exact(solver)).max(), solver
     for solver in ("euler:3", "midpoint:2"):
         assert np.abs(quick(solver) - exact(solver)).max() <= 2, "that is few already"
+
+
+def test_thumbnails_of_a_flow_are_drawn_in_few_steps_and_say_so(served: Served, model: str) -> None:
+    """Seventeen pictures of the pad took three seconds of a flow's whole solution, and the next face waited for them."""
+    flow, counts = f"/api/model/{served.json('/api/models')['models'][0]['id']}", []
+    queue = served.explorer.service.queue
+    draw = queue.draw
+    queue.draw = lambda kind, z, labels: counts.append(len(z)) or draw(kind, z, labels)  # type: ignore[func-returns-value]
+    try:
+        for question in ("sheet{}?first=4&count=6&columns=3", "children{}?at=5&first=100", "image{}?at=5"):
+            many = f"{flow}/{question}&solver=heun:8"
+            counts.clear()
+            quick = served.json(f"{many.format('.json')}&quick=1")
+            assert quick["recipe"]["solver"] == "multistep:4" and max(counts) <= 2, (
+                "the next face waits for two at most"
+            )
+            drawn, few = pixels(base64.b64decode(quick["base64"])).astype(int), many.replace("heun:8", "multistep:4")
+            assert np.abs(drawn - pixels(served.ask(few.format(""))[1])).max() <= 2, question
+            exact = served.json(many.format(".json"))
+            assert exact["recipe"]["solver"] == "heun:8", "without being asked nothing is quick"
+            assert np.abs(drawn - pixels(base64.b64decode(exact["base64"]))).max() > 2, question
+    finally:
+        queue.draw = draw
+    for question in ("sheet?first=4&count=6", "image?at=5"):
+        assert (served.ask(f"{model}/{question}&quick=1")[1]) == served.ask(f"{model}/{question}")[1], (
+            "a GAN's are as ever"
+        )
+    assert served.ask(f"{model}/image?at=5&quick=2")[0] == 400
+
+
+def test_what_a_page_that_has_gone_asked_for_is_not_drawn(served: Served) -> None:
+    """A reload waited for all that the page before had asked for, and for the face that was being drawn for it."""
+    flow = f"/api/model/{served.json('/api/models')['models'][0]['id']}"
+    queue, begun, goes_on = served.explorer.service.queue, threading.Event(), threading.Event()
+    check = queue.check
+
+    def slow_step() -> None:
+        begun.set()
+        assert goes_on.wait(30)
+        check()
+
+    drawn, queue.check = queue.drawn, slow_step  # type: ignore[method-assign]
+    try:
+        clients = []
+        for question in ("image?at=77&solver=euler:64", "sheet?first=900", "image?at=78&solver=euler:2"):
+            clients.append(socket.create_connection(("127.0.0.1", served.port)))
+            head = f"GET {flow}/{question} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n"
+            clients[-1].sendall(head.encode())
+            assert begun.wait(30)
+        wait_for(lambda: queue.rows > 1)
+        for client in clients:
+            client.close()
+        wait_for(lambda: queue.rows == 0 and all(question.answer.done() for question in queue.drawing))
+        goes_on.set()
+        assert served.ask(f"{flow}/preview?at=5&drag=a")[0] == 200
+        assert queue.drawn - drawn == 1, "the preview, and nothing else"
+    finally:
+        goes_on.set()
+        queue.check = check  # type: ignore[method-assign]
 
 
 def test_directions_are_found_and_named(runs: Path, tmp_path: Path) -> None:

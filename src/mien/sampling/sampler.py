@@ -188,11 +188,11 @@ class Sampler:
         return lambda z, labels: self.options.draw(self.model, z, labels, truncation)
 
     @torch.inference_mode()
-    def trajectory(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    def trajectory(self, z: Tensor, labels: Tensor | None = None, on_step: Callable[[], None] | None = None) -> Tensor:
         """A flow's solution over time: `[n, steps + 1, C, H, W]` in [-1, 1], noise first, what `decode` gives last.
 
         An adaptive solver takes its own steps for each row: 13 equidistant times are shown, and the last agrees within the
-        tolerance. Raises UsageError for a model that is not a flow.
+        tolerance. `on_step` is called before each step, and may raise to end it. Raises UsageError for a model that is no flow.
         """
         model, options = self.model, self.options
         if not isinstance(model, FlowModel):
@@ -202,9 +202,12 @@ class Sampler:
 
         def solve(rows: Tensor, row_labels: Tensor | None) -> Tensor:
             noise = rows if options.truncation == 1.0 else rows * options.truncation
-            return torch.stack(
-                list(model.stages(noise, options.solution(model), options.guidance_of(model), row_labels)), 1
-            )
+            found = []
+            for stage in model.stages(noise, options.solution(model), options.guidance_of(model), row_labels):
+                found.append(stage)
+                if on_step is not None:
+                    on_step()
+            return torch.stack(found, 1)
 
         return torch.cat(list(self._compute(solve, z, labels))).clamp(-1.0, 1.0)
 

@@ -28,6 +28,10 @@ MEANINGS = {
     "first": ("integer", "the first seed"),
     "count": ("integer", "number of faces, or of directions to find"),
     "columns": ("integer", "columns of the sheet"),
+    "quick": (
+        "integer",
+        "1 draws thumbnails: by a flow in few steps and within 2/255 of them, by any other model as ever",
+    ),
     "strength": ("number", "distance of children from their parent, in [0, 1]"),
     "frames": ("integer", "frames of the film"),
     "fps": ("number", "frames a second"),

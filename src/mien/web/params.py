@@ -32,6 +32,7 @@ class FaceParams:
     labels: Mapping[str, float] = field(default_factory=dict)
     directions: Mapping[str, float] = field(default_factory=dict)
     options: DrawOptions = DrawOptions()
+    exact: bool = True  # equal to `mien sample`, or within 2/255 of it
 
     @property
     def metadata(self) -> JSON:
