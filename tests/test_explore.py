@@ -37,6 +37,7 @@ from mien.core.run import override
 from mien.data.pack import Pack
 from mien.errors import DataError, Preempted
 from mien.report.grid import to_bytes
+from mien.sampling.address import parse
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, control
@@ -49,7 +50,7 @@ from mien.web.run_events import CURVE_POINTS, curves
 from mien.web.security import PHOTO_BYTES
 from mien.web.serve import HEAD_SECONDS, bind
 from mien.web.service import Service
-from tests.conftest import blobs, tiny, write_model, write_pack
+from tests.conftest import blobs, steer, tiny, write_model, write_pack
 from tests.web_client import TOKEN, Served, serving, short_run
 
 CANARY = "canary-that-nobody-may-read-7f3a"
@@ -317,6 +318,26 @@ def test_curves_have_ranges_and_scores_have_intervals(tmp_path: Path) -> None:
     (fid,) = found["scores"]
     assert (fid["name"], fid["seen"], fid["values"]) == ("FID", [10, 20], [29.0, 28.0])
     assert fid["ranges"] == [(28.0, 30.5), (27.0, 29.5)] and "lower is better" in fid["meaning"]
+
+
+def test_directions_act_in_some_layers(runs: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(runs / "00000-quick", tmp_path / "00000-quick")
+    steer(place)
+    sampler = Sampler.load(place, device="cpu")
+    with serving([place]) as served:
+        found = served.json("/api/models")["runs"][0]["checkpoints"][0]["model"]
+        ask = f"/api/model/{found}/image"
+        kinds = {"": {}, "direction=Smiling:3": {"directions": {"Smiling": 3.0}}}
+        kinds["direction=Smiling:3&layers=2"] = kinds["direction=Smiling:3"] | {"layers": "2"}
+        with ThreadPoolExecutor(3) as pool:  # together, so that they may meet in one chunk
+            drawn = [pixels(answer[1]) for answer in pool.map(lambda query: served.ask(f"{ask}?at=5&{query}"), kinds)]
+        for image, (query, changes) in zip(drawn, kinds.items(), strict=True):
+            z, rows = sampler.latent_at(parse("5"), **changes)
+            assert (image == to_bytes(sampler.decode(z, rows))[0].numpy()).all(), query
+        recipe = served.json(f"{ask}.json?at=5&direction=Smiling:3&layers=2")["recipe"]
+        assert recipe["layers"] == "2" and recipe["directions"] == {"Smiling": 3.0}
+        for wrong in ("layers=9", "layers=rough&direction=Smiling:3"):
+            assert served.ask(f"{ask}?at=5&{wrong}")[0] == 400, wrong
 
 
 def test_sheets_and_children(served: Served, model: str) -> None:

@@ -19,6 +19,7 @@ MEANINGS = {
     "drag": ("string", "name of a drag: a newer request of the same drag replaces this one, which gets 204"),
     "label": ("string", "NAME:VALUE with a value in [0, 1]; repeat for more"),
     "direction": ("string", "NAME:AMOUNT in standard deviations; repeat for more"),
+    "layers": ("string", "coarse, middle, fine or 2-3: where directions act, for a model with style stages"),
     "truncation": ("number", "truncation psi: 0 is the mean face, 1 is no truncation"),
     "style": (
         "string",

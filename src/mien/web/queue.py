@@ -139,7 +139,8 @@ class Queue:
         first = ready[0] if now - ready[0].born > FAIR else single
         taken, rows, kind = [], 0, first.kind
         for question in [first, *(q for q in self.waiting if q is not first)]:
-            if question.kind == kind and rows + len(question.z) <= CHUNK:
+            alike = question.kind == kind and question.z.shape[1:] == first.z.shape[1:]  # or a latent for each stage
+            if alike and rows + len(question.z) <= CHUNK:
                 taken.append(question)
                 rows += len(question.z)
                 self.waiting.remove(question)

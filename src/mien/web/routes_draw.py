@@ -34,7 +34,7 @@ class DrawRoutes:
 
     def routes(self) -> list[ApiRoute]:
         """Each by GET and by POST, each also as JSON."""
-        face = ("label", "direction", "truncation", "style", "size", "solver", "guidance")
+        face = ("label", "direction", "layers", "truncation", "style", "size", "solver", "guidance")
         rows: tuple[tuple[str, Handler, str, tuple[str, ...], str], ...] = (
             ("image", self.image, "a face", ("at", "quick"), "image/png"),
             (

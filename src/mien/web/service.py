@@ -111,7 +111,7 @@ class Service:
     ) -> Tensor:
         """Images `[n, C, H, W]` at some addresses, or how a flow comes to them, `[n, steps + 1, C, H, W]`."""
         sampler = (await self.sampler(request)).with_options(face.options)
-        placed = [sampler.latent_at(address, face.labels, face.directions) for address in addresses]
+        placed = [sampler.latent_at(address, face.labels, face.directions, face.layers) for address in addresses]
         rows = [labels for _, labels in placed if labels is not None]
         kind = Kind(request.path_params["id"], face.options, exact=face.exact and drag is None, stages=stages)
         side = sampler.image_spec.side

@@ -80,13 +80,14 @@ export function server() {
   }
 
   /** @param {State} state @returns {[string, string][]} */
-  const drawParams = ({ truncation, labels, directions, size, solver, guidance, style }) => [
+  const drawParams = ({ truncation, labels, directions, size, solver, guidance, style, layers }) => [
     .../** @type {[string, string][]} */ (truncation === 1 ? [] : [["truncation", String(truncation)]]),
     ...Object.entries(labels).map(([name, value]) => /** @type {[string, string]} */ (["label", `${name}:${value}`])),
     ...Object.entries(directions).filter(([, value]) => value).map(([name, value]) => /** @type {[string, string]} */ (["direction", `${name}:${value}`])),
     .../** @type {[string, string][]} */ (size ? [["size", String(size)]] : []),
     .../** @type {[string, string][]} */ (solver ? [["solver", solver]] : []),
     .../** @type {[string, string][]} */ (style ? [["style", style]] : []),
+    .../** @type {[string, string][]} */ (layers ? [["layers", layers]] : []),
     .../** @type {[string, string][]} */ (guidance === null ? [] : [["guidance", String(guidance)]]),
   ];
 

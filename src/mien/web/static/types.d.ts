@@ -6,6 +6,8 @@ export interface State {
   at: string;
   /** Other faces, and the share of the mixture that each has; the rest is the first face's. */
   mix: Part[] | null;
+  /** Style stages in which directions act, as `coarse` or `2-3`; empty for all. */
+  layers: string;
   truncation: number;
   labels: Record<string, number>;
   directions: Record<string, number>;
