@@ -209,10 +209,6 @@ def _named(values: Mapping[str, float]) -> list[str]:
     return [f"{name}={value}" for name, value in values.items()]
 
 
-def _layers(recipe: Recipe) -> str:
-    return str(require(recipe, layers=str)["layers"]) if "layers" in recipe else ""
-
-
 def _sample(model: Source, recipe: Recipe, out: Path) -> Path:
     from mien.cli.sample import sample
 
@@ -263,7 +259,7 @@ def _edit(model: Source, recipe: Recipe, out: Path) -> Path:
     require(recipe, of=list, directions=dict, strip=int)
     edit(
         model.path, direction=_named(recipe["directions"]), seed=[str(seed) for seed in recipe["of"]], strip=recipe["strip"],
-        out=out, label=_named(recipe.get("labels", {})), layers=_layers(recipe), options=model.sampler.options,
+        out=out, label=_named(recipe.get("labels", {})), layers=str(recipe.get("layers", "")), options=model.sampler.options,
         loading=model.loading,
     )  # fmt: skip
     return out
@@ -298,10 +294,10 @@ def _columns(recipe: Recipe) -> int:
 
 def _faces(model: Source, recipe: Recipe, addresses: Sequence[Address]) -> torch.Tensor:
     """The faces at some addresses, as the explorer draws them, `[n, C, H, W]`."""
-    sampler, labels, directions, layers = model.sampler, recipe.get("labels"), recipe.get("directions"), _layers(recipe)
-    rows = [sampler.latent_at(address, labels, directions, layers) for address in addresses]
+    named = recipe.get("labels"), recipe.get("directions"), str(recipe.get("layers", ""))
+    rows = [model.sampler.latent_at(address, *named) for address in addresses]
     conditions = [row for _, row in rows if row is not None]
-    return sampler.decode(torch.cat([z for z, _ in rows]), torch.cat(conditions) if conditions else None)
+    return model.sampler.decode(torch.cat([z for z, _ in rows]), torch.cat(conditions) if conditions else None)
 
 
 def _film(model: Source, recipe: Recipe) -> Iterator[Image.Image]:
