@@ -19,7 +19,7 @@ export function fitted(state, model) {
   const foreign = (/** @type {string} */ at) => { const { start } = parse(at); return "values" in start && start.values.length !== length; };
   const usable = { labels: those(state.labels, labels, "label"), directions: those(state.directions, directions, "direction") };
   const within = (/** @type {string} */ stages) => model.styles > 0 && thirds(stages, model.styles)[1] <= model.styles, style = within(state.style.split(":")[1] ?? "");
-  if (state.layers && !within(state.layers)) missing.push(`layers ${state.layers}`);
+  if (state.layers && !within(state.layers) && Object.values(usable.directions).some(Boolean)) missing.push(`layers ${state.layers}`);
   if (foreign(state.at)) missing.push("place for this photograph");
   return { missing, state: { ...state, model: model.id, at: foreign(state.at) ? "0" : state.at, ...usable, locks: state.locks.filter((name) => directions.has(name)),
     size: model.scalable ? state.size : 0, solver: model.flow ? state.solver : "", guidance: model.flow && model.labels.length ? state.guidance : null,
