@@ -522,8 +522,13 @@ def test_styles_of_another_face(open_page: Callable[..., Any], size: dict[str, i
     hash = page.evaluate("location.hash.slice(1)")
     styled = rests(page, "42")
     assert rests(open_page(hash=hash, size=size), "42") == styled
+    page.click("#style-swap")
+    until(page, "location.hash.includes('at=7') && location.hash.includes('style=42')")
+    assert rests(page, "7") not in (first, styled)
+    page.click("#style-swap")
+    assert rests(page, "42") == styled
     page.click("#style-off")
-    assert rests(page, "42") == first
+    assert rests(page, "42") == first and page.is_disabled("#style-swap")
     plain = open_page(preset="vae", size=size)
     plain.click("#tab-mix")
     assert plain.is_visible("#mix-begin") and plain.is_hidden("#style-form")
