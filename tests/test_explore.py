@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +37,7 @@ from mien.core.run import override
 from mien.data.pack import Pack
 from mien.errors import DataError, Preempted
 from mien.report.grid import to_bytes
+from mien.sampling.address import parse
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint, control
@@ -49,7 +50,7 @@ from mien.web.run_events import CURVE_POINTS, curves
 from mien.web.security import PHOTO_BYTES
 from mien.web.serve import HEAD_SECONDS, bind
 from mien.web.service import Service
-from tests.conftest import blobs, tiny, write_model, write_pack
+from tests.conftest import blobs, steer, tiny, write_model, write_pack
 from tests.web_client import TOKEN, Served, serving, short_run
 
 CANARY = "canary-that-nobody-may-read-7f3a"
@@ -89,6 +90,14 @@ def model(ids: dict[str, tuple[str, str]]) -> str:
 def pixels(png: bytes) -> Any:
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Until it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
 
 
 def bare(content: bytes) -> Any:
@@ -195,6 +204,65 @@ def test_a_flow_is_dragged_by_a_few_steps_and_exact_at_rest(served: Served) -> N
         assert np.abs(quick(solver) - exact(solver)).max() <= 2, "that is few already"
 
 
+def test_thumbnails_of_a_flow_are_drawn_in_few_steps_and_say_so(served: Served, model: str) -> None:
+    """Seventeen pictures of the pad took three seconds of a flow's whole solution, and the next face waited for them."""
+    flow, counts = f"/api/model/{served.json('/api/models')['models'][0]['id']}", []
+    queue = served.explorer.service.queue
+    draw = queue.draw
+    queue.draw = lambda kind, z, labels: counts.append(len(z)) or draw(kind, z, labels)  # type: ignore[func-returns-value]
+    try:
+        for question in ("sheet{}?first=4&count=6&columns=3", "children{}?at=5&first=100", "image{}?at=5"):
+            many = f"{flow}/{question}&solver=heun:8"
+            counts.clear()
+            quick = served.json(f"{many.format('.json')}&quick=1")
+            assert quick["recipe"]["solver"] == "multistep:4" and max(counts) <= 2, (
+                "the next face waits for two at most"
+            )
+            drawn, few = pixels(base64.b64decode(quick["base64"])).astype(int), many.replace("heun:8", "multistep:4")
+            assert np.abs(drawn - pixels(served.ask(few.format(""))[1])).max() <= 2, question
+            exact = served.json(many.format(".json"))
+            assert exact["recipe"]["solver"] == "heun:8", "without being asked nothing is quick"
+            assert np.abs(drawn - pixels(base64.b64decode(exact["base64"]))).max() > 2, question
+    finally:
+        queue.draw = draw
+    for question in ("sheet?first=4&count=6", "image?at=5"):
+        assert (served.ask(f"{model}/{question}&quick=1")[1]) == served.ask(f"{model}/{question}")[1], (
+            "a GAN's are as ever"
+        )
+    assert served.ask(f"{model}/image?at=5&quick=2")[0] == 400
+
+
+def test_what_a_page_that_has_gone_asked_for_is_not_drawn(served: Served) -> None:
+    """A reload waited for all that the page before had asked for, and for the face that was being drawn for it."""
+    flow = f"/api/model/{served.json('/api/models')['models'][0]['id']}"
+    queue, begun, goes_on = served.explorer.service.queue, threading.Event(), threading.Event()
+    check = queue.check
+
+    def slow_step() -> None:
+        begun.set()
+        assert goes_on.wait(30)
+        check()
+
+    drawn, queue.check = queue.drawn, slow_step  # type: ignore[method-assign]
+    try:
+        clients = []
+        for question in ("image?at=77&solver=euler:64", "sheet?first=900", "image?at=78&solver=euler:2"):
+            clients.append(socket.create_connection(("127.0.0.1", served.port)))
+            head = f"GET {flow}/{question} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n"
+            clients[-1].sendall(head.encode())
+            assert begun.wait(30)
+        wait_for(lambda: queue.rows > 1)
+        for client in clients:
+            client.close()
+        wait_for(lambda: queue.rows == 0 and all(question.answer.done() for question in queue.drawing))
+        goes_on.set()
+        assert served.ask(f"{flow}/preview?at=5&drag=a")[0] == 200
+        assert queue.drawn - drawn == 1, "the preview, and nothing else"
+    finally:
+        goes_on.set()
+        queue.check = check  # type: ignore[method-assign]
+
+
 def test_directions_are_found_and_named(runs: Path, tmp_path: Path) -> None:
     place = shutil.copytree(runs / "00000-quick", tmp_path / "00000-quick")
     with serving([place]) as served:
@@ -250,6 +318,26 @@ def test_curves_have_ranges_and_scores_have_intervals(tmp_path: Path) -> None:
     (fid,) = found["scores"]
     assert (fid["name"], fid["seen"], fid["values"]) == ("FID", [10, 20], [29.0, 28.0])
     assert fid["ranges"] == [(28.0, 30.5), (27.0, 29.5)] and "lower is better" in fid["meaning"]
+
+
+def test_directions_act_in_some_layers(runs: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(runs / "00000-quick", tmp_path / "00000-quick")
+    steer(place)
+    sampler = Sampler.load(place, device="cpu")
+    with serving([place]) as served:
+        found = served.json("/api/models")["runs"][0]["checkpoints"][0]["model"]
+        ask = f"/api/model/{found}/image"
+        kinds = {"": {}, "direction=Smiling:3": {"directions": {"Smiling": 3.0}}}
+        kinds["direction=Smiling:3&layers=2"] = kinds["direction=Smiling:3"] | {"layers": "2"}
+        with ThreadPoolExecutor(3) as pool:  # together, so that they may meet in one chunk
+            drawn = [pixels(answer[1]) for answer in pool.map(lambda query: served.ask(f"{ask}?at=5&{query}"), kinds)]
+        for image, (query, changes) in zip(drawn, kinds.items(), strict=True):
+            z, rows = sampler.latent_at(parse("5"), **changes)
+            assert (image == to_bytes(sampler.decode(z, rows))[0].numpy()).all(), query
+        recipe = served.json(f"{ask}.json?at=5&direction=Smiling:3&layers=2")["recipe"]
+        assert recipe["layers"] == "2" and recipe["directions"] == {"Smiling": 3.0}
+        for wrong in ("layers=9", "layers=rough&direction=Smiling:3"):
+            assert served.ask(f"{ask}?at=5&{wrong}")[0] == 400, wrong
 
 
 def test_sheets_and_children(served: Served, model: str) -> None:

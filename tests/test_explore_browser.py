@@ -50,7 +50,7 @@ def trained(folder: Path) -> Path:
     labelled = write_pack(root / "labelled.pack", labels=("Hat", "Glasses"))
     write_model("flow", root / "flow", labelled, 0.03, **{"conditional": True, "model.steps": 4})
     (root / "styled").mkdir()
-    write_model("quick", root / "styled", pack, **{"model.mapping": 2})
+    steer(write_model("quick", root / "styled", pack, **{"model.mapping": 2}))
     return root
 
 
@@ -522,11 +522,41 @@ def test_styles_of_another_face(open_page: Callable[..., Any], size: dict[str, i
     hash = page.evaluate("location.hash.slice(1)")
     styled = rests(page, "42")
     assert rests(open_page(hash=hash, size=size), "42") == styled
+    page.click("#style-swap")
+    until(page, "location.hash.includes('at=7') && location.hash.includes('style=42')")
+    assert rests(page, "7") not in (first, styled)
+    page.click("#style-swap")
+    assert rests(page, "42") == styled
     page.click("#style-off")
-    assert rests(page, "42") == first
+    assert rests(page, "42") == first and page.is_disabled("#style-swap")
     plain = open_page(preset="vae", size=size)
     plain.click("#tab-mix")
     assert plain.is_visible("#mix-begin") and plain.is_hidden("#style-form")
+
+
+def test_directions_act_in_the_layers_that_are_chosen(open_page: Callable[..., Any]) -> None:
+    page = open_page(preset="styled")
+    plain = rests(page, "42")
+    smile = page.locator("fieldset", has_text="Directions").locator("input").first
+    smile.fill("3")
+    smile.dispatch_event("change")
+    until(page, "location.hash.includes('direction=')")
+    whole = rests(page, "42")
+    layers = page.locator("details.layers")
+    assert layers.get_attribute("open") is None and layers.locator("summary").inner_text() == "In all layers"
+    layers.locator("summary").click()
+    layers.locator("select").nth(0).select_option("2")
+    until(page, "location.hash.includes('layers=2')")
+    some = rests(page, "42")
+    assert layers.locator("summary").inner_text() == "In layer 2 of 2" and len({plain, whole, some}) == 3
+    hash = page.evaluate("location.hash.slice(1)")
+    assert rests(open_page(hash=hash), "42") == some
+    page.keyboard.press("Control+z")
+    until(page, "!location.hash.includes('layers=')")
+    assert rests(page, "42") == whole and layers.locator("summary").inner_text() == "In all layers"
+    vae = served_models(page)["vae"]
+    other = open_page(hash=re.sub(r"\bm=\w+", f"m={vae}", hash))
+    assert "no layers 2" in other.inner_text(".toast.fault") and other.locator("details.layers").count() == 0
 
 
 def test_a_locked_direction_is_held_still(open_page: Callable[..., Any]) -> None:

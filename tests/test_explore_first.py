@@ -115,3 +115,37 @@ def test_a_preview_that_comes_late_does_not_replace_the_exact_face(open_page: Ca
         route.continue_()
     page.wait_for_timeout(1500)
     assert rests(page, "7") == exact and page.get_attribute("#face", "data-shown") == "exact"
+
+
+def test_a_drag_gives_up_what_is_drawn_for_a_flow_at_rest(open_page: Callable[..., Any]) -> None:  # noqa: F811
+    """The pad's pictures and the exact face kept a flow's next face waiting; what was given up comes once nothing moves."""
+    held: list[Any] = []
+    holding = [True]
+
+    def hold(route: Any) -> None:
+        quick = parse_qs(urlsplit(route.request.url).query).get("quick") == ["1"]
+        slow = "/sheet?" in route.request.url or (seed_of(route.request.url) == "7" and not quick)
+        held.append(route) if holding[0] and slow else route.continue_()
+
+    page = open_page(preset="flow", routes={"**/image?*": hold, "**/sheet?*": hold})
+    failed: list[str] = []
+    page.on("requestfailed", lambda request: failed.append(urlsplit(request.url).path.rpartition("/")[2]))
+    page.fill("#seed", "7")
+    page.keyboard.press("Enter")
+    page.wait_for_selector('#face[data-shown="preview"][aria-busy="true"]')
+    while {urlsplit(route.request.url).path.rpartition("/")[2] for route in held} != {"sheet", "image"}:
+        page.wait_for_timeout(20)
+    box = page.locator("#pad-area").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 20, y, steps=4)
+    while {*failed} != {"sheet", "image"}:
+        page.wait_for_timeout(20)
+    strip = "canvas => canvas.getContext('2d').getImageData(50, 50, 1, 1).data[3]"
+    until(page, f"({strip})(document.querySelector('#past li:nth-child(2) canvas'))")
+    holding[0] = False
+    page.mouse.up()
+    page.wait_for_selector('#face[data-shown="exact"][aria-busy="false"]:not([data-at="42"], [data-at="7"])')
+    corner = "pad => pad.getContext('2d').getImageData(pad.width / 10, pad.width / 10, 1, 1).data[3] === 255"
+    until(page, f"({corner})(document.getElementById('pad'))")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from mien.errors import DataError
 from mien.report.grid import GAP, picture, read_recipe
 from mien.sampling.sampler import Sampler
 from mien.storage import checkpoint
-from tests.conftest import SHARED, blobs, write_pack
+from tests.conftest import SHARED, blobs, steer, write_pack
 from tests.test_cli import PRINTED, call, cell, pixels
 from tests.test_latent import write_model
 
@@ -318,6 +319,19 @@ def test_edit(here: Path, model: Path) -> None:
     assert read_recipe(here / "photo.png")["synthetic"] is False
 
 
+def test_an_edit_of_some_layers_is_drawn_again_by_verify(here: Path, blob_pack: Pack) -> None:
+    file = write_model("quick", here, blob_pack)
+    steer(file)
+    line = ("edit", file, "--direction", "Smiling=2")
+    for name, more in (("whole", ()), ("coarse", ("--layers", "1")), ("fine", ("--layers", "2"))):
+        assert call(*line, *more, "-o", f"{name}.png").code == 0
+        said = call("verify", f"{name}.png", "--model", file)
+        assert "drawn again: equal" in said.out, (name, said.out, said.err)
+    sheets = [pixels(here / f"{name}.png") for name in ("whole", "coarse", "fine")]
+    assert all((cell(a, 0, 0) == cell(b, 0, 0)).all() for a, b in itertools.combinations(sheets, 2))
+    assert all((cell(a, 0, 1) != cell(b, 0, 1)).any() for a, b in itertools.combinations(sheets, 2))
+
+
 @pytest.mark.parametrize("words", [("--labels", "Smiling"), ("--unsupervised", "2", "--disentangle", "joint")])
 def test_labels_without_their_pack(words: tuple[str, ...], here: Path, model: Path) -> None:
     """They were passed over in silence, with exit code 0."""
@@ -362,6 +376,7 @@ def test_latents_of_another_model_are_refused(here: Path, blob_pack: Pack) -> No
         (), ("--direction", "component-1"), ("--direction", "smile=1"), ("--direction", "component-1=1", "--strip", "1"),
         ("--direction", "component-1=nan"), ("--direction", "component-1=1", "--seed", "0-99"),
         ("--direction", "component-1=1", "--seed", "1", "--photo", "a.png"), ("--direction", "component-1=1", "-o", "x.gif"),
+        ("--direction", "component-1=1", "--layers", "1"),
     ],
 )  # fmt: skip
 def test_impossible_edits(here: Path, blob_pack: Pack, words: tuple[str, ...]) -> None:

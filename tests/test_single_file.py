@@ -158,8 +158,10 @@ def test_it_draws_the_faces_of_pytorch(page: Any, tmp_path: Path) -> None:
         ("9007199254740991", {"truncation": 0.6}),
         ("7,0.25,0.5~9:0.3", {"truncation": 0.7, "direction": 1.5}),
         ("3", {"style": "7:coarse"}),
+        ("5", {"direction": 2.5, "layers": "2-3"}),
     ):
         words = {"t": options.get("truncation", 1), "style": options.get("style", "")}
+        words["layers"] = options.get("layers", "")
         words |= {"direction": f"{name}:{options['direction']}"} if "direction" in options else {}
         page.evaluate(
             "([at, words]) => { location.hash = new URLSearchParams({ at, ...words }); location.reload(); }",
@@ -170,7 +172,8 @@ def test_it_draws_the_faces_of_pytorch(page: Any, tmp_path: Path) -> None:
         with page.expect_download() as waited:
             page.keyboard.press("s")
         waited.value.save_as(tmp_path / "face.png")
-        z, rows = sampler.latent_at(parse(at), None, {name: options["direction"]} if "direction" in options else {})
+        amounts = {name: options["direction"]} if "direction" in options else {}
+        z, rows = sampler.latent_at(parse(at), None, amounts, options.get("layers", ""))
         drawing = sampler.with_options(
             DrawOptions(truncation=options.get("truncation", 1.0), style=options.get("style"))
         )

@@ -21,7 +21,7 @@ from mien.errors import UsageError
 from mien.models.residual import MappingNetwork, ResidualGenerator, ResidualGeneratorConfig
 from mien.sampling.options import DrawOptions
 from mien.sampling.sampler import Sampler
-from mien.sampling.styles import Style
+from mien.sampling.styles import Style, in_layers
 from mien.training.ema import EMA
 from mien.training.resolve import ResolvedRun
 from tests.conftest import tiny
@@ -201,6 +201,32 @@ def test_thirds_share_the_stages(count: int, parts: tuple[int, ...]) -> None:
 def test_words_that_name_no_styles(words: str) -> None:
     with pytest.raises(UsageError, match="names no styles"):
         Style.of(words)
+
+
+def test_an_edit_of_some_layers_leaves_the_others() -> None:
+    """The stages outside take the style of the face before the edit, whatever else is drawn of it."""
+    sampler = drawn_by(MAPPED)
+    model, z = sampler.model, sampler.latents([7, 8])
+    assert isinstance(model, StyleModel) and model.style_count == 2
+    moved = z + torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+    whole, before = sampler.decode(moved), sampler.decode(z)
+    own, after = model.styles(z), model.styles(moved)
+    for layers, styles in (("1", [after, own]), ("2", [own, after]), ("fine", [own, after])):
+        edited = sampler.decode(in_layers(model, z, moved, layers))
+        assert torch.allclose(edited, model.decode_styles(styles).clamp(-1, 1), atol=1e-5), layers
+        assert (edited - whole).abs().max() > 1e-3 and (edited - before).abs().max() > 1e-3, layers
+        assert torch.allclose(sampler.preview(in_layers(model, z, moved, layers)), edited, atol=1e-5)
+    assert torch.equal(sampler.decode(in_layers(model, z, moved, "1-2")), whole)
+    mixed = sampler.with_options(DrawOptions(style="42:2", truncation=0.8))
+    assert torch.equal(mixed.decode(in_layers(model, z, moved, "2")), mixed.decode(z)), (
+        "another face's style comes last"
+    )
+    assert torch.equal(mixed.decode(in_layers(model, z, moved, "1")), mixed.decode(moved))
+    for wrong in ("0", "3", "2-1", "rough", "42:2"):
+        with pytest.raises(UsageError, match="There are no stages"):
+            in_layers(model, z, moved, wrong)
+    with pytest.raises(UsageError, match="no layers to edit"):
+        in_layers(drawn_by(tiny(presets.PRESETS["vae"])).model, z, moved, "1")
 
 
 def test_styles_that_there_are_not() -> None:

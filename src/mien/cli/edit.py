@@ -39,6 +39,7 @@ def edit(
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("edit.png"),
     crop: str | None = None,
     steps: int | None = None,
+    layers: str = "",
     label: Labels = (),
     options: Drawing = DrawOptions(),
     loading: Loading = LoadOptions(),
@@ -51,6 +52,7 @@ def edit(
         mien edit RUN --seed 42 --direction Smiling=1.5
         mien edit RUN --seed 0-7 --direction Smiling=2 --direction Male=-1 -o edit.png
         mien edit RUN --photo me.jpg --direction Eyeglasses=2 --strip 7
+        mien edit RUN --seed 42 --direction Smiling=1.5 --layers coarse
 
     Parameters
     ----------
@@ -70,6 +72,9 @@ def edit(
         How photographs are cropped, as for `mien project`.
     steps
         Project a photograph by that many steps of gradient descent, instead of the encoder.
+    layers
+        Style stages in which the face moves, for a model that has them (quick, gan): coarse, middle, fine, or by number, such
+        as 2-3, the first the coarsest. By default, all.
     """
     check_png(out)
     sign = signing.ready()
@@ -109,7 +114,7 @@ def edit(
     shares = [0.0, 1.0] if strip == 2 else torch.linspace(-1.0, 1.0, strip).tolist()
     columns = [
         sampler.decode(
-            sampler.edit(points.z, {name: share * amount for name, amount in amounts.items()}, points.space),
+            sampler.edit(points.z, {name: share * amount for name, amount in amounts.items()}, points.space, layers),
             points.labels,
             points.space,
         )
@@ -117,8 +122,9 @@ def edit(
     ]
     cells = torch.stack(columns, 1).flatten(0, 1)
     metadata = sampler.metadata(
-        verb="edit", of=inputs, directions=amounts, labels=labels, strip=strip, truncation=options.truncation
-    )
+        verb="edit", of=inputs, directions=amounts, labels=labels, strip=strip, truncation=options.truncation,
+        **({"layers": layers} if layers else {}),
+    )  # fmt: skip
     if photo or latent is not None:
         save_png(grid(cells, strip), out, {**metadata, "synthetic": False}, Claim.FROM_PHOTOGRAPH)
     else:

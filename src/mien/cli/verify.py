@@ -257,7 +257,7 @@ def _edit(model: Source, recipe: Recipe, out: Path) -> Path:
     require(recipe, of=list, directions=dict, strip=int)
     edit(
         model.path, direction=_named(recipe["directions"]), seed=[str(seed) for seed in recipe["of"]], strip=recipe["strip"],
-        out=out, label=_named(recipe.get("labels", {})), options=model.sampler.options,
+        out=out, label=_named(recipe.get("labels", {})), layers=str(recipe.get("layers", "")), options=model.sampler.options,
         loading=model.loading,
     )  # fmt: skip
     return out
@@ -292,7 +292,8 @@ def _columns(recipe: Recipe) -> int:
 
 def _faces(model: Source, recipe: Recipe, addresses: Sequence[Address]) -> torch.Tensor:
     """The faces at some addresses, as the explorer draws them, `[n, C, H, W]`."""
-    rows = [model.sampler.latent_at(address, recipe.get("labels"), recipe.get("directions")) for address in addresses]
+    named = recipe.get("labels"), recipe.get("directions"), str(recipe.get("layers", ""))
+    rows = [model.sampler.latent_at(address, *named) for address in addresses]
     conditions = [row for _, row in rows if row is not None]
     return model.sampler.decode(torch.cat([z for z, _ in rows]), torch.cat(conditions) if conditions else None)
 

@@ -38,10 +38,18 @@ class StyleModel(Model):
         """A style `[n, width]` for each stage -> images `[n, C, H, W]` in [-1, 1]."""
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.decode_styles([self.styles(z)] * self.style_count, labels)
+        return self.decode_stages([z] * self.style_count, labels=labels)
 
     def decode_truncated(self, z: Tensor, truncation: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.decode_styles([self._typical(self.styles(z), truncation)] * self.style_count, labels)
+        return self.decode_stages([z] * self.style_count, truncation, labels)
+
+    def decode_stages(
+        self, latents: Sequence[Tensor], truncation: float | Tensor = 1.0, labels: Tensor | None = None
+    ) -> Tensor:
+        """A latent `[n, *latent_shape]` for each stage -> images `[n, C, H, W]` in [-1, 1]."""
+        once = {id(z): z for z in latents}  # usually one latent for all stages
+        styles = {key: self._typical(self.styles(z), truncation) for key, z in once.items()}
+        return self.decode_styles([styles[id(z)] for z in latents], labels)
 
     def decode_mixed(
         self, z: Tensor, other: Tensor, shares: Tensor, truncation: float | Tensor = 1.0, labels: Tensor | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import isfinite
 
-import torch
 from torch import Tensor
 
 from mien.core.contracts import JSON, Model
@@ -111,6 +110,7 @@ class DrawOptions:
     def draw(self, model: Model, z: Tensor, labels: Tensor | None, truncation: float | Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] of latents `[n, *latent_shape]` under label rows `[n, label_dim]`.
 
+        Of a style model also of a latent for each stage, `[n, style_count, *latent_shape]`.
         `truncation` replaces the field: an exported graph has it as an input.
         """
         psi = self.truncation if truncation is None else truncation
@@ -120,10 +120,12 @@ class DrawOptions:
         if isinstance(model, FlowModel) and (self.solver or self.guidance is not None):
             noise = z if untruncated else z * psi
             return model.decode_by(noise, self.solution(model), self.guidance_of(model), labels)
-        style = Style.of(self.style)
-        if style is not None and isinstance(model, StyleModel):
-            other = model.prior.draw([style.seed], model.latent_shape).to(z).expand_as(z)
-            shares = torch.zeros(z.shape[0], model.style_count, device=z.device)
-            shares[:, style.columns(model.style_count)] = 1.0
-            return model.decode_mixed(z, other, shares, psi, labels)
+        style, staged = Style.of(self.style), z.ndim > 1 + len(model.latent_shape)
+        if isinstance(model, StyleModel) and (style is not None or staged):
+            latents = list(z.unbind(1)) if staged else [z] * model.style_count
+            if style is not None:
+                columns = style.columns(model.style_count)
+                other = model.prior.draw([style.seed], model.latent_shape).to(z).expand_as(latents[0])
+                latents[columns] = [other] * (columns.stop - columns.start)
+            return model.decode_stages(latents, psi, labels)
         return model.decode(z, labels) if untruncated else model.decode_truncated(z, psi, labels)

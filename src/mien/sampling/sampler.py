@@ -26,6 +26,7 @@ from mien.sampling.density import Density, DensityKind, density_of
 from mien.sampling.directions import Directions, Space
 from mien.sampling.inversion import Distance, Inversion, Step, absolute, descend
 from mien.sampling.options import DrawOptions
+from mien.sampling.styles import in_layers
 from mien.storage import checkpoint
 from mien.storage.provenance import Provenance
 
@@ -141,6 +142,9 @@ class Sampler:
             if values:
                 raise UsageError("This model has no labels.", "It was trained without.", "Leave out --label.")
             return None
+        return self._labels(seeds, values)
+
+    def _labels(self, seeds: Sequence[int], values: Mapping[str, float] | None) -> Tensor:
         stored = self.label_rows
         return label_rows.with_values(stored[[mix(seed) % len(stored) for seed in seeds]], values, self.label_names)
 
@@ -149,24 +153,17 @@ class Sampler:
         address: Address,
         labels: Mapping[str, float] | None = None,
         directions: Mapping[str, float] | None = None,
+        layers: str = "",
     ) -> tuple[Tensor, Tensor | None]:
-        """The latent `[1, *latent_shape]` and the label row `[1, label_dim]` at an address.
-
-        The latent is moved by amounts along named `directions`.
-        """
+        """The latent `[1, *latent_shape]` at an address, moved as `edit` does, and the label row `[1, label_dim]`."""
         z = latent(address, self.model.prior, self.model.latent_shape)
-        if directions:
-            z = self.edit(z, directions)
+        if directions or layers:
+            z = self.edit(z, directions or {}, layers=layers)
         if not self.model.label_dim:
             return z, self.labels([], labels)
         mean = label_rows.with_values(self.label_rows.nanmean(0, keepdim=True), labels, self.label_names)
-
-        def rows_of(seeds: Sequence[int]) -> Tensor:
-            rows = self.labels(seeds, labels)
-            assert rows is not None
-            return rows
-
-        return z, resolve(address, rows_of, lambda _: mean, torch.lerp)  # a latent that is no seed's has the mean row
+        rows = resolve(address, lambda seeds: self._labels(seeds, labels), lambda _: mean, torch.lerp)
+        return z, rows  # a latent that is no seed's has the mean row
 
     @torch.inference_mode()
     def preview(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -188,23 +185,22 @@ class Sampler:
         return lambda z, labels: self.options.draw(self.model, z, labels, truncation)
 
     @torch.inference_mode()
-    def trajectory(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    def trajectory(
+        self, z: Tensor, labels: Tensor | None = None, on_step: Callable[[], object] = lambda: None
+    ) -> Tensor:
         """A flow's solution over time: `[n, steps + 1, C, H, W]` in [-1, 1], noise first, what `decode` gives last.
 
         An adaptive solver takes its own steps for each row: 13 equidistant times are shown, and the last agrees within the
-        tolerance. Raises UsageError for a model that is not a flow.
+        tolerance. `on_step` is called before each step, and may raise to end it. Raises UsageError for a model that is no flow.
         """
         model, options = self.model, self.options
         if not isinstance(model, FlowModel):
-            raise UsageError(
-                "This model is not a flow.", "It draws an image in one evaluation.", "Use a flow for a trajectory."
-            )
+            raise UsageError("This model is not a flow.", "It draws an image at once.", "Use a flow for a trajectory.")
 
         def solve(rows: Tensor, row_labels: Tensor | None) -> Tensor:
             noise = rows if options.truncation == 1.0 else rows * options.truncation
-            return torch.stack(
-                list(model.stages(noise, options.solution(model), options.guidance_of(model), row_labels)), 1
-            )
+            steps = model.stages(noise, options.solution(model), options.guidance_of(model), row_labels)
+            return torch.stack([(stage, on_step())[0] for stage in steps], 1)
 
         return torch.cat(list(self._compute(solve, z, labels))).clamp(-1.0, 1.0)
 
@@ -216,9 +212,7 @@ class Sampler:
     ) -> Tensor:
         """The images of seeds, `[n, C, H, W]` in [-1, 1]. Seed 42 is the same image in any batch."""
         rows = labels if isinstance(labels, Tensor) else self.labels(seeds, labels)
-        sampler = self
-        if truncation is not None:
-            sampler = self.with_options(replace(self.options, truncation=truncation))
+        sampler = self if truncation is None else self.with_options(replace(self.options, truncation=truncation))
         return sampler.decode(sampler.latents(seeds), rows, self.space)
 
     def walk(
@@ -337,9 +331,14 @@ class Sampler:
         extra = sidecar.read(self.extras_folder, "directions", "directions", self.model_hash)
         return Directions.of(extra, {"latent": self.model.latent_shape})
 
-    def edit(self, z: Tensor, amounts: Mapping[str, float], space: Space = "latent") -> Tensor:
-        """Latents `[n, *shape]` moved along named directions, in standard deviations. Raises UsageError for an unknown name."""
-        return self.directions.move(z, amounts, space)
+    def edit(self, z: Tensor, amounts: Mapping[str, float], space: Space = "latent", layers: str = "") -> Tensor:
+        """Latents `[n, *shape]` moved along named directions, in standard deviations. Raises UsageError for an unknown name.
+
+        With `layers` (coarse, middle, fine, or style stages by number, such as 2-3), a latent for each stage, moved in those alone:
+        `[n, style_count, *shape]`, which `decode` takes too. Raises UsageError for a model without style stages.
+        """
+        moved = self.directions.move(z, amounts, space)
+        return moved if not layers else in_layers(self.model if space == "latent" else None, z, moved, layers)
 
     def metadata(self, **more: object) -> JSON:
         """What an image must carry so that it can be drawn again."""

@@ -19,6 +19,7 @@ MEANINGS = {
     "drag": ("string", "name of a drag: a newer request of the same drag replaces this one, which gets 204"),
     "label": ("string", "NAME:VALUE with a value in [0, 1]; repeat for more"),
     "direction": ("string", "NAME:AMOUNT in standard deviations; repeat for more"),
+    "layers": ("string", "coarse, middle, fine or 2-3: where directions act, for a model with style stages"),
     "truncation": ("number", "truncation psi: 0 is the mean face, 1 is no truncation"),
     "style": (
         "string",
@@ -28,6 +29,10 @@ MEANINGS = {
     "first": ("integer", "the first seed"),
     "count": ("integer", "number of faces, or of directions to find"),
     "columns": ("integer", "columns of the sheet"),
+    "quick": (
+        "integer",
+        "1 draws thumbnails: by a flow in few steps and within 2/255 of them, by any other model as ever",
+    ),
     "strength": ("number", "distance of children from their parent, in [0, 1]"),
     "frames": ("integer", "frames of the film"),
     "fps": ("number", "frames a second"),

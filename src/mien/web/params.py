@@ -31,14 +31,17 @@ class FaceParams:
 
     labels: Mapping[str, float] = field(default_factory=dict)
     directions: Mapping[str, float] = field(default_factory=dict)
+    layers: str = ""  # style stages in which directions act; all where it is empty
     options: DrawOptions = DrawOptions()
+    exact: bool = True  # equal to `mien sample`, or within 2/255 of it
 
     @property
     def metadata(self) -> JSON:
         """What a picture's metadata says of it, beside what its sampler says."""
         found: JSON = {"truncation": self.options.truncation}
         found |= {"labels": dict(self.labels)} if self.labels else {}
-        return found | ({"directions": dict(self.directions)} if self.directions else {})
+        found |= {"directions": dict(self.directions)} if self.directions else {}
+        return found | ({"layers": self.layers} if self.layers else {})
 
 
 class RequestParams:
@@ -128,6 +131,7 @@ class RequestParams:
         return FaceParams(
             labels=self.amounts("label", 0.0, 1.0),
             directions=self.amounts("direction", -MAX_AMOUNT, MAX_AMOUNT),
+            layers=self.text("layers", ""),
             options=options,
         )
 

@@ -17,6 +17,7 @@ from mien.sampling.chunks import CHUNK
 from mien.sampling.options import DrawOptions
 from mien.web.limits import Full
 
+FEW = 2  # rows of a chunk of thumbnails in few steps, which no padding makes equal in any company: the next preview waits less
 ROOM = 512  # rows that wait, at most
 PATIENCE = 8.0  # seconds that a row waits, at most
 FAIR = 0.5  # seconds after which many rows wait no longer for single ones
@@ -76,8 +77,9 @@ class Queue:
     async def faces(self, kind: Kind, z: Tensor, labels: Tensor | None = None, drag: str | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] of latents `[n, *latent_shape]`. Raises Full, or Stale for a drag that went on."""
         found = []
-        for start in range(0, len(z), CHUNK):  # one chunk at a time, so that a long question lets short ones in between
-            rows = slice(start, start + CHUNK)
+        most = CHUNK if kind.exact else FEW
+        for start in range(0, len(z), most):  # one chunk at a time, so that a long question lets short ones in between
+            rows = slice(start, start + most)
             found.append(await self._chunk(kind, z[rows], None if labels is None else labels[rows], drag))
         return torch.cat(found)
 
@@ -98,6 +100,11 @@ class Queue:
         finally:
             if question in self.waiting:  # the client has gone
                 self.waiting.remove(question)
+
+    def check(self) -> None:
+        """Raises Stale where nobody waits any more for what is drawn now: what takes long looks here between its steps."""
+        if self.drawing and all(question.answer.done() for question in self.drawing):
+            raise Stale
 
     def close(self) -> None:
         """Refuse what waits, what is drawn now, which may take longer than a server has to stop, and all that comes."""
@@ -132,7 +139,8 @@ class Queue:
         first = ready[0] if now - ready[0].born > FAIR else single
         taken, rows, kind = [], 0, first.kind
         for question in [first, *(q for q in self.waiting if q is not first)]:
-            if question.kind == kind and rows + len(question.z) <= CHUNK:
+            alike = question.kind == kind and question.z.shape[1:] == first.z.shape[1:]  # or a latent for each stage
+            if alike and rows + len(question.z) <= CHUNK:
                 taken.append(question)
                 rows += len(question.z)
                 self.waiting.remove(question)

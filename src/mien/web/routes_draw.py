@@ -16,6 +16,7 @@ from mien.sampling.address import Address, Move, SeedPoint
 from mien.storage.provenance import Claim, Provenance
 from mien.web import params as request_params
 from mien.web.limits import Limit
+from mien.web.params import FaceParams, RequestParams
 from mien.web.pictures import along, png, rgba, tiled
 from mien.web.responses import NO_STORE, ApiRoute, Handler, parameters, picture_response, wants_json
 from mien.web.service import Service
@@ -33,9 +34,9 @@ class DrawRoutes:
 
     def routes(self) -> list[ApiRoute]:
         """Each by GET and by POST, each also as JSON."""
-        face = ("label", "direction", "truncation", "style", "size", "solver", "guidance")
+        face = ("label", "direction", "layers", "truncation", "style", "size", "solver", "guidance")
         rows: tuple[tuple[str, Handler, str, tuple[str, ...], str], ...] = (
-            ("image", self.image, "a face", ("at",), "image/png"),
+            ("image", self.image, "a face", ("at", "quick"), "image/png"),
             (
                 "preview",
                 self.preview,
@@ -43,8 +44,8 @@ class DrawRoutes:
                 ("at", "drag"),
                 "application/octet-stream",
             ),
-            ("sheet", self.sheet, "many faces", ("at", "first", "count", "columns"), "image/png"),
-            ("children", self.children, "nine children", ("at", "first", "strength"), "image/png"),
+            ("sheet", self.sheet, "many faces", ("at", "first", "count", "columns", "quick"), "image/png"),
+            ("children", self.children, "nine children", ("at", "first", "strength", "quick"), "image/png"),
             ("path", self.path, "how a flow comes to a face", ("at", "columns"), "image/png"),
             (
                 "walk",
@@ -65,11 +66,16 @@ class DrawRoutes:
         ]
         return [*pictures, *posted, *twins]
 
+    async def face(self, request: Request, params: RequestParams) -> FaceParams:
+        """How a route that serves thumbnails too draws its faces; its other parameters have been read."""
+        quick, face = params.word("quick", ("0", "1"), "0") == "1", params.face()
+        params.end()
+        return await self.service.as_thumbnail(request, face) if quick else face
+
     async def image(self, request: Request) -> Response:
         """One face."""
         params = await parameters(request)
-        address, face = params.address(), params.face()
-        params.end()
+        address, face = params.address(), await self.face(request, params)
         key = f"{request.path_params['id']} {address} {face}"
         content, recipe = self.service.cache.get(key), {}
         if content is None or wants_json(request):
@@ -96,8 +102,7 @@ class DrawRoutes:
         named = params.addresses("at", request_params.MAX_SHEET)
         first = params.count("first", 0, 0, 2**53 - 1 - request_params.MAX_SHEET)
         count = params.count("count", 100, 1, request_params.MAX_SHEET)
-        columns, face = params.count("columns", 10, 1, 20), params.face()
-        params.end()
+        columns, face = params.count("columns", 10, 1, 20), await self.face(request, params)
         places = named or [Address(SeedPoint(first + step)) for step in range(count)]
         key = f"{request.path_params['id']} sheet {' '.join(map(str, places))} {columns} {face}"
         where = {"at": [str(place) for place in named]} if named else {"seeds": [first, first + count - 1]}
@@ -115,8 +120,7 @@ class DrawRoutes:
         """Nine children of a face, each a step toward another seed, on one sheet; their addresses in the JSON twin."""
         params = await parameters(request)
         parent, first = params.address(), params.count("first", 0, 0, 2**53 - 10)
-        strength, face = params.number("strength", 0.35, 0.0, 1.0), params.face()
-        params.end()
+        strength, face = params.number("strength", 0.35, 0.0, 1.0), await self.face(request, params)
         litter = [
             Address(parent.start, (*parent.moves, Move(Address(SeedPoint(first + n)), round(strength, 4))))
             for n in range(9)

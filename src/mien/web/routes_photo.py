@@ -35,7 +35,7 @@ class PhotoRoutes:
     def routes(self) -> list[ApiRoute]:
         """Photographs come as the body itself."""
         model = "/api/model/{id:str}"
-        face = ("at", "label", "direction", "truncation", "style", "size", "solver", "guidance")
+        face = ("at", "label", "direction", "layers", "truncation", "style", "size", "solver", "guidance")
         summary = "a photograph's face; the body is the file"
         return [
             ApiRoute(f"{model}/neighbours", self.nearest, "the nearest training images", face),

@@ -21,6 +21,7 @@ from mien.web.params import FaceParams
 from mien.web.pictures import ResponseCache
 from mien.web.queue import Kind, Queue
 from mien.web.registry import Registry
+from mien.web.responses import while_connected
 
 PREVIEW = Solution(
     method="multistep", steps=4
@@ -29,8 +30,10 @@ LIGHT = 0.02  # seconds of computing up to which a preview is one core's: thread
 MAX_PIXELS = 1 << 25  # of the faces of one answer: 400 MB while they are drawn
 
 
-def few_steps(sampler: Sampler, model: FlowModel) -> Sampler:
-    """The sampler with the solver of a drag: a flow's whole solution takes longer than a picture of a movement may."""
+def few_steps(sampler: Sampler) -> Sampler:
+    """The sampler with the solver of previews and thumbnails, or itself where its own takes no more evaluations."""
+    if not isinstance(model := sampler.model, FlowModel):
+        return sampler
     own = sampler.options.solution(model)
     evaluations = own.steps * (1 if own.method == "multistep" else len(TABLEAUS[own.method].times))
     if own.method != "adaptive" and evaluations <= PREVIEW.steps:
@@ -51,21 +54,26 @@ class Service:
     def draw(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
         """What the queue runs in its thread."""
         sampler = self.registry.sampler(str(kind.model)).with_options(kind.options)
-        if not kind.exact and isinstance(sampler.model, FlowModel):
-            sampler = few_steps(sampler, sampler.model)
         if kind.stages:
-            return sampler.trajectory(z, labels)
+            return sampler.trajectory(z, labels, self.queue.check)
         if kind.exact:
-            return sampler.decode(z, labels)
+            return self.exact(sampler, z, labels)
         cores, started = torch.get_num_threads(), time.thread_time()
         torch.set_num_threads(max(1, cores // 2) if kind.model in self.heavy else 1)  # of this thread
         try:
-            images = sampler.preview(z, labels)
+            images = few_steps(sampler).preview(z, labels)
         finally:
             torch.set_num_threads(cores)
         if time.thread_time() - started > LIGHT * len(z):
             self.heavy.add(kind.model)
         return images
+
+    def exact(self, sampler: Sampler, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Images `[n, C, H, W]` as `decode` draws them. Raises Stale where that takes many steps and everybody has gone."""
+        flow = sampler.model if few_steps(sampler) is not sampler else None
+        if isinstance(flow, FlowModel) and sampler.options.solution(flow).method != "adaptive":
+            return sampler.trajectory(z, labels, self.queue.check)[:, -1]
+        return sampler.decode(z, labels)
 
     async def warm(self) -> None:
         """Load the first model of the list and draw a face: the first face takes longest."""
@@ -87,6 +95,12 @@ class Service:
         known = self.registry.in_memory(id)
         return known if known is not None else await self.queue.alone(lambda: self.registry.sampler(id))
 
+    async def as_thumbnail(self, request: Request, face: FaceParams) -> FaceParams:
+        """How the face is drawn where it is small: as it is, or by a flow, whose faces are slow, in few steps and within 2/255."""
+        sampler = (await self.sampler(request)).with_options(face.options)
+        quick = few_steps(sampler)
+        return face if quick is sampler else replace(face, options=quick.options, exact=False)
+
     async def faces(
         self,
         request: Request,
@@ -97,9 +111,9 @@ class Service:
     ) -> Tensor:
         """Images `[n, C, H, W]` at some addresses, or how a flow comes to them, `[n, steps + 1, C, H, W]`."""
         sampler = (await self.sampler(request)).with_options(face.options)
-        placed = [sampler.latent_at(address, face.labels, face.directions) for address in addresses]
+        placed = [sampler.latent_at(address, face.labels, face.directions, face.layers) for address in addresses]
         rows = [labels for _, labels in placed if labels is not None]
-        kind = Kind(request.path_params["id"], face.options, exact=drag is None, stages=stages)
+        kind = Kind(request.path_params["id"], face.options, exact=face.exact and drag is None, stages=stages)
         side = sampler.image_spec.side
         pixels = len(placed) * side * side
         if pixels > MAX_PIXELS:
@@ -109,6 +123,5 @@ class Service:
                 "Ask for fewer, or for smaller ones.",
             )
         with self.pixels.held(pixels):
-            return await self.queue.faces(
-                kind, torch.cat([z for z, _ in placed]), torch.cat(rows) if rows else None, drag
-            )
+            z, labels = torch.cat([z for z, _ in placed]), torch.cat(rows) if rows else None
+            return await while_connected(request, self.queue.faces(kind, z, labels, drag))

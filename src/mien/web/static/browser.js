@@ -2,6 +2,7 @@
 // The engine of an exported page: the generator runs here, and no server is used.
 import { along, latentAddress, latent, parse, resolve } from "./address.js";
 import { mix } from "./blake2b.js";
+import { thirds } from "./fit.js";
 import { levelsApart } from "./gpu.js";
 import { animated, withRecipe } from "./png.js";
 import { animatedWebp, encodesWebp } from "./webp.js";
@@ -69,6 +70,11 @@ export function browser(model, { drawer, encode, faster }) {
     }
     if (model.styles) {
       const [seed, stages] = state.style.split(":"), other = z.slice(), shares = new Float32Array(some.length * model.styles);
+      if (stages && state.layers) throw new Error("This page takes the styles of another face or edits some layers, not both at once: choose all layers, or no styles.");
+      if (state.layers) {  // there, the face before the edit is the other one
+        const [from, to] = thirds(state.layers, model.styles);
+        some.forEach((_, n) => { shares.fill(1, n * model.styles, n * model.styles + from); shares.fill(1, n * model.styles + to, (n + 1) * model.styles); });
+      }
       if (stages) {
         const z = latent(seed, prior, count), [from, to] = thirds(stages, model.styles);
         some.forEach((_, n) => { other.set(z, n * count); shares.fill(1, n * model.styles + from, n * model.styles + to); });
@@ -110,7 +116,7 @@ export function browser(model, { drawer, encode, faster }) {
 
   /** @param {State} state @param {object} [where] */
   const recipe = (state, where = { at: state.at }) => ({
-    model: model.sha256, preset: model.preset, synthetic: true, ...where, truncation: state.truncation, ...(state.style ? { style: state.style } : {}),
+    model: model.sha256, preset: model.preset, synthetic: true, ...where, truncation: state.truncation, ...(state.style ? { style: state.style } : {}), ...(state.layers ? { layers: state.layers } : {}),
     ...(Object.keys(state.labels).length ? { labels: state.labels } : {}), ...(Object.keys(state.directions).length ? { directions: state.directions } : {}),
   });
 
@@ -174,12 +180,4 @@ function address(blob) {
     reader.addEventListener("load", () => done(String(reader.result)));
     reader.readAsDataURL(blob);
   });
-}
-
-/** Which stages are meant by a word, or by numbers from 1 on, as in styles.py. @param {string} stages @param {number} count @returns {[number, number]} */
-function thirds(stages, count) {
-  const at = ["coarse", "middle", "fine"].indexOf(stages);
-  if (at >= 0) return [Math.round((count * at) / 3), Math.round((count * (at + 1)) / 3)];
-  const [first, last] = stages.split("-").map(Number);
-  return [first - 1, Math.min(last ?? first, count)];
 }

@@ -2,6 +2,7 @@
 // The sliders beside the face: those that the model can serve, and no others.
 import { whyNot } from "./address.js";
 import { byId, el, icon, slider } from "./dom.js";
+import { thirds } from "./fit.js";
 import { nameOf } from "./names.js";
 import { locate } from "./plane.js";
 import { address } from "./state.js";
@@ -35,7 +36,7 @@ export class Controls {
     if (model.scalable) rows.push(this.size(model));
     if (model.flow) rows.push(this.group("Flow", "How the field from noise to face is followed.", this.flow(model, model.flow)));
     if (model.directions.length) rows.push(this.group("Directions", "Steps in the latent space, in standard deviations. A locked one stays: the others move across it only, and are shuffled or reset without it.",
-      [...namedFirst(model.directions).map((direction) => this.direction(direction)), this.directionButtons(model)]));
+      [...namedFirst(model.directions).map((direction) => this.direction(direction)), ...(model.styles > 1 ? [this.layers(model)] : []), this.directionButtons(model)]));
     if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.", model.labels.map((name) => this.label(name))));
     if (!model.directions.length) rows.push(this.finder());
     byId("sliders").replaceChildren(...rows);
@@ -163,6 +164,24 @@ export class Controls {
       lock.replaceChildren(icon(on ? "lock" : "open"));
     });
     return row.row;
+  }
+
+  /** Which stages directions act in: folded away, since it is all of them by default. @param {Capabilities} model */
+  layers({ styles }) {
+    const { store } = this, summary = el("summary", {});
+    const choice = (/** @type {string} */ name) => el("select", { "aria-label": name, onchange: change }, ...Array.from({ length: styles }, (_, n) => el("option", { value: n + 1 }, String(n + 1))));
+    const change = () => {
+      const [low, high] = [Number(from.value), Number(to.value)].sort((a, b) => a - b);
+      store.rest({ layers: low === 1 && high === styles ? "" : low === high ? String(low) : `${low}-${high}` });
+    };
+    const from = choice("First layer that directions act in"), to = choice("Last layer that directions act in");
+    this.follow.push(({ layers }) => {
+      const [start, end] = layers ? thirds(layers, styles) : [0, styles];
+      from.value = String(start + 1);
+      to.value = String(end);
+      summary.textContent = !layers ? "In all layers" : end - start === 1 ? `In layer ${end} of ${styles}` : `In layers ${start + 1} to ${end} of ${styles}`;
+    });
+    return el("details", { class: "layers" }, summary, el("p", { class: "choice" }, "Layers", from, "to", to, el("span", { class: "hint" }, "1 is the coarsest: pose and shape; the last is colour and texture.")));
   }
 
   /** For a model without directions: where they are found. */

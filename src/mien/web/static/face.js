@@ -23,10 +23,11 @@ export class Face {
     this.image = null;
     this.key = "";  // of the state on show
     new ResizeObserver(() => this.draw()).observe(this.canvas);
-    /** @type {((image: ImageBitmap, state: import("./types.js").State) => void)[]} What wants every exact face, on show or overtaken. */
+    /** @type {((image: ImageBitmap, state: import("./types.js").State) => void)[]} What wants a picture of every face at rest, on show or overtaken. */
     this.listeners = [];
     /** Whether an exact face takes so long that a quick one is shown before it. */
     this.slow = false;
+    this.exactKey = ""; this.cut = new AbortController();  // of the exact face on its way, if that is slow
     /** @type {{key: string, picture: Promise<Picture>} | null} A face that is drawn before it is wanted. */
     this.likely = null;
   }
@@ -34,6 +35,7 @@ export class Face {
   /** Show a state soon; only the newest of those that wait is drawn. @param {import("./types.js").State} state */
   preview(state) {
     this.next = state;
+    this.cut.abort();
     this.send();
   }
 
@@ -48,15 +50,27 @@ export class Face {
   /** Show a state exactly. @param {import("./types.js").State} state @param {boolean} [fade] */
   async exact(state, fade = false) {
     this.next = null;
-    if (this.slow && this.key !== keyOf(state)) this.sketch(state);
+    const key = keyOf(state);
+    if (this.slow && this.key !== key) this.sketch(state);
+    if (this.exactKey !== key || this.cut.signal.aborted) { this.cut.abort(); this.cut = new AbortController(); }
+    this.exactKey = key;
+    const { signal } = this.cut;
     try {
-      await busy(this.canvas, () => this.fetch(state, fade));
-    } catch (error) { fault(error); }
+      await busy(this.canvas, () => this.fetch(state, fade, this.slow ? signal : undefined));
+    } catch (error) {
+      if (!signal.aborted) fault(error);
+      else this.picture(state, true).then(({ image }) => this.tell(image, state), () => {});
+    }
   }
 
-  /** @param {import("./types.js").State} state @returns {Promise<Picture>} */
-  async picture(state) {
-    const blob = await this.engine.image(drawn(state));
+  /** @param {ImageBitmap} image @param {import("./types.js").State} state */
+  tell(image, state) {
+    for (const listener of this.listeners) listener(image, state);
+  }
+
+  /** @param {import("./types.js").State} state @param {boolean} [thumbnail] @param {AbortSignal} [signal] @returns {Promise<Picture>} */
+  async picture(state, thumbnail, signal) {
+    const blob = await this.engine.image(drawn(state), thumbnail, signal);
     return { blob, image: await createImageBitmap(blob) };
   }
 
@@ -77,10 +91,10 @@ export class Face {
     sketch(this.canvas, data);
   }
 
-  /** @param {import("./types.js").State} state @param {boolean} fade */
-  async fetch(state, fade) {
-    const turn = ++this.turn, { blob, image } = await (this.likely?.key === keyOf(state) ? this.likely.picture : this.picture(state));
-    for (const listener of this.listeners) listener(image, state);
+  /** @param {import("./types.js").State} state @param {boolean} fade @param {AbortSignal} [signal] */
+  async fetch(state, fade, signal) {
+    const turn = ++this.turn, { blob, image } = await (this.likely?.key === keyOf(state) ? this.likely.picture : this.picture(state, false, signal));
+    this.tell(image, state);
     if (turn < this.painted) return;
     if (fade && !reducedMotion()) this.canvas.animate([{ opacity: 0.35 }, { opacity: 1 }], { duration: 220, easing: "ease-out" });
     this.show(image, state, turn);

@@ -49,12 +49,12 @@ export function lockedEngine(engine) {
       known.set(able.id, able);
       return able;
     },
-    image: (state) => engine.image(withLocks(state)),
+    image: (state, thumbnail, signal) => engine.image(withLocks(state), thumbnail, signal),
     preview: (state, drag) => engine.preview(withLocks(state), drag),
     sheet: (state, first) => engine.sheet(withLocks(state), first),
     children: (state, first, strength) => engine.children(withLocks(state), first, strength),
     walk: (state, walk) => engine.walk(withLocks(state), walk),
-    faces: (state, places, columns) => engine.faces(withLocks(state), places, columns),
+    faces: (state, places, columns, signal) => engine.faces(withLocks(state), places, columns, signal),
     path: engine.path && ((state) => /** @type {NonNullable<typeof engine.path>} */ (engine.path)(withLocks(state))),
     neighbours: engine.neighbours && ((state) => /** @type {NonNullable<typeof engine.neighbours>} */ (engine.neighbours)(withLocks(state))),
   };

@@ -88,7 +88,7 @@ export function mixing(store, engine) {
     if (byId("panel-mix").hidden) return;
     const own = /** @type {HTMLCanvasElement} */ (byId("mix-own")), { state } = store;
     try {
-      const blob = await engine.image(drawn(state));
+      const blob = await engine.image(drawn(state), true);
       if (blob && state === store.state) paint(own, await createImageBitmap(blob));
     } catch { /* the face itself says what is wrong */ }
   }
@@ -115,7 +115,7 @@ export function mixing(store, engine) {
     filled = key;
     try {
       for (const [n, at] of faces.entries()) {
-        const blob = await engine.image({ ...drawn(state), at });
+        const blob = await engine.image({ ...drawn(state), at }, true);
         if (blob && key === filled) paint(canvases[n], await createImageBitmap(blob));
       }
     } catch (error) { fault(error); }

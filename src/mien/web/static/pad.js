@@ -23,7 +23,8 @@ export class Pad {
     /** @type {Map<string, {image: ImageBitmap, look: string, model: string}>} Pictures by address; one of another look stays until the new one is drawn, one of another model does not. */
     this.pictures = new Map();
     this.look = "";
-    this.painting = 0; this.turn = 0; this.resting = 0; this.moving = false;
+    this.painting = 0; this.resting = 0; this.moving = false;
+    this.loading = new AbortController();
     this.listen(byId("pad-area"), (event) => {
       const box = this.canvas.getBoundingClientRect();
       return { x: ((event.clientX - box.left) / box.width - 0.5) * ACROSS, y: ((event.clientY - box.top) / box.height - 0.5) * ACROSS };
@@ -108,6 +109,7 @@ export class Pad {
   change(next, how) {
     this.place = next;
     this.moving = true;
+    this.loading.abort();  // what waits to be drawn would keep the next face waiting
     const { moves } = locate(this.store.state.at);
     this.store[how]({ at: addressOf(next, moves) });
     this.aim();
@@ -117,6 +119,7 @@ export class Pad {
     if (!this.moving) return;
     this.moving = false;
     this.store.rest();
+    this.paintSoon();
   }
 
   /** To the nearest crossing. */
@@ -196,18 +199,18 @@ export class Pad {
 
   /** Fetch the pictures of some seeds, nearest first, when nothing moves. @param {string[]} names */
   async load(names) {
-    const turn = ++this.turn, { state } = this.store, { look } = this;
-    if (!state.model || !names.length) return;
+    this.loading.abort();
+    if (!this.store.state.model || !names.length || this.moving) return;
+    const { state } = this.store, { look } = this, { signal } = this.loading = new AbortController();
     await new Promise((go) => setTimeout(go, QUIET));  // the face itself comes first
-    if (turn !== this.turn || this.moving) return;
-    for (let start = 0; start < names.length; start += TOGETHER) {
+    for (let start = 0; start < names.length && !signal.aborted; start += TOGETHER) {
       const some = names.slice(start, start + TOGETHER);
       try {
-        const image = await createImageBitmap(await this.engine.faces({ ...state, mix: null, size: 0 }, some, some.length)), side = image.height;
+        const image = await createImageBitmap(await this.engine.faces({ ...state, mix: null, size: 0 }, some, some.length, signal)), side = image.height;
         const pictures = await Promise.all(some.map((_, n) => createImageBitmap(image, n * side, 0, side, side)));
-        if (turn !== this.turn || this.moving) return;
+        if (signal.aborted) return;
         some.forEach((name, n) => this.pictures.set(name, { image: pictures[n], look, model: state.model }));
-      } catch { return; /* the face itself says what is wrong */ }
+      } catch { return; /* the face itself says what is wrong, or it was cut off */ }
       while (this.pictures.size > 400) this.pictures.delete(/** @type {string} */ (this.pictures.keys().next().value));
       this.draw();
     }

@@ -98,7 +98,7 @@ export function photographs(store, engine, open) {
       byId("photo-cut-note").textContent = CUT[found.cut === "whole" && engine.kind === "server" && !model.levels ? "no aligner" : found.cut] ?? "";
       status.textContent = `Found. A pixel is off by ${(found.error * 100).toFixed(1)} % of its range, on the mean. Nothing was stored.`;
       namePhotograph(found.at, name);
-      store.rest({ at: found.at, mix: null, truncation: 1, directions: {}, style: "" });
+      store.rest({ at: found.at, mix: null, truncation: 1, directions: {}, style: "", layers: "" });
     } catch (error) {
       status.textContent = signal.aborted ? "Stopped." : "";
       if (!signal.aborted) fault(error);

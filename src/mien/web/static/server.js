@@ -4,6 +4,8 @@ import { readRecipe } from "./png.js";
 
 /** @typedef {import("./types.js").State} State */
 
+/** @type {[string, string]} Where faces are small, few steps do. */
+const THUMBNAIL = ["quick", "1"];
 const TRIES = 5;  // to ask a busy server again
 
 /** An answer that is an error, in its three parts. */
@@ -78,13 +80,14 @@ export function server() {
   }
 
   /** @param {State} state @returns {[string, string][]} */
-  const drawParams = ({ truncation, labels, directions, size, solver, guidance, style }) => [
+  const drawParams = ({ truncation, labels, directions, size, solver, guidance, style, layers }) => [
     .../** @type {[string, string][]} */ (truncation === 1 ? [] : [["truncation", String(truncation)]]),
     ...Object.entries(labels).map(([name, value]) => /** @type {[string, string]} */ (["label", `${name}:${value}`])),
     ...Object.entries(directions).filter(([, value]) => value).map(([name, value]) => /** @type {[string, string]} */ (["direction", `${name}:${value}`])),
     .../** @type {[string, string][]} */ (size ? [["size", String(size)]] : []),
     .../** @type {[string, string][]} */ (solver ? [["solver", solver]] : []),
     .../** @type {[string, string][]} */ (style ? [["style", style]] : []),
+    .../** @type {[string, string][]} */ (layers ? [["layers", layers]] : []),
     .../** @type {[string, string][]} */ (guidance === null ? [] : [["guidance", String(guidance)]]),
   ];
 
@@ -92,22 +95,22 @@ export function server() {
     kind: "server",
     overview: async () => (await ask("api/models")).json(),
     capabilities: async (id) => (await ask(`api/model/${id}`)).json(),
-    image: async (state) => (await ask(`api/model/${state.model}/image`, { query: [["at", state.at], ...drawParams(state)] })).blob(),
+    image: async (state, thumbnail = false, signal = undefined) => (await ask(`api/model/${state.model}/image`, { query: [["at", state.at], ...drawParams(state), ...(thumbnail ? [THUMBNAIL] : [])], signal })).blob(),
     async preview(state, drag) {
       const response = await ask(`api/model/${state.model}/preview`, { query: [["at", state.at], ...drawParams(state), ["drag", drag]] });
       const data = new Uint8ClampedArray(await response.arrayBuffer());
       return data.length ? new ImageData(data, Math.sqrt(data.length / 4)) : null;
     },
-    sheet: async (state, first) => (await ask(`api/model/${state.model}/sheet`, { query: [["first", String(first)], ...drawParams(state)] })).blob(),
+    sheet: async (state, first) => (await ask(`api/model/${state.model}/sheet`, { query: [["first", String(first)], ...drawParams(state), THUMBNAIL] })).blob(),
     children: async (state, first, strength) => (await ask(`api/model/${state.model}/children`, {
-      query: [["at", state.at], ["first", String(first)], ["strength", String(strength)], ...drawParams(state)],
+      query: [["at", state.at], ["first", String(first)], ["strength", String(strength)], ...drawParams(state), THUMBNAIL],
     })).blob(),
     walk: async (state, { stops, frames, fps, loop, format, zoom }) => (await ask(`api/model/${state.model}/walk`, {
       query: [...stops.map((at) => /** @type {[string, string]} */ (["at", at])), ["frames", String(frames)], ["fps", String(fps)],
         ["loop", loop ? "1" : "0"], ["format", format], ["zoom", String(zoom)], ...drawParams(state)],
     })).blob(),
-    faces: async (state, places, columns) => (await ask(`api/model/${state.model}/sheet`, {
-      query: [...places.map((at) => /** @type {[string, string]} */ (["at", at])), ["columns", String(columns)], ...drawParams(state)],
+    faces: async (state, places, columns, signal) => (await ask(`api/model/${state.model}/sheet`, {
+      query: [...places.map((at) => /** @type {[string, string]} */ (["at", at])), ["columns", String(columns)], ...drawParams(state), THUMBNAIL], signal,
     })).blob(),
     async path(state) {
       const sheet = await (await ask(`api/model/${state.model}/path`, { query: [["at", state.at], ...drawParams(state)] })).blob();

@@ -49,7 +49,7 @@ export function contactSheet(store, engine) {
     for (const face of grid.querySelectorAll("[aria-current]")) face.removeAttribute("aria-current");
     const there = map;
     if (!there) return;
-    const blob = await engine.image(drawn(store.state)).catch(() => null);
+    const blob = await engine.image(drawn(store.state), true).catch(() => null);
     if (!blob || there !== map) return;
     const [x, y] = placeOf(vectorsOf(await createImageBitmap(blob), 1, 1)[0], there.by);
     const far = there.places.map(([a, b]) => Math.hypot(a - x, b - y)), nearest = far.indexOf(Math.min(...far));

@@ -5,7 +5,7 @@ import { moved, whyNot } from "./address.js";
 /** @typedef {import("./types.js").State} State */
 
 /** @type {State} */
-export const START = { model: "", at: "0", mix: null, truncation: 1, labels: {}, directions: {}, locks: [], size: 0, solver: "", guidance: null, style: "" };
+export const START = { model: "", at: "0", mix: null, truncation: 1, labels: {}, directions: {}, locks: [], size: 0, solver: "", guidance: null, style: "", layers: "" };
 
 export const MOST_PARTS = 7;  // faces that a mixture has beside the first
 
@@ -34,11 +34,12 @@ export function toHash(state) {
   if (state.solver) query.set("solver", state.solver);
   if (state.guidance !== null) query.set("guidance", String(state.guidance));
   if (state.style) query.set("style", state.style);
+  if (state.layers) query.set("layers", state.layers);
   return `#${query.toString().replace(/%2C/g, ",").replace(/%3A/g, ":").replace(/%7E/g, "~").replace(/%40/g, "@").replace(/%28/g, "(").replace(/%29/g, ")")}`;
 }
 
 /** The style of an address: a seed and stages. */
-const STYLE = /^\d{1,16}:(coarse|middle|fine|\d{1,3}(-\d{1,3})?)$/, SOLVER = /^[a-z0-9]{2,12}:\d*\.?\d+(e-?\d+)?$/;
+const STYLE = /^\d{1,16}:(coarse|middle|fine|\d{1,2}(-\d{1,2})?)$/, LAYERS = /^(coarse|middle|fine|\d{1,2}(-\d{1,2})?)$/, SOLVER = /^[a-z0-9]{2,12}:\d*\.?\d+(e-?\d+)?$/;
 
 /**
  * The state that the part of a URL after # describes, and one sentence for each of its parts that has no meaning. Without a face to
@@ -89,7 +90,7 @@ export function readHash(hash) {
     model: text("m", /^[0-9a-f]{1,64}$/, "model"), at, mix: parts.length ? parts : null,
     truncation: number("t", "truncation", 1, -4, 4), labels: amounts("label", "label", 1), directions: amounts("direction", "direction", 20),
     locks: query.getAll("lock"), size: number("size", "size", 0, 2, 1024), solver: text("solver", SOLVER),
-    guidance: number("guidance", "guidance", /** @type {null} */ (null), 0, 20), style: text("style", STYLE),
+    guidance: number("guidance", "guidance", /** @type {null} */ (null), 0, 20), style: text("style", STYLE), layers: text("layers", LAYERS),
   } };
 }
 
@@ -101,7 +102,7 @@ export function fromRecipe(recipe, state) {
   const at = recipe.at ?? (Array.isArray(recipe.seeds) ? recipe.seeds[0] : null);
   if (at === null || typeof at === "object") return null;
   const query = new URLSearchParams({ at: String(at), m: typeof recipe.model === "string" ? recipe.model.slice(0, 16) : state.model });
-  for (const [key, name] of [["t", "truncation"], ["size", "size"], ["solver", "solver"], ["guidance", "guidance"], ["style", "style"]]) {
+  for (const [key, name] of [["t", "truncation"], ["size", "size"], ["solver", "solver"], ["guidance", "guidance"], ["style", "style"], ["layers", "layers"]]) {
     if (recipe[name]) query.set(key, String(recipe[name]));
   }
   for (const [key, name] of [["label", "labels"], ["direction", "directions"]]) {

@@ -2,11 +2,12 @@
 // Styles of another face: for a model whose stages, coarse to fine, are steered one by one.
 import { whyNot } from "./address.js";
 import { byId, el } from "./dom.js";
+import { address } from "./state.js";
 
 /** @param {import("./state.js").Store} store */
 export function stylesOfAnother(store) {
   const seed = /** @type {HTMLInputElement} */ (byId("style-seed")), stages = /** @type {HTMLSelectElement} */ (byId("style-stages"));
-  const off = /** @type {HTMLButtonElement} */ (byId("style-off"));
+  const off = /** @type {HTMLButtonElement} */ (byId("style-off")), swap = /** @type {HTMLButtonElement} */ (byId("style-swap"));
 
   byId("style-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -18,6 +19,7 @@ export function stylesOfAnother(store) {
   seed.addEventListener("input", () => seed.setCustomValidity(""));
   stages.addEventListener("change", () => { if (store.state.style) store.rest({ style: `${store.state.style.split(":")[0]}:${stages.value}` }); });
   byId("style-random").addEventListener("click", () => store.rest({ style: `${Math.floor(Math.random() * 1e6)}:${stages.value}` }));
+  swap.addEventListener("click", () => { const [number, word] = store.state.style.split(":"); store.rest({ at: number, style: `${address(store.state)}:${word}`, mix: null }); });
   off.addEventListener("click", () => store.rest({ style: "" }));
   return {
     /** @param {import("./types.js").Capabilities} model */
@@ -31,6 +33,7 @@ export function stylesOfAnother(store) {
       if (number && document.activeElement !== seed) seed.value = number;
       if (word) stages.value = word;
       off.disabled = !number;
+      swap.disabled = !number || !/^\d+$/.test(address(store.state));  // styles are a seed's
     },
   };
 }

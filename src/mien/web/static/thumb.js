@@ -21,7 +21,7 @@ export function thumb({ at, name = `Face ${spoken(at)}`, side = 96, image, part,
   if (image) paint(canvas, image, part);
   else if (engine && state) {
     busy(button, async () => {
-      const blob = await engine.image(drawn({ ...state, at, mix: null }));
+      const blob = await engine.image(drawn({ ...state, at, mix: null }), true);
       if (blob) paint(canvas, await createImageBitmap(blob));
     }).catch((error) => { if (error.code !== 404) fault(error); });  // an old checkpoint may have been deleted since
   }

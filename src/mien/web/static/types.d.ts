@@ -6,6 +6,8 @@ export interface State {
   at: string;
   /** Other faces, and the share of the mixture that each has; the rest is the first face's. */
   mix: Part[] | null;
+  /** Style stages in which directions act, as `coarse` or `2-3`; empty for all. */
+  layers: string;
   truncation: number;
   labels: Record<string, number>;
   directions: Record<string, number>;
@@ -66,14 +68,15 @@ export interface Engine {
   by?: { name: string; changed: (listener: () => void) => void };
   overview(): Promise<Overview>;
   capabilities(id: string): Promise<Capabilities>;
-  image(state: State): Promise<Blob>;
+  /** A face; a thumbnail of a model whose faces are slow may be in fewer steps. */
+  image(state: State, thumbnail?: boolean, signal?: AbortSignal): Promise<Blob>;
   /** A face of a movement, nearly exact; null where a newer one of the same movement is wanted. */
   preview(state: State, drag: string): Promise<ImageData | null>;
   sheet(state: State, first: number): Promise<Blob>;
   children(state: State, first: number, strength: number): Promise<Blob>;
   walk(state: State, walk: Walk): Promise<Blob>;
-  /** Faces at some places on one sheet. */
-  faces(state: State, places: string[], columns: number): Promise<Blob>;
+  /** Thumbnails of faces at some places on one sheet. */
+  faces(state: State, places: string[], columns: number, signal?: AbortSignal): Promise<Blob>;
   /** A photograph's face: at once, or by steps of descent. */
   project?(id: string, photo: Blob, how: { steps: number; align: boolean; onStep: (step: Step) => void; signal?: AbortSignal }): Promise<Found>;
   /** How a flow comes to a face: what it has after each step on one sheet, noise first. */

@@ -53,7 +53,7 @@ export function walking(store, engine) {
     byId("walk-empty").hidden = ready;
     /** @type {HTMLButtonElement} */ (play).disabled = save.disabled = !ready;
     canvas.hidden = !ready;
-    if (ready) engine.image({ ...drawn(store.state), at: stops[0] }).then(async (blob) => { if (blob) paint(canvas, await createImageBitmap(blob)); }).catch(fault);
+    if (ready) engine.image({ ...drawn(store.state), at: stops[0] }, true).then(async (blob) => { if (blob) paint(canvas, await createImageBitmap(blob)); }).catch(fault);
   }
 
   function stop() {
@@ -67,7 +67,7 @@ export function walking(store, engine) {
     const line = along(stops, frames, loop), fps = Number(input("fps").value) || 24;
     /** @type {Promise<ImageBitmap | null>[]} */
     const drawing = [];
-    const fetch = (/** @type {number} */ n) => (drawing[n] ??= engine.image({ ...drawn(store.state), at: line[n] }).then((blob) => blob && createImageBitmap(blob)));
+    const fetch = (/** @type {number} */ n) => (drawing[n] ??= engine.image({ ...drawn(store.state), at: line[n] }, true).then((blob) => blob && createImageBitmap(blob)));
     try {
       for (let n = 0, began = performance.now(); playing === turn; n = (n + 1) % line.length) {
         for (let ahead = 1; ahead < 6; ahead++) fetch((n + ahead) % line.length).catch(() => {});
