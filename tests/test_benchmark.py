@@ -23,6 +23,8 @@ import dataclasses
 from mien import Update
 from mien.core.run import override
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 
 class Broken(Reconstruct):
     def step(self, batches):

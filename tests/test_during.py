@@ -49,6 +49,8 @@ from tests.forked_ranks import forked
 from tests.test_parallel import environment
 from tests.test_resume import Nothing
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -34,6 +34,8 @@ from mien.training.resolve import ResolvedRun
 from tests.conftest import ROOT, tiny
 from tests.forked_ranks import forked
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 STEPS = 20
 DRY = {"recipe.critic.map_dropout": 0.0, "recipe.critic.dropout": 0.0}  # ranks drop different units: no dropout here
 RUNS: dict[str, Run] = {

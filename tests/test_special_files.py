@@ -151,7 +151,7 @@ def test_doctor_does_not_compare_with_other_data(
     tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without its data.json a run was compared with 8,000 faces that mien drew for it; with one that names a folder of
-    photographs, or `/`, all of them were read and made into a pack."""
+    photographs, or `/`, all of them were read and made into a pack; an address was opened."""
     run = tmp_path / "run"
     words = ["--images", "32", "--batch", "8", "--threads", "1", "--model.width", "4", "--data", str(blob_pack.path)]
     assert main(["train", "quick", *words, "--out", str(run)]) == 0
@@ -159,6 +159,8 @@ def test_doctor_does_not_compare_with_other_data(
     for text, said in (
         ("", "Its data.json cannot be read"),
         ('{"name": "/"}', "was trained on /. That is no pack here"),
+        ('{"name": "https://192.0.2.1/a.pack"}', "a.pack. An address that stands in a run is not opened"),
+        ('{"name": "//192.0.2.1/a.pack"}', "a.pack. An address that stands in a run is not opened"),
     ):
         (run / "data.json").write_text(text)
         assert main(["doctor", str(run)]) == 0

@@ -20,6 +20,8 @@ import shlex
 from mien.__main__ import main
 from mien.report import observers
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 observers.plot_run = lambda run_dir: []  # two seconds of each training
 
 def shell(line):
