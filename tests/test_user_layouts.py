@@ -805,7 +805,9 @@ CASES: dict[str, Case] = {
         splits=["test", "train", "train"],
         says=["The source has its own split: 1 test, 2 train."],
     ),
-    "one name that begins as a split": Case(files=pictures("train_1.jpg", "test_1.jpg", "cat.jpg"), count=3, splits=None),
+    "one name that begins as a split": Case(
+        files=pictures("train_1.jpg", "test_1.jpg", "cat.jpg"), count=3, splits=None
+    ),
     "classes in the training images alone": Case(
         files=pictures("train/a/1.jpg", "train/b/1.jpg", "test/1.jpg", "test/2.jpg"),
         count=4,
