@@ -76,7 +76,7 @@ def test_sets_of_images_that_are_no_files(
 ) -> None:
     """A pipe was waited for, and /dev/zero took all memory."""
     os.mkfifo(name) if kind == "pipe" else Path(name).symlink_to("/dev/zero")
-    assert evaluate("photos", name) == 8 and evaluate(name, "photos") == 8
+    assert evaluate("photos", name) == 3 and evaluate(name, "photos") == 3
     assert name in capsys.readouterr().err
 
 
@@ -136,6 +136,12 @@ def test_tensors_are_read_by_one_function() -> None:
         path for path in source.rglob("*.py") if "safe_open(" in path.read_text() and path.name != "tensor_file.py"
     ]
     assert [path.name for path in others] == ["folder.py"]  # which writes an example
+
+
+def test_extras_are_those_of_a_run_whose_description_is_gone(tmp_path: Path) -> None:
+    """They were looked for beside the checkpoint, and `mien edit` said that the model has no directions."""
+    (tmp_path / "run.json").symlink_to("nowhere")
+    assert sidecar.folder_of(tmp_path / "checkpoints" / "0000000016" / "model.safetensors") == tmp_path / "extras"
 
 
 def test_a_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
