@@ -20,11 +20,12 @@ from mien.cli.file_errors import fault_of
 from mien.data.archives import Folder, TarContainer, ZipContainer, begins_with
 from mien.data.pack import Pack
 from mien.data.readers import UnreadableFile
-from mien.errors import Untrusted
+from mien.errors import DataError, Untrusted
 from mien.report.comparison import parameters
 from mien.report.run_reader import RunRecord, sample_grids
 from mien.sampling import sidecar
 from mien.storage import atomic, tensor_file
+from mien.storage.checkpoint import find_model
 from mien.storage.run_directory import RunDirectory
 from tests.conftest import write_pack
 from tests.hostile_archives import one_member
@@ -149,6 +150,8 @@ def test_a_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     checkpoint.mkdir(parents=True)
     os.mkfifo(checkpoint / "model.safetensors")
     assert parameters(cast(RunRecord, SimpleNamespace(directory=tmp_path))) is None
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        find_model(checkpoint / "model.safetensors")
     with pytest.raises(OSError, match="Not a regular file"):
         tensor_file.open_tensors(checkpoint / "model.safetensors")
 

@@ -43,7 +43,8 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     def _execute_child(self, args: Any, *more: Any) -> None:
         (_, _, _, _, cwd, env, _, _, shell, stdin, _, _, stdout, _, stderr, _, _, _, _, _, new_session, _) = more
         line = [] if shell or isinstance(args, str | bytes) else [os.fsdecode(word) for word in args]
-        if sys.platform != "linux" or line[:1] != [sys.executable] or line[1:2] == ["-c"]:
+        line = [word for number, word in enumerate(line) if number != 1 or word != "-P"]
+        if sys.platform != "linux" or line[:1] != [sys.executable] or not (line[1] == "-m" or line[1].endswith(".py")):
             super()._execute_child(args, *more)  # type: ignore[misc]
             return
         told = {"line": line[1:], "cwd": os.fspath(cwd or Path.cwd()), "own": new_session}
