@@ -7,7 +7,6 @@ bundled model are in the package, which is read-only; newer ones are written to 
 from __future__ import annotations
 
 import os
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
