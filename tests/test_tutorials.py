@@ -13,14 +13,14 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 FOLDER = ROOT / "docs" / "tutorials"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 PRELUDE = '''
 import shlex
 from mien.__main__ import main
 from mien.report import observers
-
-pytestmark = pytest.mark.usefixtures("warm_starts")
 
 observers.plot_run = lambda run_dir: []  # two seconds of each training
 
