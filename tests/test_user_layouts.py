@@ -818,6 +818,9 @@ CASES: dict[str, Case] = {
     "names with signs that a terminal obeys": Case(
         files=pictures("a\n  refused.jpg", "b\x1b[31m.jpg"), count=2, labels=[]
     ),
+    "names in a ZIP with signs that a terminal obeys": Case(
+        build=in_zip(pictures("a\n  refused.jpg", "b\x1b[31m.jpg")), count=2, labels=[]
+    ),
     "class folders": Case(
         files=pictures("cat/1.jpg", "dog/1.jpg", "dog/2.jpg"), count=3, layout="classes", labels=["cat", "dog"]
     ),
@@ -1126,6 +1129,8 @@ def test_a_name_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for name in ("a\n  refused", "b\x1b[31m", "c\u202e"):
         (tmp_path / f"{name}.jpg").write_bytes(b"")
     (tmp_path / "1.jpg").write_bytes(JPEG)
+    zipped = find_source(in_zip({"a\n.jpg": JPEG})(tmp_path.parent)).listing()
+    assert zipped.names == ["a\\x0a.jpg"]
     assert main(["data", "check", str(tmp_path), "--workers", "1", "-o", str(tmp_path / "out.png")]) in (0, 3)
     said = capsys.readouterr().out
     assert "a\\x0a  refused.jpg: empty" in said and "b\\x1b[31m.jpg: empty" in said and "\x1b" not in said

@@ -228,7 +228,7 @@ class ZipContainer(Container):
                 if packed > os.fstat(file.fileno()).st_size or len(places) < len(infos):
                     raise zipfile.BadZipFile("Several of its members lie in the same place: they overlap")
                 return {
-                    info.filename: (
+                    printable(info.filename): (
                         info.header_offset,
                         info.compress_type,
                         info.compress_size,
