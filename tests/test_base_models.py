@@ -20,6 +20,8 @@ from mien.storage import checkpoint
 from mien.training.experiment import train
 from tests.conftest import ROOT, blobs, load_script, tiny
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 LABELS = ("age_20-29", "age_30-39", "gender_Male")
 
 

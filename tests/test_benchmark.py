@@ -18,6 +18,8 @@ from mien.report.run_reader import read_record
 from tests.conftest import ROOT, write_pack
 from tests.test_cli import PRINTED, call
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 OWN = """
 import dataclasses
 from mien import Update

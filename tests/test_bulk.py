@@ -34,6 +34,8 @@ from tests.forked_ranks import forked
 from tests.test_parallel import environment
 from tests.test_resume import has_namespaces, tmpfs
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 
 def after_a_kill(line: list[str], expected: dict[str, bytes], cut: str, tmp_path: Path) -> Path:
     """A folder of shards that two processes finish, as `expected`, after a kill that left one shard cut off."""

@@ -18,6 +18,7 @@ from PIL import Image
 
 from mien import presets
 from mien.__main__ import VERBS, main
+from mien.training import growing
 from tests.conftest import ROOT, write_pack
 
 LABELS = ("Male", "Smiling", "Eyeglasses", "No_Beard", "Bald", "Wearing_Hat")
@@ -144,6 +145,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_of_a_page_run(
     page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(growing, "STEPS", 4)
     monkeypatch.chdir(shutil.copytree(folder, tmp_path / "here"))
     for name in PACKS:
         if not any(f" {name}.pack" in line for line in commands(page) if line.startswith("mien data prepare")):

@@ -303,6 +303,13 @@ def test_near_duplicates_chain_to_the_earliest() -> None:
     assert near([]) == {}
 
 
+def test_many_copies_of_one_picture_take_no_time() -> None:
+    """Each of a thousand pairs a copy was a turn of a loop: 25 s for 20,000 copies, 6 s for these."""
+    began = time.process_time()
+    assert near(["0f" * 32] * 5000) == dict.fromkeys(range(1, 5000), 0)
+    assert time.process_time() - began < 2
+
+
 def test_balance_holds_after_refusals(tmp_path: Path) -> None:
     photographs(tmp_path / "in" / "no", 10)
     photographs(tmp_path / "in" / "yes", 10)

@@ -302,6 +302,31 @@ def test_a_value_that_stands_for_many_rows_is_held_a_few_times(tmp_path: Path, m
     assert 0 < pyarrow.total_allocated_bytes() - before < 100 * size
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_file_of_many_blocks_is_opened_once(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block of rows opened the file again, and passed over all before it: minutes for 20,000 blocks."""
+    pyarrow, parquet_module = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [saved(face(32 + row, 32), "PNG") for row in range(30)]
+    rows, folder = pyarrow.table({"image": images, "age": [*range(30)]}), tmp_path / "set"
+    folder.mkdir()
+    if suffix == "parquet":
+        parquet_module.write_table(rows, folder / "t.parquet", row_group_size=1)
+    else:
+        with pyarrow.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), rows.schema) as stream:
+            stream.write_table(rows, max_chunksize=1)
+        (folder / "state.json").write_text("{}")
+        (folder / "dataset_info.json").write_text("{}")
+    opened: list[object] = []
+    for place, name in ((parquet_module, "ParquetFile"), (pyarrow.ipc, "open_stream")):
+        real = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *words, real=real, **more: opened.append(words) or real(*words, **more))
+    source = find_source(folder)
+    found = source.listing()
+    assert [read(source, name) for name in found.names] == images
+    assert read(source, found.names[3]) == images[3] and read(source, found.names[7]) == images[7]  # back, and on
+    assert len(found.label_names) == 1 and len(opened) <= 5, len(opened)
+
+
 def test_parquet_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     pyarrow, _ = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     picture = saved(face(32, 32), "PNG")

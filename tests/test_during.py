@@ -49,6 +49,8 @@ from tests.forked_ranks import forked
 from tests.test_parallel import environment
 from tests.test_resume import Nothing
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -307,7 +309,7 @@ def test_what_checkpoints_are_ranked_by(metrics: str, keep: str, score: str) -> 
         (("--evaluate-every", 8, "--keep-best", "recall"), 2, "is not measured"),
         (("--evaluate-every", 8, "--patience", 2, "--evaluate-metrics", "memorisation"), 2, "nothing to rank"),
         (("--evaluate-every", 8, "--evaluate-metrics", "reconstruction"), 2, "reconstructs nothing"),
-        (("--evaluate-every", 8, "--evaluate-extractor", "nowhere.py:eye"), 3, "There is no nowhere.py"),
+        (("--evaluate-every", 8, "--evaluate-extractor", "nowhere.py:eye"), 3, "There is no regular file nowhere.py"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_before_there_is_a_run(

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SKIPPED MEMORY 
 
 LIMIT = 400 << 20  # bytes of one process
 ANSWERS = {0, 2, 3, 8, 9}
-EXCERPT = 13  # every so many of them, in the fast tests
+EXCERPT = 23  # every so many of them, in the fast tests
 
 
 def tarred(members: dict[str, bytes], mode: str = "w:", **pax: str) -> bytes:

@@ -34,6 +34,8 @@ from mien.training.resolve import ResolvedRun
 from tests.conftest import ROOT, tiny
 from tests.forked_ranks import forked
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 STEPS = 20
 DRY = {"recipe.critic.map_dropout": 0.0, "recipe.critic.dropout": 0.0}  # ranks drop different units: no dropout here
 RUNS: dict[str, Run] = {
@@ -140,12 +142,10 @@ SMALL = (
 def test_the_command_line_under_torchrun(
     tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """20 steps, stopped in the middle: the checkpoint of two equals the checkpoint of one."""
+    """20 steps, stopped in the middle: the checkpoint of two equals the checkpoint of one. torchrun starts the second half."""
     monkeypatch.chdir(tmp_path)
-    for images in (80, 160):
-        line = torchrun(
-            "--module", "mien", "train", *SMALL, "--data", blob_pack.path, "--out", "two", "--images", images
-        )
+    for images, start in ((80, forked), (160, torchrun)):
+        line = start("--module", "mien", "train", *SMALL, "--data", blob_pack.path, "--out", "two", "--images", images)
         done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment())
         assert done.returncode == 0, done.stderr
         assert done.stdout == "two\n"  # one process speaks for all

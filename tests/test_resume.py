@@ -26,6 +26,8 @@ from mien.storage.run_directory import RunDirectory
 from mien.training import experiment
 from tests.conftest import ROOT, write_pack
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 IMAGES = 160
 
 

@@ -20,11 +20,12 @@ from mien.cli.file_errors import fault_of
 from mien.data.archives import Folder, TarContainer, ZipContainer, begins_with
 from mien.data.pack import Pack
 from mien.data.readers import UnreadableFile
-from mien.errors import Untrusted
+from mien.errors import DataError, Untrusted
 from mien.report.comparison import parameters
 from mien.report.run_reader import RunRecord, sample_grids
 from mien.sampling import sidecar
 from mien.storage import atomic, tensor_file
+from mien.storage.checkpoint import find_model
 from mien.storage.run_directory import RunDirectory
 from tests.conftest import write_pack
 from tests.hostile_archives import one_member
@@ -76,7 +77,7 @@ def test_sets_of_images_that_are_no_files(
 ) -> None:
     """A pipe was waited for, and /dev/zero took all memory."""
     os.mkfifo(name) if kind == "pipe" else Path(name).symlink_to("/dev/zero")
-    assert evaluate("photos", name) == 8 and evaluate(name, "photos") == 8
+    assert evaluate("photos", name) == 3 and evaluate(name, "photos") == 3
     assert name in capsys.readouterr().err
 
 
@@ -138,11 +139,19 @@ def test_tensors_are_read_by_one_function() -> None:
     assert [path.name for path in others] == ["folder.py"]  # which writes an example
 
 
+def test_extras_are_those_of_a_run_whose_description_is_gone(tmp_path: Path) -> None:
+    """They were looked for beside the checkpoint, and `mien edit` said that the model has no directions."""
+    (tmp_path / "run.json").symlink_to("nowhere")
+    assert sidecar.folder_of(tmp_path / "checkpoints" / "0000000016" / "model.safetensors") == tmp_path / "extras"
+
+
 def test_a_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoints" / "0000000016"
     checkpoint.mkdir(parents=True)
     os.mkfifo(checkpoint / "model.safetensors")
     assert parameters(cast(RunRecord, SimpleNamespace(directory=tmp_path))) is None
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        find_model(checkpoint / "model.safetensors")
     with pytest.raises(OSError, match="Not a regular file"):
         tensor_file.open_tensors(checkpoint / "model.safetensors")
 
@@ -151,7 +160,7 @@ def test_doctor_does_not_compare_with_other_data(
     tmp_path: Path, blob_pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without its data.json a run was compared with 8,000 faces that mien drew for it; with one that names a folder of
-    photographs, or `/`, all of them were read and made into a pack."""
+    photographs, or `/`, all of them were read and made into a pack; an address was opened."""
     run = tmp_path / "run"
     words = ["--images", "32", "--batch", "8", "--threads", "1", "--model.width", "4", "--data", str(blob_pack.path)]
     assert main(["train", "quick", *words, "--out", str(run)]) == 0
@@ -159,6 +168,8 @@ def test_doctor_does_not_compare_with_other_data(
     for text, said in (
         ("", "Its data.json cannot be read"),
         ('{"name": "/"}', "was trained on /. That is no pack here"),
+        ('{"name": "https://192.0.2.1/a.pack"}', "a.pack. An address that stands in a run is not opened"),
+        ('{"name": "//192.0.2.1/a.pack"}', "a.pack. An address that stands in a run is not opened"),
     ):
         (run / "data.json").write_text(text)
         assert main(["doctor", str(run)]) == 0

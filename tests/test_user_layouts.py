@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mien.__main__ import main
 from mien.data import Preparation, find_source, prepare
 from mien.data.label_tables import spread
 from mien.data.name_index import NONE, NameIndex
@@ -793,6 +794,34 @@ CASES: dict[str, Case] = {
         splits=["", "test", "train"],
         says=["more is neither train, val nor test: its pictures are for training."],
     ),
+    "splits with a year": Case(
+        files=pictures("train2017/1.jpg", "train2017/2.jpg", "val2017/1.jpg"),
+        count=3,
+        labels=[],
+        splits=["train", "train", "val"],
+    ),
+    "splits in the names of the pictures": Case(
+        files=pictures("train_00001_aligned.jpg", "train_00002_aligned.jpg", "test_0001_aligned.jpg"),
+        count=3,
+        splits=["test", "train", "train"],
+        says=["The source has its own split: 1 test, 2 train."],
+    ),
+    "one name that begins as a split": Case(
+        files=pictures("train_1.jpg", "test_1.jpg", "cat.jpg"), count=3, splits=None
+    ),
+    "classes in the training images alone": Case(
+        files=pictures("train/a/1.jpg", "train/b/1.jpg", "test/1.jpg", "test/2.jpg"),
+        count=4,
+        labels=["a", "b"],
+        splits=["test", "test", "train", "train"],
+        says=["2 of 4 pictures carry no label: test/1.jpg, test/2.jpg."],
+    ),
+    "names with signs that a terminal obeys": Case(
+        files=pictures("a\n  refused.jpg", "b\x1b[31m.jpg"), count=2, labels=[]
+    ),
+    "names in a ZIP with signs that a terminal obeys": Case(
+        build=in_zip(pictures("a\n  refused.jpg", "b\x1b[31m.jpg")), count=2, labels=[]
+    ),
     "class folders": Case(
         files=pictures("cat/1.jpg", "dog/1.jpg", "dog/2.jpg"), count=3, layout="classes", labels=["cat", "dog"]
     ),
@@ -1094,6 +1123,21 @@ def test_it_becomes_a_pack(title: str, tmp_path: Path) -> None:
     assert pack is not None and len(pack) == CASES[title].count
     pack.verify()
     assert len(pack.entries) == len(pack) and pack.meta["remarks"] == list(find_source(path).listing().remarks)
+
+
+def test_a_name_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line break in a name wrote a line of its own, an escape reached the terminal; in an error too."""
+    for name in ("a\n  refused", "b\x1b[31m", "c\u202e"):
+        (tmp_path / f"{name}.jpg").write_bytes(b"")
+    (tmp_path / "1.jpg").write_bytes(JPEG)
+    zipped = find_source(in_zip({"a\n.jpg": JPEG})(tmp_path.parent)).listing()
+    assert zipped.names == ["a\\x0a.jpg"]
+    assert main(["data", "check", str(tmp_path), "--workers", "1", "-o", str(tmp_path / "out.png")]) in (0, 3)
+    said = capsys.readouterr().out
+    assert "a\\x0a  refused.jpg: empty" in said and "b\\x1b[31m.jpg: empty" in said and "\x1b" not in said
+    assert "\u202e" not in said
+    assert main(["verify", str(tmp_path / "no\x1b[2J.png")]) == 3
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_there_are_sixty() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,13 +103,18 @@ def run_verb(name: str, verb: Verb, arguments: list[str]) -> Result | None:
     return result
 
 
+def harmless(text: str) -> str:
+    """Text without the signs that a terminal obeys or that turn its order: a name in an archive or a run may hold them."""
+    return re.sub(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\ufffd", text)
+
+
 def report(error: MienError | Interrupted, as_json: bool) -> int:
     """Print an error as three lines on stderr, or as JSON on stdout."""
     if as_json:
         fields = {"code": error.exit_code, "message": error.what, "why": error.why, "hint": error.remedy}
         print(json.dumps({"error": fields}))
     else:
-        what, why, remedy = (" ".join(part.split()) for part in (error.what, error.why, error.remedy))
+        what, why, remedy = (harmless(" ".join(part.split())) for part in (error.what, error.why, error.remedy))
         print(f"mien: {what}\n  why: {why}\n  do:  {remedy}", file=sys.stderr)
     return error.exit_code
 
@@ -132,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = run_verb(" ".join(words[: len(words) - len(rest)]), verb, rest)
         if result is None:
             return 0
-        print(result.json() if as_json else result.text, flush=True)
+        print(result.json() if as_json else harmless(result.text), flush=True)
         return result.exit_code
     except (MienError, Interrupted) as error:
         if debug:

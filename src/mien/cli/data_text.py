@@ -39,7 +39,7 @@ def pack_text(pack: Pack, path: Path | str) -> str:
             lines.append(f"  faces        detected in {found:,} of {readable - given:,} ({share:.1%})")
     lines += framing_lines(meta, len(pack))
     if meta.get("others"):
-        lines.append(f"  left aside   {', '.join(f'{count:,} {suffix}' for suffix, count in meta['others'].items())}")
+        lines.append(f"  other files  {', '.join(f'{count:,} {suffix}' for suffix, count in meta['others'].items())}")
     lines += label_lines(counts["labels"])
     lines += remark_lines(meta["remarks"], meta["notes"])
     return "\n".join(lines + refused_lines(meta["refused"], "pack.json"))
@@ -77,7 +77,7 @@ def check_text(report: dict[str, Any]) -> str:
     pairs = [*report["duplicates"], *report["near_duplicates"]]
     lines += [f"               {name} = {first}" for name, first in pairs[:MAX_LISTED]]
     if report["others"]:
-        lines.append(f"  left aside   {', '.join(f'{count:,} {suffix}' for suffix, count in report['others'].items())}")
+        lines.append(f"  other files  {', '.join(f'{count:,} {suffix}' for suffix, count in report['others'].items())}")
     lines += [f"  {count:>11,}  refused: {reason}" for reason, count in report["reasons"].items()]
     lines += label_lines(report["labels"])
     lines += remark_lines(report["remarks"], report["notes"])

@@ -154,7 +154,9 @@ def latents_of_seeds(sampler: Sampler, seeds: Sequence[int], space: Space, label
 def check_latents(path: Path) -> None:
     """Raises DataError where there is no file of latents."""
     if not path.is_file():
-        raise DataError(f"There is no {path}.", "`mien project --save-latent` writes it.", "Check the spelling.")
+        raise DataError(
+            f"There is no regular file {path}.", "`mien project --save-latent` writes it.", "Check the spelling."
+        )
 
 
 def read_latents(sampler: Sampler, path: Path, labels: dict[str, float]) -> Latents:

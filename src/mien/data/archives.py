@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import struct
 import tarfile
 import zipfile
@@ -121,7 +122,9 @@ def count_suffixes(members: Sequence[Member]) -> dict[str, int]:
 
 
 def printable(name: str) -> str:
-    """A file's name as text: bytes that are not UTF-8, which Python keeps as lone surrogates, become `\\xe9`."""
+    """A file's name as text: bytes that are not UTF-8, which Python keeps as lone surrogates, and signs that a terminal obeys
+    become `\\xe9`."""
+    name = re.sub(r"[\0-\x1f\x7f-\x9f]", lambda sign: f"\\x{ord(sign[0]):02x}", name)
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -225,7 +228,7 @@ class ZipContainer(Container):
                 if packed > os.fstat(file.fileno()).st_size or len(places) < len(infos):
                     raise zipfile.BadZipFile("Several of its members lie in the same place: they overlap")
                 return {
-                    info.filename: (
+                    printable(info.filename): (
                         info.header_offset,
                         info.compress_type,
                         info.compress_size,

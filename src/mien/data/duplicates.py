@@ -35,20 +35,19 @@ def near(signatures: Sequence[str]) -> dict[int, int]:
     """Each image that nearly equals an earlier one, and the earliest such one that was found."""
     if not signatures:
         return {}
-    packed = np.array([list(bytes.fromhex(text)) for text in signatures], dtype=np.uint8)  # [n, 32]
-    repeated: dict[int, int] = {}
+    again = exact(signatures)
+    rows = [row for row in range(len(signatures)) if row not in again]
+    packed = np.array([list(bytes.fromhex(signatures[row])) for row in rows], dtype=np.uint8)  # [n, 32]
+    first = np.arange(len(packed))
     for left, right in candidates(packed.view(np.uint16)):
-        distance = np.bitwise_count(packed[left] ^ packed[right]).sum(axis=1)
-        for one, other in zip(left[distance <= NEAR].tolist(), right[distance <= NEAR].tolist(), strict=True):
-            early, late = min(one, other), max(one, other)
-            repeated[late] = min(repeated.get(late, early), early)
-    return {late: root(repeated, late) for late in sorted(repeated)}
-
-
-def root(repeated: dict[int, int], number: int) -> int:
-    while number in repeated:
-        number = repeated[number]
-    return number
+        alike = np.bitwise_count(packed[left] ^ packed[right]).sum(axis=1) <= NEAR
+        left, right = left[alike], right[alike]
+        np.minimum.at(first, np.maximum(left, right), np.minimum(left, right))
+    for late in np.flatnonzero(first < np.arange(len(first))):
+        first[late] = first[first[late]]  # what is earlier has its own first already
+    found = {rows[late]: rows[early] for late, early in enumerate(first.tolist()) if early < late}
+    found |= {late: found.get(early, early) for late, early in again.items()}
+    return dict(sorted(found.items()))
 
 
 def candidates(bands: NDArray[np.uint16]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

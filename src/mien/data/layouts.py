@@ -112,8 +112,9 @@ def simpsons(contents: Contents, remarks: list[str]) -> Listing | None:
 
 
 def folders(contents: Contents, remarks: list[str]) -> Listing | None:
-    """Folders: `train` and `test` are splits, folders of pictures are classes, many folders are identities."""
+    """Folders: `train` and `test` are splits, as such names are, folders of pictures are classes, many are identities."""
     paths, splits = without_splits(contents.paths)
+    splits = splits or splits_of_names(paths)
     listing = contents.listing("folder")
     if splits is not None:
         listing = replace(listing, layout="splits", splits=splits)
@@ -124,7 +125,11 @@ def folders(contents: Contents, remarks: list[str]) -> Listing | None:
     if len(counts) < 2:
         return listing
     foldered = sum(counts.values())
-    if foldered < ALMOST_ALL * len(paths):
+    where = splits or [""] * len(paths)
+    sorted_splits = {
+        split for split, path in zip(where, paths, strict=True) if len(path) > 1
+    }  # the test's may be unknown
+    if foldered < ALMOST_ALL * sum(split in sorted_splits for split in where):
         remarks.append(
             f"{len(paths) - foldered:,} of {len(paths):,} pictures lie outside of the folders {shorten(sorted(counts))}: "
             "folders are no labels here. Put each picture into one of them, if they are."
@@ -173,6 +178,12 @@ def without_splits(paths: Paths) -> tuple[Paths, list[str] | None]:
         rest = [path[:level] + path[level + 1 :] if len(path) > level + 1 else path for path in paths]
         return without_shared(rest), [splits.get(path[level], "") if len(path) > level + 1 else "" for path in paths]
     return paths, None
+
+
+def splits_of_names(paths: Paths) -> list[str] | None:
+    """The split of each picture by names such as `train_00001_aligned.jpg`; None unless each begins so, with more than one."""
+    splits = [split_of(re.split(r"[\W_]", path[-1], maxsplit=1)[0]) for path in paths]
+    return splits if all(splits) and len(set(splits)) > 1 else None
 
 
 LAYOUTS: tuple[Layout, ...] = (stylegan.stylegan, celeba.celeba, lfw, utkface, ffhq, simpsons, folders)

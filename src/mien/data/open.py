@@ -43,6 +43,11 @@ def is_prepared(source: str | Path | None) -> bool:
     return source is None or str(source) == "drawn" or is_remote(source) or is_pack(Path(source))
 
 
+def is_elsewhere(source: str) -> bool:
+    """Whether a path or an address leads to another machine: by `https://` and the like, or as a share of Windows."""
+    return is_remote(source) or source.startswith(("//", "\\\\"))
+
+
 def check_source(source: str | Path | None) -> None:
     """Raises DataError where `open_data` would find nothing: before a model is downloaded for it."""
     if not is_prepared(source):

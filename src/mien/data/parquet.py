@@ -45,6 +45,7 @@ class ParquetSource(Source):
         self.kind, self.path = kind, path
         self._batch: Any = None  # of the row read last, the number of its first row, and those that follow
         self._first, self._coming = 0, iter(())
+        self._opened: tuple[Path | None, int, Any] = (None, 0, None)  # the file read last, and its next block
 
     @property
     def specification(self) -> dict[str, Any]:
@@ -139,13 +140,26 @@ class ParquetSource(Source):
 
     def _batches(self, number: int, columns: Sequence[str]) -> Iterator[Any]:
         """Some columns of a block, a few rows at a time: in a file one large value may stand for many rows."""
-        pyarrow = import_pyarrow(str(self.path))
         shard, place = self._blocks[number]
         if self.kind == "parquet":
-            with pyarrow.parquet.ParquetFile(shard.path, memory_map=True) as file:
-                yield from file.iter_batches(BATCH, row_groups=[place], columns=list(columns))
+            yield from self._table(shard.path).iter_batches(BATCH, row_groups=[place], columns=list(columns))
         else:
-            yield from islice(pyarrow.ipc.open_stream(pyarrow.memory_map(str(shard.path))), place, place + 1)
+            yield from islice(self._stream(shard.path, place), 1)
+
+    def _table(self, path: Path) -> Any:
+        """A Parquet file, which stays open: its footer names every block, and was read once for each of them."""
+        if self._opened[0] != path:
+            self._opened = (path, 0, import_pyarrow(str(path)).parquet.ParquetFile(path, memory_map=True))
+        return self._opened[2]
+
+    def _stream(self, path: Path, place: int) -> Any:
+        """The blocks of an Arrow file from one on: it goes on where it was, since none knows where the next one begins."""
+        pyarrow = import_pyarrow(str(path))
+        known, coming, stream = self._opened
+        if known != path or place < coming:
+            coming, stream = 0, pyarrow.ipc.open_stream(pyarrow.memory_map(str(path)))
+        self._opened = (path, place + 1, stream)
+        return islice(stream, place - coming, None)
 
     def _columns(self) -> dict[str, list[str]]:
         """Every column of words and numbers; class numbers by their names."""

@@ -217,7 +217,7 @@ def to_splits(words: Mapping[str, int]) -> dict[str, str] | None:
 
 def split_of(word: str) -> str:
     """`train`, `val` or `test`, as a folder or a cell may spell it; empty for every other word."""
-    plain = re.sub(r"[\s_\-]+", "", word.lower())
+    plain = re.sub(r"[\s_\-]+|(?:19|20)\d\d$", "", word.lower())  # train2017
     for trim in ("", "images", "image", "imgs", "data", "set", "faces", "split", "labels", "label"):
         if trim and plain.endswith(trim) and plain.removesuffix(trim) in SPLIT_WORDS:
             return SPLIT_WORDS[plain.removesuffix(trim)]

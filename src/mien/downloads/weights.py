@@ -262,7 +262,7 @@ def give(name: str, file: Path) -> Path:
 def check(name: str, file: Path, reason: str) -> Path:
     """The file itself, if it exists and has the expected SHA-256; `reason` says where its path came from."""
     if not file.is_file():
-        raise DataError(f"There is no file {file}.", reason, "Correct the path.")
+        raise DataError(f"There is no regular file {file}.", reason, "Correct the path.")
     if digest(file) != find(name).sha256:
         raise refuse(name, digest(file), str(file))
     return file

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mien.core.run import Device
 from mien.data import open_data
-from mien.data.open import is_prepared
+from mien.data.open import is_elsewhere, is_prepared
 from mien.data.pack import Pack
 from mien.errors import DataError, Mismatch, UsageError
 from mien.metrics.evaluate import DEFAULT, Legacy, inception, measure, samples_of, split_names
@@ -98,7 +98,8 @@ def open_pack(data: str, sampler: Sampler) -> Pack:
 def training_data_of(model: Path) -> str:
     """The path of a run's training data, from the data.json above the model. Raises UsageError where that names no pack.
 
-    A run may come from anybody: photographs that it names are not read, and no folder is searched for them.
+    A run may come from anybody: photographs that it names are not read, no folder is searched for them, and no other machine
+    is asked.
     """
     run = run_of(model)
     known = read_json(run / "data.json") if run else None
@@ -107,6 +108,12 @@ def training_data_of(model: Path) -> str:
     if known is None or not isinstance(known.get("name"), str):
         raise UsageError(
             f"{run} does not say what it was trained on.", "Its data.json cannot be read.", "Give the pack with --data."
+        )
+    if is_elsewhere(known["name"]):
+        raise UsageError(
+            f"{run} was trained on {known['name'][:200]}.",
+            "An address that stands in a run is not opened.",
+            "If you trust it, give it with --data.",
         )
     if not is_prepared(known["name"]):
         raise UsageError(

@@ -78,7 +78,9 @@ def load_extractor(words: str) -> Extractor:
     """Load an extractor from `FILE.py:NAME`, a function without arguments in a user's file."""
     file, _, name = words.rpartition(":")
     if not Path(file).is_file():
-        raise DataError(f"There is no {file or words}.", "An extractor is FILE.py:NAME.", "Check the spelling.")
+        raise DataError(
+            f"There is no regular file {file or words}.", "An extractor is FILE.py:NAME.", "Check the spelling."
+        )
     if not file.endswith(".py"):
         raise UsageError(f"{file} is not a Python file.", "Its name does not end in .py.", "See docs/metrics.md.")
     try:

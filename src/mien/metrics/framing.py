@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from mien.core.contracts import Model
+from mien.data.affine import Points
 from mien.data.align import Aligner
 from mien.data.photo import can_align
 from mien.sampling.options import DrawOptions
@@ -40,9 +41,14 @@ def measure(sampler: Sampler) -> dict[str, Any]:
     aligner, side = Aligner(sampler.image_spec.side), sampler.image_spec.side
     images = sampler.with_options(DrawOptions()).sample(SEEDS)
     pictures = images.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-    found = [aligner.find(picture.repeat(3 // picture.shape[-1], -1)) for picture in pictures]
-    eyes = np.array([face.landmarks[:2] / side for face in found if face])  # [n, 2, 2]: left and right, x and y
-    if len(eyes) < len(pictures) / 2:
+    found: list[Points] = []
+    for number, picture in enumerate(pictures):
+        if number - len(found) > len(pictures) / 2:  # a search for what is not there takes twelve times as long
+            return {}
+        if face := aligner.find(picture.repeat(3 // picture.shape[-1], -1)):
+            found.append(face.landmarks[:2] / side)
+    if len(found) < len(pictures) / 2:
         return {}
+    eyes = np.array(found)  # [n, 2, 2]: left and right, x and y
     distance, height = np.median(np.hypot(*(eyes[:, 1] - eyes[:, 0]).T)), np.median(eyes[..., 1].mean(1))
     return {"crop": "face", "eye_distance": round(float(distance), 3), "eye_height": round(float(height), 3)}

@@ -81,6 +81,10 @@ class FolderImages(Images):
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise DataError(f"There is no {path}.", "The path does not exist.", "Check the spelling.")
+        if not path.is_dir() and not path.is_file():
+            raise DataError(
+                f"{path} is neither a file nor a folder.", "It cannot hold images.", "Give a folder or a ZIP."
+            )
         self.name = str(path)
         self.container: Container = Folder(path) if path.is_dir() else ZipContainer(path)
         try:

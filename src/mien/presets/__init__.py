@@ -87,7 +87,9 @@ def check_code(path: Path | None) -> None:
     if path is None:
         return
     if not path.is_file():
-        raise DataError(f"There is no file {path}.", "A preset of your own is `file.py:name`.", "Check the spelling.")
+        raise DataError(
+            f"There is no regular file {path}.", "A preset of your own is `file.py:name`.", "Check the spelling."
+        )
     if path.suffix != ".py":
         raise UsageError(f"{path} is not a Python file.", "Its name does not end in .py.", "See docs/own_model.py.")
 

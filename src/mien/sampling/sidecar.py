@@ -6,6 +6,7 @@ bundled model are in the package, which is read-only; newer ones are written to 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Extra:
 def folder_of(model_file: Path) -> Path:
     """The folder of a model's extras: in its run, or beside the file."""
     parents = model_file.resolve().parents
-    run = next((place for place in parents[:3] if (place / "run.json").is_file()), parents[0])
+    run = next((place for place in parents[:3] if os.path.lexists(place / "run.json")), parents[0])
     return run / "extras"
 
 

@@ -332,6 +332,8 @@ def find_model(path: Path) -> Path:
             return checkpoint / "model.safetensors"
     if not path.exists():
         raise DataError(f"{path} does not exist.", "A model is a run, a checkpoint or a file.", "Check the path.")
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a file nor a folder.", "It holds no model.", "Check the path.")
     raise DataError(
         f"{path} contains no model.",
         "It has no valid checkpoint (yet).",

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mien.core.contracts import JSON
+from mien.data.open import is_elsewhere
 from mien.data.pack import Pack, is_pack
 from mien.data.synthetic import COUNT, SEED, VERSION
 from mien.downloads.weights import cache_folder
@@ -95,6 +96,8 @@ def pack_of(run: RunEntry) -> Path | None:
     """Where the data of a run lies, if it is at hand."""
     described = read_json(run.path / "data.json") or {}
     name, side = str(described.get("name", "")), described.get("side")
+    if is_elsewhere(name):
+        return None
     path = cache_folder() / "drawn" / f"{VERSION}-{side}-{COUNT}-{SEED}.pack" if name == "drawn" else Path(name)
     try:
         return path if is_pack(path) and Pack.open(path).fingerprint == described.get("fingerprint") else None
