@@ -78,6 +78,8 @@ NAMED = {"host": "faces.example", "origin": "https://faces.example"}
     [
         (OPEN, "GET", {}, 200),
         (OPEN, "GET", {"origin": OURS}, 200),
+        (OPEN, "GET", {"Host": "127.0.0.1:8040"}, 400),  # a second one: which of them a proxy has read is not known
+        (OPEN, "GET", {"Origin": OURS, "origin": OURS}, 400),
         (OPEN, "GET", {"origin": "null"}, 403),
         (OPEN, "GET", {"origin": "http://evil.example"}, 403),
         (OPEN, "GET", {"host": "evil.example:8040"}, 421),
