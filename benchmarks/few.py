@@ -4,12 +4,13 @@
     python benchmarks/few.py CELEBA WORK_DIR --counts 100 --draws 1        one count
     python benchmarks/few.py CELEBA WORK_DIR --train-only                  judge later, or on another core
     python benchmarks/few.py CELEBA WORK_DIR --cut-as faces                every face cut as those of `faces` lie, like a user's
+    python benchmarks/few.py drawn WORK_DIR --where Wearing_Hat,Beard --counts 100 --draws 1      drawn faces of one style
     python benchmarks/few.py CELEBA WORK_DIR --ways scratch from --minutes 0.02 --samples 100     that it runs
 
-CELEBA is a folder or ZIP of aligned faces. Draws are disjoint. Half of each draw's size again is held out, for the baseline of
-memorisation. Minutes are those of 2 cores; `--cores 1` gives a run one core and twice the minutes, so that two can be trained
-beside each other (`--only-draw` says which). All are judged against all 10,000 faces, or the first `--against N` of them
-where Inception is slow; compare equal N.
+CELEBA is a folder or ZIP of aligned faces, or `drawn`: the built-in drawn faces, those with the labels of `--where`. Draws are
+disjoint. Half of each draw's size again is held out, for the baseline of memorisation. Minutes are those of 2 cores; `--cores 1`
+gives a run one core and twice the minutes, so that two can be trained beside each other (`--only-draw` says which). All are judged
+against all faces, or the first `--against N` of them where Inception is slow; compare equal N.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mien.data.open import open_data
 from mien.data.pack import Entry, Pack, PackWriter
 from mien.metrics.framing import framing_of
 from mien.sampling.sampler import Sampler
@@ -37,6 +39,11 @@ WAYS: dict[str, tuple[float, bool, tuple[str, ...]]] = {
     "from, nothing frozen": (SHORT, True, ("--recipe.freeze", "0")),
     "from, no augmentation": (SHORT, True, ("--augment", "none")),
     "from, neither": (SHORT, True, ("--recipe.freeze", "0", "--augment", "none")),
+    "from, augmented at once": (
+        SHORT,
+        True,
+        ("--augment", "ramp", "--recipe.augment.p", "0.3", "--recipe.augment.images", "500"),
+    ),
 }
 METRICS = "fid,kid,prdc,memorisation,sface"
 
@@ -75,6 +82,19 @@ def cut_as(bench: Bench, parent: str) -> Path:
         framing = framing_of(Sampler.load(parent))
         eyes = ("--eye-distance", framing["eye_distance"], "--eye-height", framing["eye_height"])
         mien("data", "prepare", bench.celeba, path, "--size", SIDE, "--crop", "face", *eyes)
+    return path
+
+
+def drawn(bench: Bench, labels: str) -> Path:
+    """A pack of the drawn faces that have all of these labels, all of them without any."""
+    path = bench.work / f"drawn{SIDE}{labels}.pack"
+    if not path.exists():
+        pack = open_data("drawn", SIDE)
+        columns = [pack.label_names.index(name) for name in labels.split(",") if name]
+        rows = np.flatnonzero(np.all(pack.labels[:, columns] == 1, axis=1))
+        with PackWriter(path, pack.side) as writer:
+            writer.append(pack.images[rows], None, [Entry(f"{row}") for row in rows])
+            writer.commit({"recipe": pack.meta["recipe"]})
     return path
 
 
@@ -125,10 +145,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--against", type=int, help="the first N faces of the data instead of all")
     parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--where", default="", metavar="LABEL,...", help="of the drawn faces: those with these labels")
     parser.add_argument("--cut-as", metavar="MODEL", help="cut as the faces of this model lie, instead of celeba-148")
     options = parser.parse_args()
     bench = Bench(options.celeba, options.work, options.cores, options.minutes, options.samples)
-    everything, results = cut_as(bench, options.cut_as) if options.cut_as else bench.pack(SIDE), {}
+    if str(options.celeba) == "drawn":
+        everything = drawn(bench, options.where)
+    else:
+        everything = cut_as(bench, options.cut_as) if options.cut_as else bench.pack(SIDE)
+    results: dict[tuple[int, str], list[dict[str, float]]] = {}
     judge = first_of(everything, options.against) if options.against else everything
     draws = range(options.draws) if options.only_draw is None else [options.only_draw]
     for count in options.counts:
