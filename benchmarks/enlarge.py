@@ -1,6 +1,6 @@
 """Which way of enlarging a face four times comes closest to the large one: `python benchmarks/enlarge.py ZIP [--minutes 15]`.
 
-ZIP holds pictures of faces of 128 px, such as FairFace's. The last 400 are reduced to 32 px (bicubic, anti-aliased) and enlarged
+ZIP holds pictures of faces of 128 px, such as FairFace's. The last ones are reduced to 32 px (bicubic, anti-aliased) and enlarged
 again, by filters, by an edge-directed method, and by a small network that learns from the others for so many minutes of
 processor time (one thread). Printed for each: PSNR in dB, LPIPS (AlexNet) and the cosine distance of SFace embeddings from the true
 face, and milliseconds a face. With --picture, a sheet of the first faces; with --weights, the network's file.
@@ -28,9 +28,7 @@ from mien.metrics.identity import IdentityFeatures
 from mien.metrics.images import Images
 from mien.storage.provenance import Claim, Provenance
 
-MOST = 8000  # pictures that are read
 LARGE, SMALL, TIMES = 128, 32, 4
-HELD_OUT = 400
 WIDTH = 32  # feature maps of the network: 42 thousand weights, 170 kB
 BATCH = 16
 SHOWN = 5  # faces of the sheet
@@ -120,10 +118,10 @@ class Faces(Images):
         return self.pixels[rows]
 
 
-def read(path: Path) -> NDArray[np.uint8]:
-    """The pictures of an archive, `[n, 128, 128, 3]`, in the order of their names."""
+def read(path: Path, most: int) -> NDArray[np.uint8]:
+    """The first pictures of an archive, `[n, 128, 128, 3]`, in the order of their names."""
     with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith((".jpg", ".png")))[:MOST]
+        names = sorted(name for name in archive.namelist() if name.endswith((".jpg", ".png")))[:most]
         return np.stack([np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in names])
 
 
@@ -131,15 +129,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("zip", type=Path)
     parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--pictures", type=int, default=8000, help="pictures that are read")
+    parser.add_argument("--held-out", type=int, default=400, help="pictures that judge")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--weights", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    large, down = read(given.zip), resizer(LARGE, SMALL, 3)
+    large, down = read(given.zip, given.pictures), resizer(LARGE, SMALL, 3)
     parts = np.array_split(large, max(1, len(large) // 500))
     small = np.concatenate([resized(part / np.float32(255), down) for part in parts]).clip(0, 1)
     small = np.round(small * 255) / np.float32(255)  # as a picture has it
-    model = learned(small[:-HELD_OUT], large[:-HELD_OUT], given.minutes)
+    model = learned(small[: -given.held_out], large[: -given.held_out], given.minutes)
 
     @torch.inference_mode()
     def by_network(faces: Floats) -> Floats:
@@ -149,18 +149,21 @@ def main() -> None:
         name: lambda faces, kind=kind: resized(faces, resizer(SMALL, LARGE, kind)) for name, kind in FILTERS.items()
     }
     ways |= {"edge-directed": edge_directed, "learned": by_network}
-    truth = large[-HELD_OUT:]
+    truth = large[-given.held_out :]
     perception, identity = PerceptualFeatures(), IdentityFeatures(Faces(truth))
-    shown = [truth[:SHOWN]]
+
+    def perceived(faces: NDArray[np.uint8]) -> Floats:
+        return np.concatenate([perception(part) for part in np.array_split(faces, max(1, len(faces) // 20))])
+
+    known, who, shown = perceived(truth), identity(truth), [truth[:SHOWN]]
     for name, way in ways.items():
         began = time.process_time()
-        found = np.concatenate([way(part) for part in np.array_split(small[-HELD_OUT:], 20)])
-        milliseconds = 1000 * (time.process_time() - began) / HELD_OUT
+        found = np.concatenate([way(part) for part in np.array_split(small[-given.held_out :], 20)])
+        milliseconds = 1000 * (time.process_time() - began) / given.held_out
         drawn = (found.clip(0, 1) * 255).round().astype(np.uint8)
         errors = np.square(drawn.astype(np.float32) - truth).mean((1, 2, 3))
-        pairs = [(drawn[start : start + 20], truth[start : start + 20]) for start in range(0, HELD_OUT, 20)]
-        lpips = np.mean([np.square(perception(a) - perception(b)).sum(1).mean() for a, b in pairs])
-        sface = np.mean([1 - (identity(a) * identity(b)).sum(1).mean() for a, b in pairs])
+        lpips = np.square(perceived(drawn) - known).sum(1).mean()
+        sface = 1 - (identity(drawn) * who).sum(1).mean()
         psnr = (10 * np.log10(255**2 / errors)).mean()
         print(f"| {name} | {psnr:.2f} | {lpips:.3f} | {sface:.3f} | {milliseconds:.1f} |", flush=True)
         shown.append(drawn[:SHOWN])

@@ -169,6 +169,30 @@ def test_a_light_preview_leaves_the_other_cores_to_the_page(seconds: float, expe
         torch.set_num_threads(before)
 
 
+def test_a_slow_flow_is_dragged_by_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten pictures a second need a tenth of a second each; thumbnails keep their steps, which their recipe names."""
+    clock = iter(0.09 * n for n in range(100))
+    monkeypatch.setattr("mien.web.service.time.thread_time", lambda: next(clock))
+
+    class Network:
+        def with_options(self, _: object) -> Any:
+            return self
+
+        def preview(self, z: Any, labels: object) -> Any:
+            return z
+
+        sampler = lambda self, _: self  # noqa: E731
+
+    service = Service(Network())  # type: ignore[arg-type]
+    steps = []
+    for solver in ("multistep:4", "multistep:4", "multistep:3", "multistep:4", "multistep:2", None):
+        service.draw(Kind("a", DrawOptions(solver=solver), exact=False), torch.zeros(1, 2), None)
+        steps.append(service.steps["a"])
+    assert steps == [3, 3, 2, 2, 2, 2]
+    service.draw(Kind("b", DrawOptions(solver="multistep:4"), exact=False), torch.zeros(2, 2), None)
+    assert "b" not in service.steps, ".045 s for each of two are quick enough"
+
+
 def test_an_answer_is_sent_at_once() -> None:
     """Its body, sent after its head, is not held until the client has confirmed the head, which may take 40 ms."""
 

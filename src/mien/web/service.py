@@ -25,20 +25,27 @@ from mien.web.responses import while_connected
 
 PREVIEW = Solution(
     method="multistep", steps=4
-)  # of a flow while something is dragged: one evaluation of its network a step
+)  # of a flow's thumbnails and drags: one evaluation of its network a step
+SMOOTH = 0.08  # seconds of computing for a picture of a drag: of a slower flow it takes fewer steps, so that ten come a second
+LEAST = 2  # ... but so many
 LIGHT = 0.02  # seconds of computing up to which a preview is one core's: threads that wait for work hold the page's
 MAX_PIXELS = 1 << 25  # of the faces of one answer: 400 MB while they are drawn
 
 
-def few_steps(sampler: Sampler) -> Sampler:
+def few_steps(sampler: Sampler, steps: int = PREVIEW.steps) -> Sampler:
     """The sampler with the solver of previews and thumbnails, or itself where its own takes no more evaluations."""
     if not isinstance(model := sampler.model, FlowModel):
         return sampler
     own = sampler.options.solution(model)
     evaluations = own.steps * (1 if own.method == "multistep" else len(TABLEAUS[own.method].times))
-    if own.method != "adaptive" and evaluations <= PREVIEW.steps:
+    if own.method != "adaptive" and evaluations <= steps:
         return sampler
-    return sampler.with_options(replace(sampler.options, solver=str(PREVIEW)))
+    return sampler.with_options(replace(sampler.options, solver=solver_of(steps)))
+
+
+def solver_of(steps: int) -> str:
+    """The solver of previews, as an option."""
+    return str(replace(PREVIEW, steps=steps))
 
 
 class Service:
@@ -49,6 +56,7 @@ class Service:
         self.cache = ResponseCache()
         self.queue = Queue(self.draw)
         self.pixels = Limit(4 * MAX_PIXELS)
+        self.steps: dict[Hashable, int] = {}  # of a drag's pictures, by model, where they are fewer than PREVIEW's
         self.heavy: set[Hashable] = set()  # models whose previews take half of the cores
 
     def draw(self, kind: Kind, z: Tensor, labels: Tensor | None) -> Tensor:
@@ -61,11 +69,14 @@ class Service:
         cores, started = torch.get_num_threads(), time.thread_time()
         torch.set_num_threads(max(1, cores // 2) if kind.model in self.heavy else 1)  # of this thread
         try:
-            images = few_steps(sampler).preview(z, labels)
+            images = sampler.preview(z, labels)
         finally:
             torch.set_num_threads(cores)
-        if time.thread_time() - started > LIGHT * len(z):
+        seconds, steps = (time.thread_time() - started) / len(z), self.steps.get(kind.model, PREVIEW.steps)
+        if seconds > LIGHT:
             self.heavy.add(kind.model)
+        if seconds > SMOOTH and kind.options.solver == solver_of(steps) and steps > LEAST:
+            self.steps[kind.model] = steps - 1
         return images
 
     def exact(self, sampler: Sampler, z: Tensor, labels: Tensor | None) -> Tensor:
@@ -113,7 +124,9 @@ class Service:
         sampler = (await self.sampler(request)).with_options(face.options)
         placed = [sampler.latent_at(address, face.labels, face.directions, face.layers) for address in addresses]
         rows = [labels for _, labels in placed if labels is not None]
-        kind = Kind(request.path_params["id"], face.options, exact=face.exact and drag is None, stages=stages)
+        id = request.path_params["id"]
+        options = face.options if drag is None else few_steps(sampler, self.steps.get(id, PREVIEW.steps)).options
+        kind = Kind(id, options, exact=face.exact and drag is None, stages=stages)
         side = sampler.image_spec.side
         pixels = len(placed) * side * side
         if pixels > MAX_PIXELS:
