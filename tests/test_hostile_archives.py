@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import Any
 import pytest
 
 from mien.__main__ import main
+from mien.data.source_kinds import find_source
 from tests.data_torture import face, png_header, saved, text_bomb
-from tests.hostile_archives import Content, more, zipped
+from tests.hostile_archives import Content, more, pax, zipped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SKIPPED MEMORY OF ARCHIVES: it needs fork and Linux")
 
@@ -215,6 +217,17 @@ def test_a_tar_that_promises_a_long_header_is_refused(
     path.write_bytes(header_only(2**40, kind))
     assert main(["data", "check", str(path), "--workers", "1"]) == 8
     assert "1,099,511,627,776 bytes" in capsys.readouterr().err
+
+
+def test_a_tar_with_a_number_of_many_digits_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A header of a megabyte of digits took hours in an older Python's tarfile (CVE-2024-6232)."""
+    path, began = tmp_path / "a.tar", time.process_time()
+    path.write_bytes(pax(b"9" * 60_000 + b" path=x\n"))
+    assert main(["data", "check", str(path), "--workers", "1"]) == 8
+    assert "255 digits" in capsys.readouterr().err and time.process_time() - began < 5
+    good = {f"{'1' * 200}/{n}.png": saved(face(), "PNG") for n in range(2)}
+    path.write_bytes(tarred(good))
+    assert len(find_source(path).listing().names) == 2
 
 
 def test_some_hostile_archives_stay_below_400_mb(tmp_path: Path) -> None:

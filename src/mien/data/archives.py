@@ -122,8 +122,7 @@ def count_suffixes(members: Sequence[Member]) -> dict[str, int]:
 
 
 def printable(name: str) -> str:
-    """A file's name as text: bytes that are not UTF-8, which Python keeps as lone surrogates, and signs that a terminal obeys
-    become `\\xe9`."""
+    """A file's name as text: bytes that are not UTF-8 (lone surrogates), and signs that a terminal obeys, become `\\xe9`."""
     name = re.sub(r"[\0-\x1f\x7f-\x9f]", lambda sign: f"\\x{ord(sign[0]):02x}", name)
     try:
         name.encode()
@@ -229,12 +228,8 @@ class ZipContainer(Container):
                     raise zipfile.BadZipFile("Several of its members lie in the same place: they overlap")
                 return {
                     printable(info.filename): (
-                        info.header_offset,
-                        info.compress_type,
-                        info.compress_size,
-                        info.file_size,
-                        info.CRC,
-                        info.flag_bits & 1,
+                        *(info.header_offset, info.compress_type, info.compress_size, info.file_size),
+                        *(info.CRC, info.flag_bits & 1),
                     )
                     for info in infos
                     if not info.is_dir()
