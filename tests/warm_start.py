@@ -41,10 +41,14 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     """A process of a line, in a fork where that is possible."""
 
     def _execute_child(self, args: Any, *more: Any) -> None:
-        (_, _, _, _, cwd, env, _, _, shell, stdin, _, _, stdout, _, stderr, _, _, _, _, _, new_session, _) = more
-        line = [] if shell or isinstance(args, str | bytes) else [os.fsdecode(word) for word in args]
+        line = [] if isinstance(args, str | bytes) else [os.fsdecode(word) for word in args]
         line = [word for number, word in enumerate(line) if number != 1 or word != "-P"]
-        if sys.platform != "linux" or line[:1] != [sys.executable] or not (line[1] == "-m" or line[1].endswith(".py")):
+        forkable = line[:1] == [sys.executable] and (line[1] == "-m" or line[1].endswith(".py"))
+        if sys.platform != "linux" or not forkable or len(more) != 22:  # of subprocess in Python 3.11 to 3.14
+            super()._execute_child(args, *more)  # type: ignore[misc]
+            return
+        (_, hook, _, kept, cwd, env, _, _, shell, stdin, _, _, stdout, _, stderr, _, _, _, _, _, new_session, _) = more
+        if hook or kept or shell:
             super()._execute_child(args, *more)  # type: ignore[misc]
             return
         told = {"line": line[1:], "cwd": os.fspath(cwd or Path.cwd()), "own": new_session}
