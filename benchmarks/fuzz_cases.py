@@ -678,7 +678,7 @@ class Query(NamedTuple):
 
 WORDS = {
     "at": ["42", "42,0.25,0.5", "42~7:0.3", "1"], "drag": ["a"], "label": ["Smiling:1"], "direction": ["component-1:2"],
-    "truncation": ["0.7"],
+    "truncation": ["0.7"], "layers": ["fine", "2-3"], "quick": ["0", "1"],
     "style": ["3:fine"], "size": ["16"], "first": ["0"], "count": ["4"], "columns": ["2"], "strength": ["0.5"],
     "frames": ["4"], "fps": ["12"],
     "loop": ["0", "1"], "format": ["webp", "gif"], "zoom": ["2"], "solver": ["euler:2"], "guidance": ["2"],
