@@ -53,9 +53,9 @@ def tiff(width: int, height: int, **tags: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + packed + b"\0" * 400
 
 
-def scans(width: int, height: int, count: int) -> bytes:
+def scans(width: int, height: int, count: int, mode: str = "L") -> bytes:
     """A progressive JPEG with one of its scans again and again: each goes over every pixel."""
-    data = saved(Image.new("L", (width, height)), "JPEG", progressive=True)
+    data = saved(Image.new(mode, (width, height)), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + data[-2:]
 
@@ -242,15 +242,15 @@ def parquets(most: int) -> Iterator[tuple[str, Content]]:
 
     yield write("value", pa.table({"image": [good, b"\0" * most]}))
     large = pa.array([good + b"\0" * (most // 600)], pa.large_binary())
-    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000, np.int32)), large)
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(10_000, np.int32)), large)
     yield write("dictionary", pa.table({"image": column}))
     yield write("texts", pa.table({"image": [good] * 2, "text": ["x" * (most // 2)] * 2}))
-    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000, np.int32)), pa.array(["x" * 1_000_000]))
+    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(10_000, np.int32)), pa.array(["x" * 1_000_000]))
     yield write(
         "words",
         pa.table(
             {
-                "image": pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000, np.int32)), pa.array([good])),
+                "image": pa.DictionaryArray.from_arrays(pa.array(np.zeros(10_000, np.int32)), pa.array([good])),
                 "text": words,
             }
         ),
@@ -273,7 +273,7 @@ def parquets(most: int) -> Iterator[tuple[str, Content]]:
             {"huggingface": "[" * (most // 10), "x": "y" * (most // 10)}
         ),
     )
-    yield write("groups", pa.table({"image": [good] * 20_000}), row_group_size=1)
+    yield write("groups", pa.table({"image": [good] * 10_000}), row_group_size=1)
     yield write("page", pa.table({"image": [good] * 1000}), data_page_size=1 << 30, use_dictionary=False)
     data = written(pa.table({"image": [good]}))
     yield "thrift.parquet", data[:-8] + struct.pack("<I", 2**31 - 1) + b"PAR1"

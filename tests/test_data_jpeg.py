@@ -14,6 +14,7 @@ from mien.data import jpeg
 from mien.data.decode import MIN_SIDE, Decoded, decode
 from mien.data.readers import UnreadableFile
 from tests.data_torture import face
+from tests.hostile_archives import scans
 
 
 def saved(**options: object) -> bytes:
@@ -103,3 +104,15 @@ def test_the_command_starts_without_torch() -> None:
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
     )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])  # decoded plainly, and by Pillow
+def test_a_jpeg_of_many_scans_is_refused(mode: str) -> None:
+    """A file of 2 kB took 34 s: each of its 3,000 scans went over every pixel."""
+    assert decode(scans(64, 64, 400, mode)).image.size == (64, 64)
+    with pytest.raises(UnreadableFile, match="more than 500 scans"):
+        decode(scans(64, 64, 600, mode))
+
+
+def test_a_film_after_a_picture_may_hold_the_bytes_of_many_scans() -> None:
+    assert decode(saved() + b"\xff\xda" * 600).image.tobytes() == decode(saved()).image.tobytes()

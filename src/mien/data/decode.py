@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from PIL import Image, UnidentifiedImageError
 
-from mien.data.jpeg import decode_plain
+from mien.data.jpeg import MAX_SCANS, decode_plain, many_scans
 from mien.data.readers import UnreadableFile
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def decode(data: bytes, background: str = "white", exact: bool = False) -> Decod
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about sizes and damaged metadata; this module checks both
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.info.get("progressive") and many_scans(data):
+                    raise UnreadableFile(f"a progressive JPEG of more than {MAX_SCANS} scans")
                 if image.format == "TIFF":
                     silence_libtiff()
                 return _decode(image, background, exact)

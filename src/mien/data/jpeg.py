@@ -9,8 +9,17 @@ from __future__ import annotations
 from PIL import Image
 
 START_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", 0xDA
-FRAMES = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive, Huffman-coded
+PROGRESSIVE = 0xC2
+FRAMES = frozenset((0xC0, 0xC1, PROGRESSIVE))  # baseline, extended and progressive, Huffman-coded
 TABLES = frozenset((0xE0, 0xDB, 0xC4, 0xDD, 0xFE))  # JFIF, quantisation, Huffman codes, restarts, comments
+MAX_SCANS = (
+    500  # of a progressive JPEG, which has about ten: each goes over every pixel, so that a file of 2 kB took 34 s
+)
+
+
+def many_scans(data: bytes) -> bool:
+    """Whether a progressive JPEG has more than MAX_SCANS scans. (In others the bytes may stand in a film that is appended.)"""
+    return data.count(b"\xff\xda") > MAX_SCANS
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:
@@ -20,15 +29,16 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
     """
     if not data.startswith(START_OF_IMAGE):
         return None
-    size, position = None, 2
+    size, position, frame = None, 2, 0
     try:
         while data[position] == 0xFF:
             marker = data[position + 1]
             if marker == START_OF_SCAN:
-                return size
+                return None if frame == PROGRESSIVE and many_scans(data) else size
             if marker in FRAMES:
                 if size is not None or data[position + 4] != 8 or data[position + 9] != 3:
                     return None
+                frame = marker
                 size = (data[position + 7] << 8 | data[position + 8], data[position + 5] << 8 | data[position + 6])
             elif marker not in TABLES:
                 return None
