@@ -126,9 +126,7 @@ def folders(contents: Contents, remarks: list[str]) -> Listing | None:
         return listing
     foldered = sum(counts.values())
     where = splits or [""] * len(paths)
-    sorted_splits = {
-        split for split, path in zip(where, paths, strict=True) if len(path) > 1
-    }  # the test's may be unknown
+    sorted_splits = {split for split, path in zip(where, paths, strict=True) if len(path) > 1}  # not always the test's
     if foldered < ALMOST_ALL * sum(split in sorted_splits for split in where):
         remarks.append(
             f"{len(paths) - foldered:,} of {len(paths):,} pictures lie outside of the folders {shorten(sorted(counts))}: "
