@@ -30,6 +30,7 @@ from mien.metrics.images import CachedImages, FirstImages, FolderImages, PackIma
 from mien.metrics.inputs import MetricInputs
 from mien.metrics.prdc import memorisation
 from mien.metrics.scores import disagreements, in_thousands
+from mien.sampling.options import DrawOptions
 from mien.storage import checkpoint
 
 from .conftest import blobs, tiny, write_pack
@@ -73,6 +74,22 @@ def write_folder(path: Path, images: np.ndarray[Any, Any]) -> Path:
     for index, image in enumerate(images):
         Image.fromarray(image).save(path / f"{index:04d}.png")
     return path
+
+
+def test_options_of_drawing_are_part_of_a_score(tmp_path: Path, blob_pack: Pack, eye: str) -> None:
+    model = write_model(tmp_path / "model.safetensors", blob_pack)
+    known = {"data": str(blob_pack.path), "extractor": eye, "out": tmp_path / "eval", "metrics": "fid"}
+    plain, mean = (scored(model, options=options, **known) for options in (DrawOptions(), DrawOptions(truncation=0.0)))
+    (before,), (after,) = plain.data["scores"], mean.data["scores"]
+    assert after["name"] == f"{before['name']}_truncation_0.0" and after["value"] != before["value"]
+    assert after["protocol"]["options"] == {"truncation": 0.0} and "options" not in before["protocol"]
+    loaded = mien.load(model).with_options(DrawOptions(truncation=0.0))  # from Python, too
+    again = mien.evaluate(loaded, data=blob_pack.path, metrics="fid", extractor=PixelFeatures())
+    assert next(iter(again)).name == after["name"]
+    with pytest.raises(UsageError, match="--truncation needs a model"):
+        evaluate(real=tmp_path, fake=tmp_path, options=DrawOptions(truncation=0.5))
+    with pytest.raises(UsageError, match="no labels to follow"):
+        evaluate(model, options=DrawOptions(guidance=2.0), **known)
 
 
 def test_a_model_is_scored_with_passports(tmp_path: Path, blob_pack: Pack, eye: str) -> None:

@@ -454,6 +454,40 @@ def test_the_page_mixes_styles(browser: Any, runtime: None, tmp_path: Path, blob
     context.close()
 
 
+@pytest.mark.parametrize("own", [1.0, 1.5])
+@pytest.mark.parametrize("engine", ["onnxruntime", "its own code"])
+def test_the_page_follows_labels_as_closely_as_asked(
+    browser: Any,  # noqa: F811
+    runtime: None,
+    tmp_path: Path,
+    monkeypatch: Any,
+    engine: str,
+    own: float,
+) -> None:
+    if engine == "onnxruntime":
+        monkeypatch.setattr("mien.export.page.network_of", lambda _: None)
+    pack = write_pack(tmp_path / "p.pack", labels=("Hat", "Glasses"))
+    model = write_model("cgan", tmp_path, pack, **{"model.guidance": own})
+    assert call("export", model, "--to", "web", "-o", tmp_path / "faces").code == 0
+    sampler, context = Sampler.load(model, device="cpu"), browser.new_context(accept_downloads=True)
+    drawn = []
+    with hosted(tmp_path) as address:
+        page = context.new_page()
+        for guidance in (None, 1.0, 4.0):
+            scale = "" if guidance is None else f"&guidance={guidance:g}"
+            page.goto(f"{address}/faces/#at=42&label=Hat:1{scale}")
+            page.reload()
+            page.wait_for_selector('#face[data-at="42"][aria-busy="false"]')
+            assert float(page.input_value("#guidance input")) == (guidance or own)
+            guided = sampler.with_options(DrawOptions(guidance=guidance))
+            expected = to_bytes(guided.sample([42], {"Hat": 1.0}))[0].numpy().astype(int)
+            assert np.abs(saved(page, tmp_path / "face.png") - expected).max() <= 2, guidance
+            assert read_recipe(tmp_path / "face.png").get("guidance") == guidance
+            drawn.append(expected)
+    context.close()
+    assert np.abs(drawn[1] - drawn[2]).max() > 4, "labels must show, or nothing is tested"
+
+
 def test_the_page_offers_what_it_can_and_no_more(page: Any) -> None:
     assert page.is_visible("#pad-card") and page.is_visible("#tab-photo")
     box = page.locator("#pad-area").bounding_box()

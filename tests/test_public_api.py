@@ -153,7 +153,7 @@ def test_impossible_options_say_what_is_allowed(field: str, value: object, messa
     [
         (DrawOptions(size=32), "16 px only"),
         (DrawOptions(solver="euler:2"), "not a flow"),
-        (DrawOptions(guidance=2.0), "not a flow"),
+        (DrawOptions(guidance=2.0), "has no labels to follow"),
         (DrawOptions(style="42:9"), "no stages 9"),
     ],
 )

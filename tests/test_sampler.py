@@ -391,6 +391,31 @@ def test_a_label_that_is_asked_for_is_given(tinted: tuple[Path, Path]) -> None:
         sampler.sample([0], {"Smilling": 1.0})
 
 
+def test_guidance_multiplies_what_labels_change(tinted: tuple[Path, Path]) -> None:
+    file, code = tinted
+    plain = Sampler.load(file, device="cpu", code=code)
+    faces = plain.sample([0, 1], torch.tensor([[1.0, 0.5], [0.0, 0.5]])).atanh()
+    nothing = plain.sample([0, 1], torch.full((2, 2), 0.5)).atanh()
+    for scale in (0.0, 0.5, 1.0, 2.5):
+        sampler = plain.with_options(DrawOptions(guidance=scale))
+        found = sampler.sample([0, 1], torch.tensor([[1.0, 0.5], [0.0, 0.5]])).atanh()
+        assert torch.allclose(found, nothing + scale * (faces - nothing), atol=1e-4), scale
+        assert sampler.options.metadata == {"guidance": scale}
+
+
+def test_a_model_has_a_guidance_of_its_own(tinted: tuple[Path, Path]) -> None:
+    file, code = tinted
+    sampler = Sampler.load(file, device="cpu", code=code)
+    asked = {scale: sampler.with_options(DrawOptions(guidance=scale)).sample([3], {"Hat": 1.0}) for scale in (1.0, 2.0)}
+    sampler.model.guidance = 2.0
+    assert torch.equal(sampler.sample([3], {"Hat": 1.0}), asked[2.0])
+    one = sampler.with_options(DrawOptions(guidance=1.0))  # what is asked for replaces it
+    assert torch.equal(one.sample([3], {"Hat": 1.0}), asked[1.0])
+    image, row = asked[2.0], torch.tensor([[1.0, 0.0]])
+    found = sampler.invert(image, steps=200, restarts=2, labels=row)  # and latents are found under it
+    assert (sampler.decode(found.latents, row) - image).abs().mean() < 0.02
+
+
 def test_labels_on_the_command_line(
     tinted: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

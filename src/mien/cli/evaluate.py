@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mien.cli.arguments import within
 from mien.cli.fitted_prior import FittedPrior, PriorOptions
-from mien.cli.model_options import CodeFile, ComputeDevice
+from mien.cli.model_options import CodeFile, ComputeDevice, Drawing, LoadOptions
 from mien.cli.result import Result
 from mien.core import distributed
 from mien.core.device import DeviceContext
@@ -29,7 +29,7 @@ from mien.metrics.scores import Score
 from mien.presets import check_code
 from mien.report.grid import grid, save_png
 from mien.sampling.bundled import model_file
-from mien.sampling.sampler import Sampler
+from mien.sampling.options import DrawOptions
 from mien.storage.bounded_json import dumps
 from mien.storage.provenance import Claim
 from mien.storage.regular_file import append_text
@@ -53,6 +53,7 @@ def evaluate(
     code: CodeFile = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     prior: FittedPrior = PriorOptions(),
+    options: Drawing = DrawOptions(),
 ) -> Result | None:
     """Score a model against its data, or one folder of images against another.
 
@@ -61,7 +62,8 @@ def evaluate(
         mien evaluate RUN
         mien evaluate VAE --prior fitted
         mien evaluate RUN --data faces.pack --metrics fid,kid --samples 5000
-        mien evaluate CGAN --metrics conditions
+        mien evaluate CGAN --metrics conditions --guidance 2
+        mien evaluate RUN --metrics fid,prdc --truncation 0.7
         mien evaluate --real photos/ --fake made-by-anything/
         mien evaluate --real a/ --fake b/ --legacy pytorch-fid --metrics fid
         torchrun --nproc-per-node 4 -m mien evaluate RUN
@@ -95,7 +97,7 @@ def evaluate(
     with distributed.world(engine.device.type) as world:
         words, here = known(split_names(metrics)), engine.device.type
         check_code(code)
-        check_named(model, data, real, fake, samples)
+        check_named(model, data, real, fake, samples, options)
         own = load_extractor(extractor) if extractor else None
         listener = Listener(quiet=not world.first)
 
@@ -103,7 +105,7 @@ def evaluate(
             return own or inception(legacy, precision, here, words)
 
         if model is not None:
-            sampler = Sampler.load(model, device=device, precision="fp32", code=code)
+            sampler = LoadOptions(device=device, code=code).load(model, options)
             source = data or training_data_of(model)
             pack = open_pack(source, sampler)
             inputs = of_model(prior.apply(sampler, source, model), str(model), pack, split, samples, chosen())
@@ -125,7 +127,12 @@ def evaluate(
 
 
 def check_named(
-    model: Path | None, data: str | None, real: Path | None, fake: Path | None, samples: int | None
+    model: Path | None,
+    data: str | None,
+    real: Path | None,
+    fake: Path | None,
+    samples: int | None,
+    options: DrawOptions = DrawOptions(),
 ) -> None:
     """Raises UsageError or DataError for what cannot be evaluated, before anything is downloaded or computed."""
     if model is not None and (real or fake):
@@ -135,6 +142,12 @@ def check_named(
             "There is nothing to evaluate.",
             "Neither a model nor two folders are named.",
             "Write `mien evaluate RUN`, or `mien evaluate --real FOLDER --fake FOLDER`.",
+        )
+    if model is None and options.metadata:
+        raise UsageError(
+            f"--{next(iter(options.metadata))} needs a model.",
+            "It says how a model draws, and folders are drawn already.",
+            "Leave it out, or evaluate a model.",
         )
     check_samples(samples)
     check_source(data)

@@ -153,7 +153,7 @@ class FlowModel(Invertible):
     """
 
     solution: Solution  # the solver of `decode`
-    guidance: float  # of `decode`: classifier-free guidance scale; above 1, faces follow the labels more and vary less
+    guidance: float  # classifier-free guidance scale of `decode`; above 1, faces follow the labels more and vary less
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:

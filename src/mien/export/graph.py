@@ -58,7 +58,8 @@ class ExportedDecoder(nn.Module):
         if directions is not None and isinstance(self.vectors, Tensor):
             z = z + (directions @ self.vectors.flatten(1)).reshape(z.shape)
         if other is not None and shares is not None and isinstance(self.model, StyleModel):
-            return self.model.decode_mixed(z, other, shares, truncation, labels).clamp(-1.0, 1.0)
+            followed = self.options.followed(self.model, labels)
+            return self.model.decode_mixed(z, other, shares, truncation, followed).clamp(-1.0, 1.0)
         return self.options.draw(self.model, z, labels, truncation).clamp(-1.0, 1.0)
 
 

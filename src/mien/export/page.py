@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien import __version__
 from mien.core.contracts import JSON
+from mien.core.families import FlowModel
 from mien.downloads import weights
 from mien.errors import UsageError
 from mien.export import graph
@@ -100,7 +101,9 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path, space: bool
 def with_runtime(sampler: Sampler, name: str, card: str, folder: Path) -> tuple[dict[str, bytes], float]:
     """The files of a page that draws with onnxruntime, without the graphs, which are written to `folder`; and their difference."""
     runtime = {file: weights.path(entry).read_bytes() for file, entry in RUNTIME.items()}
-    drawn = graph.drawing(sampler, folder / "model.onnx", mixing=True)
+    # The page multiplies labels itself, since its guidance can change.
+    plain = sampler if guidance_of(sampler) is None else sampler.with_options(replace(sampler.options, guidance=1.0))
+    drawn = graph.drawing(plain, folder / "model.onnx", mixing=True)
     try:
         encodes = graph.encoding(sampler, folder / "encoder.onnx") is not None
     except UsageError:  # the page works without an encoder
@@ -129,11 +132,18 @@ def description(sampler: Sampler, name: str, card: str, encodes: bool, licences:
         "neighbours": False,
         "formats": ["webp", "apng"],
         "flow": None,
+        "guidance": guidance_of(sampler),
         "label_rows": sampler.header.get("label_rows", []) if sampler.model.label_dim else [],
         "card": card,
         "licence": f"the model's: see its card; the page: Apache-2.0{licences}",
         "made_by": f"mien {__version__}",
     }
+
+
+def guidance_of(sampler: Sampler) -> float | None:
+    """The guidance scale that the page starts with; None for a model without labels, and for a flow, whose graph fixes it."""
+    model = sampler.model
+    return None if isinstance(model, FlowModel) or not model.label_dim else sampler.options.guidance_of(model)
 
 
 def space_readme(name: str) -> str:

@@ -39,7 +39,7 @@ def conditions(inputs: MetricInputs) -> Iterator[Score]:
     own = {"classifier": {name: classifier.accuracy[name] for name in names}, "held_out": classifier.held_out}
     mean = float(np.mean(known)) if known else float("nan")
     yield Score.of("classifier", "classifier", Estimate(mean, mean, mean, "none"), {**protocol, **own})
-    counts = examples(pack)
+    counts, suffix = examples(pack), f"_{inputs.drawing}" if inputs.drawing else ""
     success: dict[str, npt.NDArray[np.float64]] = {}
     single = []
     for place, name in enumerate(names):
@@ -59,10 +59,10 @@ def conditions(inputs: MetricInputs) -> Iterator[Score]:
             "leak": leak,
         }
         estimate = bootstrap(success[name])
-        single.append(Score.of("condition", f"condition_{name}", estimate, {**protocol, **beside}))
+        single.append(Score.of("condition", f"condition_{name}{suffix}", estimate, {**protocol, **beside}))
     common = [name for name in names if min(counts[name].values()) >= MIN_EXAMPLES] or names
     whole = bootstrap(np.mean([success[name] for name in common], axis=0))
-    yield Score.of("conditions", "conditions", whole, {**protocol, **own, "labels": common})
+    yield Score.of("conditions", f"conditions{suffix}", whole, {**protocol, **own, "labels": common})
     yield from single
 
 

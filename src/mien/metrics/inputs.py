@@ -73,7 +73,13 @@ class MetricInputs:
         """`fid10k_train`; with another package's conventions, or another extractor than Inception, behind it."""
         protocol = f"{metric}{in_thousands(count or self.fake.count)}_{self.reference.split}"
         own = None if isinstance(self.extractor, InceptionFeatures) else self.extractor.name
-        return "_".join(word for word in (protocol, self.legacy, own, self.prior) if word)
+        return "_".join(word for word in (protocol, self.legacy, own, self.prior, self.drawing) if word)
+
+    @property
+    def drawing(self) -> str:
+        """The options that samples were drawn with, where they differ from the defaults: `truncation_0.7`."""
+        options = self.sampler.options.metadata if self.sampler else {}
+        return "_".join(f"{name}_{value}".replace(":", "-") for name, value in options.items())
 
     @property
     def prior(self) -> str | None:
@@ -88,6 +94,7 @@ class MetricInputs:
             model = {"model_sha256": self.sampler.model_hash, "seeds": [0, self.fake.count - 1]}
             density = self.sampler.density
             model |= {"prior": self.prior, "fit": density.facts} if density else {}
+            model |= {"options": self.sampler.options.metadata} if self.drawing else {}
         return {
             **features.protocol_of_extractor(extractor or self.extractor),
             "reference": {

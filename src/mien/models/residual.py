@@ -101,7 +101,7 @@ class ResidualGenerator(StyleModel):
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)
         total = config.blocks * len(widths)
         self.latent_shape = (config.latent,)
-        self.label_dim = faces.label_dim
+        self.label_dim, self.guidance = faces.label_dim, config.guidance
         self.prior = Normal()
         self.style_count = len(widths)
         labelled, channel = label_layers(config.conditioning, faces.label_dim, config.latent)
@@ -175,6 +175,7 @@ class ResidualGeneratorConfig(ModelConfig):
     conditioning: GeneratorConditioning = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
     )
+    guidance: float = 1.0  # with labels: scale of their effect on samples; above 1, they follow them more and vary less
 
     def __post_init__(self) -> None:
         if not 0 <= self.mapping <= MAX_LAYERS:

@@ -21,6 +21,15 @@ def known(labels: Tensor | None, like: Tensor, label_dim: int) -> Tensor:
     return labels.nan_to_num(0.5).to(like.dtype)
 
 
+def guided(labels: Tensor, guidance: float) -> Tensor:
+    """Labels `[n, label_dim]` whose distance from unknown (0.5) is multiplied, so that what they change is too; NaN stays.
+
+    Every conditioning here is linear in the labels, up to what follows it, so no second evaluation is needed as in
+    classifier-free guidance (arXiv:2207.12598).
+    """
+    return labels if guidance == 1.0 else 0.5 + guidance * (labels - 0.5)
+
+
 class LabelChannel(nn.Module):
     """Labels as one more channel, a linear function of them: `[n, C, side, side]` -> `[n, C + 1, side, side]`.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from mien.core.contracts import JSON, Model
 from mien.core.families import FlowModel, ResolutionFreeModel, StyleModel
 from mien.errors import UsageError
+from mien.nn.labels import guided
 from mien.nn.ode import Solution
 from mien.sampling.styles import Style
 
@@ -35,7 +36,7 @@ class DrawOptions:
         ODE solver of a flow: multistep:12, midpoint:6, euler:8, heun:12, rk4:6 or adaptive:1e-4. Fewer steps are faster and
         less exact. By default, the model's own.
     guidance
-        Classifier-free guidance scale of a label-conditional flow: 1 is no guidance, 2 follows the labels closely.
+        Guidance scale of a label-conditional model: 1 is no guidance, 2 follows the labels closely, and faces vary less.
         By default, the model's own.
     size
         Height and width of each image in pixels, for a resolution-free model (a CPPN).
@@ -78,11 +79,17 @@ class DrawOptions:
                 "--size is for resolution-free models, such as a CPPN.",
                 "Leave out --size; `mien walk --zoom 4` enlarges pixels.",
             )
-        if (self.solver is not None or self.guidance is not None) and not isinstance(model, FlowModel):
+        if self.solver is not None and not isinstance(model, FlowModel):
             raise UsageError(
                 "This model is not a flow.",
-                "--solver and --guidance set how a flow's ODE is solved.",
-                "Leave them out.",
+                "--solver sets how a flow's ODE is solved.",
+                "Leave it out.",
+            )
+        if self.guidance is not None and not model.label_dim:
+            raise UsageError(
+                "This model has no labels to follow.",
+                "--guidance sets how closely faces follow them.",
+                "Leave it out, or use a model with labels, such as a cgan.",
             )
         style = Style.of(self.style)
         if style is not None:
@@ -103,9 +110,15 @@ class DrawOptions:
         """The ODE solver: this one, or the model's own."""
         return Solution.of(self.solver) if self.solver else model.solution
 
-    def guidance_of(self, model: FlowModel) -> float:
+    def guidance_of(self, model: Model) -> float:
         """The guidance scale: this one, or the model's own."""
         return model.guidance if self.guidance is None else self.guidance
+
+    def followed(self, model: Model, labels: Tensor | None) -> Tensor | None:
+        """The labels as the network gets them: under guidance, except for a flow, which is guided at every step."""
+        if labels is None or isinstance(model, FlowModel):
+            return labels
+        return guided(labels, self.guidance_of(model))
 
     def draw(self, model: Model, z: Tensor, labels: Tensor | None, truncation: float | Tensor | None = None) -> Tensor:
         """Images `[n, C, H, W]` in [-1, 1] of latents `[n, *latent_shape]` under label rows `[n, label_dim]`.
@@ -120,6 +133,7 @@ class DrawOptions:
         if isinstance(model, FlowModel) and (self.solver or self.guidance is not None):
             noise = z if untruncated else z * psi
             return model.decode_by(noise, self.solution(model), self.guidance_of(model), labels)
+        labels = self.followed(model, labels)
         style, staged = Style.of(self.style), z.ndim > 1 + len(model.latent_shape)
         if isinstance(model, StyleModel) and (style is not None or staged):
             latents = list(z.unbind(1)) if staged else [z] * model.style_count

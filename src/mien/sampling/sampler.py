@@ -308,7 +308,7 @@ class Sampler:
             )
         else:
             start = start[:, None]
-        condition = labels if labels is not None else self.labels([seed] * count)
+        condition = self.options.followed(self.model, self.labels([seed] * count) if labels is None else labels)
         context = self.device_context
 
         def decode(rows: Tensor) -> Tensor:

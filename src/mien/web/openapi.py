@@ -45,7 +45,7 @@ MEANINGS = {
     ),
     "guidance": (
         "number",
-        "classifier-free guidance scale of a label-conditional flow; 1 is no guidance",
+        "guidance scale of a label-conditional model; 1 is no guidance",
     ),
     "align": ("integer", "1 aligns the photograph by its face, where the extra `faces` is installed"),
     "steps": ("integer", "steps of descent; without it, the model's encoder is used"),

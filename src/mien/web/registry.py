@@ -290,6 +290,7 @@ def capabilities(entry: ModelEntry, sampler: Sampler, run: RunEntry | None) -> J
         "scalable": isinstance(model, ResolutionFreeModel),
         "styles": model.style_count if isinstance(model, StyleModel) else 0,
         "flow": flow_of(model),
+        "guidance": model.guidance if model.label_dim else None,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained_on": {"count": header.get("data", {}).get("count")},
     }
@@ -300,7 +301,7 @@ def flow_of(model: Model) -> JSON | None:
     if not isinstance(model, FlowModel):
         return None
     how = model.solution
-    return {"method": how.method, "steps": how.steps, "tolerance": how.tolerance, "guidance": model.guidance}
+    return {"method": how.method, "steps": how.steps, "tolerance": how.tolerance}
 
 
 def latent_directions(sampler: Sampler) -> list[Direction]:

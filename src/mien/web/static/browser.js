@@ -40,11 +40,12 @@ export function browser(model, { drawer, encode, faster }) {
     return values.reduce((a, b) => a + b, 0) / (values.length || 1);
   });
 
-  /** The label row of a face. @param {State} state */
-  function labelled({ at, labels }) {
+  /** The label row of a face, as the network gets it. @param {State} state */
+  function labelled({ at, labels, guidance }) {
     const row = resolve(parse(at), (seed) => known[Number(mix(seed) % BigInt(known.length))], () => middle,
       (a, b, t) => a.map((value, i) => value + t * (b[i] - value)));
-    return row.map((value, i) => labels[model.labels[i]] ?? value);
+    const scale = guidance ?? model.guidance ?? 1;
+    return row.map((value, i) => 0.5 + scale * ((labels[model.labels[i]] ?? value) - 0.5));
   }
 
   /** Pictures at some places, as RGBA. @param {State} state @param {string[]} places @returns {Promise<ImageData[]>} */
@@ -117,7 +118,7 @@ export function browser(model, { drawer, encode, faster }) {
   /** @param {State} state @param {object} [where] */
   const recipe = (state, where = { at: state.at }) => ({
     model: model.sha256, preset: model.preset, synthetic: true, ...where, truncation: state.truncation, ...(state.style ? { style: state.style } : {}), ...(state.layers ? { layers: state.layers } : {}),
-    ...(Object.keys(state.labels).length ? { labels: state.labels } : {}), ...(Object.keys(state.directions).length ? { directions: state.directions } : {}),
+    ...(Object.keys(state.labels).length ? { labels: state.labels } : {}), ...(state.guidance === null ? {} : { guidance: state.guidance }), ...(Object.keys(state.directions).length ? { directions: state.directions } : {}),
   });
 
   /** Pictures at some places on a sheet. @param {State} state @param {string[]} at @param {number} columns */

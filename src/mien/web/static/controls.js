@@ -34,10 +34,11 @@ export class Controls {
     rows.push(truncation.row);
     this.follow.push((state) => truncation.set(state.truncation));
     if (model.scalable) rows.push(this.size(model));
-    if (model.flow) rows.push(this.group("Flow", "How the field from noise to face is followed.", this.flow(model, model.flow)));
+    if (model.flow) rows.push(this.group("Flow", "How the field from noise to face is followed.", this.flow(model.flow)));
     if (model.directions.length) rows.push(this.group("Directions", "Steps in the latent space, in standard deviations. A locked one stays: the others move across it only, and are shuffled or reset without it.",
       [...namedFirst(model.directions).map((direction) => this.direction(direction)), ...(model.styles > 1 ? [this.layers(model)] : []), this.directionButtons(model)]));
-    if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.", model.labels.map((name) => this.label(name))));
+    if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.",
+      [...model.labels.map((name) => this.label(name)), ...(model.guidance === null ? [] : [this.guidance(model.guidance)])]));
     if (!model.directions.length) rows.push(this.finder());
     byId("sliders").replaceChildren(...rows);
     this.update();
@@ -80,8 +81,8 @@ export class Controls {
       el("datalist", { id: "sizes" }, ...sizes.map((side) => el("option", { value: side }))));
   }
 
-  /** @param {Capabilities} model @param {NonNullable<Capabilities["flow"]>} flow @returns {HTMLElement[]} */
-  flow({ labels }, flow) {
+  /** @param {NonNullable<Capabilities["flow"]>} flow @returns {HTMLElement[]} */
+  flow(flow) {
     const { store } = this, own = `${flow.method}:${flow.method === "adaptive" ? flow.tolerance : flow.steps}`;
     /** @param {string} word */
     const unlessDefault = (word) => (word === own ? "" : word);
@@ -105,18 +106,22 @@ export class Controls {
       steps.row.hidden = method === "adaptive";
       steps.set(count);
     });
-    const rows = [el("div", { class: "choice" }, el("label", { for: "solver" }, "Solver"), choice), steps.row];
-    if (!labels.length) return rows;
+    return [el("div", { class: "choice" }, el("label", { for: "solver" }, "Solver"), choice), steps.row];
+  }
+
+  /** How closely labels are followed. @param {number} own @returns {HTMLElement} */
+  guidance(own) {
+    const { store } = this;
     /** @param {number} value */
-    const leaning = (value) => ({ guidance: value === flow.guidance ? null : value });
+    const leaning = (value) => ({ guidance: value === own ? null : value });
     const guidance = slider({
-      name: "Guidance", value: flow.guidance, min: 0, max: 6, step: 0.1, rest: flow.guidance, format: (v) => v.toFixed(1),
+      name: "Guidance", value: own, min: 0, max: 6, step: 0.1, rest: own, format: (v) => v.toFixed(1),
       title: "Over 1, faces show more of what the labels ask for, and vary less.",
       oninput: (value) => store.drag(leaning(value)), onchange: (value) => store.rest(leaning(value)),
     });
     guidance.row.id = "guidance";
-    this.follow.push((state) => guidance.set(state.guidance ?? flow.guidance));
-    return [...rows, guidance.row];
+    this.follow.push((state) => guidance.set(state.guidance ?? own));
+    return guidance.row;
   }
 
   /** @param {string} name */

@@ -22,7 +22,7 @@ export function fitted(state, model) {
   if (state.layers && !within(state.layers) && Object.values(usable.directions).some(Boolean)) missing.push(`layers ${state.layers}`);
   if (foreign(state.at)) missing.push("place for this photograph");
   return { missing, state: { ...state, model: model.id, at: foreign(state.at) ? "0" : state.at, ...usable, locks: state.locks.filter((name) => directions.has(name)),
-    size: model.scalable ? state.size : 0, solver: model.flow ? state.solver : "", guidance: model.flow && model.labels.length ? state.guidance : null,
+    size: model.scalable ? state.size : 0, solver: model.flow ? state.solver : "", guidance: model.guidance === null ? null : state.guidance,
     style: style ? state.style : "", layers: within(state.layers) ? state.layers : "" } };
 }
 

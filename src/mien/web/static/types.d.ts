@@ -25,7 +25,9 @@ export interface Direction { name: string; note?: string }
 export interface Capabilities {
   id: string; sha256: string; name: string; run: string | null; seen: number | null; preset: string; side: number; channels: number;
   latent: number[]; prior: string; labels: string[]; directions: Direction[]; encodes: boolean; inverts: boolean; scalable: boolean;
-  flow: { method: string; steps: number; tolerance: number; guidance: number } | null;
+  flow: { method: string; steps: number; tolerance: number } | null;
+  /** How much of what labels change shows unless asked otherwise; null without labels. */
+  guidance: number | null;
   /** Stages, coarse to fine, that have a style of their own; 0 where there are none. */
   styles: number;
   /** Dot products of the directions, in their order. */
