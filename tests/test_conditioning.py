@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ NAN = float("nan")
 NAMES = ("Eyeglasses", "Male", "Bald")
 TOLD = [
     ("cgan", {}),
-    ("cgan", {"model.conditioning": "channel", "recipe.critic.conditioning": "channel"}),
+    ("cgan", {"model.conditioning": "channel", "recipe.critic.conditioning": "channel", "recipe.label_weight": 0.0}),
     ("dcgan-2015", {}),
     ("torch-gan-2015", {}),
     ("vae", {}),
@@ -43,7 +44,7 @@ TOLD = [
 every_way = pytest.mark.parametrize(("name", "knobs"), TOLD, ids=str)
 
 
-def told(name: str, knobs: dict[str, str]) -> Run:
+def told(name: str, knobs: dict[str, Any]) -> Run:
     return override(tiny(presets.PRESETS[name]), {"conditional": True, **knobs})
 
 
@@ -91,7 +92,7 @@ def test_labels_change_the_face_and_each_does_something_else(name: str, knobs: d
 
 @pytest.mark.parametrize("way", ["projection", "channel"])
 def test_critics_hold_faces_against_their_labels(way: str) -> None:
-    run = told("cgan", {"recipe.critic.conditioning": way})
+    run = told("cgan", {"recipe.critic.conditioning": way, "recipe.label_weight": 0.0})
     critic = learner_of(run).recipe.critic
     images = torch.randn(4, 3, 16, 16)
     yes, no, unknown = (torch.full((4, 3), value) for value in (1.0, 0.0, NAN))
@@ -112,9 +113,47 @@ def test_projection_is_a_sum_over_labels() -> None:
     assert torch.equal(project(x), torch.zeros(3))
 
 
+def test_the_margin_of_a_label_is_what_its_opposite_would_cost() -> None:
+    critic = learner_of(told("cgan", {})).recipe.critic
+    images, labels = torch.randn(4, 3, 16, 16), torch.tensor([[1.0, 0.0, 0.25]] * 3 + [[0.0, NAN, 1.0]])
+    with torch.no_grad():
+        margins = critic.project.margins(critic.features(images, labels), labels)
+        for column in range(3):
+            turned = labels.clone()
+            turned[:, column] = 1.0 - labels[:, column]
+            assert torch.allclose(margins[:, column], critic(images, labels) - critic(images, turned), atol=1e-5)
+    assert margins[3, 1] == 0.0 and (margins[:3].abs() > 1e-6).all()
+
+
+def test_the_critic_is_taught_every_label_of_its_reals() -> None:
+    losses, stats = {}, {}
+    images, labels = torch.randn(8, 3, 16, 16), torch.randint(0, 2, (8, 3)).float()
+    for weight in (0.0, 1.0, 3.0):
+        learner = learner_of(override(told("cgan", {}), {"recipe.label_weight": weight, "recipe.label_dropout": 0.0}))
+        learner.recipe.shared_noise.manual_seed(0)
+        critic, generator = learner.recipe.step(iter([Batch(images, labels)]))
+        losses[weight], stats[weight] = (critic.loss, generator.loss), critic.stats
+        if weight:
+            judge = learner.recipe.critic
+            margins = judge.project.margins(judge.features(images, labels), labels)
+            assert torch.allclose(stats[weight]["label_loss"], torch.log1p(torch.exp(-margins)).mean(), atol=1e-6)
+    assert "label_loss" not in stats[0.0]
+    for weight in (1.0, 3.0):
+        assert torch.allclose(losses[weight][0], losses[0.0][0] + weight * stats[weight]["label_loss"], atol=1e-5)
+        assert torch.equal(losses[weight][1], losses[0.0][1]), "the generator's loss is what it was"
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [("cgan", {"recipe.critic.conditioning": "channel"}), ("r3gan-2024", {"conditional": True})]
+)
+def test_a_critic_that_compares_nothing_with_labels_has_no_weight_for_them(name: str, way: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="label-weight 2 is not possible"):
+        learner_of(override(told(name, way), {"recipe.label_weight": 2.0}))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_labels_are_withheld_from_a_share_of_faces_and_from_both_players_alike(share: float) -> None:
-    recipe = learner_of(override(told("cgan", {}), {"recipe.label_dropout": share})).recipe
+    recipe = learner_of(override(told("cgan", {}), {"recipe.label_dropout": share, "recipe.label_weight": 0.0})).recipe
     heard: dict[str, list[Tensor]] = {"generator": [], "critic": []}
     decode = recipe.model.decode
 

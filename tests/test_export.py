@@ -467,8 +467,8 @@ def test_the_page_follows_labels_as_closely_as_asked(
     if engine == "onnxruntime":
         monkeypatch.setattr("mien.export.page.network_of", lambda _: None)
     pack = write_pack(tmp_path / "p.pack", labels=("Hat", "Glasses"))
-    model = write_model("cgan", tmp_path, pack, **{"model.guidance": own})
-    assert call("export", model, "--to", "web", "-o", tmp_path / "faces").code == 0
+    model = write_model("cgan", tmp_path, pack)
+    assert call("export", model, "--to", "web", "--guidance", own, "-o", tmp_path / "faces").code == 0
     sampler, context = Sampler.load(model, device="cpu"), browser.new_context(accept_downloads=True)
     drawn = []
     with hosted(tmp_path) as address:
@@ -479,7 +479,7 @@ def test_the_page_follows_labels_as_closely_as_asked(
             page.reload()
             page.wait_for_selector('#face[data-at="42"][aria-busy="false"]')
             assert float(page.input_value("#guidance input")) == (guidance or own)
-            guided = sampler.with_options(DrawOptions(guidance=guidance))
+            guided = sampler.with_options(DrawOptions(guidance=guidance or own))
             expected = to_bytes(guided.sample([42], {"Hat": 1.0}))[0].numpy().astype(int)
             assert np.abs(saved(page, tmp_path / "face.png") - expected).max() <= 2, guidance
             assert read_recipe(tmp_path / "face.png").get("guidance") == guidance

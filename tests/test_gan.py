@@ -68,7 +68,7 @@ def test_both_players_learn_from_the_same_fakes() -> None:
     assert len(drawn) == 1
     weights = list(recipe.model.parameters())
     found = torch.autograd.grad(generator.loss, weights, retain_graph=True)
-    real, fake = recipe.logits(batch, drawn[0])
+    real, fake, _ = recipe.judge(batch, drawn[0])
     wanted = torch.autograd.grad(relativistic_loss(fake, real), weights)
     for a, b in zip(found, wanted, strict=True):
         assert torch.allclose(a, b, atol=1e-6)

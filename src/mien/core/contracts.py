@@ -62,7 +62,7 @@ class Model(nn.Module, ABC):
 
     latent_shape: tuple[int, ...]  # without the batch axis
     label_dim: int = 0  # 0 = unconditional
-    guidance: float = 1.0  # scale of what labels change, where samples are drawn; 1 in training
+    guidance: float = 1.0  # scale of what labels change in samples, where nobody asks for another
     prior: Prior
 
     @abstractmethod

@@ -101,7 +101,7 @@ class ResidualGenerator(StyleModel):
         widths = widths_of(faces.side, config.width, config.max_width, config.patch)
         total = config.blocks * len(widths)
         self.latent_shape = (config.latent,)
-        self.label_dim, self.guidance = faces.label_dim, config.guidance
+        self.label_dim = faces.label_dim
         self.prior = Normal()
         self.style_count = len(widths)
         labelled, channel = label_layers(config.conditioning, faces.label_dim, config.latent)
@@ -175,7 +175,6 @@ class ResidualGeneratorConfig(ModelConfig):
     conditioning: GeneratorConditioning = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
     )
-    guidance: float = 1.0  # with labels: scale of their effect on samples; above 1, they follow them more and vary less
 
     def __post_init__(self) -> None:
         if not 0 <= self.mapping <= MAX_LAYERS:
@@ -225,17 +224,24 @@ class ResidualCritic(nn.Module):
         for layer in (self.first, *self.stages[:stages], *self.widen[: max(0, stages - 1)]) if stages else ():
             layer.requires_grad_(False)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images `[n, C, H, W]` in [-1, 1] -> the features `[n, f]` that logits are linear in."""
         images = images if self.channel is None else self.channel(images, labels)
         x = self.first(images)
         for index, stage in enumerate(self.stages):
             if index:
                 x = self.widen[index - 1](F.avg_pool2d(x, 2))
             x = stage(x)
-        features = F.leaky_relu(x, SLOPE).flatten(1)
+        return F.leaky_relu(x, SLOPE).flatten(1)
+
+    def logits(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Features `[n, f]` -> logits `[n]`, large for real."""
         logits: Tensor = self.last(features).squeeze(1)
         return logits if self.project is None else logits + self.project(features, labels)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images `[n, C, H, W]` in [-1, 1] -> logits `[n]`, large for real."""
+        return self.logits(self.features(images, labels), labels)
 
 
 @dataclass(frozen=True, kw_only=True)

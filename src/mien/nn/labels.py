@@ -94,3 +94,8 @@ class LabelProjection(nn.Module):
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         signs = 2.0 * known(labels, x, self.label_dim) - 1.0
         return (x * F.linear(signs, self.weight)).sum(1)
+
+    def margins(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """How much lower the logit would be with one label turned into its opposite, for each label, `[n, label_dim]`."""
+        signs = 2.0 * known(labels, x, self.label_dim) - 1.0
+        return 2.0 * signs * (x @ self.weight)

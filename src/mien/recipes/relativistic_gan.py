@@ -5,6 +5,11 @@ D is the critic's logit; x and G(z) are paired by row:
     critic:     L_D = softplus(D(G(z)) - D(x)) + gamma / 2 (R1 + R2)
     generator:  L_G = softplus(D(x) - D(G(z)))
     penalties:  R1 = E |grad_x D(x)|^2 and R2 = E |grad_v D(v)|^2 at v = G(z)
+    labels:     with `label_weight` w, L_D + w / K sum_k softplus(D(x, y with label k turned into its opposite) - D(x, y))
+
+The term of the labels y makes the projection of a critic (arXiv:1802.05637) tell labels as surely as an auxiliary classifier does
+(Odena et al. 2016, arXiv:1610.09585), by the inner products that its logits consist of anyway; fakes have no part in it, and
+the generator's loss is what it was.
 
 Lazy regularisation (Karras et al. 2020, arXiv:1912.04958, section 3.1) makes the penalties cheap: they are computed every
 few steps, with a weight scaled up to match, and on a fraction of the batch.
@@ -15,10 +20,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import ceil, floor
-from typing import ClassVar
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn, optim
+from torch.nn import functional as F
 
 from mien.core.contracts import (
     Batch,
@@ -34,9 +40,20 @@ from mien.core.contracts import (
 from mien.core.families import StyleModel
 from mien.core.schedules import cosine
 from mien.errors import UsageError
+from mien.nn.labels import LabelProjection
 from mien.recipes import optimizers
 from mien.recipes.augmentation import DRAWS, Augment, Augmentation
-from mien.recipes.losses import gradient_penalty, relativistic_loss
+from mien.recipes.losses import full, gradient_penalty, relativistic_loss
+
+
+class ProjectionCritic(Protocol):
+    """A critic whose logits are linear in its features, and compare them with labels (arXiv:1802.05637)."""
+
+    project: LabelProjection
+
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor: ...
+
+    def logits(self, features: Tensor, labels: Tensor | None = None) -> Tensor: ...
 
 
 class RelativisticGAN(Recipe):
@@ -52,6 +69,9 @@ class RelativisticGAN(Recipe):
             freeze(self.critic, config.freeze)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.least_rows = max(4, ceil(1.0 / config.reg_fraction))  # some of which are penalised
+        self.weighs_labels = bool(config.label_weight and faces.label_dim)
+        if self.weighs_labels:
+            require_projection(self.critic, config.label_weight)
         self.augment = Augment(config.augment) if config.augment.mode != "none" else None
         moving = [weight for weight in self.critic.parameters() if weight.requires_grad]
         for name, weights in (("critic", moving), ("generator", self.model.parameters())):
@@ -76,9 +96,12 @@ class RelativisticGAN(Recipe):
         batch = self.drop_labels(next(batches))
         with torch.set_grad_enabled(not self.config.resample_fakes):
             fakes = self.fakes(batch)
-        real, fake = self.logits(batch, fakes.detach())
+        real, fake, margins = self.judge(batch, fakes.detach())
         loss = relativistic_loss(real, fake)
         stats = {"critic_loss": loss, "logit_difference": (real - fake).float().mean()}
+        if margins is not None:
+            stats["label_loss"] = F.softplus(-margins).mean()
+            loss = loss + self.config.label_weight * stats["label_loss"]
         if self.augment is not None:
             self.augment.heed(real, fake, len(fakes) * self.world)
             stats["augment_p"] = self.augment.p
@@ -118,12 +141,20 @@ class RelativisticGAN(Recipe):
         faces = self.model.decode_mixed(z, self.latents(count), shares, labels=batch.labels)
         return faces.to(batch.images.dtype)
 
-    def logits(self, batch: Batch, fakes: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[n]` of reals and of fakes, from one forward: these critics have no layer that mixes the batch."""
+    def judge(self, batch: Batch, fakes: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits `[n]` of reals and of fakes, from one forward: these critics have no layer that mixes the batch.
+
+        With a weight on labels also the margins of the reals' own labels, `[n, label_dim]`.
+        """
         images = torch.cat([self.augmented(batch.images), self.augmented(fakes)])
         labels = None if batch.labels is None else torch.cat([batch.labels, batch.labels])
-        real, fake = self.critic(images, labels).chunk(2)
-        return real, fake
+        if not self.weighs_labels:
+            real, fake = self.critic(images, labels).chunk(2)
+            return real, fake, None
+        critic = cast(ProjectionCritic, self.critic)
+        features = critic.features(images, labels)
+        real, fake = critic.logits(features, labels).chunk(2)
+        return real, fake, full(critic.project.margins(features[: len(fakes)], batch.labels))
 
     def augmented(self, images: Tensor) -> Tensor:
         """The images as the critic gets them."""
@@ -142,6 +173,16 @@ class RelativisticGAN(Recipe):
         real, fake = images.chunk(2)
         logits = self.critic(torch.cat([self.augmented(real), self.augmented(fake)]), labels)
         return 2.0 * gradient_penalty(logits, images)
+
+
+def require_projection(critic: nn.Module, weight: float) -> None:
+    """Raises UsageError for a critic that does not compare its features with labels."""
+    if not isinstance(getattr(critic, "project", None), LabelProjection):
+        raise UsageError(
+            f"--recipe.label-weight {weight:g} is not possible.",
+            f"This {type(critic).__name__} does not compare its features with labels.",
+            "Give --recipe.label-weight 0, or use --recipe.critic.conditioning projection.",
+        )
 
 
 def freeze(critic: nn.Module, stages: int) -> None:
@@ -187,6 +228,7 @@ class RelativisticGANConfig(RecipeConfig):
     style_mixing: float = (
         0.0  # fraction of fakes whose finer stages get the style of another latent, for models with styles
     )
+    label_weight: float = 0.0  # weight of the critic's loss by which a real's own labels must beat each one's opposite
     label_dropout: float = 0.0  # label dropout rate: fraction of faces whose labels neither player gets
     resample_reals: bool = False  # draw a new batch of reals for the generator's step, or reuse the critic's
     resample_fakes: bool = True  # draw new fakes for the generator's step, or reuse the critic's
