@@ -256,3 +256,22 @@ def test_a_temporary_name_that_is_taken_is_not_followed(kind: str, tmp_path: Pat
     atomic.replace_text(tmp_path / "a.json", "new")
     assert outside.read_text() == "mine" and (tmp_path / "a.json").read_text() == "new"
     assert not (tmp_path / "a.json").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sample drawn --seeds 0-3 -o out.png",
+        "walk drawn --seeds 0 1 --frames 2 -o out.png",
+        "export drawn --to onnx -o out.onnx",
+    ],
+)
+def test_a_picture_does_not_take_the_place_of_a_pipe(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = line.split()[-1]
+    os.mkfifo(name)
+    assert main(line.split()) == 6
+    assert name in capsys.readouterr().err
+    assert Path(name).is_fifo() and os.listdir() == [name]

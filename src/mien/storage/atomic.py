@@ -8,11 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mien.storage.regular_file import NotRegular
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONG_WRITE = 3600.0  # seconds: no write takes as long, so an older temporary file is abandoned
@@ -59,6 +62,16 @@ def rename(source: Path, target: Path) -> None:
             time.sleep(0.1)
 
 
+def refuse_special(path: Path) -> None:
+    """Raises NotRegular for a pipe, a device or a socket: renamed over, /dev/null would be a picture from then on."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        raise NotRegular(errno.EINVAL, "Not a regular file", str(path))
+
+
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block succeeds and removed when it raises.
@@ -66,6 +79,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Without `durable` nothing is flushed: the file survives a kill, but perhaps not a power failure. That is enough for
     files that carry a checksum and can be made again.
     """
+    refuse_special(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         beside.unlink(missing_ok=True)  # in a folder from elsewhere it could be a link to any file, or a pipe
