@@ -83,6 +83,7 @@ STATS = {
     "critic_real": "How wrong the critic is on real faces; 0.69 is guessing.",
     "logit_difference": "The critic's mean logit on real faces minus that on fakes.",
     "accuracy": "The share that the critic judges rightly; 0.5 is guessing.",
+    "label_loss": "How wrong the critic is about the labels of real faces; 0.69 is guessing.",
     "penalty": "How steep the critic is around its images; the penalty keeps it gentle.",
     "augment_p": "How often images are varied before the critic sees them; it rises while the critic knows them by heart.",
     "velocity_error": "How far the field's direction is from the one to a real face; it falls slowly and never to 0.",

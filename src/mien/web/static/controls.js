@@ -37,8 +37,8 @@ export class Controls {
     if (model.flow) rows.push(this.group("Flow", "How the field from noise to face is followed.", this.flow(model.flow)));
     if (model.directions.length) rows.push(this.group("Directions", "Steps in the latent space, in standard deviations. A locked one stays: the others move across it only, and are shuffled or reset without it.",
       [...namedFirst(model.directions).map((direction) => this.direction(direction)), ...(model.styles > 1 ? [this.layers(model)] : []), this.directionButtons(model)]));
-    if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.",
-      [...model.labels.map((name) => this.label(name)), ...(model.guidance === null ? [] : [this.guidance(model.guidance)])]));
+    if (model.labels.length) rows.push(this.group("Labels", "Labels that the model was taught.", model.labels.map((name) => this.label(name))));
+    if (model.guidance !== null) rows.push(this.guidance(model.guidance));
     if (!model.directions.length) rows.push(this.finder());
     byId("sliders").replaceChildren(...rows);
     this.update();
