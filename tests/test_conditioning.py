@@ -143,6 +143,11 @@ def test_the_critic_is_taught_every_label_of_its_reals() -> None:
         assert torch.equal(losses[weight][1], losses[0.0][1]), "the generator's loss is what it was"
 
 
+def test_a_weight_of_labels_below_nothing() -> None:
+    with pytest.raises(UsageError, match="Give 0 or more"):
+        override(told("cgan", {}), {"recipe.label_weight": -1.0})
+
+
 @pytest.mark.parametrize(
     ("name", "way"), [("cgan", {"recipe.critic.conditioning": "channel"}), ("r3gan-2024", {"conditional": True})]
 )

@@ -274,4 +274,4 @@ def test_a_picture_does_not_take_the_place_of_a_pipe(
     os.mkfifo(name)
     assert main(line.split()) == 6
     assert name in capsys.readouterr().err
-    assert Path(name).is_fifo() and os.listdir() == [name]
+    assert Path(name).is_fifo() and [path.name for path in Path().iterdir()] == [name]

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import ceil, floor
+from math import ceil, floor, inf
 from typing import ClassVar, Protocol, cast
 
 import torch
@@ -248,6 +248,12 @@ class RelativisticGANConfig(RecipeConfig):
                 f"--recipe.gamma-side {self.gamma_side} is not possible.", "It is a side in pixels.", "Give 0 or more."
             )
         require_fraction(self, "style_mixing", "label_dropout")
+        if not 0.0 <= self.label_weight < inf:
+            raise UsageError(
+                f"--recipe.label-weight {self.label_weight} is not possible.",
+                "It is the weight of a loss.",
+                "Give 0 or more; 2 is cgan's.",
+            )
         if self.resample_reals and not self.resample_fakes:
             raise UsageError(
                 "--recipe.resample-reals needs --recipe.resample-fakes.",
