@@ -12,7 +12,7 @@ PRESETS = (
         preset="cgan",
         story="label-conditional faces: gan with any labels of the pack, one or many, known or not",
         model=replace(GENERATOR, conditioning="norm"),
-        recipe=replace(RECIPE, critic=replace(CRITIC, conditioning="projection"), label_dropout=0.2, label_weight=2.0),
+        recipe=replace(RECIPE, critic=replace(CRITIC, conditioning="projection"), label_dropout=0.2, label_weight=0.5),
         side=64,
         batch=16,
         conditional=True,

@@ -252,7 +252,7 @@ class RelativisticGANConfig(RecipeConfig):
             raise UsageError(
                 f"--recipe.label-weight {self.label_weight} is not possible.",
                 "It is the weight of a loss.",
-                "Give 0 or more; 2 is cgan's.",
+                "Give 0 or more; 0.5 is cgan's.",
             )
         if self.resample_reals and not self.resample_fakes:
             raise UsageError(
