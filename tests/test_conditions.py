@@ -55,7 +55,7 @@ def short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 class Obedient:
     """Draws what it is asked for; red faces are bright whatever is asked, if it leaks."""
 
-    latent_shape, label_dim, prior = (2,), 3, Normal()
+    latent_shape, label_dim, guidance, prior = (2,), 3, 1.0, Normal()
 
     def __init__(self, leak: bool) -> None:
         self.leak = leak

@@ -27,6 +27,7 @@ PRESETS = (
             reg_fraction=1.0,
             style_mixing=0.0,
             label_dropout=0.0,
+            label_weight=0.0,
             resample_reals=True,
             resample_fakes=True,
             freeze=0,

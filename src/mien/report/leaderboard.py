@@ -27,6 +27,7 @@ PAGE_BYTES = 4_000_000  # of pictures
 def write_leaderboard(board: Board, strips: Sequence[SampleRow], out: Path, title: str = "Leaderboard") -> Path:
     """Write one self-contained page that shows a comparison. `strips` are new samples of its runs."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    atomic.refuse_special(out)
     atomic.replace_text(out, leaderboard(board, strips, title))
     return out
 

@@ -32,6 +32,7 @@ def write_pack_page(pack: Pack, folder: Path) -> tuple[Path, Path]:
     sheet = contact_sheet(pack.images[spread(len(pack), SHEET)])
     picture, page = folder / "contact.png", folder / "report.html"
     save_png(sheet, picture, {"data": pack.fingerprint}, Claim.INPUT)
+    atomic.refuse_special(page)
     atomic.replace_text(page, pack_page(pack, sheet))
     return picture, page
 

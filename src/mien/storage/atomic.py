@@ -73,13 +73,15 @@ def refuse_special(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True, mend: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block succeeds and removed when it raises.
 
     Without `durable` nothing is flushed: the file survives a kill, but perhaps not a power failure. That is enough for
-    files that carry a checksum and can be made again.
+    files that carry a checksum and can be made again. A pipe or a device under the name is an error, NotRegular, unless
+    `mend` says that it can only be damage, as in a run's directory.
     """
-    refuse_special(path)
+    if not mend:
+        refuse_special(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         beside.unlink(missing_ok=True)  # in a folder from elsewhere it could be a link to any file, or a pipe
@@ -132,6 +134,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file, or replace it, atomically."""
-    with replacing(path) as beside:
+    """Write a text file, or replace it and whatever else has its name, atomically."""
+    with replacing(path, mend=True) as beside:
         beside.write_text(text, encoding="utf-8")
