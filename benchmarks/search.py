@@ -31,14 +31,9 @@ from quality import Bench, mien, seen
 #: What is tried, beside the preset as it is: what can be said in flags. docs/LOG.md has the rest.
 TRIALS: dict[str, tuple[str, ...]] = {
     "as it is": (),
-    "grouped blocks, burn-in": (
-        *("--model.group", "16", "--model.width", "72", "--model.max-width", "240"),
-        *("--recipe.critic.group", "16", "--recipe.critic.width", "72", "--recipe.critic.max-width", "240"),
-        *("--recipe.lr", "1e-3", "--recipe.lr-end", "2e-4", "--recipe.gamma", "1.6", "--recipe.gamma-end", "0.4"),
-        *("--recipe.beta2", "0.9", "--recipe.beta2-end", "0.99", "--recipe.decay-images", "100000"),
-    ),
-    "rate held": ("--recipe.lr-end", "1e-3"),
-    "twice the rate": ("--recipe.lr", "2e-3", "--recipe.lr-end", "4e-4"),
+    "Adam": ("--recipe.optimizer", "adam", "--recipe.lr", "1e-3", "--recipe.lr-end", "2e-4"),
+    "rate held": ("--recipe.lr-end", "2e-3"),
+    "half the rate": ("--recipe.lr", "1e-3", "--recipe.lr-end", "2e-4"),
     "half the penalty": ("--recipe.gamma", "0.8", "--recipe.gamma-end", "0.2"),
     "beta2 as it ends": ("--recipe.beta2", "0.99"),
     "batch of 32": ("--batch", "32"),

@@ -255,7 +255,9 @@ def test_a_parent_of_half_the_side_is_grown(blob_pack: Pack, larger: Pack, monke
     wide: dict[str, Any] = {"width": 16, "max_width": 16, "full_res_width": 8}
     model = dataclasses.replace(run.model, **wide)
     critic = dataclasses.replace(run.recipe.critic, **wide)  # type: ignore[attr-defined]
-    run = dataclasses.replace(run, model=model, recipe=dataclasses.replace(run.recipe, critic=critic), images=400)  # type: ignore[call-arg]
+    run = dataclasses.replace(
+        run, model=model, recipe=dataclasses.replace(run.recipe, critic=critic, lr=1e-3), images=400
+    )  # type: ignore[call-arg]
     parent = experiment.execute(run, None, blob_pack.path, "parent", "auto")
     child = experiment.execute(dataclasses.replace(run, side=32, images=16), None, larger.path, "child", "auto", parent)
     found = json.loads((child / "run.json").read_text())

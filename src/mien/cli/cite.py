@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from mien import presets
 from mien.cli.model_options import CodeFile
 from mien.cli.result import Result
-from mien.presets.citations import bibtex
+from mien.presets.citations import bibtex, of_options
 from mien.storage.run_directory import RunDirectory
 
 
@@ -24,5 +25,6 @@ def cite(run: str, /, *, code: CodeFile = None) -> Result:
     """
     run_json = RunDirectory(Path(run)).run_json
     config, _ = presets.find(run) if run_json is None else presets.find_named(run_json.get("preset"), code)
-    keys = list(dict.fromkeys(key for cls in presets.configs_in(config) for key in getattr(cls, "cites", ())))
+    cited = (key for cls in presets.configs_in(config) for key in getattr(cls, "cites", ()))
+    keys = list(dict.fromkeys([*cited, *of_options(asdict(config))]))
     return Result(bibtex(keys), {"keys": keys, "bibtex": bibtex(keys)})

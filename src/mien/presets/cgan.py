@@ -25,7 +25,9 @@ PRESETS = (
             "Labels are embedded beside the latent and scale the features of every stage; the critic is a projection critic "
             "(arXiv:1802.05637). A fake has the labels of the real face that it is paired with (arXiv:2501.05441), so that the "
             "critic cannot recognise it by its labels.",
-            "Blocks and losses follow R3GAN (arXiv:2501.05441), as in gan. An unknown label has no effect on either network.",
+            "The critic is taught labels: a real face must be worth more with its own than with any of them turned into its "
+            "opposite (--recipe.label-weight).",
+            "Blocks, losses and optimizer are gan's. An unknown label has no effect on either network.",
         ),
     ),
 )

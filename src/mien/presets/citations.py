@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 BIBTEX = {
     "gan2014": """@inproceedings{gan2014,
@@ -32,6 +33,14 @@ BIBTEX = {
   booktitle = {Advances in Neural Information Processing Systems},
   year   = {2024},
   note   = {arXiv:2501.05441}
+}""",
+    "soap2024": """@inproceedings{soap2024,
+  title  = {{SOAP}: Improving and Stabilizing {Shampoo} using {Adam}},
+  author = {Vyas, Nikhil and Morwani, Depen and Zhao, Rosie and Kwun, Mujin and Shapira, Itai and
+            Brandfonbrener, David and Janson, Lucas and Kakade, Sham},
+  booktitle = {International Conference on Learning Representations},
+  year   = {2025},
+  note   = {arXiv:2409.11321}
 }""",
     "stylegan2-2020": """@inproceedings{stylegan2-2020,
   title  = {Analyzing and Improving the Image Quality of {StyleGAN}},
@@ -143,6 +152,19 @@ BIBTEX = {
   note   = {arXiv:1805.08318}
 }""",
 }
+
+
+#: What an option adds to what its config cites, by name and value.
+OF_OPTIONS = {("optimizer", "soap"): "soap2024"}
+
+
+def of_options(values: Mapping[str, Any]) -> Iterator[str]:
+    """The citation keys of the options in a config, given as nested dictionaries."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from of_options(value)
+        elif isinstance(value, str) and (name, value) in OF_OPTIONS:
+            yield OF_OPTIONS[name, value]
 
 
 def bibtex(keys: Iterable[str]) -> str:

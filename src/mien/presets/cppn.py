@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mien.core.run import Run
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
 from mien.presets.gan import AVERAGE, RECIPE
@@ -90,7 +92,9 @@ PRESETS = (
         model=CPPNConfig(
             latent=32, body="residual", width=32, layers=12, scale=8.0, deviation=0.05, weights="level", encoder=False
         ),
-        recipe=RECIPE,
+        recipe=replace(
+            RECIPE, optimizer="adam", lr=1e-3, lr_end=2e-4, decay_images=150_000
+        ),  # as its gallery row was trained
         side=32,
         batch=16,
         ema=AVERAGE,

@@ -20,6 +20,7 @@ PRESETS = (
             gamma_end=0.2,
             gamma_side=0,
             decay_images=40_000_000,
+            optimizer="adam",
             beta1=0.0,
             beta2=0.9,
             beta2_end=0.99,

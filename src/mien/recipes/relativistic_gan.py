@@ -17,10 +17,10 @@ few steps, with a weight scaled up to match, and on a fraction of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import ceil, floor, inf
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn, optim
@@ -44,6 +44,7 @@ from mien.nn.labels import LabelProjection
 from mien.recipes import optimizers
 from mien.recipes.augmentation import DRAWS, Augment, Augmentation
 from mien.recipes.losses import full, gradient_penalty, relativistic_loss
+from mien.recipes.soap import SOAP, by_matrices
 
 
 class ProjectionCritic(Protocol):
@@ -74,10 +75,8 @@ class RelativisticGAN(Recipe):
             require_projection(self.critic, config.label_weight)
         self.augment = Augment(config.augment) if config.augment.mode != "none" else None
         moving = [weight for weight in self.critic.parameters() if weight.requires_grad]
-        for name, weights in (("critic", moving), ("generator", self.model.parameters())):
-            self.optimizers[name] = optim.Adam(
-                weights, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True
-            )
+        self.optimizers["critic"] = config.optimizer_of(self.critic, moving)
+        self.optimizers["generator"] = config.optimizer_of(self.model, self.model.parameters())
         self.gamma_scale = (faces.side / config.gamma_side) ** 2 if config.gamma_side else 1.0
         self.gamma = config.gamma * self.gamma_scale
 
@@ -220,7 +219,8 @@ class RelativisticGANConfig(RecipeConfig):
         0  # side at which gamma holds; at others it scales with the number of pixels; 0 = the same at all sides
     )
     decay_images: int = 100_000  # images over which rates, gamma and beta2 decay along half a cosine
-    beta1: float = 0.0  # Adam
+    optimizer: Literal["adam", "soap"] = "adam"  # of both players; soap is Adam in the eigenbasis of recent gradients
+    beta1: float = 0.0  # Adam; 0 with soap
     beta2: float = 0.99  # Adam, at the start
     beta2_end: float = 0.99  # Adam, after decay_images
     reg_interval: int = 4  # steps between gradient penalties, whose weight is scaled up to match
@@ -248,6 +248,12 @@ class RelativisticGANConfig(RecipeConfig):
                 f"--recipe.gamma-side {self.gamma_side} is not possible.", "It is a side in pixels.", "Give 0 or more."
             )
         require_fraction(self, "style_mixing", "label_dropout")
+        if self.optimizer == "soap" and self.beta1:
+            raise UsageError(
+                f"--recipe.beta1 {self.beta1:g} is not possible with --recipe.optimizer soap.",
+                "Its first moment is the gradient itself.",
+                "Leave beta1 at 0, or use --recipe.optimizer adam.",
+            )
         if not 0.0 <= self.label_weight < inf:
             raise UsageError(
                 f"--recipe.label-weight {self.label_weight} is not possible.",
@@ -260,6 +266,12 @@ class RelativisticGANConfig(RecipeConfig):
                 "Fakes have the labels of the reals that they are paired with.",
                 "Turn both on, or both off.",
             )
+
+    def optimizer_of(self, network: nn.Module, weights: Iterable[nn.Parameter]) -> optim.Optimizer:
+        """A new optimizer of these weights of a network."""
+        if self.optimizer == "soap":
+            return SOAP(by_matrices(network, weights), self.lr, self.beta2)
+        return optim.Adam(weights, lr=self.lr, betas=(self.beta1, self.beta2), eps=1e-8, fused=True)
 
     def build(self, model: Model, faces: ImageSpec) -> RelativisticGAN:
         return RelativisticGAN(self, model, faces)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mien import __version__, presets
 from mien.core.contracts import JSON
-from mien.presets.citations import bibtex
+from mien.presets.citations import bibtex, of_options
 from mien.report.formatting import duration, short
 from mien.report.html import UNSEEN
 from mien.report.metric_descriptions import metric_meaning
@@ -148,7 +148,7 @@ def _memorisation(record: RunRecord) -> str:
 def _citation(run: JSON) -> str:
     known = [presets.KINDS[kind] for kind in kinds(run) if kind in presets.KINDS]
     keys = [key for kind in known for key in getattr(kind, "cites", ())]
-    entries = bibtex(keys)
+    entries = bibtex([*keys, *of_options(run)])
     return f"```bibtex\n{entries}\n```" if entries else "This model stands on no paper that mien knows of."
 
 
