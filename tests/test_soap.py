@@ -125,6 +125,48 @@ def test_a_gradient_of_zeros_moves_nothing_and_leaves_no_nan() -> None:
     assert all(torch.isfinite(t).all() for t in optimizer.state[layer.weight].values() if isinstance(t, Tensor))
 
 
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    """Tensors are shared between threads; what one thread computes, and the order of the state, do not depend on it."""
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            torch.manual_seed(0)
+            network = nn.Sequential(
+                nn.Conv2d(12, 48, 3, groups=2), nn.Linear(96, 40), nn.Linear(40, 160), nn.LayerNorm(9)
+            )
+            optimizer = SOAP(by_matrices(network, network.parameters()), 0.01)
+            for _ in range(3):
+                for weights in network.parameters():
+                    weights.grad = torch.randn_like(weights)
+                optimizer.step()
+            kept = optimizer.state_dict()["state"]
+            tensors = [t for state in kept.values() for t in state.values() if isinstance(t, Tensor)]
+            found.append((list(kept), [*network.parameters(), *tensors]))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    (order, first), *others = found
+    for their_order, their in others:
+        assert their_order == order
+        assert len(their) == len(first) and all(map(torch.equal, their, first))
+
+
+def test_a_fault_in_a_thread_is_raised() -> None:
+    threads = torch.get_num_threads()
+    layer = nn.Linear(4, 3)
+    optimizer = SOAP(layer.parameters(), 0.01)
+    optimizer.state[layer.weight]["square"] = torch.zeros(5)
+    layer.weight.grad, layer.bias.grad = torch.ones(3, 4), torch.ones(3)
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(RuntimeError):
+            optimizer.step()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_a_held_stage_of_the_critic_does_not_move() -> None:
     critic = ResidualCriticConfig(width=8, max_width=16, group=8)
     model = ResidualGeneratorConfig(width=8, max_width=16, group=8).build(ImageSpec(side=32))

@@ -13,6 +13,7 @@ Adam scales each weight on its own, although the inputs of a layer are correlate
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -45,11 +46,18 @@ class SOAP(optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        for group in self.param_groups:
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    direction = self.direction(weights.grad, group, self.state[weights])
-                    weights.add_(direction.reshape(weights.shape), alpha=-group["lr"])
+        moving = [
+            (weights, group) for group in self.param_groups for weights in group["params"] if weights.grad is not None
+        ]
+        states = [self.state[weights] for weights, _ in moving]  # made here, in the order that a checkpoint has them
+
+        def move(index: int) -> None:
+            weights, group = moving[index]
+            direction = self.direction(weights.grad, group, states[index])
+            weights.add_(direction.reshape(weights.shape), alpha=-group["lr"])
+
+        largest_first = sorted(range(len(moving)), key=lambda index: -moving[index][0].numel())
+        on_threads(move, largest_first, torch.get_num_threads() if all(w.is_cpu for w, _ in moving) else 1)
 
     def direction(self, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
         """The step of one tensor for a learning rate of 1, with as many elements as `gradient`. Updates `state`."""
@@ -86,6 +94,16 @@ class SOAP(optim.Optimizer):
                 state[basis] = iterated(state[average], state.get(basis))
             found.append((side, state[basis]))
         return found
+
+
+def on_threads(work: Callable[[int], None], indices: Sequence[int], threads: int) -> None:
+    """Call `work` for all indices on some threads. Each call has one thread, so that their number changes no result."""
+    if threads == 1:
+        for index in indices:
+            work(index)
+        return
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(torch.no_grad()(work), indices))  # raises what a call has raised
 
 
 def iterated(average: Tensor, basis: Tensor | None) -> Tensor:
