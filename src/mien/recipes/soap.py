@@ -87,9 +87,12 @@ class SOAP(optim.Optimizer):
         for side, length in enumerate(gradient.shape[1:], start=1):
             if not 1 < length <= self.largest:
                 continue
-            products = gradient @ gradient.mT if side == 1 else gradient.mT @ gradient
+            pair = (gradient, gradient.mT) if side == 1 else (gradient.mT, gradient)
             average, basis = f"products_{side}", f"basis_{side}"
-            state[average] = state[average].lerp_(products, 1.0 - self.memory) if average in state else products
+            if average in state:
+                state[average].baddbmm_(*pair, beta=self.memory, alpha=1.0 - self.memory)
+            else:
+                state[average] = torch.bmm(*pair)
             if due:
                 state[basis] = iterated(state[average], state.get(basis))
             found.append((side, state[basis]))
