@@ -2,7 +2,8 @@
 
     python benchmarks/search.py CELEBA WORK_DIR                    every trial: days on 2 cores
     python benchmarks/search.py CELEBA WORK_DIR --only "as it is" "two passes"
-    python benchmarks/search.py CELEBA WORK_DIR --table            what has been measured so far
+    python benchmarks/search.py CELEBA WORK_DIR --ablation         the recipe without each of its ingredients: 4 hours of a core
+    python benchmarks/search.py CELEBA WORK_DIR --table            what has been measured so far (and with --ablation)
     python benchmarks/search.py CELEBA WORK_DIR --sheets           64 faces of each finalist, under names that tell nothing
     python benchmarks/search.py CELEBA WORK_DIR --images 0.01 --samples 100      a minute, to see that it runs
 
@@ -61,6 +62,21 @@ ROUNDS = (
 )
 SURVIVE = 3  # one in so many goes on to the next round
 
+#: The recipe without each of its ingredients, by the flags that take it out; rates fall over the images of the round.
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    "all of it": (),
+    "without SOAP": TRIALS["Adam"],
+    "without burn-in": ("--recipe.lr", "4e-4", "--recipe.gamma", "0.4", "--recipe.beta2", "0.99"),  # as they end
+    "without grouped blocks": (  # plain 3x3 ones of about the same cost
+        *("--model.group", "0", "--model.max-width", "192"),
+        *("--recipe.critic.group", "0", "--recipe.critic.max-width", "192"),
+    ),
+    "without full resolution": ("--model.full-res-width", "0", "--recipe.critic.full-res-width", "0"),
+    "without small batches": ("--batch", "32"),
+    "without an average": ("--ema.half-life", "1"),
+}
+ABLATION = Round(side=32, images=30_000, samples=2000, seeds=(0, 1))
+
 
 @dataclass(frozen=True)
 class Row:
@@ -82,14 +98,17 @@ class Row:
 class Search:
     """Runs by trial, side and seed, and what is known of them."""
 
-    def __init__(self, bench: Bench, share: float) -> None:
+    def __init__(self, bench: Bench, share: float, ablation: bool = False) -> None:
         self.bench, self.share = bench, share
+        self.rounds = (ABLATION,) if ablation else ROUNDS
+        annealed = ("--recipe.decay-images", str(ABLATION.images))
+        self.trials = {trial: (*flags, *annealed) for trial, flags in ABLATIONS.items()} if ablation else TRIALS
 
     def run(self, trial: str, side: int, seed: int) -> Path:
         return self.bench.work / f"{trial.replace(' ', '-')}-{side}-{seed}"
 
     def kept(self, trial: str, number: int, seed: int) -> Path:
-        return self.bench.work / f"{self.run(trial, ROUNDS[number].side, seed).name}-{number}.json"
+        return self.bench.work / f"{self.run(trial, self.rounds[number].side, seed).name}-{number}.json"
 
     def row(self, trial: str, number: int, seed: int) -> Row | None:
         """What was measured, if it was."""
@@ -101,7 +120,7 @@ class Search:
         found = self.row(trial, number, seed)
         if found:
             return found
-        step, run = ROUNDS[number], self.run(trial, ROUNDS[number].side, seed)
+        step, run = self.rounds[number], self.run(trial, self.rounds[number].side, seed)
         pack, images = self.bench.pack(step.side), max(int(step.images * self.share), 16)
         spent = run / "seconds.json"
         before = json.loads(spent.read_text()) if spent.exists() else 0.0
@@ -109,7 +128,7 @@ class Search:
         words = ("--data", pack, "--out", run, "--images", images, "--threads", 1, "--seed", seed)
         failed = False
         try:
-            mien("train", "gan", *words, *TRIALS[trial])
+            mien("train", "gan", *words, *self.trials[trial])
         except subprocess.CalledProcessError:  # it diverged, and says so: that is a result
             failed = True
         seconds = before + core_seconds() - start
@@ -124,22 +143,22 @@ class Search:
 
     def judged(self, trial: str, number: int) -> float:
         """FID over the seeds of a round, in the mean."""
-        rows = [self.measure(trial, number, seed) for seed in ROUNDS[number].seeds]
+        rows = [self.measure(trial, number, seed) for seed in self.rounds[number].seeds]
         for row in rows:
             print(row, flush=True)
         return sum(row.scores["fid"] for row in rows) / len(rows)
 
     def halve(self, trials: Sequence[str]) -> list[str]:
         """Every round; returns those that are left, best first."""
-        for number in range(len(ROUNDS)):
+        for number in range(len(self.rounds)):
             fids = {trial: self.judged(trial, number) for trial in trials}
             best = sorted(fids, key=fids.__getitem__)
-            trials = best if number == len(ROUNDS) - 1 else best[: max(1, len(best) // SURVIVE)]
+            trials = best if number == len(self.rounds) - 1 else best[: max(1, len(best) // SURVIVE)]
         return list(trials)
 
     def rows(self) -> list[Row]:
         """Everything that was measured, round by round, best first."""
-        asked = [(trial, n, seed) for trial in TRIALS for n, step in enumerate(ROUNDS) for seed in step.seeds]
+        asked = [(trial, n, seed) for trial in self.trials for n, step in enumerate(self.rounds) for seed in step.seeds]
         found = [row for row in (self.row(*which) for which in asked) if row]
         return sorted(found, key=lambda row: (-row.round, row.scores["fid"]))
 
@@ -165,18 +184,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("celeba", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
+    parser.add_argument("--only", nargs="+", choices=(*TRIALS, *ABLATIONS))
+    parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--sheets", action="store_true")
     parser.add_argument("--images", type=float, default=1.0, help="multiplies every round")
     parser.add_argument("--samples", type=int, default=5000, help="at most so many")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    search = Search(Bench(given.celeba, given.work, 1, 1.0, given.samples), given.images)
+    search = Search(Bench(given.celeba, given.work, 1, 1.0, given.samples), given.images, given.ablation)
+    unknown = [trial for trial in given.only or () if trial not in search.trials]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is {'no part of' if given.ablation else 'part of'} the ablation")
     if given.sheets:
         search.sheets()
     elif not given.table:
-        search.halve(given.only)
+        search.halve(given.only or list(search.trials))
     print(f"\n   {'':<24}seed   images   core        {''.join(f'{name:>10}' for name in COLUMNS)}")
     print(*search.rows(), sep="\n")
     sys.stdout.flush()
