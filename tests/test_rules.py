@@ -45,9 +45,9 @@ def test_the_batch_follows_from_all_three(count: int, side: int, device: str, ba
 
 def test_later_rules_look_at_what_earlier_ones_decided() -> None:
     run = apply_defaults(LEFT, RunContext(10_000, 64, "cuda"))
-    assert run.batch == 256 and run.ema is not None and run.ema.half_life == 80_000
+    assert run.batch == 256 and run.ema is not None and run.ema.half_life == 160_000
     assert {r.field: r.value for r in defaults_of(LEFT, RunContext(10_000, 64, "cuda"))} == {
-        "batch": 256, "ema.half_life": 80_000, "recipe.reg_interval": 4, "recipe.reg_fraction": 1,
+        "batch": 256, "ema.half_life": 160_000, "recipe.reg_interval": 4, "recipe.reg_fraction": 1,
         "recipe.augment.mode": "none",
     }  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_what_is_spelled_out_wins() -> None:
     assert overridden.by_rule == ("ema.half_life", "recipe.reg_fraction")
     run = apply_defaults(overridden, replace(LAPTOP, count=100))
     assert run.batch == 48 and run.recipe.augment.mode == "ramp"  # type: ignore[attr-defined]
-    assert run.ema is not None and run.ema.half_life == 15_000
+    assert run.ema is not None and run.ema.half_life == 30_000
     found = {r.field: r for r in defaults_of(overridden, replace(LAPTOP, count=100))}
     assert not found["batch"].applied and found["batch"].value == 48 and found["batch"].by_rule == 8
     assert found["ema.half_life"].applied

@@ -97,7 +97,7 @@ PRESETS = (
         ),  # as its gallery row was trained
         side=32,
         batch=16,
-        ema=AVERAGE,
+        ema=replace(AVERAGE, half_life=5_000),
         seed=0,
         images=300_000,
         prepare=("mien data prepare faces.zip cppn.pack --size 32",),

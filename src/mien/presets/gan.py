@@ -27,7 +27,7 @@ RECIPE = RelativisticGANConfig(
     resample_fakes=False,
     augment=SMALL_DATA,
 )
-AVERAGE = EMAConfig(half_life=5_000, warmup=0.1)
+AVERAGE = EMAConfig(half_life=10_000, warmup=0.1)
 #: Fields that the rules decide. Their values here are the rules' on a CPU, for data that are not small.
 BY_RULE = ("batch", "ema.half_life", "recipe.reg_fraction", "recipe.augment.mode")
 NOTES = (
