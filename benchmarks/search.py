@@ -1,7 +1,7 @@
 """Which recipe draws better faces a minute: declared trials, in rounds that a third survives. Resumable; a table at the end.
 
     python benchmarks/search.py CELEBA WORK_DIR                    every trial: days on 2 cores
-    python benchmarks/search.py CELEBA WORK_DIR --only "as it is" "two passes"
+    python benchmarks/search.py CELEBA WORK_DIR --only "as it is" "Adam"
     python benchmarks/search.py CELEBA WORK_DIR --ablation         the recipe without each of its ingredients: 4 hours of a core
     python benchmarks/search.py CELEBA WORK_DIR --table            what has been measured so far (and with --ablation)
     python benchmarks/search.py CELEBA WORK_DIR --sheets           64 faces of each finalist, under names that tell nothing
@@ -164,10 +164,10 @@ class Search:
 
     def sheets(self) -> None:
         """64 faces of every run of the last round, shuffled: whoever counts torn faces does not know whose they are."""
-        last = [row for row in self.rows() if row.round == len(ROUNDS) - 1]
+        last = [row for row in self.rows() if row.round == len(self.rounds) - 1]
         random.SystemRandom().shuffle(last)
         for index, row in enumerate(last):
-            sheet = self.run(row.trial, ROUNDS[-1].side, row.seed) / "faces.png"
+            sheet = self.run(row.trial, self.rounds[-1].side, row.seed) / "faces.png"
             mien("sample", sheet.parent, "--seeds", "0-63", "-o", sheet)
             shutil.copy(sheet, self.bench.work / f"sheet-{index}.png")
         names = {f"sheet-{index}.png": f"{row.trial}, seed {row.seed}" for index, row in enumerate(last)}
