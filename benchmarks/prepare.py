@@ -27,10 +27,10 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from mien.core.cores import cores
 from mien.data.crops import Box, find_crop
 from mien.data.pack import Pack
 from mien.data.planning import Preparation, plan
-from mien.data.preparation import cores
 from mien.data.source_kinds import find_source
 
 

@@ -356,7 +356,7 @@ def test_presets_are_listed_by_group_with_their_cost() -> None:
     text = call("presets").out
     places = [text.index(f"\n{title}\n" if place else f"{title}\n") for place, title in enumerate(presets.groups())]
     assert places == sorted(places) and text.startswith("Today's best\n  quick ")
-    assert "5 minutes of training, 1.1 M parameters" in text and "1,000,000 images of training" in text
+    assert "5 minutes of training, 0.8 M parameters" in text and "1,000,000 images of training" in text
     assert re.search(r"Cost: .* M parameters, .* GFLOP to draw an image\.", call("presets", "vae").out)
 
 
@@ -366,7 +366,7 @@ def test_two_presets_side_by_side() -> None:
     assert header.split() == ["quick", "cgan"] and ["conditional", "no", "yes"] in [row.split() for row in rows]
     column = header.index("cgan")
     assert all(row[column - 2 : column] == "  " and row[column] != " " for row in rows), said.out
-    assert not any(row.startswith("model.width") for row in rows)  # equal in both
+    assert not any(row.startswith("model.max_width") for row in rows)  # equal in both
     data = json.loads(call("presets", "--diff", "quick", "vae", "--json").out)
     assert data["model"][0] == "ResidualGenerator" and "recipe" in data
     assert "do not differ" in call("presets", "--diff", "quick", "quick").out
@@ -468,9 +468,27 @@ def test_a_side_that_a_network_cannot_make_leaves_no_run(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "why", "remedy"),
+    [
+        ("photos", "This folder has no `photos`.", "Did you mean photographs?"),
+        ("photographs/x", "photographs has no `x`.", "Check the path."),
+        ("fotos/2020/x", "This folder has no `fotos`.", "Did you mean photographs?"),
+        ("/no/such/place", "/ has no `no`.", ""),
+    ],
+)
+def test_what_is_missing_of_a_path_is_named(here: Path, path: str, why: str, remedy: str) -> None:
+    """The remedy was "There are none." where a folder above it was missing or empty."""
+    (here / "photographs").mkdir()
+    said = call("train", "--data", path)
+    assert said.code == 3 and f"why: {why}" in said.err and remedy in said.err, said.err
+
+
+@pytest.mark.parametrize(
     "error, words",
     [
         (PermissionError(13, "Permission denied", "CACHE/packs/x"), "set MIEN_CACHE"),
+        (OSError(30, "Read-only file system", "HOME/.cache"), "set MIEN_CACHE"),  # the user of a container has no home
+        (OSError(30, "Read-only file system", "HOME"), "Choose another place"),
         (OSError(28, "No space left on device", "out/x"), "Free space"),
         (OSError(30, "Read-only file system", "out/x"), "Choose another place"),
     ],
@@ -478,7 +496,8 @@ def test_a_side_that_a_network_cannot_make_leaves_no_run(here: Path) -> None:
 def test_an_error_of_the_file_system_says_what_to_do(
     here: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
 ) -> None:
-    error.filename = str(error.filename).replace("CACHE", str(here / "cache"))
+    monkeypatch.setenv("MIEN_CACHE", str(here / ".cache" / "mien"))
+    error.filename = str(error.filename).replace("CACHE", str(here / ".cache" / "mien")).replace("HOME", str(here))
     monkeypatch.setattr("mien.__main__.find_verb", lambda _: (_ for _ in ()).throw(error))
     said = call("presets")
     assert said.code == 6 and words in said.err and PRINTED.fullmatch(said.err)

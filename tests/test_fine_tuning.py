@@ -227,6 +227,12 @@ def test_schedules_of_a_beginning_are_not_repeated(blob_pack: Pack) -> None:
     assert (
         ema := apply_defaults(other, here).ema
     ) is not None and ema.warmup == 0.1  # it begins with layers that are new
+    grown = inherit(small("gan", blob_pack), read_parent(trained("gan", blob_pack, "wide")), 32, {})
+    assert (ema := apply_defaults(grown, here).ema) is not None and ema.warmup == 0.1  # so does a larger one
+    same = inherit(small("gan", blob_pack), read_parent(trained("gan", blob_pack, "wide")), 16, {})
+    ruled = apply_defaults(dataclasses.replace(same, by_rule=("batch", "ema.half_life", *same.by_rule)), here)
+    assert ruled.batch == 16 and ruled.ema is not None
+    assert (ruled.ema.warmup, ruled.ema.half_life) == (0.0, 5_000)  # half as long as without a parent
     began: Any = tuned("began-2017", carry_images=256_000).recipe
     assert began.carry_images == 0
     flow: Any = tuned("flow", warmup_images=5_000).recipe

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mien import __version__
-from mien.errors import Interrupted, MienError, UsageError, did_you_mean
+from mien.cli.terminal import Stopped, lasting_messages, stops
+from mien.errors import Interrupted, MienError, Preempted, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from mien.cli.result import Result
@@ -104,7 +105,12 @@ def run_verb(name: str, verb: Verb, arguments: list[str]) -> Result | None:
 
 
 def harmless(text: str) -> str:
-    """Text without the signs that a terminal obeys or that turn its order: a name in an archive or a run may hold them."""
+    """Text that stdout can show, without the signs that a terminal obeys or that turn its order, which a name may hold.
+
+    Letters that its encoding does not have become escapes, as on stderr.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     return re.sub(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\ufffd", text)
 
 
@@ -121,6 +127,12 @@ def report(error: MienError | Interrupted, as_json: bool) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    with lasting_messages(), stops():
+        return command(arguments)
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code, whatever ends it."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json, debug = "--json" in words, "--debug" in words
     words = [word for word in words if word not in ("--json", "--debug")]
@@ -149,7 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print("mien: interrupted", file=sys.stderr)
-        return 130
+        return Interrupted.exit_code
+    except Stopped:
+        print("mien: stopped by a signal", file=sys.stderr)
+        return Preempted.exit_code
     except Exception as error:
         if debug:
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -18,6 +17,7 @@ from mien import __version__
 from mien.cli.doctor_run import examine
 from mien.cli.model_options import CodeFile, ComputeDevice
 from mien.cli.result import Result
+from mien.core.cores import cores
 from mien.core.device import DeviceContext, has_bf16_units
 from mien.errors import UsageError
 from mien.storage import checkpoint
@@ -65,7 +65,7 @@ def doctor(
         "precision": context.precision,
         "bf16_units": has_bf16_units(kind),
         "bf16_matrix_units": bool(torch.cpu._is_amx_tile_supported()) if kind == "cpu" else has_bf16_units(kind),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "free_gigabytes": round(checkpoint.free_bytes(Path.cwd()) / 1e9, 1),
         "packages": {name: version_of(name) for names in extras().values() for name in names},

@@ -22,10 +22,16 @@ def fault_of(error: Exception) -> StorageError | None:
 
 def remedy_of(error: OSError) -> str:
     """The remedy by the error's kind and place: another folder for the cache, another --out, or free space."""
-    if error.filename and Path(os.fsdecode(error.filename)).is_relative_to(cache_folder()):
+    if error.filename and in_cache(Path(os.fsdecode(error.filename))):
         return "It is in mien's cache: set MIEN_CACHE to a folder that can be written."
     if error.errno == errno.ELOOP:
         return "Remove this link: what lies here is never looked for elsewhere."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Free space, or choose another place with --out or -o."
     return "Choose another place with --out or -o, or change the permissions of this one."
+
+
+def in_cache(path: Path) -> bool:
+    """Whether a path lies in the cache, or is a folder above it that could not be made, such as a home that is not there."""
+    cache = cache_folder()
+    return path.is_relative_to(cache) or (cache.is_relative_to(path) and not os.path.lexists(path))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
 from mien.core.contracts import Batch
+from mien.core.cores import cores
 from mien.core.distributed import local_rank, threaded
 from mien.core.run import Device, Precision
 from mien.errors import DeviceError
@@ -26,6 +29,17 @@ def has_bf16_units(device: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+@cache
+def fit_threads() -> None:
+    """Give torch no more threads than there are cores, once in a process.
+
+    torch sees the machine's cores and not the quota of a container: 64 threads that share two cores' time wait for each other.
+    OMP_NUM_THREADS, `--threads` and torch.set_num_threads with fewer win.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (most := cores()):
+        torch.set_num_threads(most)
+
+
 @dataclass(frozen=True)
 class DeviceContext:
     """A device, a precision, and the channels-last layout, in which the networks here are fastest."""
@@ -35,10 +49,11 @@ class DeviceContext:
 
     @staticmethod
     def choose(device: Device = "auto", precision: Precision = "auto") -> DeviceContext:
-        """Resolve `auto`; under torchrun each process of a machine takes the next GPU.
+        """Resolve `auto`; under torchrun each process of a machine takes the next GPU. torch's threads are fitted to the cores.
 
         Raises DeviceError for a device that is not available.
         """
+        fit_threads()
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         kind = next(name for name in ("cuda", "mps", "cpu") if available[name]) if device == "auto" else device
         if not available[kind]:

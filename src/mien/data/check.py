@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from mien.core.cores import cores
 from mien.data.assembly import Outcome, collect
 from mien.data.framing import with_framing
 from mien.data.labels import count_labels
 from mien.data.pack import Images
 from mien.data.planning import Preparation, PreparationPlan, plan
-from mien.data.preparation import cores, decode_share
+from mien.data.preparation import decode_share
 from mien.data.shard import Shard, shard_path
 from mien.data.source import Source
 from mien.data.worker_pool import WorkerPool

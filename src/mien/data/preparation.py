@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import shutil
 import sys
 import threading
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mien.core.cores import cores
 from mien.data.assembly import Assembly
 from mien.data.framing import with_framing
 from mien.data.pack import Pack, is_pack
@@ -188,12 +188,6 @@ def progress(total: int, done: int) -> Iterator[Callable[[int], object]]:
 
     with tqdm(total=total, initial=done, unit=" images", desc="preparing", leave=False) as bar:
         yield bar.update
-
-
-def cores() -> int:
-    """The number of cores for this process: its allowed cores, divided by the processes that a launcher started here."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def wait_for(assembly: Assembly, timeout: float = 900.0) -> None:

@@ -153,9 +153,14 @@ def find_source(path: Path | str) -> Source:
 def kind_of(path: Path) -> str:
     """What lies at `path`, as the `kind` of a specification."""
     if not path.exists():
-        near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        remedy = did_you_mean(path.name, near) if len(near) < 100 else "Check the spelling."
-        raise DataError(f"There is nothing at {path}.", "The path does not exist.", remedy)
+        missing = path  # the first part of it that is not there
+        while missing.parent != missing and not missing.parent.exists():  # a drive of Windows has itself above it
+            missing = missing.parent
+        home = missing.parent
+        near = [other.name for other in home.iterdir() if not other.name.startswith(".")] if home.is_dir() else []
+        where = "This folder" if str(home) == "." else str(home)
+        remedy = did_you_mean(missing.name, near) if 0 < len(near) < 100 else "Check the path."
+        raise DataError(f"There is nothing at {path}.", f"{where} has no `{missing.name}`.", remedy)
     if path.is_dir():
         return kind_of_folder(path)
     if not path.is_file():

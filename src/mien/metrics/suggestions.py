@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from mien.core.contracts import JSON
+from mien.core.cores import cores
 
 
 def remedy(name: str, run: JSON, lean: float, sound: int = 0) -> str:
@@ -30,7 +29,7 @@ def remedy(name: str, run: JSON, lean: float, sound: int = 0) -> str:
             return anew(half_the_rate(recipe))
         case "data loading":
             threads = int(run.get("loader_threads", 1))
-            if threads < (os.cpu_count() or 1):
+            if threads < cores():
                 return f"Resume with --loader-threads {max(2, 2 * threads)}: it changes nothing that is learned."
             return "Move the pack to a faster disk: more threads than cores do not read faster."
         case _:

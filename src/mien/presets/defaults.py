@@ -68,7 +68,7 @@ def batch(run: Run, here: RunContext) -> int:
 def half_life(run: Run, here: RunContext) -> int:
     if getattr(run.recipe, "critic", None) is None:
         return 10_000 * run.batch // 32
-    return (2_000 if run.conditional else 20_000) * run.batch // 32
+    return (2_000 if run.conditional else 10_000 if here.fine_tuned else 20_000) * run.batch // 32
 
 
 def reg_interval(run: Run, here: RunContext) -> int:
@@ -120,8 +120,9 @@ RULES = (
         "ema.half_life",
         half_life,
         "An average over a fixed number of steps: 10,000 images at a batch of 32 (the rule of arXiv:2006.06676's code), and twice "
-        "that with a critic, where rates do not end near 0 (docs/LOG.md). While few images are seen, ema.warmup shortens it. A "
-        "tenth with a label-conditional critic: a longer average makes faces of one label more alike, and FID no better.",
+        "that with a critic, where rates do not end near 0 (docs/LOG.md), unless it starts as a parent's, which it would keep for "
+        "longer. While few images are seen, ema.warmup shortens it. A tenth with a label-conditional critic: a longer average "
+        "makes faces of one label more alike, and FID no better.",
     ),
     DefaultRule(
         "recipe.reg_interval",

@@ -16,7 +16,7 @@ from mien.core import distributed
 from mien.core.contracts import Model, Observer
 from mien.core.device import DeviceContext
 from mien.core.distributed import World
-from mien.core.memory import freed_memory_kept
+from mien.core.memory import freed_memory_kept, give_back_freed
 from mien.core.run import (
     CONVERGENCE,
     Run,
@@ -185,10 +185,14 @@ def first_checkpoint(
         loader = Loader(  # the same on all ranks: a model may take means over them
             plan.pack, batch=growing.BATCH, seed=plan.run.seed, flip=plan.run.flip, channels=plan.run.channels
         )
+        if world.first:
+            what = f"{growing.STEPS} steps first, in which new layers learn to imitate {plan.parent.side} px enlarged"
+            print(f"mien: {what}", file=sys.stderr, flush=True)
         try:
             error = growing.imitate(state, plan.run, plan.faces, loader, plan.parent.networks, plan.parent.side)
         finally:
             loader.close()
+        give_back_freed()  # imitation takes a whole batch at once
     distributed.broadcast_module(state.recipe)
     if not world.first:
         return distributed.broadcast(None)  # type: ignore[no-any-return]

@@ -109,7 +109,8 @@ def inherit(run: Run, parent: Parent, side: int, changes: Mapping[str, Any]) -> 
     trained_critic = any(name.startswith("critic.") for name in parent.networks)
     if "recipe.freeze" in rules and (old != side or not trained_critic):
         rules.remove("recipe.freeze")  # the finest layers are new
-    if "ema.warmup" in rules and ("model" not in found or any(name.startswith("model.") for name in changes)):
+    resized = old != side or "model" not in found or any(name.startswith("model.") for name in changes)
+    if "ema.warmup" in rules and resized:
         rules.remove("ema.warmup")  # an average that began with new layers has to forget them
     run = replace(run, **found, by_rule=(*run.by_rule, *rules))
     return override(run, changes)

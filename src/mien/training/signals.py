@@ -1,4 +1,4 @@
-"""Signals: SIGTERM and SIGUSR1 mean "preempted, save and exit with 75", Ctrl-C means "interrupted, save and exit with 130"."""
+"""Signals: Ctrl-C means "interrupted, save and exit with 130", SIGTERM, SIGUSR1 and SIGHUP "preempted, save and exit with 75"."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from mien.errors import Interrupted, Preempted
 
-CODES = {"SIGTERM": Preempted.exit_code, "SIGUSR1": Preempted.exit_code, "SIGINT": Interrupted.exit_code}
+CODES = dict.fromkeys(("SIGTERM", "SIGUSR1", "SIGHUP"), Preempted.exit_code) | {"SIGINT": Interrupted.exit_code}
 
 
 @contextmanager
@@ -18,8 +18,10 @@ def handled(receive: Callable[[int], None]) -> Iterator[None]:
     """Call `receive` with the exit code of every signal in CODES, and restore the old handlers afterwards."""
     old = {}
     for name in CODES:
-        if name in signal.Signals.__members__:  # Windows has no SIGUSR1
+        if name in signal.Signals.__members__:  # Windows has neither SIGUSR1 nor SIGHUP
             number = signal.Signals[name]
+            if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:  # by nohup
+                continue
             try:
                 old[number] = signal.signal(number, lambda number, _: receive(CODES[signal.Signals(number).name]))
             except ValueError:  # not the main thread: the caller's program handles signals
