@@ -4,6 +4,7 @@
     python benchmarks/quality.py CELEBA WORK_DIR --part mark             gan at 32 px for 14 minutes
     python benchmarks/quality.py CELEBA WORK_DIR --part field            seven presets at 64 px for 10 minutes each
     python benchmarks/quality.py CELEBA WORK_DIR --part final            the best of either side for 20 minutes, two seeds
+    python benchmarks/quality.py CELEBA WORK_DIR --part final --only gan     gan alone: 50 minutes on 2 cores
     python benchmarks/quality.py CELEBA WORK_DIR --part small            1,000 images at 32 px, with augmentation and without
     python benchmarks/quality.py CELEBA WORK_DIR --part gpu --scale 8     gan at 64 px for 12 minutes of a GPU, in three pieces
     python benchmarks/quality.py CELEBA WORK_DIR --minutes 0.02 --samples 100     a minute of everything, to see that it runs
@@ -117,15 +118,16 @@ def field(bench: Bench, only: list[str]) -> None:
 
 
 def final(bench: Bench, only: list[str]) -> None:
-    """The best of either side, as the field has them."""
-    fids = {preset: entrant(bench, preset, FIELD, 0)[1] for preset in (*THEIRS, *OURS)}
-    ours, theirs = (min(side, key=fids.__getitem__) for side in (OURS, THEIRS))
+    """The best of either side, as the field has them; `--only gan` is a field of one."""
     courses: dict[str, list[dict[float, float]]] = {}
-    for preset in (name for name in (theirs, ours) if name in only):
-        plan = ((0, FINAL), (1, FINAL[-1:]))
-        courses[preset] = [{time: entrant(bench, preset, time, seed)[1] for time in times} for seed, times in plan]
+    for side in (THEIRS, OURS):
+        fids = {preset: entrant(bench, preset, FIELD, 0)[1] for preset in side if preset in only}
+        if fids:
+            best, plan = min(fids, key=fids.__getitem__), ((0, FINAL), (1, FINAL[-1:]))
+            courses[best] = [{time: entrant(bench, best, time, seed)[1] for time in times} for seed, times in plan]
     if len(courses) == 2:
         ends = {preset: [course[FINAL[-1]] for course in both] for preset, both in courses.items()}
+        theirs, ours = ends
         share = sum(ends[ours]) / sum(ends[theirs])
         print(f"{ours} {ends[ours]}, {theirs} {ends[theirs]}: {share:.2f} of its FID; {curve(bench, courses)}")
 

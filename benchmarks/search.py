@@ -2,7 +2,7 @@
 
     python benchmarks/search.py CELEBA WORK_DIR                    every trial: days on 2 cores
     python benchmarks/search.py CELEBA WORK_DIR --only "as it is" "Adam"
-    python benchmarks/search.py CELEBA WORK_DIR --ablation         the recipe without each of its ingredients: 4 hours of a core
+    python benchmarks/search.py CELEBA WORK_DIR --ablation         the recipe without each of its ingredients: an hour of a core
     python benchmarks/search.py CELEBA WORK_DIR --table            what has been measured so far (and with --ablation)
     python benchmarks/search.py CELEBA WORK_DIR --sheets           64 faces of each finalist, under names that tell nothing
     python benchmarks/search.py CELEBA WORK_DIR --images 0.01 --samples 100      a minute, to see that it runs
@@ -68,8 +68,8 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "without SOAP": TRIALS["Adam"],
     "without burn-in": ("--recipe.lr", "4e-4", "--recipe.gamma", "0.4", "--recipe.beta2", "0.99"),  # as they end
     "without grouped blocks": (  # plain 3x3 ones of about the same cost
-        *("--model.group", "0", "--model.max-width", "192"),
-        *("--recipe.critic.group", "0", "--recipe.critic.max-width", "192"),
+        *("--model.group", "0", "--model.width", "24"),
+        *("--recipe.critic.group", "0", "--recipe.critic.width", "24"),
     ),
     "without full resolution": ("--model.full-res-width", "0", "--recipe.critic.full-res-width", "0"),
     "without small batches": ("--batch", "32"),

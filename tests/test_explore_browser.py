@@ -676,6 +676,15 @@ def test_no_width_needs_sideways_scrolling(open_page: Callable[..., Any], width:
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab.inner_text()
 
 
+def test_the_open_tab_stays_in_view_when_a_window_narrows(open_page: Callable[..., Any]) -> None:
+    page = open_page(size={"width": 1100, "height": 800})
+    page.click("#tab-about")
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.wait_for_timeout(200)
+    box = page.locator("#tab-about").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 360, box
+
+
 @pytest.mark.parametrize("size", [DESKTOP, {"width": 1100, "height": 800}, PHONE], ids=["desktop", "laptop", "phone"])
 def test_the_face_stays_in_view_whatever_tool_is_open(open_page: Callable[..., Any], size: Any) -> None:
     page = open_page(preset="vae", size=size)

@@ -66,7 +66,7 @@ class FullResolutionInput(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.first(images.contiguous(memory_format=torch.channels_last))
-        return self.second(F.leaky_relu(x, SLOPE))  # type: ignore[no-any-return]
+        return self.second(F.leaky_relu_(x, SLOPE))  # type: ignore[no-any-return]
 
 
 class FullResolutionOutput(nn.Module):
@@ -81,7 +81,7 @@ class FullResolutionOutput(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         x = F.interpolate(self.first(features), scale_factor=float(self.patch), mode="bilinear", align_corners=False)
-        return self.third(F.leaky_relu(self.second(F.leaky_relu(x, SLOPE)), SLOPE))  # type: ignore[no-any-return]
+        return self.third(F.leaky_relu_(self.second(F.leaky_relu_(x, SLOPE)), SLOPE))  # type: ignore[no-any-return]
 
 
 def input_layer(channels: int, width: int, patch: int, full_res_width: int) -> nn.Module:

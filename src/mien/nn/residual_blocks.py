@@ -23,7 +23,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(F.leaky_relu(x, SLOPE))
-        return x + self.second(F.leaky_relu(h, SLOPE))  # type: ignore[no-any-return]
+        return x + self.second(F.leaky_relu_(h, SLOPE))  # type: ignore[no-any-return]
 
 
 class GroupedBlock(nn.Module):
@@ -41,7 +41,7 @@ class GroupedBlock(nn.Module):
         self.narrow = scaled(nn.Conv2d(inner, width, 1, bias=False), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.leaky_relu(self.grouped(F.leaky_relu(self.widen(x), SLOPE)), SLOPE)
+        h = F.leaky_relu_(self.grouped(F.leaky_relu_(self.widen(x), SLOPE)), SLOPE)  # in place: nobody else needs them
         return x + self.narrow(h)  # type: ignore[no-any-return]
 
 

@@ -2,6 +2,8 @@
 // The tabs of the tools: beside the face where there is room, as a sheet over it on a phone.
 import { byId } from "./dom.js";
 
+const EDGE = 56; // pixels beside the open tab, so that its neighbour shows
+
 /** @param {Record<string, {open?: () => unknown, close?: () => unknown}>} panels what fills a tab when it opens @param {() => boolean} ready */
 export function tabs(panels, ready) {
   const list = byId("tabs"), wide = matchMedia("(min-width: 80rem)"), phone = matchMedia("(max-width: 47.99rem)");
@@ -28,8 +30,15 @@ export function tabs(panels, ready) {
       tab.setAttribute("aria-selected", String(on));
       tab.setAttribute("tabindex", on ? "0" : "-1");
       area.hidden = !on && !(wide.matches && area.id === "panel-move");
-      if (on && focus) { /** @type {HTMLElement} */ (tab).focus(); tab.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+      if (on && focus) /** @type {HTMLElement} */ (tab).focus({ preventScroll: true });
     }
+    inView();
+  }
+
+  /** Where the row of tabs is longer than a phone is wide, scroll it alone to the open one. */
+  function inView() {
+    const tab = list.querySelector("[aria-selected=true]")?.getBoundingClientRect(), row = list.getBoundingClientRect();
+    if (tab) list.scrollLeft += Math.max(0, tab.right + EDGE - row.right) - Math.max(0, row.left - tab.left + EDGE);
   }
 
   /** Bring the open tab up to date. */
@@ -47,6 +56,7 @@ export function tabs(panels, ready) {
     if (panel) mark();
   }
   wide.addEventListener("change", arrange);
+  phone.addEventListener("change", inView);
   arrange();
 
   list.addEventListener("click", (event) => {
