@@ -24,6 +24,8 @@ from mien.core.device import DeviceContext
 from mien.core.distributed import World
 from mien.core.run import Run, override
 from mien.data.pack import Entry, Pack, PackWriter
+from mien.downloads import weights
+from mien.errors import DataError
 from mien.metrics import framing
 from mien.report import observers, plots
 from mien.sampling import sidecar
@@ -47,6 +49,15 @@ def load_script(path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look their module up here
     spec.loader.exec_module(module)
     return module
+
+
+def need_weights(*names: str) -> None:
+    """Fetch weights files that are not here. Skips the test where their registry does not answer."""
+    for name in names:
+        try:
+            weights.path(name)
+        except DataError as error:
+            pytest.skip(f"weights:{name} is not available: {error.why}")
 
 
 def blobs(count: int, side: int, seed: int = 0) -> np.ndarray:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from mien.data.affine import Pixels, Points, distance_outside, invert, move, similarity, warp, warp_quickly, warp_softly
 from mien.data.align import Aligned, Aligner, Template
-from mien.downloads import weights
-from mien.errors import DataError, UsageError
+from mien.errors import UsageError
+from tests.conftest import need_weights
 
 pytest.importorskip("cv2", reason="the extra `faces` is not installed")
 CELEBA = Path(__file__).resolve().parents[2] / "shared" / "data" / "celeba-10k.zip"
@@ -129,11 +129,7 @@ def test_what_lies_outside_is_soft_and_has_no_streaks() -> None:
 
 def aligner(side: int, template: Template | None = None) -> Aligner:
     pytest.importorskip("ai_edge_litert", reason="the extra `faces` is not installed")
-    for name in ("yunet", "face-mesh"):
-        try:
-            weights.path(name)
-        except DataError as error:
-            pytest.skip(f"weights:{name} not available: {error.why}")
+    need_weights("yunet", "face-mesh")
     return Aligner(side, template)
 
 

@@ -20,9 +20,8 @@ from mien.data.planning import plan
 from mien.data.preprocess import ALIGNED_BY_SOURCE, PreprocessConfig, Preprocessor
 from mien.data.readers import UnreadableFile
 from mien.data.worker_pool import WorkerPool
-from mien.downloads import weights
 from mien.errors import DataError, UsageError
-from tests.conftest import SHARED
+from tests.conftest import SHARED, need_weights
 from tests.test_data_prepare import photographs
 
 pytest.importorskip("cv2", reason="the extra `faces` is not installed")
@@ -180,7 +179,7 @@ def test_a_limit_or_another_start_changes_no_eye_distance(tmp_path: Path, monkey
 
 
 def test_landmarks_do_not_fit_a_picture_of_another_shape(tmp_path: Path) -> None:
-    need("yunet", "face-mesh")
+    need_weights("yunet", "face-mesh")
     celeba_copy(tmp_path / "in", 1.0)
     picture = tmp_path / "in" / "img_align_celeba" / "000001.png"
     Image.open(picture).crop((0, 20, 178, 198)).save(picture)
@@ -188,16 +187,8 @@ def test_landmarks_do_not_fit_a_picture_of_another_shape(tmp_path: Path) -> None
         prepare(find_source(tmp_path / "in"), tmp_path / "a.pack", Preparation(crop="face"), force=True)
 
 
-def need(*names: str) -> None:
-    try:
-        for name in names:
-            weights.path(name)
-    except DataError as error:
-        pytest.skip(error.what)
-
-
 def test_faces_are_aligned(people: Path, tmp_path: Path) -> None:
-    need("yunet", "face-mesh")
+    need_weights("yunet", "face-mesh")
     pack = prepare(find_source(people), tmp_path / "a.pack", Preparation(side=64, crop="face", eye_distance=0.47))
     assert isinstance(pack, Pack) and len(pack) == 24
     transforms = np.array([[float(number) for number in entry.geometry.split(",")] for entry in pack.entries])
@@ -215,7 +206,7 @@ def test_faces_are_aligned(people: Path, tmp_path: Path) -> None:
 def test_a_picture_without_a_face_is_refused_by_name(
     people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    need("yunet", "face-mesh")
+    need_weights("yunet", "face-mesh")
     photographs(people / "noise", 1, side=100)
     assert main(["data", "prepare", str(people), str(tmp_path / "a.pack"), "--crop", "face", "--force"]) == 0
     said = capsys.readouterr().out
@@ -223,7 +214,7 @@ def test_a_picture_without_a_face_is_refused_by_name(
 
 
 def test_the_background_goes_and_the_face_stays(tmp_path: Path) -> None:
-    need("selfie")
+    need_weights("selfie")
     archive = SHARED / "data" / "celeba-10k.zip"
     if not archive.exists():
         pytest.skip(f"{archive.name} is not beside the repository")
@@ -237,7 +228,7 @@ def test_the_background_goes_and_the_face_stays(tmp_path: Path) -> None:
 
 
 def test_a_matte_that_does_not_exist_is_told_before_the_work_begins(tmp_path: Path) -> None:
-    need("selfie")
+    need_weights("selfie")
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="mattte"):
         prepare(find_source(tmp_path), tmp_path / "a.pack", Preparation(matte="mattte"))
@@ -247,7 +238,7 @@ def test_a_matte_that_does_not_exist_is_told_before_the_work_begins(tmp_path: Pa
 def test_a_missing_package_names_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str, extra: str
 ) -> None:
-    need("yunet", "face-mesh")
+    need_weights("yunet", "face-mesh")
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)

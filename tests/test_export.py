@@ -42,7 +42,7 @@ from mien.sampling.sampler import Sampler
 from mien.storage.provenance import Claim
 from mien.training.baseline import fit_baseline
 from mien.training.resolve import ResolvedRun
-from tests.conftest import steer, tiny, write_model, write_pack
+from tests.conftest import need_weights, steer, tiny, write_model, write_pack
 from tests.test_cli import PRINTED, call
 from tests.test_report_browser import browser  # noqa: F401 - a fixture
 from tests.web_client import save_walk
@@ -347,11 +347,7 @@ def test_a_registry_that_has_nothing_says_so(registry: Path, tmp_path: Path) -> 
 @pytest.fixture(scope="module")
 def runtime() -> None:
     """onnxruntime-web, as the cache or the registry has it."""
-    try:
-        for name in RUNTIME.values():
-            weights.path(name)
-    except DataError as error:
-        pytest.skip(f"SKIPPED PAGE TESTS: {error.why}")
+    need_weights(*RUNTIME.values())
 
 
 @pytest.fixture(scope="module", params=["vae", "vaegan-torch-2015"])

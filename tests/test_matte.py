@@ -14,8 +14,8 @@ from PIL import Image
 
 from mien.data import matte
 from mien.data.matte import Matte
-from mien.downloads import weights
-from mien.errors import DataError, UsageError
+from mien.errors import UsageError
+from tests.conftest import need_weights
 
 pytest.importorskip("cv2", reason="the extra `faces` is not installed")
 CELEBA = Path(__file__).resolve().parents[2] / "shared" / "data" / "celeba-10k.zip"
@@ -23,10 +23,7 @@ CELEBA = Path(__file__).resolve().parents[2] / "shared" / "data" / "celeba-10k.z
 
 def made(background: str | tuple[int, int, int] = "grey") -> Matte:
     pytest.importorskip("ai_edge_litert", reason="the extra `faces` is not installed")
-    try:
-        weights.path("selfie")
-    except DataError as error:
-        pytest.skip(f"weights:selfie not available: {error.why}")
+    need_weights("selfie")
     return Matte(background)
 
 

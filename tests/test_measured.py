@@ -12,14 +12,13 @@ import torch
 
 from mien.cli import measured_directions
 from mien.data.pack import Pack
-from mien.downloads import weights
 from mien.metrics import measures
 from mien.metrics.images import to_pixels
 from mien.metrics.measures import MESH, PIXELS, FaceMeasures, of_pixels
 from mien.sampling.measured import MAX_LEAK, Scale, correlation, obedience, regression, vectors
 from mien.sampling.sampler import Sampler
 from mien.web.registry import note
-from tests.conftest import SHARED, write_model
+from tests.conftest import SHARED, need_weights, write_model
 from tests.test_cli import call
 
 FAIRFACE = SHARED / "data" / "fairface-adults-128.zip"
@@ -102,13 +101,11 @@ def test_a_mesh_gives_the_expression() -> None:
     assert change(p234=(-7, 0), p454=(7, 0))["wide_face"] == pytest.approx(0.1)
 
 
-@pytest.mark.skipif(
-    not FAIRFACE.is_file() or not weights.here("yunet", "face-mesh"),
-    reason="SKIPPED REAL FACES: no FairFace, or no weights of the face mesh (mien data fetch weights:face-mesh)",
-)
+@pytest.mark.skipif(not FAIRFACE.is_file(), reason="SKIPPED REAL FACES: no FairFace")
 def test_a_mirrored_face_turns_to_the_other_side() -> None:
     pytest.importorskip("cv2")
     pytest.importorskip("ai_edge_litert")
+    need_weights("yunet", "face-mesh")
     import zipfile
 
     from PIL import Image

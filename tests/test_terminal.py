@@ -43,6 +43,14 @@ def wait_until(holds: Callable[[], object], seconds: float = 90) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def hangups() -> Iterator[None]:
+    """SIGHUP as a terminal has it, also for tests that themselves run under nohup, whose children would inherit that."""
+    old = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, old)
+
+
 def state(folder: Path) -> tuple[str, int]:
     found = json.loads((folder / "run" / "status.json").read_text())
     return found["state"], found["seen"]
