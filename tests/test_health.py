@@ -107,6 +107,21 @@ def test_copies_are_found_and_blurred_faces_are_not(reals: RealFaces, pack: Pack
     assert reals.distances_to_training(training[:3])[1].tolist() == [0, 1, 2]
 
 
+def test_a_check_holds_few_training_images_at_once(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had a thousand in floats, and temporaries beside them: 4 GB for photographs of 128 px."""
+    held, images = [], RealFaces.images
+
+    def counted(self: RealFaces, rows: Any) -> torch.Tensor:
+        held.append(len(rows))
+        return images(self, rows)
+
+    monkeypatch.setattr(RealFaces, "images", counted)
+    fresh = RealFaces(pack)
+    assert fresh.copies(faces_of(np.array(pack.images[:64]))) == 1.0
+    assert sum(held) == len(fresh.rows) + min(quick_checks.REALS, len(fresh.rows)) and max(held) <= 64
+    assert torch.equal(fresh.small_images, quick_checks.small(images(fresh, fresh.rows), quick_checks.COARSE))
+
+
 @pytest.mark.parametrize("noise", [0, 4])
 def test_duplicates_do_not_hide_copies(noise: int, pack: Pack, tmp_path: Path) -> None:
     """With 3% of the faces twice, the bound was 0 and a copier clean; with ones saved again, a copier as exact as those."""

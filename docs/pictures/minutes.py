@@ -1,10 +1,10 @@
-"""Draw docs/pictures/minutes.webp: what `quick` draws of FairFace after some minutes of two cores, a row for each.
+"""Draw docs/pictures/minutes.webp: what `gan` draws of FairFace after some minutes of two cores, a row for each.
 
-    mien train quick --data fairface64.pack --out after --threads 1 --minutes 1.83       the computing of a minute of two cores
-    python docs/pictures/minutes.py AFTER_1 AFTER_5 AFTER_20
+    mien train gan --data fairface64.pack --out small --threads 1 --minutes 36.6        the computing of 20 minutes of two cores
+    python docs/pictures/minutes.py small/samples/0000007920.png small/samples/0000039792.png ...
 
-Copy the run after each piece: the same command with more minutes goes on. A row has twelve faces of 64 px, or six of 128 px: the
-first seeds, none left out.
+Its arguments are sheets that runs draw on their way. A row has twelve faces of 64 px, or six of 128 px: the first seeds, none left
+out.
 """
 
 from __future__ import annotations
@@ -14,25 +14,33 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.report.grid import grid
-from mien.sampling.sampler import Sampler
+from mien.report.grid import GAP, grid
 
-WIDTH, GAP = 790, 6  # pixels; between two rows
+COLUMNS = 8  # of a sheet of 64 faces
+WIDTH, BETWEEN = 790, 6  # pixels; between two rows
+
+
+def faces_of(sheet: Image.Image) -> list[Image.Image]:
+    """The first faces of a sheet, as many as fill a row."""
+    side = (sheet.width - GAP) // COLUMNS - GAP
+    corners = (
+        (GAP + seed % COLUMNS * (side + GAP), GAP + seed // COLUMNS * (side + GAP)) for seed in range(12 * 64 // side)
+    )
+    return [sheet.crop((left, top, left + side, top + side)) for left, top in corners]
 
 
 def main() -> None:
     """Write the picture."""
     strips = []
-    for run in sys.argv[1:]:
-        sampler = Sampler.load(run)
-        columns = 12 * 64 // sampler.image_spec.side
-        strip = grid(sampler.sample(range(columns)), columns=columns).convert("RGB")
+    for file in sys.argv[1:]:
+        faces = faces_of(Image.open(file).convert("RGB"))
+        strip = grid(faces, columns=len(faces))
         strips.append(strip.resize((WIDTH, round(strip.height * WIDTH / strip.width)), Image.Resampling.LANCZOS))
-    sheet = Image.new("RGB", (WIDTH, sum(strip.height + GAP for strip in strips) - GAP), "white")
+    sheet = Image.new("RGB", (WIDTH, sum(strip.height + BETWEEN for strip in strips) - BETWEEN), "white")
     top = 0
     for strip in strips:
         sheet.paste(strip, (0, top))
-        top += strip.height + GAP
+        top += strip.height + BETWEEN
     sheet.save(Path(__file__).with_name("minutes.webp"), quality=88, method=6)
 
 

@@ -19,6 +19,7 @@ COARSE, FINE = 8, 16  # pixels a side: to search for copies, to tell faces apart
 GRID = 64  # faces in one check
 MAX_IMAGES = 20_000  # training images that are searched for copies, evenly spread
 NEIGHBOURS = 50  # what is near for a face is measured by its nearest training images
+PART = 64  # training images in floats at a time: with 1,024 of 128 px a check took 4 GB (LOG 2026-12-01)
 REALS = 512  # real faces that calibrate how near two different faces may be
 #: Of the distance of neighbours: nearer training images are one picture twice, perhaps saved again. Measured (LOG 2026-11-30):
 #: the nearest of 600 drawn faces are at 0.14, of 1,500 photographs at 0.38, JPEGs of quality 75 at 0.03 to 0.14.
@@ -94,8 +95,10 @@ class RealFaces:
     @cached_property
     def small_images(self) -> Tensor:
         """All rows in use at `COARSE` pixels, `[n, d]`."""
-        parts = [small(self.images(self.rows[at : at + 1024]), COARSE) for at in range(0, len(self.rows), 1024)]
-        return torch.cat(parts)
+        found = torch.empty(len(self.rows), 3 * COARSE**2)
+        for at in range(0, len(self.rows), PART):
+            found[at : at + PART] = small(self.images(self.rows[at : at + PART]), COARSE)
+        return found
 
     def distances_to_training(self, faces: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The distance of faces `[n, 3, H, W]` to the nearest training image over the mean of the nearest `NEIGHBOURS`, and
@@ -122,9 +125,10 @@ class RealFaces:
         Duplicates do not count: with one in a hundred, the bound would be 0 and nothing a copy.
         """
         places = torch.arange(min(REALS, len(self.rows))) * len(self.rows) // min(REALS, len(self.rows))
-        distances_to_training, _ = self.distances_to_training(self.images(self.rows[places.numpy()]), places)
-        distances_to_training = distances_to_training[distances_to_training > DUPLICATE]
-        return float(distances_to_training.quantile(0.01)) / 2.0 if len(distances_to_training) else 0.0
+        parts = places.split(PART)
+        found = torch.cat([self.distances_to_training(self.images(self.rows[p.numpy()]), p)[0] for p in parts])
+        found = found[found > DUPLICATE]
+        return float(found.quantile(0.01)) / 2.0 if len(found) else 0.0
 
     def copies(self, faces: Tensor) -> float:
         """The share of faces `[n, C, H, W]` in [-1, 1] that are copies of training images."""

@@ -19,7 +19,7 @@ from mien.storage import atomic, checkpoint, run_directory
 from mien.storage.run_directory import RunDirectory, read_json
 
 NAME = "eigenfaces"
-BLOCK = 512  # images at a time
+BLOCK = 128  # images at a time
 MAX_IMAGES = 20_000  # evenly spaced images to fit the components to; more change little
 
 

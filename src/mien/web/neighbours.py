@@ -30,6 +30,7 @@ from mien.web.registry import RunEntry
 
 SIDE = 16  # px at which images are compared
 MOST = 50_000  # training images that are searched
+PART = 128  # of them in floats at a time
 COUNT_FOUND = 6  # neighbours in an answer
 CACHE_BYTES = 400 << 20  # of indexed packs, at most, beside the one in use
 PROBES = 1000  # training images whose own nearest neighbours say what is near
@@ -109,7 +110,7 @@ def index_pack(pack: Pack) -> IndexedPack:
     """A pack's images as points."""
     rows = pack.rows("train")[:MOST]
     points = np.concatenate(
-        [points_of(tensor(pack.images[rows[start : start + 512]])) for start in range(0, len(rows), 512)]
+        [points_of(tensor(pack.images[rows[start : start + PART]])) for start in range(0, len(rows), PART)]
     )
     probes = points[:: max(1, len(points) // PROBES)][:PROBES]
     apart = nearest(probes, points, 2)[0][:, 1]  # the first is the image itself
