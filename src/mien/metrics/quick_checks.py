@@ -125,7 +125,7 @@ class RealFaces:
         Duplicates do not count: with one in a hundred, the bound would be 0 and nothing a copy.
         """
         places = torch.arange(min(REALS, len(self.rows))) * len(self.rows) // min(REALS, len(self.rows))
-        parts = places.split(PART)
+        parts = [places[at : at + PART] for at in range(0, len(places), PART)]
         found = torch.cat([self.distances_to_training(self.images(self.rows[p.numpy()]), p)[0] for p in parts])
         found = found[found > DUPLICATE]
         return float(found.quantile(0.01)) / 2.0 if len(found) else 0.0
