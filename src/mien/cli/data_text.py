@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mien.core.compression import Compression
 from mien.data.archives import printable
 from mien.data.framing import SMALL, framing_facts
 from mien.data.pack import Pack
@@ -40,6 +41,8 @@ def pack_text(pack: Pack, path: Path | str) -> str:
     lines += framing_lines(meta, len(pack))
     if meta.get("others"):
         lines.append(f"  other files  {', '.join(f'{count:,} {suffix}' for suffix, count in meta['others'].items())}")
+    if meta.get("jpeg"):
+        lines.append(f"  compression  {compression_text(Compression.parse(meta['jpeg']))}")
     lines += label_lines(counts["labels"])
     lines += remark_lines(meta["remarks"], meta["notes"])
     return "\n".join(lines + refused_lines(meta["refused"], "pack.json"))
@@ -111,6 +114,12 @@ def label_lines(counted: dict[str, dict[str, Any]]) -> list[str]:
         else:
             lines.append(f"  {name:<{width}} {count['yes']:>9,} {count['no']:>9,} {count['unknown']:>9,}")
     return lines
+
+
+def compression_text(found: Compression) -> str:
+    """How the files were compressed, in words."""
+    resized = f", then a square of {found.side} px at {found.left}, {found.top} was cut out" if found.side else ""
+    return f"JPEG of quality {found.quality}{resized}: `gan` compresses its faces alike (--model.jpeg)"
 
 
 def remark_lines(remarks: list[str], notes: dict[str, int]) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,19 @@ class StyleModel(Model):
             return style
         mean = self.mean_style.to(style)
         return mean + truncation * (style - mean)
+
+
+class CompressedModel(Model):
+    """A model that may compress the images that it draws, outside of training, as the files of its training images were."""
+
+    compression: str  # in the notation of core/compression.py; empty = it does not
+    jpeg: Callable[[Tensor], Tensor] | None  # the layer, from images `[n, C, H, W]` in [-1, 1] to images
+
+    def uncompressed(self) -> Self:
+        """The same model without that layer; the two share their weights."""
+        bare = copy.copy(self)
+        bare.__dict__ |= {"compression": "", "_modules": {**self._modules, "jpeg": None}}
+        return bare
 
 
 class Invertible(Model):

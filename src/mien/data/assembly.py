@@ -23,6 +23,7 @@ from mien.data.split import hold_out
 from mien.errors import DataError
 
 REFUSED_SHARE = 0.01  # a larger share means that something is wrong with the source
+COMPRESSED_ALIKE = 0.95  # of the images, from where on a pack says how its files were compressed
 AT_ONCE = 4  # shards appended between two polls of the workers
 INDEX_ROWS = 4096  # lines of the index written at once
 
@@ -39,6 +40,7 @@ class Outcome:
     signatures: list[str] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
+    jpeg: Counter[str] = field(default_factory=Counter)
 
     def duplicates(self) -> dict[int, tuple[int, bool]]:
         """Duplicates by their index in `rows`: the index of the first occurrence, and whether it is bit-identical."""
@@ -54,6 +56,11 @@ class Outcome:
         area = round(float(shares.mean()), 4) if len(shares) else 0.0
         return {"filled_in": {"area": area, "images": int((shares > 0.01).sum())}}
 
+    def compression(self) -> dict[str, str]:
+        """How nearly all files were compressed, as `model.jpeg` says it; nothing where they were not, or not alike."""
+        alike = [way for way, count in self.jpeg.items() if count >= COMPRESSED_ALIKE * len(self.rows)]
+        return {"jpeg": alike[0]} if alike else {}
+
     def add(self, shard: Shard, names: Sequence[str], first: int) -> None:
         """Add a shard of the images `names`, the first of which is row `first` of the listing."""
         self.rows += [first + position for position in shard.positions]
@@ -64,6 +71,7 @@ class Outcome:
         self.signatures += shard.signatures
         self.sizes.update((width, height) for width, height in shard.sizes)
         self.notes.update(shard.notes)
+        self.jpeg.update(shard.jpeg)
 
 
 class Assembly:
@@ -150,6 +158,7 @@ class Assembly:
         results = {
             "counts": counts,
             **outcome.filled_in(places),
+            **outcome.compression(),
             "notes": notes,
             "refused": outcome.refused,
             "duplicates": left_out,

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from PIL import Image
 
-START_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", 0xDA
+from mien.core.compression import BLOCK, quality_of
+
+START_OF_IMAGE, START_OF_SCAN, QUANTISATION = b"\xff\xd8", 0xDA, 0xDB
+HALVES = (0x22, 0x11, 0x11)  # sampling factors of luma and chroma: both sides of chroma are half
 PROGRESSIVE = 0xC2
 FRAMES = frozenset((0xC0, 0xC1, PROGRESSIVE))  # baseline, extended and progressive, Huffman-coded
 TABLES = frozenset((0xE0, 0xDB, 0xC4, 0xDD, 0xFE))  # JFIF, quantisation, Huffman codes, restarts, comments
@@ -44,6 +47,20 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
     except IndexError:
         pass
     return None
+
+
+def plain_quality(data: bytes) -> int:
+    """The quality, 1 to 100, of a plain JPEG whose chroma has half the side; 0 for any other file or encoder."""
+    if plain_size(data) is None:  # else every segment up to the scan is whole
+        return 0
+    position, table = 2, b""
+    while (marker := data[position + 1]) != START_OF_SCAN:
+        if marker == QUANTISATION and data[position + 4] == 0:  # luma's, of 8 bits, is first
+            table = data[position + 5 : position + 5 + BLOCK**2]
+        elif marker in FRAMES and tuple(data[position + 11 : position + 20 : 3]) != HALVES:
+            return 0
+        position += 2 + (data[position + 2] << 8 | data[position + 3])
+    return quality_of(table)
 
 
 def decode_plain(data: bytes, smallest: int, most_pixels: int) -> Image.Image | None:

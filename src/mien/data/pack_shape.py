@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mien.core.compression import NOTATION
+
 LABEL_COUNT = {"yes": int, "no": int, "unknown": int, "range?": [float], "mean?": float}
 NAMED = [{"name": str, "reason": str}]
 COUNTS = {
@@ -32,6 +34,7 @@ SHAPE: dict[Any, Any] = {
     "counts?": COUNTS,
     "recipe?": {"crop?": str, "resampler?": str},
     "source?": {"name?": str, "layout?": str},
+    "jpeg?": str,
     "remarks?": [str],
     "others?": {str: int},
     "notes?": {str: int},
@@ -91,6 +94,8 @@ def check_shape(meta: dict[str, Any]) -> str:
     for name, count in meta.get("counts", {"labels": {}})["labels"].items():
         if ("range" in count) != ("mean" in count) or len(count.get("range", (0, 0))) != 2:
             return f"counts.labels.{name} has no range of 2 numbers with a mean"
+    if (found := meta.get("jpeg", "")) and not NOTATION.fullmatch(found):
+        return f"jpeg is {found!r:.40}, not a quality and a square"
     if min(meta["count"], meta["side"], *meta.get("splits", {"": 0}).values(), *meta.get("bytes", {}).values()) < 0:
         return "a count is below zero"
     return ""

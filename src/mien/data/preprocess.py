@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
+from mien.core.compression import compression_of
 from mien.data.crops import Box, cut, find_crop, is_scaled, resize_center
 from mien.data.decode import decode
+from mien.data.jpeg import plain_quality
 from mien.data.readers import UnreadableFile
 
 if (
@@ -64,6 +66,7 @@ class Preprocessed(NamedTuple):
     size: tuple[int, int]  # width and height of the upright source
     notes: tuple[str, ...]  # conversions that were needed
     outside: float = 0.0  # for `face`: the share of the image that lies outside the source, in [0, 1]
+    jpeg: str = ""  # how the file was compressed, in the notation of core/compression.py; empty where it left no marks
 
 
 class Preprocessor:
@@ -88,6 +91,7 @@ class Preprocessor:
             return self._aligned(image, notes, landmarks)
         size, side = image.size, self.preprocess.side
         box, geometry = self._box(size)
+        jpeg = self._compression(data, box)
         if min(box[2] - box[0], box[3] - box[1]) < side:
             notes = (*notes, "enlarged")
         if self._matte is not None:  # before the crop: the shoulders help the segmentation
@@ -103,7 +107,15 @@ class Preprocessor:
         if self._crop.resize_first:
             image, crop_box = resize_center(image, side, self.preprocess.resampler)
             return Preprocessed(image, ",".join(map(str, crop_box)), size, notes)
-        return Preprocessed(cut(image, box, side, self.preprocess.resampler), geometry, size, notes)
+        return Preprocessed(cut(image, box, side, self.preprocess.resampler), geometry, size, notes, jpeg=jpeg)
+
+    def _compression(self, data: bytes, box: Box) -> str:
+        """How the file was compressed, as far as its marks are still in the image that is cut from `box`; else an empty text."""
+        p = self.preprocess
+        if self._crop.resize_first or p.variants or p.blur or p.matte is not None:
+            return ""
+        quality = plain_quality(data)
+        return str(compression_of(quality, box, p.side) or "") if quality else ""
 
     def _find_box(self, size: tuple[int, int]) -> tuple[Box, str]:
         """The crop box for a picture of this size, also as text. Raises UnreadableFile when the crop does not fit."""

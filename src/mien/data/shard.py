@@ -15,7 +15,7 @@ from mien.storage.regular_file import open_regular
 if TYPE_CHECKING:
     from mien.data.pack import Images
 
-OUTCOME = ("positions", "geometry", "sizes", "outside", "hashes", "signatures", "refused", "notes")
+OUTCOME = ("positions", "geometry", "sizes", "outside", "hashes", "signatures", "refused", "notes", "jpeg")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Shard:
     signatures: list[str] = field(default_factory=list)  # for near-duplicates; empty likewise
     refused: list[tuple[int, str]] = field(default_factory=list)  # position and reason
     notes: dict[str, int] = field(default_factory=dict)  # how often each conversion was needed
+    jpeg: dict[str, int] = field(
+        default_factory=dict
+    )  # how many accepted images come from files compressed in each way
 
     @property
     def images(self) -> Images:

@@ -60,7 +60,7 @@ def make_shard(
     `lost` maps positions that crashed a worker before to the reason.
     """
     shard = Shard(preprocessor.preprocess.side)
-    notes = Counter[str]()
+    notes, jpeg = Counter[str](), Counter[str]()
     for position, address in enumerate(addresses):
         report(f"START {position}")
         try:
@@ -79,9 +79,12 @@ def make_shard(
             shard.outside.append(round(result.outside, 4))
         if result.notes:
             notes.update(result.notes)
+        if result.jpeg:
+            jpeg[result.jpeg] += 1
         if preprocessor.preprocess.signatures:
             add_signature(shard, result.image)
     shard.notes.update(notes)
+    shard.jpeg.update(jpeg)
     return shard
 
 

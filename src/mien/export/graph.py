@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mien.core.contracts import JSON
-from mien.core.families import FlowModel, Invertible, StyleModel
+from mien.core.families import CompressedModel, FlowModel, Invertible, StyleModel
 from mien.errors import MienError, Mismatch, UsageError
 from mien.nn.priors import Normal, Uniform
 from mien.sampling.sampler import Sampler
@@ -83,11 +83,21 @@ class Exported:
     difference: float  # the largest, over all compared batches
 
 
+def uncompressed(sampler: Sampler) -> Sampler:
+    """The same model without the JPEG compression of its training images, which pictures outside of mien need not have.
+
+    Its rounding would also make the smallest difference between two runtimes one of whole steps.
+    """
+    model = sampler.model
+    return replace(sampler, model=model.uncompressed()) if isinstance(model, CompressedModel) else sampler
+
+
 def drawing(sampler: Sampler, path: Path, mixing: bool = False) -> Exported:
     """Write the model's generator, with inputs for style `mixing` if it is a style model.
 
     Raises UsageError with the reason if it cannot be exported.
     """
+    sampler = uncompressed(sampler)
     model, directions = sampler.model, [d for d in known_directions(sampler).all if d.space == "latent"]
     if isinstance(model, FlowModel) and sampler.options.solution(model).method == "adaptive":
         raise UsageError(

@@ -80,7 +80,7 @@ def write_page(sampler: Sampler, name: str, source: Path, out: Path, space: bool
         )  # fmt: skip
     with new_folder(out) as beside:
         card = card_of(sampler, source, name)
-        small = network_of(sampler)
+        small = network_of(graph.uncompressed(sampler))
         if small is not None:
             network, content, difference = small
             model_info = description(sampler, name, card, False, "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from mien.core.families import CompressedModel
 from mien.errors import DataError, Mismatch
 from mien.metrics import features
 from mien.metrics.features import Extractor, Features, InceptionFeatures
@@ -95,6 +96,9 @@ class MetricInputs:
             density = self.sampler.density
             model |= {"prior": self.prior, "fit": density.facts} if density else {}
             model |= {"options": self.sampler.options.metadata} if self.drawing else {}
+            drawn = self.sampler.model
+            if isinstance(drawn, CompressedModel) and drawn.compression and not self.sampler.options.uncompressed:
+                model["compression"] = drawn.compression
         return {
             **features.protocol_of_extractor(extractor or self.extractor),
             "reference": {

@@ -84,6 +84,7 @@ PROTOCOL = (
     "precision",
     "reference",
     "samples",
+    "compression",
     "legacy",
     "neighbours",
     "estimator",

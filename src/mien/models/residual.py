@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mien.core import distributed
+from mien.core.compression import Compression
 from mien.core.contracts import ImageSpec, ModelConfig, NetworkConfig, nearest_side
-from mien.core.families import StyleModel
+from mien.core.families import CompressedModel, StyleModel
 from mien.errors import UsageError
+from mien.nn.jpeg import JPEG
 from mien.nn.labels import CriticConditioning, GeneratorConditioning, LabelChannel, LabelledLatent, LabelProjection
 from mien.nn.pixel_shuffle import SLOPE, input_layer, output_layer, scaled
 from mien.nn.priors import Normal
@@ -90,7 +92,7 @@ class MappingNetwork(nn.Module):
         return z
 
 
-class ResidualGenerator(StyleModel):
+class ResidualGenerator(StyleModel, CompressedModel):
     """A 4x4 tensor from the style, then residual blocks and nearest upsampling, each modulated by the style.
 
     The style is the normalised latent, or the output of a mapping network.
@@ -113,6 +115,8 @@ class ResidualGenerator(StyleModel):
         self.narrow = projections(widths)
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
         self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width)
+        self.compression = config.jpeg
+        self.jpeg = JPEG(Compression.parse(config.jpeg), faces.side) if config.jpeg else None
 
     @property
     def mean_style(self) -> Tensor:
@@ -153,8 +157,10 @@ class ResidualGenerator(StyleModel):
             if index:
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
             x = stage(x * (1 + self.style[index](modulations[index]))[:, :, None, None])
-        images: Tensor = self.last(F.leaky_relu(x, SLOPE))
-        return images  # linear, as in R3GAN: a saturated tanh has no gradient
+        images: Tensor = self.last(F.leaky_relu(x, SLOPE))  # linear, as in R3GAN: a saturated tanh has no gradient
+        return (
+            images if self.jpeg is None or self.training else self.jpeg(images)
+        )  # learned from the layer, faces are worse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +177,7 @@ class ResidualGeneratorConfig(ModelConfig):
     group: int = 0  # feature maps that one 3x3 convolution of a 1-3-1 block mixes; 0 = plain 3x3 blocks
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges channels into pixels instead
+    jpeg: str = ""  # draw as JPEG files of this quality, such as 90; 75@74+7+20 = of a square of the file, resized
     mapping: int = 0  # layers of a network between latents and styles; 0 = the latent's direction is the style
     conditioning: GeneratorConditioning = (
         "norm"  # with labels: they scale every stage's features like the latent, or are a feature map (homogan)
@@ -183,9 +190,12 @@ class ResidualGeneratorConfig(ModelConfig):
                 "It counts layers between latents and styles.",
                 f"Give 0 to {MAX_LAYERS}; 2 is a good start.",
             )
+        if self.jpeg:
+            Compression.parse(self.jpeg)
 
     def resized(self, old: int, new: int) -> Self:
-        return replace(self, width=width_at(self.width, self.max_width, old, new))
+        jpeg = self.jpeg if old == new else ""  # it belongs to one side
+        return replace(self, jpeg=jpeg, width=width_at(self.width, self.max_width, old, new))
 
     def build(self, faces: ImageSpec) -> ResidualGenerator:
         return ResidualGenerator(self, faces)

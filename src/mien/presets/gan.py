@@ -29,7 +29,7 @@ RECIPE = RelativisticGANConfig(
 )
 AVERAGE = EMAConfig(half_life=10_000, warmup=0.1)
 #: Fields that the rules decide. Their values here are the rules' on a CPU, for data that are not small.
-BY_RULE = ("batch", "ema.half_life", "recipe.reg_fraction", "recipe.augment.mode")
+BY_RULE = ("batch", "ema.half_life", "model.jpeg", "recipe.reg_fraction", "recipe.augment.mode")
 NOTES = (
     "Blocks and loss follow R3GAN (arXiv:2501.05441); its gradient penalties are lazy and use a quarter of the batch.",
     "The last upsampling is bilinear, with a few feature maps at full resolution: a pixel shuffle instead leaves a pattern with "
@@ -38,6 +38,8 @@ NOTES = (
     "R3GAN's burn-in. At 32 px FID after 100,000 images went from 34.6 to 28.4, the mean of two seeds (docs/LOG.md).",
     "Both players move by SOAP (arXiv:2409.11321), Adam in the eigenbasis of recent gradients, at twice Adam's rate: at 32 px FID "
     "after 30,000 images went from 51.8 to 40.4, one seed (docs/LOG.md).",
+    "Where all faces come from JPEG files that were compressed alike, so is what it draws (`model.jpeg`): their marks are in every "
+    "real face, and no small generator draws them.",
     "Both networks use the same fakes, and the reals need no gradient in the generator's step: 1.15 times as fast.",
 )
 

@@ -1,4 +1,4 @@
-"""How a model draws: truncation, style mixing, ODE solver, guidance and image size, as one frozen value."""
+"""How a model draws: truncation, style mixing, ODE solver, guidance, image size and compression, as one frozen value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import isfinite
 from torch import Tensor
 
 from mien.core.contracts import JSON, Model
-from mien.core.families import FlowModel, ResolutionFreeModel, StyleModel
+from mien.core.families import CompressedModel, FlowModel, ResolutionFreeModel, StyleModel
 from mien.errors import UsageError
 from mien.nn.labels import guided
 from mien.nn.ode import Solution
@@ -20,7 +20,7 @@ MAX_GUIDANCE = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
-    """How images are drawn, whatever their latents are: the same five options in Python, as flags and in the web API.
+    """How images are drawn, whatever their latents are: the same options in Python, as flags and, but for the last, in the web API.
 
     The fields are plain text and numbers, so that they can be flags, query parameters, metadata and dictionary keys.
     Raises UsageError for a value that no model accepts.
@@ -40,6 +40,8 @@ class DrawOptions:
         By default, the model's own.
     size
         Height and width of each image in pixels, for a resolution-free model (a CPPN).
+    uncompressed
+        Without the JPEG compression that a gan of JPEG files gives its images, as its training images have it.
     """
 
     truncation: float = 1.0
@@ -47,6 +49,7 @@ class DrawOptions:
     solver: str | None = None
     guidance: float | None = None
     size: int | None = None
+    uncompressed: bool = False
 
     def __post_init__(self) -> None:
         if not isfinite(self.truncation):
@@ -91,6 +94,12 @@ class DrawOptions:
                 "--guidance sets how closely faces follow them.",
                 "Leave it out, or use a model with labels, such as a cgan.",
             )
+        if self.uncompressed and not (isinstance(model, CompressedModel) and model.compression):
+            raise UsageError(
+                "This model does not compress its images.",
+                "--uncompressed is for a gan that was trained on JPEG files and draws as they are compressed.",
+                "Leave it out.",
+            )
         style = Style.of(self.style)
         if style is not None:
             if not isinstance(model, StyleModel):
@@ -126,6 +135,8 @@ class DrawOptions:
         Of a style model also of a latent for each stage, `[n, style_count, *latent_shape]`.
         `truncation` replaces the field: an exported graph has it as an input.
         """
+        if self.uncompressed and isinstance(model, CompressedModel):
+            model = model.uncompressed()
         psi = self.truncation if truncation is None else truncation
         untruncated = not isinstance(psi, Tensor) and psi == 1.0
         if self.size and isinstance(model, ResolutionFreeModel):

@@ -56,7 +56,8 @@ class ResolvedRun:
     def run_context(self) -> RunContext:
         """What the defaults depend on."""
         count, device = len(self.pack.rows("train")), self.context.device.type
-        return RunContext(count, self.pack.side, device, fine_tuned=bool(self.run.parent))
+        jpeg = str(self.pack.meta.get("jpeg", ""))
+        return RunContext(count, self.pack.side, device, fine_tuned=bool(self.run.parent), jpeg=jpeg)
 
     @property
     def identity(self) -> JSON:
