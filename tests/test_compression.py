@@ -214,15 +214,15 @@ def test_other_files_have_none() -> None:
 
 def test_which_square_of_a_file() -> None:
     celeba = find_crop("celeba-148")
-    assert str(compression_of(75, celeba.box(89, 109), 64)) == "75@74+7+20"
-    assert str(compression_of(92, (0, 0, 128, 128), 128)) == "92"
-    assert str(compression_of(92, (16, 32, 144, 160), 128)) == "92", "the grid is the same"
-    assert str(compression_of(92, (8, 0, 136, 128), 128)) == "92@128+8+0"
-    assert compression_of(75, celeba.box(178, 218), 64) is None, "reduced to less than half"
+    assert str(compression_of(celeba.box(89, 109), 64, 75)) == "75@74+7+20"
+    assert str(compression_of((0, 0, 128, 128), 128, 92)) == "92"
+    assert str(compression_of((16, 32, 144, 160), 128, 92)) == "92", "the grid is the same"
+    assert str(compression_of((8, 0, 136, 128), 128, 92)) == "92@128+8+0"
+    assert compression_of(celeba.box(178, 218), 64, 75) is None, "reduced to less than half"
     assert (
-        compression_of(92, (0, 0, 128, 128), 64) is None and str(compression_of(92, (0, 0, 96, 96), 64)) == "92@96+0+0"
+        compression_of((0, 0, 128, 128), 64, 92) is None and str(compression_of((0, 0, 96, 96), 64, 92)) == "92@96+0+0"
     )
-    assert compression_of(75, (0, 0, 64, 60), 64) is None, "no square"
+    assert compression_of((0, 0, 64, 60), 64, 75) is None, "no square"
 
 
 def prepare(folder: Path, files: dict[str, bytes], *options: object) -> Pack:
@@ -284,6 +284,8 @@ def test_a_run_compresses_as_its_data_were(preset: str) -> None:
     assert apply_defaults(run, here).model == run.model, "nothing where a pack says nothing"
     compressed = apply_defaults(run, replace(here, jpeg="75@74+7+20"))
     assert compressed.model == replace(run.model, jpeg="75@74+7+20")
+    shifted = replace(run, random_crop=1.5)
+    assert apply_defaults(shifted, replace(here, jpeg="75@74+7+20")).model == run.model, "blocks lie anywhere"
 
 
 def test_a_model_of_compressed_faces_is_trained_sampled_and_exported(tmp_path: Path) -> None:

@@ -59,18 +59,13 @@ class Compression:
             )
         return cls(*numbers)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it says nothing of a square."""
-        return not self.side
-
     def fits(self, side: int) -> bool:
         """Whether faces of `side` pixels still have marks of it."""
         inner = self.side or side
         return inner <= MOST_REDUCED * side and side <= MOST_ENLARGED * inner
 
 
-def compression_of(quality: int, box: tuple[int, int, int, int], side: int) -> Compression | None:
+def compression_of(box: tuple[int, int, int, int], side: int, quality: int = 100) -> Compression | None:
     """That of a square `box` of a file, resized to `side` by `side`; None where the box is no square or no mark is left."""
     left, top, right, bottom = box
     inner = right - left
@@ -88,15 +83,15 @@ def steps(table: tuple[tuple[int, ...], ...], quality: int) -> tuple[int, ...]:
     return tuple(max(1, min(255, (step * percent + 50) // 100)) for row in table for step in row)
 
 
-@lru_cache
 def quality_of(zigzag: bytes) -> int:
     """The quality at which libjpeg writes this luma table, 64 steps in zigzag order; 0 for a table of another encoder."""
-    diagonals = [
-        (row + column, column if (row + column) % 2 == 0 else row) for row in range(BLOCK) for column in range(BLOCK)
-    ]
-    order = sorted(range(BLOCK**2), key=diagonals.__getitem__)
-    for quality in range(100, 0, -1):
-        found = steps(LUMA_STEPS, quality)
-        if bytes(found[place] for place in order) == zigzag:
-            return quality
-    return 0
+    return qualities().get(zigzag, 0)
+
+
+@lru_cache
+def qualities() -> dict[bytes, int]:
+    """Every luma table that libjpeg writes, with the highest of its qualities."""
+    places = [(row, column) for row in range(BLOCK) for column in range(BLOCK)]
+    order = sorted(places, key=lambda place: (sum(place), place[sum(place) % 2 == 0]))
+    tables = {quality: steps(LUMA_STEPS, quality) for quality in range(1, 101)}
+    return {bytes(table[BLOCK * row + column] for row, column in order): quality for quality, table in tables.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,8 +114,9 @@ class Preprocessor:
         p = self.preprocess
         if self._crop.resize_first or p.variants or p.blur or p.matte is not None:
             return ""
-        quality = plain_quality(data)
-        return str(compression_of(quality, box, p.side) or "") if quality else ""
+        found = compression_of(box, p.side)
+        quality = plain_quality(data) if found is not None else 0
+        return str(replace(found, quality=quality)) if found is not None and quality else ""
 
     def _find_box(self, size: tuple[int, int]) -> tuple[Box, str]:
         """The crop box for a picture of this size, also as text. Raises UnreadableFile when the crop does not fit."""

@@ -34,9 +34,7 @@ class Shard:
     signatures: list[str] = field(default_factory=list)  # for near-duplicates; empty likewise
     refused: list[tuple[int, str]] = field(default_factory=list)  # position and reason
     notes: dict[str, int] = field(default_factory=dict)  # how often each conversion was needed
-    jpeg: dict[str, int] = field(
-        default_factory=dict
-    )  # how many accepted images come from files compressed in each way
+    jpeg: dict[str, int] = field(default_factory=dict)  # how many accepted images were compressed in each way
 
     @property
     def images(self) -> Images:

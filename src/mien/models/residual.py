@@ -158,9 +158,9 @@ class ResidualGenerator(StyleModel, CompressedModel):
                 x = F.interpolate(self.narrow[index - 1](x), scale_factor=2.0, mode="nearest")
             x = stage(x * (1 + self.style[index](modulations[index]))[:, :, None, None])
         images: Tensor = self.last(F.leaky_relu(x, SLOPE))  # linear, as in R3GAN: a saturated tanh has no gradient
-        return (
-            images if self.jpeg is None or self.training else self.jpeg(images)
-        )  # learned from the layer, faces are worse
+        if self.jpeg is None or self.training:  # nn/jpeg.py says why not in training
+            return images
+        return self.jpeg(images)
 
 
 @dataclass(frozen=True, kw_only=True)

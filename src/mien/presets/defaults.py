@@ -145,7 +145,7 @@ RULES = (
     ),
     DefaultRule(
         "model.jpeg",
-        lambda run, here: here.jpeg,
+        lambda run, here: here.jpeg if run.random_crop == 1.0 else "",  # else blocks lie anywhere
         "Where nearly all files were compressed alike, at about the size of the faces, every face has the marks of it, which no "
         "small generator draws: two fifths of KID on CelebA at half size, six sevenths on FairFace at 128 px (docs/LOG.md). So "
         "what it draws after training is compressed as the files were.",
