@@ -121,7 +121,7 @@ def test_resizing_is_pillows() -> None:
 
 def test_the_gradient_passes_rounding_and_not_what_subsampling_removes() -> None:
     images = tensor(pixels(textured(16, 16))).requires_grad_(True)
-    weight = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    weight = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16).sin()
     (JPEG(Compression(20), 16)(images) * weight).sum().backward()  # the same in all channels: luma
     assert images.grad is not None
     assert torch.allclose(images.grad.sum(1, keepdim=True), 3 * weight, atol=1e-4)
@@ -132,7 +132,9 @@ def test_the_gradient_passes_rounding_and_not_what_subsampling_removes() -> None
     assert images.grad is not None and abs(float((images.grad * colour).sum())) < 1e-3
 
 
-@pytest.mark.parametrize("text", ["0", "101", "x", "75@74", "75@4+0+0", "75@74+7", "-5", "75@99999+0+0", "75 "])
+@pytest.mark.parametrize(
+    "text", ["0", "101", "x", "75@74", "75@4+0+0", "75@74+7", "-5", "75@99999+0+0", "75@0+1+1", "75 "]
+)
 def test_a_compression_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not possible"):
         Compression.parse(text)
@@ -218,7 +220,7 @@ def test_which_square_of_a_file() -> None:
     assert str(compression_of((0, 0, 128, 128), 128, 92)) == "92"
     assert str(compression_of((16, 32, 144, 160), 128, 92)) == "92", "the grid is the same"
     assert str(compression_of((8, 0, 136, 128), 128, 92)) == "92@128+8+0"
-    assert compression_of(celeba.box(178, 218), 64, 75) is None, "reduced to less than half"
+    assert compression_of(celeba.box(178, 218), 64, 75) is None, "reduced by more than a third"
     assert (
         compression_of((0, 0, 128, 128), 64, 92) is None and str(compression_of((0, 0, 96, 96), 64, 92)) == "92@96+0+0"
     )
@@ -267,7 +269,7 @@ def test_files_that_are_not_alike_or_have_no_marks_left_are_not_spoken_of(tmp_pa
 
 def test_a_manifest_with_another_text_is_damaged(tmp_path: Path) -> None:
     pack = prepare(tmp_path, jpegs(4, 80))
-    for wrong in (80, "<b>", "80@99999999+0+0", ["80"]):
+    for wrong in (80, "<b>", "80@99999999+0+0", ["80"], "0", "", "80@4+0+0", "80@999+0+0"):
         (pack.path / "pack.json").write_text(json.dumps({**pack.meta, "jpeg": wrong}))
         with pytest.raises(Untrusted, match="jpeg"):
             Pack.open(pack.path)
@@ -303,8 +305,7 @@ def test_a_model_of_compressed_faces_is_trained_sampled_and_exported(tmp_path: P
     assert done.code == 0, done.err
     sampler = Sampler.load(run, device="cpu")
     assert sampler.header["config"]["jpeg"] == "60"
-    images = sampler.sample(range(4))
-    model = sampler.model
+    images, model = sampler.sample(range(4)), sampler.model
     assert isinstance(model, ResidualGenerator)
     bare = model.uncompressed().decode(sampler.latents(range(4)))
     assert 0.5 < float((images - bare.detach()).abs().mean()) * 127.5 < 20, "rounding changes some levels"

@@ -30,7 +30,7 @@ CHROMA_STEPS = (
     (47, 66, 99, 99, 99, 99, 99, 99),
     *(((99,) * 8,) * 4),
 )
-NOTATION = re.compile(r"(\d{1,3})(?:@(\d{1,4})\+(\d{1,5})\+(\d{1,5}))?")
+NOTATION = re.compile(r"(\d{1,3})(?:@([1-9]\d{0,3})\+(\d{1,5})\+(\d{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,23 @@ class Compression:
         return str(self.quality) + (f"@{self.side}+{self.left}+{self.top}" if self.side else "")
 
     @classmethod
-    def parse(cls, text: str) -> Compression:
-        """From its notation. Raises UsageError."""
+    def read(cls, text: str) -> Compression | None:
+        """From its notation; None for any other text."""
         found = NOTATION.fullmatch(text)
         numbers = [int(number or 0) for number in found.groups()] if found else [0]
-        if not found or not 1 <= numbers[0] <= 100 or (found[2] and numbers[1] < BLOCK):
+        return None if not 1 <= numbers[0] <= 100 or 0 < numbers[1] < BLOCK else cls(*numbers)
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """From its notation. Raises UsageError."""
+        found = cls.read(text)
+        if found is None:
             raise UsageError(
                 f"--model.jpeg {text} is not possible.",
                 "It is a quality of 1 to 100, and where files were cut and resized after it, the square that was cut.",
                 "Give 90, or 75@74+7+20: quality 75, a square of 74 pixels, 7 from the left and 20 from the top of its file.",
             )
-        return cls(*numbers)
+        return found
 
     def fits(self, side: int) -> bool:
         """Whether faces of `side` pixels still have marks of it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mien.core.contracts import Model
 
 if TYPE_CHECKING:
+    from mien.core.compression import Compression
     from mien.nn.ode import Solution
 
 
@@ -68,16 +69,28 @@ class StyleModel(Model):
         return mean + truncation * (style - mean)
 
 
+class CompressionLayer(Protocol):
+    """From images `[n, C, H, W]` in [-1, 1] to the same, compressed."""
+
+    compression: Compression
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
 class CompressedModel(Model):
     """A model that may compress the images that it draws, outside of training, as the files of its training images were."""
 
-    compression: str  # in the notation of core/compression.py; empty = it does not
-    jpeg: Callable[[Tensor], Tensor] | None  # the layer, from images `[n, C, H, W]` in [-1, 1] to images
+    jpeg: CompressionLayer | None
+
+    @property
+    def compression(self) -> str:
+        """In the notation of core/compression.py; empty = it does not compress."""
+        return "" if self.jpeg is None else str(self.jpeg.compression)
 
     def uncompressed(self) -> Self:
         """The same model without that layer; the two share their weights."""
         bare = copy.copy(self)
-        bare.__dict__ |= {"compression": "", "_modules": {**self._modules, "jpeg": None}}
+        bare.__dict__["_modules"] = {**self._modules, "jpeg": None}
         return bare
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mien.core.compression import NOTATION
+from mien.core.compression import Compression
 
 LABEL_COUNT = {"yes": int, "no": int, "unknown": int, "range?": [float], "mean?": float}
 NAMED = [{"name": str, "reason": str}]
@@ -94,8 +94,9 @@ def check_shape(meta: dict[str, Any]) -> str:
     for name, count in meta.get("counts", {"labels": {}})["labels"].items():
         if ("range" in count) != ("mean" in count) or len(count.get("range", (0, 0))) != 2:
             return f"counts.labels.{name} has no range of 2 numbers with a mean"
-    if (found := meta.get("jpeg", "")) and not NOTATION.fullmatch(found):
-        return f"jpeg is {found!r:.40}, not a quality and a square"
+    jpeg = Compression.read(meta["jpeg"]) if "jpeg" in meta else None
+    if "jpeg" in meta and (jpeg is None or not jpeg.fits(meta["side"])):
+        return f"jpeg is {meta['jpeg']!r:.40}, not a quality and a square that leaves marks"
     if min(meta["count"], meta["side"], *meta.get("splits", {"": 0}).values(), *meta.get("bytes", {}).values()) < 0:
         return "a count is below zero"
     return ""

@@ -115,7 +115,6 @@ class ResidualGenerator(StyleModel, CompressedModel):
         self.narrow = projections(widths)
         self.style = nn.ModuleList(scaled(nn.Linear(latent, width), 0.0) for width in widths)
         self.last = output_layer(widths[-1], faces.channels, config.patch, config.full_res_width)
-        self.compression = config.jpeg
         self.jpeg = JPEG(Compression.parse(config.jpeg), faces.side) if config.jpeg else None
 
     @property
