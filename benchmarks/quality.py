@@ -32,6 +32,7 @@ MARK = 14.0
 SMALL = (10.0, 20.0, 30.0)
 PIECES = (4.0, 8.0, 12.0)  # minutes of a GPU
 PARTS = ("mark", "field", "final", "small", "gpu")
+METRICS = "fid,kid,prdc,sface"  # of the field and the finals
 #: How 1,000 images are learned: as many settings with augmentation as without.
 PLAIN: dict[str, tuple[str, ...]] = {
     "plain": ("--augment", "none"),
@@ -99,17 +100,19 @@ def mark(bench: Bench) -> None:
     print(f"mark: {seen(run):,} images, FID {fid:.1f} ({count}); {run / 'faces.png'}")
 
 
-def entrant(bench: Bench, preset: str, minutes: float, seed: int) -> tuple[int, float]:
-    """Images and FID of a preset after some minutes; a run that has gone further keeps what was judged on its way."""
+def entrant(bench: Bench, preset: str, minutes: float, seed: int) -> float:
+    """FID of a preset after some minutes, and prints every score; a run that has gone further keeps what was judged on its way."""
     name = f"{preset}-{seed}"
     kept = bench.work / f"{name}-{minutes:g}.json"
     if not kept.exists():
         run = bench.train(name, preset, bench.pack(64), minutes, "--seed", seed)
         mien("sample", run, "--seeds", "0-63", "-o", bench.work / f"{name}-{minutes:g}.png")
-        kept.write_text(json.dumps([seen(run), bench.fid(run, bench.pack(64))]))
-    images, fid = json.loads(kept.read_text())
-    print(f"{preset:<18} seed {seed}  {minutes:>4g} min {images:>9,} images   FID {fid:6.1f}", flush=True)
-    return images, fid
+        scores = bench.judge(run, bench.pack(64), METRICS, bench.samples)
+        kept.write_text(json.dumps({"images": seen(run), "scores": scores}))
+    found = json.loads(kept.read_text())
+    told = ", ".join(f"{name} {value:.4g}" for name, value in found["scores"].items())
+    print(f"{preset:<18} seed {seed}  {minutes:>4g} min {found['images']:>9,} images   {told}", flush=True)
+    return next(float(value) for name, value in found["scores"].items() if name.startswith("fid"))
 
 
 def field(bench: Bench, only: list[str]) -> None:
@@ -121,10 +124,10 @@ def final(bench: Bench, only: list[str]) -> None:
     """The best of either side, as the field has them; `--only gan` is a field of one."""
     courses: dict[str, list[dict[float, float]]] = {}
     for side in (THEIRS, OURS):
-        fids = {preset: entrant(bench, preset, FIELD, 0)[1] for preset in side if preset in only}
+        fids = {preset: entrant(bench, preset, FIELD, 0) for preset in side if preset in only}
         if fids:
             best, plan = min(fids, key=fids.__getitem__), ((0, FINAL), (1, FINAL[-1:]))
-            courses[best] = [{time: entrant(bench, best, time, seed)[1] for time in times} for seed, times in plan]
+            courses[best] = [{time: entrant(bench, best, time, seed) for time in times} for seed, times in plan]
     if len(courses) == 2:
         ends = {preset: [course[FINAL[-1]] for course in both] for preset, both in courses.items()}
         theirs, ours = ends
