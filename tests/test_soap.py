@@ -153,6 +153,33 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         assert len(their) == len(first) and all(map(torch.equal, their, first))
 
 
+def test_a_matrix_keeps_its_norm_on_request_unless_it_starts_at_zero() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Linear(6, 5))
+    nn.init.zeros_(network[1].weight)
+    before = [weights.norm().item() for weights in network.parameters()]
+
+    def steps(optimizer: SOAP, count: int) -> None:
+        for _ in range(count):
+            for weights in network.parameters():
+                weights.grad = torch.randn_like(weights)
+            optimizer.step()
+
+    first = SOAP(by_matrices(network, network.parameters()), 0.05, hold=True)
+    steps(first, 5)
+    with torch.no_grad():
+        network[0].weight.mul_(2.0)  # what a loaded state must not take for the norm to keep
+    later = SOAP(by_matrices(network, network.parameters()), 0.05, hold=True)
+    later.load_state_dict(first.state_dict())
+    steps(later, 5)
+    conv, bias, linear, other = (weights.norm().item() for weights in network.parameters())
+    assert conv == pytest.approx(before[0], rel=1e-5)
+    assert min(linear, other) > 0.1 and abs(bias - before[1]) > 0.1
+    free = SOAP(by_matrices(network, network.parameters()), 0.05)
+    steps(free, 5)
+    assert abs(network[0].weight.norm().item() / before[0] - 1.0) > 0.01
+
+
 def test_a_fault_in_a_thread_is_raised() -> None:
     threads = torch.get_num_threads()
     layer = nn.Linear(4, 3)

@@ -93,7 +93,7 @@ PRESETS = (
             latent=32, body="residual", width=32, layers=12, scale=8.0, deviation=0.05, weights="level", encoder=False
         ),
         recipe=replace(
-            RECIPE, optimizer="adam", lr=1e-3, lr_end=2e-4, decay_images=150_000
+            RECIPE, optimizer="adam", hold_norms=False, lr=1e-3, lr_end=2e-4, decay_images=150_000
         ),  # as its gallery row was trained
         side=32,
         batch=16,

@@ -16,6 +16,7 @@ SMALL_DATA = Augmentation(p=0.6, images=100_000)  # off, until the rule for smal
 RECIPE = RelativisticGANConfig(
     critic=CRITIC,
     optimizer="soap",
+    hold_norms=True,
     lr=2e-3,
     lr_end=4e-4,
     gamma=1.6,

@@ -220,6 +220,7 @@ class RelativisticGANConfig(RecipeConfig):
     )
     decay_images: int = 100_000  # images over which rates, gamma and beta2 decay along half a cosine
     optimizer: Literal["adam", "soap"] = "adam"  # of both players; soap is Adam in the eigenbasis of recent gradients
+    hold_norms: bool = False  # with soap: matrices of weights keep the norm that they start with, where that is not 0
     beta1: float = 0.0  # Adam; 0 with soap
     beta2: float = 0.99  # Adam, at the start
     beta2_end: float = 0.99  # Adam, after decay_images
@@ -270,7 +271,7 @@ class RelativisticGANConfig(RecipeConfig):
     def optimizer_of(self, network: nn.Module, weights: Iterable[nn.Parameter]) -> optim.Optimizer:
         """A new optimizer of these weights of a network."""
         if self.optimizer == "soap":
-            return SOAP(by_matrices(network, weights), self.lr, self.beta2)
+            return SOAP(by_matrices(network, weights), self.lr, self.beta2, hold=self.hold_norms)
         return optim.Adam(weights, lr=self.lr, betas=(self.beta1, self.beta2), eps=1e-8, fused=True)
 
     def build(self, model: Model, faces: ImageSpec) -> RelativisticGAN:

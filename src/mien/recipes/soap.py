@@ -28,7 +28,9 @@ class SOAP(optim.Optimizer):
     A convolution is the matrix `[outputs, inputs x kernel]`, one for each of its groups. There is no first moment (beta1 = 0).
     `parameters` may be groups with their own number of `matrices`, which `by_matrices` finds for the convolutions of a network.
     `memory` is the share of L and R that a step keeps, `every` the number of steps between two looks for eigenvectors (one
-    orthogonal iteration each; the first steps have more of them). A side longer than `largest` is not rotated.
+    orthogonal iteration each; the first steps have more of them). A side longer than `largest` is not rotated. With `hold` every
+    matrix keeps the norm that it had before its first step, if that was not 0 (forced weight normalization, Karras et al. 2024,
+    arXiv:2312.02696, section 2.3, of a whole matrix instead of its rows): weights that grow would learn ever more slowly.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class SOAP(optim.Optimizer):
         memory: float = 0.9,
         every: int = 20,
         largest: int = 1024,
+        hold: bool = False,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "betas": (0.0, beta2), "eps": eps, "matrices": 1})
-        self.memory, self.every, self.largest = memory, every, largest
+        self.memory, self.every, self.largest, self.hold = memory, every, largest, hold
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -53,11 +56,23 @@ class SOAP(optim.Optimizer):
 
         def move(index: int) -> None:
             weights, group = moving[index]
+            held = self.held_norm(weights, states[index])
             direction = self.direction(weights.grad, group, states[index])
             weights.add_(direction.reshape(weights.shape), alpha=-group["lr"])
+            if held is not None:
+                weights.mul_(torch.where(held > 0.0, held / weights.norm(), 1.0))
 
         largest_first = sorted(range(len(moving)), key=lambda index: -moving[index][0].numel())
         on_threads(move, largest_first, torch.get_num_threads() if all(w.is_cpu for w, _ in moving) else 1)
+
+    def held_norm(self, weights: Tensor, state: dict[str, Any]) -> Tensor | None:
+        """The norm that a matrix of weights had before its first step, scalar; None where nothing is held."""
+        if not self.hold or weights.dim() < 2:
+            return None
+        if "norm" not in state:
+            state["norm"] = weights.norm()
+        held: Tensor = state["norm"]
+        return held
 
     def direction(self, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
         """The step of one tensor for a learning rate of 1, with as many elements as `gradient`. Updates `state`."""
