@@ -67,6 +67,7 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "all of it": (),
     "without SOAP": TRIALS["Adam"],
     "without burn-in": ("--recipe.lr", "4e-4", "--recipe.gamma", "0.4", "--recipe.beta2", "0.99"),  # as they end
+    "without held norms": ("--recipe.no-hold-norms",),
     "without grouped blocks": (  # plain 3x3 ones of about as many operations
         *("--model.group", "0", "--model.width", "24"),
         *("--recipe.critic.group", "0", "--recipe.critic.width", "24"),

@@ -416,7 +416,7 @@ def test_cite() -> None:
     said = call("cite", "torch-gan-2015")
     assert said.code == 0 and said.out.count("@") >= 2 and "Generating Faces with Torch" in said.out
     assert json.loads(call("cite", "dcgan-2015", "--json").out)["keys"]
-    assert json.loads(call("cite", "gan", "--json").out)["keys"] == ["r3gan2024", "soap2024"]
+    assert json.loads(call("cite", "gan", "--json").out)["keys"] == ["r3gan2024", "soap2024", "edm2-2024"]
     assert json.loads(call("cite", "r3gan-2024", "--json").out)["keys"] == ["r3gan2024"]
 
 

@@ -42,6 +42,13 @@ BIBTEX = {
   year   = {2025},
   note   = {arXiv:2409.11321}
 }""",
+    "edm2-2024": """@inproceedings{edm2-2024,
+  title  = {Analyzing and Improving the Training Dynamics of Diffusion Models},
+  author = {Karras, Tero and Aittala, Miika and Lehtinen, Jaakko and Hellsten, Janne and Aila, Timo and Laine, Samuli},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year   = {2024},
+  note   = {arXiv:2312.02696}
+}""",
     "stylegan2-2020": """@inproceedings{stylegan2-2020,
   title  = {Analyzing and Improving the Image Quality of {StyleGAN}},
   author = {Karras, Tero and Laine, Samuli and Aittala, Miika and Hellsten, Janne and Lehtinen, Jaakko and Aila, Timo},
@@ -155,7 +162,7 @@ BIBTEX = {
 
 
 #: What an option adds to what its config cites, by name and value.
-OF_OPTIONS = {("optimizer", "soap"): "soap2024"}
+OF_OPTIONS: dict[tuple[str, str | bool], str] = {("optimizer", "soap"): "soap2024", ("hold_norms", True): "edm2-2024"}
 
 
 def of_options(values: Mapping[str, Any]) -> Iterator[str]:
@@ -163,7 +170,7 @@ def of_options(values: Mapping[str, Any]) -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from of_options(value)
-        elif isinstance(value, str) and (name, value) in OF_OPTIONS:
+        elif isinstance(value, str | bool) and (name, value) in OF_OPTIONS:
             yield OF_OPTIONS[name, value]
 
 

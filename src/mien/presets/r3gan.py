@@ -21,6 +21,7 @@ PRESETS = (
             gamma_side=0,
             decay_images=40_000_000,
             optimizer="adam",
+            hold_norms=False,
             beta1=0.0,
             beta2=0.9,
             beta2_end=0.99,
