@@ -45,18 +45,7 @@ Shares = npt.NDArray[np.float64]  # [labels]
 Shown = npt.NDArray[np.bool_]  # [n, labels]
 
 SIDE = 64
-MINUTES = 300.0  # of one core, after the small run
-SMALL_SIDE, SMALL_IMAGES = 32, 131_232  # a first run at half the side, where an image costs half as much (docs/LOG.md)
-NETWORKS = ("--threads", "1", "--model.group", "16", "--recipe.critic.group", "16",
-            "--model.max-width", "240", "--recipe.critic.max-width", "240")  # fmt: skip
-#: A large rate, a strong penalty and a short memory at first.
-SMALL = (*NETWORKS, "--batch", "32", "--model.width", "128", "--recipe.critic.width", "128",
-         "--recipe.lr", "1e-3", "--recipe.lr-end", "2e-4", "--recipe.gamma", "1.6", "--recipe.gamma-end", "0.4",
-         "--recipe.beta2", "0.9", "--recipe.beta2-end", "0.99", "--recipe.decay-images", "150000")  # fmt: skip
-#: The child of the small run: new layers want a larger rate than a fine-tuned model has.
-FLAGS = (*NETWORKS, "--batch", "16", "--model.width", "64", "--recipe.critic.width", "64",
-         "--recipe.lr", "6e-4", "--recipe.lr-end", "2e-4", "--recipe.gamma", "0.8", "--recipe.gamma-end", "0.4",
-         "--recipe.beta2", "0.95", "--recipe.beta2-end", "0.99", "--recipe.decay-images", "100000")  # fmt: skip
+MINUTES = 180.0  # of one core
 METRICS = "fid,kid,prdc,sface,memorisation,identity"
 #: Without photographs, no network that recognises people.
 DRAWN_METRICS = "fid,kid,prdc,memorisation"
@@ -72,10 +61,6 @@ FAIRFACE = (
     "The labels of age, gender and group are annotators' guesses, some of them wrong."
 )
 DRAWN = "8,000 drawn faces that mien generates from parts by Pablo Stanley (avataaars), by the package python-avatars (MIT)."
-GROWN = f"""
-Before that, {SMALL_IMAGES:,} images at {SMALL_SIDE} px (`benchmarks/base_models.py` has both commands);
-the networks were then grown, and the new layers imitated the smaller ones in 300 steps.
-"""
 TITLES = {"faces": "faces: a generator of photographed faces", "drawn": "drawn: a generator of drawn faces"}
 
 
@@ -118,11 +103,6 @@ class Base:
             return Path("drawn")
         return Path(training_data_of(self.run_dir)) if self.run_dir else self.work / f"{self.name}{SIDE}.pack"
 
-    @property
-    def small_pack(self) -> Path:
-        """The data of the first run."""
-        return self.work / f"{self.name}{SMALL_SIDE}.pack"
-
     @cached_property
     def data(self) -> Pack:
         """The same, open."""
@@ -142,26 +122,20 @@ class Base:
 
 
 def pack(base: Base) -> None:
-    """Prepare the data at both sides, with a twentieth held out."""
-    if base.name == "drawn" or base.run_dir is not None:
+    """Prepare the data, with a twentieth held out."""
+    if base.name == "drawn" or base.run_dir is not None or base.pack.exists():
         return
-    for side, target in ((SMALL_SIDE, base.small_pack), (SIDE, base.pack)):
-        if target.exists():
-            continue
-        if base.archive is None:
-            raise SystemExit("Name FairFace's archive: --archive fairface-adults-128.zip")
-        command("data", "prepare", base.archive, target, "--size", side, "--crop", "center", "--holdout", "0.05")
+    if base.archive is None:
+        raise SystemExit("Name FairFace's archive: --archive fairface-adults-128.zip")
+    command("data", "prepare", base.archive, base.pack, "--size", SIDE, "--crop", "center", "--holdout", "0.05")
 
 
 def train(base: Base) -> None:
-    """Train at half the side, then its child, or go on; a finished run is left as it is."""
+    """Train `gan` as it is, or go on; a finished run is left as it is."""
     if base.run_dir is not None:
         return
-    drawn, small = base.name == "drawn", base.work / f"{base.name}-run{SMALL_SIDE}"
-    data = () if drawn else ("--data", base.small_pack)
-    command("train", "gan", *data, "--side", SMALL_SIDE, "--out", small, "--images", SMALL_IMAGES, *SMALL)
-    data = () if drawn else ("--data", base.pack)
-    command("train", "gan", *data, "--from", small, "--out", base.run, "--minutes", base.minutes, *FLAGS)
+    data = () if base.name == "drawn" else ("--data", base.pack)
+    command("train", "gan", *data, "--side", SIDE, "--out", base.run, "--threads", "1", "--minutes", base.minutes)
 
 
 def half(base: Base) -> None:
@@ -334,7 +308,7 @@ tags: [faces, image-generation, unconditional-image-generation]
 ```
 mien {command}
 ```
-{grown}
+
 ## Scores
 
 Of {samples:,} samples, drawn by this file in half precision, against the {training:,} training images; memorisation against
@@ -393,7 +367,6 @@ def text_of_card(base: Base) -> str:
         time=duration(status["seconds"]),
         machine=f"{threads} of a {env['device']} ({env.get('capability', '')}, {env['precision']}, torch {env['torch']})",
         command=" ".join(Path(word).name if word.startswith("/") else word for word in run["command"].split()),
-        grown=GROWN if run.get("parent") else "",
         samples=base.samples,
         training=len(base.data.rows("train")),
         baseline=f"{held:,} held-out faces" if held else "the distances between training images",

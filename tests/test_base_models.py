@@ -13,7 +13,7 @@ import torch
 import mien
 from mien import presets
 from mien.core.contracts import ImageSpec, RecipeConfig
-from mien.core.run import config_fields, from_json, override
+from mien.core.run import from_json, override
 from mien.data.pack import Entry, PackWriter
 from mien.sampling import bundled, order
 from mien.storage import checkpoint
@@ -121,8 +121,3 @@ def test_a_changed_run_makes_another_candidate(script: ModuleType, base: Any) ->
     (base.candidate / bundled.MODEL).write_bytes(b"of another checkpoint")
     script.half(base)
     assert not (base.candidate / "extras").exists()
-
-
-def test_its_flags_are_flags_of_the_preset(script: ModuleType) -> None:
-    known = {f"--{field.name.replace('_', '-')}" for field in config_fields(presets.PRESETS["gan"])}
-    assert {word for word in (*script.SMALL, *script.FLAGS) if word.startswith("--")} <= known | {"--threads"}

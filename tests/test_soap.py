@@ -14,7 +14,7 @@ from mien.core.contracts import ImageSpec
 from mien.errors import UsageError
 from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
 from mien.recipes.relativistic_gan import RelativisticGANConfig
-from mien.recipes.soap import SOAP, by_matrices
+from mien.recipes.soap import SOAP, by_matrices, cost, even_shares
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -151,6 +151,23 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     for their_order, their in others:
         assert their_order == order
         assert len(their) == len(first) and all(map(torch.equal, their, first))
+
+
+def test_threads_have_shares_that_take_as_long_as_each_other() -> None:
+    """A side of 3,840 is not rotated and costs little, a side of 144 in 30 matrices costs memory besides its products."""
+    critic = ResidualCriticConfig(width=32, max_width=240, group=16, full_res_width=16).build(ImageSpec(side=64))
+    groups = by_matrices(critic, critic.parameters())
+    shapes = [(weights.shape, group["matrices"]) for group in groups for weights in group["params"]]
+    costs = [cost(shape, matrices, 1024) for shape, matrices in shapes]
+    widen = costs[shapes.index((torch.Size((480, 240, 1, 1)), 1))]
+    assert widen == max(costs) and cost(torch.Size((3840, 64)), 1, 1024) < widen / 2
+    grouped = costs[shapes.index((torch.Size((480, 16, 3, 3)), 30))]
+    assert grouped > cost(torch.Size((256, 128, 1, 1)), 1, 1024)
+    shares = even_shares(costs, 2)
+    assert sorted(index for share in shares for index in share) == list(range(len(costs)))
+    sums = [sum(costs[index] for index in share) for share in shares]
+    assert max(sums) < 1.02 * min(sums)
+    assert even_shares([5], 2) == [[0], []]
 
 
 def test_a_matrix_keeps_its_norm_on_request_unless_it_starts_at_zero() -> None:

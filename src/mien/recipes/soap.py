@@ -12,8 +12,10 @@ Adam scales each weight on its own, although the inputs of a layer are correlate
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from typing import Any
 
 import torch
@@ -62,8 +64,9 @@ class SOAP(optim.Optimizer):
             if held is not None:
                 weights.mul_(torch.where(held > 0.0, held / weights.norm(), 1.0))
 
-        largest_first = sorted(range(len(moving)), key=lambda index: -moving[index][0].numel())
-        on_threads(move, largest_first, torch.get_num_threads() if all(w.is_cpu for w, _ in moving) else 1)
+        threads = torch.get_num_threads() if all(w.is_cpu for w, _ in moving) else 1
+        costs = [cost(weights.shape, group["matrices"], self.largest) for weights, group in moving]
+        on_threads(move, even_shares(costs, threads))
 
     def held_norm(self, weights: Tensor, state: dict[str, Any]) -> Tensor | None:
         """The norm that a matrix of weights had before its first step, scalar; None where nothing is held."""
@@ -114,14 +117,51 @@ class SOAP(optim.Optimizer):
         return found
 
 
-def on_threads(work: Callable[[int], None], indices: Sequence[int], threads: int) -> None:
-    """Call `work` for all indices on some threads. Each call has one thread, so that their number changes no result."""
-    if threads == 1:
-        for index in indices:
-            work(index)
-        return
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(torch.no_grad()(work), indices))  # raises what a call has raised
+def cost(shape: torch.Size, matrices: int, largest: int) -> int:
+    """About how long the step of a tensor takes, in multiplications; memory and calls counted as measured for `gan`."""
+    count = shape.numel()
+    sides = (shape[0] // matrices, shape[1:].numel()) if len(shape) > 1 else ()
+    return 2_400_000 + 30 * count + sum((count + 24 * matrices * side) * side for side in sides if side <= largest)
+
+
+def even_shares(costs: Sequence[int], count: int) -> list[list[int]]:
+    """Indices of `costs` in `count` shares whose sums are about equal: the largest first, each to the smallest share."""
+    shares: list[list[int]] = [[] for _ in range(count)]
+    sums = [0] * count
+    for index in sorted(range(len(costs)), key=lambda index: -costs[index]):
+        least = sums.index(min(sums))
+        shares[least].append(index)
+        sums[least] += costs[index]
+    return shares
+
+
+def on_threads(work: Callable[[int], None], shares: Sequence[Sequence[int]]) -> None:
+    """Call `work` for all indices, each share on a thread. A call has one thread, so that their number changes no result."""
+    threads = torch.get_num_threads()
+
+    def alone(share: Sequence[int]) -> None:
+        torch.set_num_threads(1)  # each time: in some libraries it holds for all threads, whichever sets it
+        with torch.no_grad():
+            for index in share:
+                work(index)
+
+    others = [pool(len(shares) - 1).submit(alone, share) for share in shares[1:]]
+    try:
+        alone(shares[0])
+    finally:
+        wait(others)
+        torch.set_num_threads(threads)
+    for other in others:
+        other.result()  # raises what a call has raised
+
+
+@cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that wait for their share of the next step: to begin and end them with each step takes longer."""
+    return ThreadPoolExecutor(threads, "soap")
+
+
+os.register_at_fork(after_in_child=pool.cache_clear)  # a child has none of its parent's threads
 
 
 def iterated(average: Tensor, basis: Tensor | None) -> Tensor:
