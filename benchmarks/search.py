@@ -38,6 +38,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "half the penalty": ("--recipe.gamma", "0.8", "--recipe.gamma-end", "0.2"),
     "beta2 as it ends": ("--recipe.beta2", "0.99"),
     "batch of 32": ("--batch", "32"),
+    "rates fall over twice as many images": ("--recipe.decay-images", "240000"),
     "latent of 128": ("--model.latent", "128"),
 }
 METRICS = "fid,kid,prdc,sface"
