@@ -12,6 +12,7 @@ import torch
 
 import mien
 from mien import presets
+from mien.__main__ import main
 from mien.core.contracts import ImageSpec, RecipeConfig
 from mien.core.run import from_json, override
 from mien.data.pack import Entry, PackWriter
@@ -19,6 +20,7 @@ from mien.sampling import bundled, order
 from mien.storage import checkpoint
 from mien.training.experiment import train
 from tests.conftest import ROOT, blobs, load_script, tiny
+from tests.test_evaluate import write_folder
 
 pytestmark = pytest.mark.usefixtures("warm_starts")
 
@@ -121,3 +123,23 @@ def test_a_changed_run_makes_another_candidate(script: ModuleType, base: Any) ->
     (base.candidate / bundled.MODEL).write_bytes(b"of another checkpoint")
     script.half(base)
     assert not (base.candidate / "extras").exists()
+
+
+@pytest.mark.parametrize("name", ["faces", "drawn"])
+def test_it_trains_the_preset_with_flags_that_the_command_line_knows(
+    script: ModuleType, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `pack` and `train` run, on drawn pictures in place of FairFace, and only planned."""
+    photographs = write_folder(tmp_path / "photographs", blobs(40, 64))
+    codes: list[int] = []
+
+    def command(*words: object) -> str:
+        planned = ("--dry-run",) if words[0] == "train" else ()
+        codes.append(main([str(word) for word in (*words, *planned)]))
+        return ""
+
+    monkeypatch.setattr(script, "command", command)
+    base = script.Base(name, tmp_path, photographs, None, 32, 1.0)
+    script.pack(base)
+    script.train(base)
+    assert codes == ([0, 0] if name == "faces" else [0])
