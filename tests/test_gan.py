@@ -15,7 +15,7 @@ from mien.core.contracts import Batch, ImageSpec
 from mien.core.run import scale_run
 from mien.data.pack import Pack
 from mien.errors import UsageError
-from mien.models.residual import ResidualCriticConfig, ResidualGeneratorConfig
+from mien.models.residual import ResidualCritic, ResidualCriticConfig, ResidualGeneratorConfig
 from mien.nn.pixel_shuffle import ShuffleConv, input_layer, output_layer
 from mien.nn.residual_blocks import GroupedBlock
 from mien.recipes.losses import relativistic_loss
@@ -74,6 +74,24 @@ def test_both_players_learn_from_the_same_fakes() -> None:
         assert torch.allclose(a, b, atol=1e-6)
     own = torch.autograd.grad(critic.loss, weights, allow_unused=True)
     assert all(gradient is None for gradient in own)  # the critic's loss does not reach the generator
+
+
+def test_the_generator_is_measured_against_the_logits_that_reals_had_before_the_critic_moved() -> None:
+    recipe, batch = small(resample_fakes=False)
+    drawn: list[Tensor] = []
+    fakes = recipe.fakes
+    recipe.fakes = lambda given: drawn.append(fakes(given)) or drawn[-1]  # type: ignore[method-assign,func-returns-value]
+    updates = recipe.step(iter([batch]))
+    next(updates)
+    assert isinstance(recipe.critic, ResidualCritic)
+    with torch.no_grad():
+        before = recipe.critic(batch.images)
+        recipe.critic.last.weight.mul_(3.0)
+        after = recipe.critic(drawn[0])
+    rows: list[int] = []
+    recipe.critic.register_forward_hook(lambda critic, given, logits: rows.append(len(logits)))
+    torch.testing.assert_close(next(updates).loss, relativistic_loss(after, before))
+    assert rows == [len(batch.images)]  # the fakes alone
 
 
 def test_fresh_fakes_are_drawn_twice() -> None:

@@ -210,7 +210,9 @@ class ResidualCritic(nn.Module):
         channel = faces.label_dim > 0 and config.conditioning == "channel"
         self.channel = LabelChannel(faces.label_dim, faces.side) if channel else None
         self.project = LabelProjection(faces.label_dim, widths[-1] * 16) if faces.label_dim and not channel else None
-        self.first = input_layer(faces.channels + channel, widths[0], config.patch, config.full_res_width)
+        self.first = input_layer(
+            faces.channels + channel, widths[0], config.patch, config.full_res_width, config.overlap
+        )
         self.stages = nn.ModuleList(block_stage(width, config.group, config.blocks, total) for width in widths)
         self.widen = projections(widths)
         self.last = scaled(nn.Linear(widths[-1] * 16, 1), 1.0)
@@ -266,6 +268,7 @@ class ResidualCriticConfig(NetworkConfig):
     group: int = 0  # feature maps that one 3x3 convolution of a 1-3-1 block mixes; 0 = plain 3x3 blocks
     patch: int = 2  # pixels a side for each position of the finest features
     full_res_width: int = 0  # feature maps at full resolution; 0 rearranges pixels into channels instead
+    overlap: bool = True  # patches of full resolution overlap by a pixel where they become the finest features
     conditioning: CriticConditioning = (
         "projection"  # with labels: features are compared with them, or they are a channel of the image (homogan)
     )

@@ -57,12 +57,13 @@ class ShuffleConv(nn.Conv2d):
 
 
 class FullResolutionInput(nn.Module):
-    """Images -> features: a convolution at full resolution, then an overlapping strided convolution."""
+    """Images -> features: a convolution at full resolution, then a strided one, of patches that overlap by a pixel or not."""
 
-    def __init__(self, channels: int, width: int, patch: int, full_res_width: int) -> None:
+    def __init__(self, channels: int, width: int, patch: int, full_res_width: int, overlap: bool = True) -> None:
         super().__init__()
+        edge = int(overlap)
         self.first = scaled(nn.Conv2d(channels, full_res_width, 3, padding=1), 1.0)
-        self.second = scaled(nn.Conv2d(full_res_width, width, 2 + patch, padding=1, stride=patch), GAIN)
+        self.second = scaled(nn.Conv2d(full_res_width, width, patch + 2 * edge, padding=edge, stride=patch), GAIN)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.first(images.contiguous(memory_format=torch.channels_last))
@@ -84,10 +85,10 @@ class FullResolutionOutput(nn.Module):
         return self.third(F.leaky_relu_(self.second(F.leaky_relu_(x, SLOPE)), SLOPE))  # type: ignore[no-any-return]
 
 
-def input_layer(channels: int, width: int, patch: int, full_res_width: int) -> nn.Module:
+def input_layer(channels: int, width: int, patch: int, full_res_width: int, overlap: bool = True) -> nn.Module:
     """Images `[n, channels, H, W]` -> features `[n, width, H / patch, W / patch]`."""
     return (
-        FullResolutionInput(channels, width, patch, full_res_width)
+        FullResolutionInput(channels, width, patch, full_res_width, overlap)
         if full_res_width
         else scaled(UnshuffleConv(channels, width, patch), 1.0)
     )

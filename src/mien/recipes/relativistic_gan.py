@@ -113,12 +113,12 @@ class RelativisticGAN(Recipe):
 
         if self.config.resample_reals:
             batch = self.drop_labels(next(batches))
+            with torch.no_grad():  # the generator's gradient does not pass through the reals
+                real = self.critic(self.augmented(batch.images), batch.labels)
         if self.config.resample_fakes:
             fakes = self.fakes(batch)
-        with torch.no_grad():  # the generator's gradient does not pass through the reals
-            real = self.critic(self.augmented(batch.images), batch.labels)
         fake = self.critic(self.augmented(fakes), batch.labels)
-        loss = relativistic_loss(fake, real)
+        loss = relativistic_loss(fake, real.detach())  # the same reals as the critic judged them before it moved
         yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
 
     def drop_labels(self, batch: Batch) -> Batch:
@@ -231,7 +231,7 @@ class RelativisticGANConfig(RecipeConfig):
     )
     label_weight: float = 0.0  # weight of the critic's loss by which a real's own labels must beat each one's opposite
     label_dropout: float = 0.0  # label dropout rate: fraction of faces whose labels neither player gets
-    resample_reals: bool = False  # draw a new batch of reals for the generator's step, or reuse the critic's
+    resample_reals: bool = False  # draw new reals for the generator's step, or reuse the critic's and their logits
     resample_fakes: bool = True  # draw new fakes for the generator's step, or reuse the critic's
     freeze: int = 0  # finest resolutions of the critic whose weights do not move (FreezeD, arXiv:2002.10964)
     augment: Augmentation = field(default_factory=Augmentation)
