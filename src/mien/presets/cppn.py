@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mien.core.run import Run
 from mien.models.cppn import CPPNConfig, CPPNCriticConfig
-from mien.presets.gan import AVERAGE, RECIPE
+from mien.presets.gan import AVERAGE, CRITIC, RECIPE
 from mien.recipes.cppn import CPPNClassGANConfig, CPPNVAEGANConfig
 
 PRESETS = (
@@ -92,9 +92,15 @@ PRESETS = (
         model=CPPNConfig(
             latent=32, body="residual", width=32, layers=12, scale=8.0, deviation=0.05, weights="level", encoder=False
         ),
-        recipe=replace(
-            RECIPE, optimizer="adam", hold_norms=False, lr=1e-3, lr_end=2e-4, decay_images=150_000
-        ),  # as its gallery row was trained
+        recipe=replace(  # as its gallery row was trained
+            RECIPE,
+            critic=replace(CRITIC, overlap=True),
+            optimizer="adam",
+            hold_norms=False,
+            lr=1e-3,
+            lr_end=2e-4,
+            decay_images=150_000,
+        ),
         side=32,
         batch=16,
         ema=replace(AVERAGE, half_life=5_000),

@@ -113,10 +113,11 @@ class RelativisticGAN(Recipe):
 
         if self.config.resample_reals:
             batch = self.drop_labels(next(batches))
-            with torch.no_grad():  # the generator's gradient does not pass through the reals
-                real = self.critic(self.augmented(batch.images), batch.labels)
         if self.config.resample_fakes:
             fakes = self.fakes(batch)
+        if self.config.resample_reals:
+            with torch.no_grad():  # the generator's gradient does not pass through the reals
+                real = self.critic(self.augmented(batch.images), batch.labels)
         fake = self.critic(self.augmented(fakes), batch.labels)
         loss = relativistic_loss(fake, real.detach())  # the same reals as the critic judged them before it moved
         yield Update(self.optimizers["generator"], loss, stats={"generator_loss": loss})
